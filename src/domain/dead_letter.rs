@@ -1,0 +1,78 @@
+//! An event, or one handler's share of it, that was given up, and why.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    event::id_of,
+    execution::WorkerId,
+    handler::{HandlerId, HandlerName},
+    text_enum::text_enum,
+};
+
+/// The error of a dead letter travels in a header: at most this many bytes of it.
+pub const MAX_ERROR_BYTES: usize = 2048;
+
+text_enum! {
+    /// Why it was given up.
+    Reason {
+        /// It is no event.
+        Malformed = "malformed",
+        /// The handler failed in a way that trying again does not mend.
+        Permanent = "permanent",
+        /// All attempts failed.
+        Exhausted = "exhausted",
+        /// It was delivered again and again, and never settled.
+        CrashLoop = "crash_loop",
+        /// No queue took it: its name is not in the catalogue.
+        Unrouted = "unrouted",
+        /// It waited longer than a policy on its queue allows.
+        Expired = "expired",
+    }
+}
+
+text_enum! {
+    /// What became of a dead letter.
+    State { Open = "open", Replayed = "replayed", Discarded = "discarded" }
+}
+
+/// What is known of a dead letter beside its body: the JSON header of the message, and the row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub id: Uuid,
+    /// Absent where it could not be told: the event is malformed, or never reached a worker.
+    pub event_id: Option<String>,
+    pub run_id: Option<String>,
+    /// The name it was published by; of an unrouted event it may be any text.
+    pub event_name: String,
+    pub object_id: Option<String>,
+    pub reason: Reason,
+    /// One line that a person understands.
+    pub error: String,
+    /// The handler that failed; none where the whole event was given up.
+    pub handler_id: Option<HandlerId>,
+    pub handler_name: Option<HandlerName>,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// What a replay runs: this handler, or it and the rest. Empty: it is planned afresh.
+    pub plan: Vec<HandlerId>,
+    pub first_failed_at: Option<Timestamp>,
+    pub died_at: Timestamp,
+    /// Absent where no worker saw it.
+    pub worker: Option<WorkerId>,
+}
+
+/// The identity of a dead letter. Derived, so that a crash between publishing it and acknowledging
+/// its cause makes no second letter.
+pub fn dead_letter_id(run_id: &str, handler: Option<HandlerId>, reason: Reason, body: &[u8]) -> Uuid {
+    let handler = handler.map(|id| id.to_string()).unwrap_or_default();
+    id_of(&["dead-letter", run_id, &handler, reason.as_str()], body)
+}
+
+/// `error` on one line, cut to what a header may hold.
+pub fn header_error(error: &str) -> String {
+    let mut line = error.replace(char::is_control, " ");
+    line.truncate(line.floor_char_boundary(MAX_ERROR_BYTES));
+    line
+}

@@ -1,0 +1,29 @@
+//! An event: its name, its identity and its envelope.
+//!
+//! The body stays the bytes that came; only what provisiond itself needs is read out of it.
+
+mod decode;
+mod id;
+mod name;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub(in crate::domain) use decode::check_depth;
+pub use decode::{Arrival, Malformed, decode};
+pub(in crate::domain) use id::derive_uuid as id_of;
+pub use id::{EventId, RunId};
+pub use name::{EventName, InvalidEventName};
+
+/// A well-formed event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub id: EventId,
+    pub name: EventName,
+    /// The entity it is about, as text (`12` and `"12"` are the same object).
+    pub object_id: String,
+    /// When it happened, as its publisher says.
+    pub dt: Timestamp,
+    /// The envelope as handlers get it: JSON, byte for byte as it came unless a handler changed it.
+    pub body: Bytes,
+}

@@ -1,0 +1,289 @@
+//! From the bytes of a delivery to an [`Event`], or to the reason why not.
+//!
+//! Two shapes are understood: provisiond's own envelope and a CloudEvents 1.0 event in structured
+//! mode, which is turned into the envelope here so that nothing behind this door knows of it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::{Event, EventId, EventName};
+
+/// Objects and arrays may nest this deep; parsers of handlers in other languages stop about there too.
+const MAX_DEPTH: usize = 128;
+
+/// What a delivery says of itself, before it is believed.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// The event name of the queue it came from.
+    pub name: &'a EventName,
+    pub content_type: Option<&'a str>,
+    pub message_id: Option<&'a str>,
+    /// The AMQP `timestamp` property, in seconds.
+    pub timestamp: Option<u64>,
+    pub body: &'a Bytes,
+    /// The identity a copy of ours carries; a first delivery has none.
+    pub known_id: Option<&'a EventId>,
+}
+
+/// Why a body is not an event: what was expected, and where it stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    event: Head<'a>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    dt: Cow<'a, str>,
+    #[serde(borrow)]
+    events_id: Cow<'a, str>,
+    #[serde(borrow)]
+    object_id: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct CloudEvent<'a> {
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    subject: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    data_base64: Option<IgnoredAny>,
+}
+
+/// Reads `arrival`, of at most `max_bytes`.
+///
+/// # Errors
+/// [`Malformed`] says what was expected and where the body stopped being that.
+pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malformed> {
+    let body = arrival.body;
+    if body.len() > max_bytes {
+        return Err(Malformed(format!(
+            "the body has {} bytes; at most {max_bytes} are allowed (worker.max_event_bytes)",
+            body.len()
+        )));
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|e| Malformed(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
+    check_depth(text)?;
+    if is_cloud_event(arrival.content_type) { cloud_event(arrival, text) } else { envelope(arrival, text) }
+}
+
+fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
+    let Envelope { event, data } = parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
+    check_name("event.events_id", &event.events_id, arrival.name)?;
+    check_object("data", data)?;
+    let content_id = || EventId::from_content(arrival.name, arrival.timestamp, arrival.body);
+    Ok(Event {
+        id: arrival
+            .known_id
+            .cloned()
+            .or_else(|| arrival.message_id.map(EventId::from_message_id))
+            .unwrap_or_else(content_id),
+        name: arrival.name.clone(),
+        object_id: object_id(event.object_id)?,
+        dt: timestamp("event.dt", &event.dt)?,
+        body: arrival.body.clone(),
+    })
+}
+
+fn cloud_event(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
+    let ce: CloudEvent<'_> = parse(text, "a CloudEvents 1.0 event in structured mode")?;
+    if ce.specversion != "1.0" {
+        return Err(Malformed(format!("specversion is {:?}; only 1.0 is understood", ce.specversion)));
+    }
+    if ce.data_base64.is_some() {
+        return Err(Malformed("data_base64 is not supported: data must be a JSON object".into()));
+    }
+    check_name("type", &ce.kind, arrival.name)?;
+    let subject = ce.subject.ok_or_else(|| Malformed("subject is missing: it names the object".into()))?;
+    let time = ce.time.ok_or_else(|| Malformed("time is missing: it says when it happened".into()))?;
+    let dt = timestamp("time", &time)?;
+    let data = ce.data.map_or("{}", RawValue::get);
+    let data = RawValue::from_string(data.to_owned()).map_err(|e| Malformed(e.to_string()))?;
+    check_object("data", &data)?;
+    let body = envelope_bytes(&time, arrival.name, &subject, &data)?;
+    Ok(Event {
+        id: EventId::from_cloud_event(&ce.source, &ce.id),
+        name: arrival.name.clone(),
+        object_id: subject.into_owned(),
+        dt,
+        body,
+    })
+}
+
+fn envelope_bytes(dt: &str, name: &EventName, object_id: &str, data: &RawValue) -> Result<Bytes, Malformed> {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        event: OutHead<'a>,
+        data: &'a RawValue,
+    }
+    #[derive(Serialize)]
+    struct OutHead<'a> {
+        dt: &'a str,
+        events_id: &'a str,
+        object_id: &'a str,
+    }
+    let event = OutHead { dt, events_id: name.as_str(), object_id };
+    let bytes = serde_json::to_vec(&Out { event, data }).map_err(|e| Malformed(e.to_string()))?;
+    Ok(bytes.into())
+}
+
+fn is_cloud_event(content_type: Option<&str>) -> bool {
+    let media_type = content_type.and_then(|t| t.split(';').next()).unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/cloudevents+json")
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, expected: &str) -> Result<T, Malformed> {
+    serde_json::from_str(text).map_err(|e| Malformed(format!("expected {expected}: {e}")))
+}
+
+fn check_name(field: &str, said: &str, name: &EventName) -> Result<(), Malformed> {
+    if said == name.as_str() {
+        return Ok(());
+    }
+    let said: String = said.chars().take(200).collect();
+    Err(Malformed(format!("{field} is {said:?}, but the event was published as {name}")))
+}
+
+fn check_object(field: &str, value: &RawValue) -> Result<(), Malformed> {
+    if value.get().starts_with('{') {
+        return Ok(());
+    }
+    let start: String = value.get().chars().take(40).collect();
+    Err(Malformed(format!("{field} must be an object, {{}} if there is nothing to say; it is {start}")))
+}
+
+fn object_id(raw: &RawValue) -> Result<String, Malformed> {
+    match serde_json::from_str(raw.get()) {
+        Ok(serde_json::Value::String(text)) if !text.contains('\0') => Ok(text),
+        // The digits as they were written: a large number must not become 1e21.
+        Ok(serde_json::Value::Number(_)) => Ok(raw.get().to_owned()),
+        _ => {
+            let start: String = raw.get().chars().take(40).collect();
+            Err(Malformed(format!("event.object_id must be a number or a string; it is {start}")))
+        }
+    }
+}
+
+fn timestamp(field: &str, text: &str) -> Result<Timestamp, Malformed> {
+    text.parse().map_err(|_| {
+        let start: String = text.chars().take(60).collect();
+        Malformed(format!(
+            "{field} must be an RFC 3339 time such as 2026-01-01T00:00:00+00:00; it is {start:?}"
+        ))
+    })
+}
+
+/// `serde_json` bounds the nesting only of what it builds, not of what it skips.
+pub(in crate::domain) fn check_depth(text: &str) -> Result<(), Malformed> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(Malformed(format!("nested deeper than {MAX_DEPTH} at byte {at}")));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"event":{"dt":"2026-01-01T00:00:00+00:00","events_id":"clients.update",
+        "object_id":12,"extra":[1]},"data":{"id":12,"name":"a\u0000b"},"more":true}"#;
+
+    fn decode_as(content_type: Option<&str>, body: &str) -> Result<Event, Malformed> {
+        let name: EventName = "clients.update".parse().expect("valid");
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let arrival = Arrival {
+            name: &name,
+            content_type,
+            message_id: None,
+            timestamp: None,
+            body: &body,
+            known_id: None,
+        };
+        decode(&arrival, 1 << 20)
+    }
+
+    #[test]
+    fn a_good_event_keeps_its_bytes() {
+        let event = decode_as(None, GOOD).expect("well-formed");
+        assert_eq!(event.body, GOOD.as_bytes());
+        assert_eq!(event.object_id, "12");
+        assert_eq!(event.dt.to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_object_id_is_a_number_as_written_or_a_string() {
+        let with = |id: &str| decode_as(None, &GOOD.replace(":12,", &format!(":{id},")));
+        assert_eq!(with("123456789012345678901234").expect("a number").object_id, "123456789012345678901234");
+        assert_eq!(with("\"a-7\"").expect("a string").object_id, "a-7");
+        for bad in ["null", "true", "[1]", "{}", "\"\\u0000\""] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_told() {
+        let deep = format!("{}{}", "[".repeat(129), "]".repeat(129));
+        let deep = GOOD.replace("true", &deep);
+        for (body, told) in [
+            ("", "expected {\"event\""),
+            ("not json", "line 1 column"),
+            ("[]", "expected"),
+            (r#"{"data":{}}"#, "missing field `event`"),
+            (&GOOD.replace("clients.update", "clients.create"), "published as clients.update"),
+            (&GOOD.replace("2026-01-01T00:00:00+00:00", "yesterday"), "RFC 3339"),
+            (&GOOD.replace(r#"{"id":12,"name":"a\u0000b"}"#, "[]"), "data must be an object"),
+            (&deep, "nested deeper than 128"),
+        ] {
+            let error = decode_as(None, body).expect_err(body).to_string();
+            assert!(error.contains(told), "{error:?} should say {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_cloud_event_becomes_an_envelope() {
+        let body = r#"{"specversion":"1.0","id":"7","source":"/billing","type":"clients.update",
+            "subject":"12","time":"2026-01-01T00:00:00Z","data":{"a": 1}}"#;
+        let event = decode_as(Some("application/cloudevents+json; charset=utf-8"), body).expect("valid");
+        assert_eq!(event.id, EventId::from_cloud_event("/billing", "7"));
+        assert_eq!(
+            event.body,
+            r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.update","object_id":"12"},"data":{"a": 1}}"#
+        );
+    }
+}

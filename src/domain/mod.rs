@@ -1,0 +1,16 @@
+//! The vocabulary of provisiond: pure values and decisions.
+//!
+//! Nothing in here does I/O, knows lapin or SQL, or reads a clock that a caller could pass in. What
+//! arrives as bytes becomes one of these types once, at the door; a value that exists is valid.
+
+pub mod dead_letter;
+pub mod decide;
+pub mod event;
+pub mod execution;
+pub mod handler;
+pub mod outcome;
+pub mod plan;
+pub mod retry;
+pub mod task;
+pub mod text_enum;
+pub mod verdict;

@@ -1,0 +1,139 @@
+//! The handlers of a delivery that are still to run, in order.
+
+use std::{collections::VecDeque, fmt, str::FromStr};
+
+use super::handler::HandlerId;
+
+/// The number of a try of one handler for one event; the first is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt(u32);
+
+impl Attempt {
+    pub const FIRST: Self = Self(1);
+
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl TryFrom<u32> for Attempt {
+    type Error = InvalidPlan;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        if number >= 1 { Ok(Self(number)) } else { Err(InvalidPlan) }
+    }
+}
+
+/// Handlers still to run. The first is at attempt `first_attempt`, the others at their first.
+///
+/// As text, in the header of a copy, the ids are joined by commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    handlers: VecDeque<HandlerId>,
+    first_attempt: Attempt,
+}
+
+/// One handler to run now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub handler: HandlerId,
+    pub attempt: Attempt,
+}
+
+/// A header that is no plan.
+#[derive(Debug, thiserror::Error)]
+#[error("a plan is handler ids joined by commas, and an attempt of 1 or more")]
+pub struct InvalidPlan;
+
+impl Plan {
+    pub fn new(handlers: impl IntoIterator<Item = HandlerId>) -> Self {
+        Self { handlers: handlers.into_iter().collect(), first_attempt: Attempt::FIRST }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.handlers.is_empty()
+    }
+
+    pub const fn first_attempt(&self) -> Attempt {
+        self.first_attempt
+    }
+
+    pub fn handlers(&self) -> impl Iterator<Item = HandlerId> + '_ {
+        self.handlers.iter().copied()
+    }
+
+    /// Takes the next step out of the plan.
+    pub fn take_next(&mut self) -> Option<Step> {
+        let handler = self.handlers.pop_front()?;
+        let attempt = std::mem::replace(&mut self.first_attempt, Attempt::FIRST);
+        Some(Step { handler, attempt })
+    }
+
+    /// `step` alone.
+    pub fn only(step: Step) -> Self {
+        Self { handlers: VecDeque::from([step.handler]), first_attempt: step.attempt }
+    }
+
+    /// `step` and all that is still in this plan after it.
+    pub fn with_first(&self, step: Step) -> Self {
+        let mut handlers = self.handlers.clone();
+        handlers.push_front(step.handler);
+        Self { handlers, first_attempt: step.attempt }
+    }
+
+    /// The plan that a copy carries.
+    ///
+    /// # Errors
+    /// [`InvalidPlan`] if the headers do not say one.
+    pub fn from_headers(handlers: &str, attempt: u32) -> Result<Self, InvalidPlan> {
+        let mut plan: Self = handlers.parse()?;
+        plan.first_attempt = Attempt::try_from(attempt)?;
+        Ok(plan)
+    }
+}
+
+impl FromStr for Plan {
+    type Err = InvalidPlan;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ids: Result<Vec<HandlerId>, _> = text.split(',').map(str::parse).collect();
+        Ok(Self::new(ids.map_err(|_| InvalidPlan)?))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, id) in self.handlers.iter().enumerate() {
+            write!(f, "{}{id}", if n == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_attempt_belongs_to_the_first_handler_only() {
+        let mut plan = Plan::from_headers("7,3", 4).expect("a plan");
+        let first = plan.take_next().expect("one");
+        assert_eq!((first.handler, first.attempt.number()), (HandlerId(7), 4));
+        assert_eq!(plan.with_first(first).to_string(), "7,3");
+        assert_eq!(plan.with_first(first).first_attempt().number(), 4);
+        assert_eq!(plan.take_next().expect("two").attempt, Attempt::FIRST);
+        assert_eq!(plan.take_next(), None);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused() {
+        for (handlers, attempt) in [("", 1), ("a", 1), ("1,,2", 1), ("1", 0)] {
+            assert!(Plan::from_headers(handlers, attempt).is_err(), "{handlers:?} {attempt}");
+        }
+    }
+}

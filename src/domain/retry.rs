@@ -1,0 +1,237 @@
+//! When a failed attempt is tried again.
+//!
+//! The schedule is that of the `backoff` crate, which is used in this file only: it has had no
+//! release for years and must be easy to replace.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, backoff::Backoff};
+use serde::{Deserialize, Serialize};
+
+/// The longest delay the ladder can hold: 2^20 - 1 seconds, twelve days.
+pub const MAX_DELAY: Duration = Duration::from_secs((1 << 20) - 1);
+
+/// How often, and how far apart, a handler is tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included.
+    pub max_attempts: u32,
+    /// Between the first attempt and the second.
+    pub initial_interval: Duration,
+    /// Each further interval is this many times the one before.
+    pub multiplier: f64,
+    pub max_interval: Duration,
+    /// The share by which an interval may differ either way, 0 to below 1.
+    pub jitter: f64,
+}
+
+/// A handler's own values; what is absent is configured in section `retry`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, try_from = "Unchecked")]
+pub struct RetryOverrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub initial_interval: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiplier: Option<f64>,
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub max_interval: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Unchecked {
+    max_attempts: Option<u32>,
+    #[serde(with = "humantime_serde")]
+    initial_interval: Option<Duration>,
+    multiplier: Option<f64>,
+    #[serde(with = "humantime_serde")]
+    max_interval: Option<Duration>,
+    jitter: Option<f64>,
+}
+
+/// Why a retry value is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("retry.{key} must be {allowed}")]
+pub struct InvalidRetry {
+    pub key: &'static str,
+    pub allowed: &'static str,
+}
+
+impl RetryPolicy {
+    /// # Errors
+    /// Names the first key whose value makes no schedule.
+    pub fn validate(&self) -> Result<(), InvalidRetry> {
+        let second = Duration::from_secs(1);
+        let rules = [
+            ((1..=100).contains(&self.max_attempts), "max_attempts", "1 to 100"),
+            ((second..=MAX_DELAY).contains(&self.initial_interval), "initial_interval", "1s to 12d"),
+            ((1.0..=100.0).contains(&self.multiplier), "multiplier", "1 to 100"),
+            (
+                (self.initial_interval..=MAX_DELAY).contains(&self.max_interval),
+                "max_interval",
+                "at least retry.initial_interval and at most 12d",
+            ),
+            ((0.0..1.0).contains(&self.jitter), "jitter", "0 to below 1"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, allowed)) => Err(InvalidRetry { key, allowed }),
+            None => Ok(()),
+        }
+    }
+
+    /// This policy with a handler's overrides.
+    #[must_use]
+    pub fn with(&self, overrides: &RetryOverrides) -> Self {
+        let initial_interval = overrides.initial_interval.unwrap_or(self.initial_interval);
+        Self {
+            max_attempts: overrides.max_attempts.unwrap_or(self.max_attempts),
+            initial_interval,
+            multiplier: overrides.multiplier.unwrap_or(self.multiplier),
+            max_interval: overrides.max_interval.unwrap_or(self.max_interval).max(initial_interval),
+            jitter: overrides.jitter.unwrap_or(self.jitter),
+        }
+    }
+
+    /// The wait after the failed attempt number `attempt`, jitter included, before rounding.
+    /// `asked` is what the handler asked for (`Retry-After`): the later counts, up to `max_interval`.
+    pub fn delay_after(&self, attempt: u32, asked: Option<Duration>) -> Duration {
+        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+        let interval = self.initial_interval.as_secs_f64() * self.multiplier.powi(exponent);
+        let interval = interval.min(self.max_interval.as_secs_f64());
+        let mut schedule = ExponentialBackoff {
+            current_interval: Duration::from_secs_f64(interval),
+            randomization_factor: self.jitter,
+            max_interval: self.max_interval,
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        let scheduled = schedule.next_backoff().unwrap_or(self.max_interval);
+        let asked = asked.unwrap_or_default().min(self.max_interval);
+        ladder_delay(scheduled.max(asked))
+    }
+}
+
+impl RetryOverrides {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl TryFrom<Unchecked> for RetryOverrides {
+    type Error = InvalidRetry;
+
+    fn try_from(u: Unchecked) -> Result<Self, Self::Error> {
+        let overrides = Self {
+            max_attempts: u.max_attempts,
+            initial_interval: u.initial_interval,
+            multiplier: u.multiplier,
+            max_interval: u.max_interval,
+            jitter: u.jitter,
+        };
+        overrides.validate().map(|()| overrides)
+    }
+}
+
+impl RetryOverrides {
+    /// # Errors
+    /// Names the key that is out of range, as [`RetryPolicy::validate`] does.
+    pub fn validate(&self) -> Result<(), InvalidRetry> {
+        let lenient = RetryPolicy {
+            max_attempts: 1,
+            initial_interval: Duration::from_secs(1),
+            multiplier: 1.0,
+            max_interval: self.initial_interval.unwrap_or(Duration::from_secs(1)),
+            jitter: 0.0,
+        };
+        RetryPolicy {
+            max_attempts: self.max_attempts.unwrap_or(lenient.max_attempts),
+            initial_interval: self.initial_interval.unwrap_or(lenient.initial_interval),
+            multiplier: self.multiplier.unwrap_or(lenient.multiplier),
+            max_interval: self.max_interval.unwrap_or(lenient.max_interval),
+            jitter: self.jitter.unwrap_or(lenient.jitter),
+        }
+        .validate()
+    }
+}
+
+/// Whole seconds, rounded up to four significant bits: at most four hops through the ladder, less
+/// than 12.5 % late.
+pub fn ladder_delay(delay: Duration) -> Duration {
+    let up = u64::from(delay.subsec_nanos() > 0);
+    let seconds = (delay.as_secs() + up).min(MAX_DELAY.as_secs());
+    let bits = u64::BITS - seconds.leading_zeros();
+    let dropped = bits.saturating_sub(4);
+    let rounded = seconds.div_ceil(1 << dropped) << dropped;
+    // 2^20 - 1 rounds up to 2^20, which the ladder does not have.
+    Duration::from_secs(if rounded > MAX_DELAY.as_secs() { 0b1111 << 16 } else { rounded })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            max_attempts: 8,
+            initial_interval: Duration::from_secs(5),
+            multiplier: 5.0,
+            max_interval: Duration::from_hours(6),
+            jitter: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_default_schedule_is_the_designed_one() {
+        let seconds: Vec<u64> = (1..=7).map(|n| policy().delay_after(n, None).as_secs()).collect();
+        // 5 s, 25 s, 2 m, 10 m, 52 m, 4.3 h, 6 h, each rounded up to four significant bits.
+        assert_eq!(seconds, [5, 26, 128, 640, 3_328, 16_384, 22_528]);
+        for (n, s) in [5_u64, 25, 125, 625, 3_125, 15_625, 21_600].into_iter().zip(seconds) {
+            assert!(s >= n && s * 8 <= n * 9, "{s} for {n}");
+        }
+    }
+
+    #[test]
+    fn the_later_of_retry_after_and_schedule_counts() {
+        let asked = |s| policy().delay_after(1, Some(Duration::from_secs(s))).as_secs();
+        assert_eq!((asked(3), asked(7), asked(1_000_000)), (5, 7, 22_528));
+    }
+
+    #[test]
+    fn jitter_stays_in_its_share() {
+        let policy = RetryPolicy { jitter: 0.2, initial_interval: Duration::from_secs(10), ..policy() };
+        for _ in 0..200 {
+            assert!((8..=12).contains(&policy.delay_after(1, None).as_secs()));
+        }
+    }
+
+    #[test]
+    fn rounding_needs_at_most_four_hops_and_never_shortens() {
+        for seconds in (0..5_000).chain([65_535, 65_537, 900_000, 983_040]) {
+            let rounded = ladder_delay(Duration::from_secs(seconds)).as_secs();
+            assert!(rounded >= seconds && rounded.count_ones() <= 4, "{seconds} → {rounded}");
+        }
+        assert_eq!(ladder_delay(Duration::from_millis(1)), Duration::from_secs(1));
+        assert!(ladder_delay(Duration::MAX) <= MAX_DELAY);
+    }
+
+    #[test]
+    fn overrides_are_checked_by_key() {
+        let parse = |json: &str| serde_json::from_str::<RetryOverrides>(json).map_err(|e| e.to_string());
+        assert_eq!(
+            parse(r#"{"initial_interval":"10s"}"#).expect("fine").initial_interval,
+            Some(Duration::from_secs(10))
+        );
+        for (json, key) in [
+            (r#"{"max_attempts":0}"#, "max_attempts"),
+            (r#"{"initial_interval":"20d"}"#, "initial_interval"),
+            (r#"{"jitter":1.5}"#, "jitter"),
+            (r#"{"tries":3}"#, "tries"),
+        ] {
+            assert!(parse(json).expect_err(json).contains(key));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What a handler does: an HTTP POST or a script.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::text_enum::text_enum;
+
+/// A handler's task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Task {
+    Http {
+        url: HttpTarget,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<HeaderName, HeaderValue>,
+    },
+    Script {
+        path: ScriptPath,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        args: Vec<String>,
+    },
+}
+
+text_enum! {
+    /// The kind of a task.
+    TaskType { Http = "http", Script = "script" }
+}
+
+impl Task {
+    pub const fn kind(&self) -> TaskType {
+        match self {
+            Self::Http { .. } => TaskType::Http,
+            Self::Script { .. } => TaskType::Script,
+        }
+    }
+
+    /// Where it goes: the url or the path. Never the headers, which may hold secrets.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Http { url, .. } => url.as_str(),
+            Self::Script { path, .. } => path.as_str(),
+        }
+    }
+}
+
+/// Why a part of a task is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidTask(String);
+
+/// The absolute `http` or `https` url of an HTTP task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpTarget(Url);
+
+impl HttpTarget {
+    pub const MAX_BYTES: usize = 2048;
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for HttpTarget {
+    type Err = InvalidTask;
+
+    /// A url without a scheme gets `http://`: `120.0.0.1:5000/api` is what an integrator types.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |why: &str| InvalidTask(format!("{text:?} is not a usable url: {why}"));
+        if text.len() > Self::MAX_BYTES {
+            return Err(InvalidTask(format!("a url has at most {} bytes", Self::MAX_BYTES)));
+        }
+        let text = text.trim();
+        let absolute = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let url = Url::parse(&absolute).map_err(|e| refuse(&e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse("only http and https are called"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            // Lists, logs and executions show the url.
+            return Err(InvalidTask(
+                "a url must not hold a user or password: give an Authorization header instead".into(),
+            ));
+        }
+        if url.fragment().is_some() {
+            return Err(refuse("a #fragment is never sent"));
+        }
+        Ok(Self(url))
+    }
+}
+
+/// The name of a header that a handler adds to its requests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderName(String);
+
+impl HeaderName {
+    /// What provisiond or the HTTP client sets itself.
+    const RESERVED: &[&str] = &[
+        "connection",
+        "content-length",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "traceparent",
+        "tracestate",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    ];
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HeaderName {
+    type Err = InvalidTask;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = http::HeaderName::from_bytes(text.as_bytes())
+            .map_err(|_| InvalidTask(format!("{text:?} is not a header name")))?;
+        let name = name.as_str();
+        if Self::RESERVED.contains(&name) || name.starts_with("x-provisioning-") {
+            return Err(InvalidTask(format!("the header {name} is set by provisiond itself")));
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+/// The value of a header that a handler adds; it may be a secret and is not printed by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderValue(String);
+
+impl HeaderValue {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl FromStr for HeaderValue {
+    type Err = InvalidTask;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if http::HeaderValue::from_str(text).is_ok() && text.len() <= 8192 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidTask("a header value is visible ASCII, at most 8192 bytes".into()))
+        }
+    }
+}
+
+/// The path of a script: absolute, or relative to a script root. Whether it lies under a root, and
+/// may be run, is looked at when it is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ScriptPath(String);
+
+impl ScriptPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ScriptPath {
+    type Err = InvalidTask;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || text.len() > 1024 || text.contains(char::is_control) {
+            return Err(InvalidTask(format!(
+                "{text:?} is not a script path: 1 to 1024 bytes without control characters"
+            )));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// `TryFrom<String>` and back, for serde, from `FromStr` and `as_str`.
+macro_rules! through_text {
+    ($($name:ident),+) => { $(
+        impl TryFrom<String> for $name {
+            type Error = InvalidTask;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.as_str().to_owned()
+            }
+        }
+    )+ };
+}
+through_text!(HttpTarget, HeaderName, HeaderValue, ScriptPath);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_be_typed_without_scheme() {
+        for (typed, meant) in [
+            ("120.0.0.1:5000/api", "http://120.0.0.1:5000/api"),
+            ("localhost:5000", "http://localhost:5000/"),
+            ("https://crm.example/hook?x=1", "https://crm.example/hook?x=1"),
+            ("[::1]:80/a", "http://[::1]/a"),
+        ] {
+            assert_eq!(typed.parse::<HttpTarget>().expect(typed).as_str(), meant);
+        }
+        for bad in ["", "ftp://a/b", "http://u:p@h/", "http://h/#x", "http://", "a b"] {
+            assert!(bad.parse::<HttpTarget>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn own_headers_are_refused() {
+        for bad in ["Webhook-Id", "X-Provisioning-Event", "content-length", "a b", ""] {
+            assert!(bad.parse::<HeaderName>().is_err(), "{bad:?}");
+        }
+        assert_eq!("X-Api-Key".parse::<HeaderName>().expect("fine").as_str(), "x-api-key");
+    }
+
+    #[test]
+    fn a_task_is_json_with_a_type() {
+        let json = r#"{"type":"http","url":"http://a/b","headers":{"x-key":"1"}}"#;
+        let task: Task = serde_json::from_str(json).expect("a task");
+        assert_eq!(serde_json::to_string(&task).expect("json"), json);
+        assert!(serde_json::from_str::<Task>(r#"{"type":"script","path":""}"#).is_err());
+    }
+}

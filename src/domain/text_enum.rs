@@ -1,0 +1,49 @@
+//! One definition for the enumerations that are text everywhere: JSON, columns, command line.
+
+/// Declares an enumeration with its text forms: `as_str`, `ALL`, `Display`, `FromStr`, serde.
+macro_rules! text_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$vmeta])* #[serde(rename = $text)] $variant),+
+        }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::domain::text_enum::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|v| v.as_str() == text).ok_or_else(|| {
+                    $crate::domain::text_enum::UnknownWord {
+                        said: text.chars().take(100).collect(),
+                        allowed: [$($text),+].join(", "),
+                    }
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use text_enum;
+
+/// A word that is none of an enumeration's.
+#[derive(Debug, thiserror::Error)]
+#[error("{said:?} is not one of {allowed}")]
+pub struct UnknownWord {
+    pub said: String,
+    pub allowed: String,
+}
