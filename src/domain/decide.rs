@@ -43,7 +43,7 @@ pub fn decide(
         OnFailure::Halt => (Plan::with_first, Rest::Moved),
     };
     match outcome {
-        Outcome::Succeeded { .. } => Settlement::Done,
+        Outcome::Succeeded { .. } | Outcome::Forbidden { .. } => Settlement::Done,
         Outcome::PutOff { wait, .. } => {
             // Not counted: the copy carries the same attempt number.
             let delay = ladder_delay((*wait).max(Duration::from_secs(1)));
@@ -103,6 +103,7 @@ mod tests {
         use OnFailure::{Continue, Halt};
         use Rest::{Here, Moved};
         let ok = Outcome::Succeeded { response: Response::default(), answer: None };
+        let forbidden = Outcome::Forbidden { reason: "debt".into(), response: Response::default() };
         let put_off = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO };
         let retry = |ids, attempt, secs, rest| Settlement::Retry {
             plan: plan(ids, attempt),
@@ -114,6 +115,7 @@ mod tests {
         for (outcome, attempt, on_failure, expected) in [
             (&ok, 1, Continue, Settlement::Done),
             (&ok, 3, Halt, Settlement::Done),
+            (&forbidden, 1, Halt, Settlement::Done),
             (&failed(Transient), 1, Continue, retry("5", 2, 1, Here)),
             (&failed(Transient), 2, Halt, retry("5,6,7", 3, 2, Moved)),
             (&failed(Transient), 3, Continue, give_up(Reason::Exhausted, "5", 3, Here)),

@@ -2,6 +2,7 @@
 //!
 //! The body stays the bytes that came; only what provisiond itself needs is read out of it.
 
+mod cloud_event;
 mod decode;
 mod id;
 mod name;

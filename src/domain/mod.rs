@@ -11,6 +11,7 @@ pub mod handler;
 pub mod outcome;
 pub mod plan;
 pub mod retry;
+pub mod secret;
 pub mod task;
 pub mod text_enum;
 pub mod verdict;

@@ -21,6 +21,8 @@ pub enum Outcome {
         /// What was answered, if it came to that.
         response: Option<Response>,
     },
+    /// An `intercept` handler forbade the event without an answer to read: a script ended with 77.
+    Forbidden { reason: String, response: Response },
     /// No call was made, and none is counted: there was no room for it. Try again after `wait`.
     PutOff { error: String, wait: Duration },
 }

@@ -162,7 +162,7 @@ impl RetryOverrides {
 /// than 12.5 % late.
 pub fn ladder_delay(delay: Duration) -> Duration {
     let up = u64::from(delay.subsec_nanos() > 0);
-    let seconds = (delay.as_secs() + up).min(MAX_DELAY.as_secs());
+    let seconds = delay.as_secs().saturating_add(up).min(MAX_DELAY.as_secs());
     let bits = u64::BITS - seconds.leading_zeros();
     let dropped = bits.saturating_sub(4);
     let rounded = seconds.div_ceil(1 << dropped) << dropped;

@@ -1,16 +1,16 @@
 //! From the bytes of a delivery to an [`Event`], or to the reason why not.
 //!
-//! Two shapes are understood: provisiond's own envelope and a CloudEvents 1.0 event in structured
-//! mode, which is turned into the envelope here so that nothing behind this door knows of it.
+//! Two shapes are understood: provisiond's own envelope, and a CloudEvent, which is turned into the
+//! envelope here so that nothing behind this door knows of it.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Event, EventId, EventName};
+use super::{Event, EventId, EventName, cloud_event};
 
 /// Objects and arrays may nest this deep; parsers of handlers in other languages stop about there too.
 const MAX_DEPTH: usize = 128;
@@ -52,25 +52,6 @@ struct Head<'a> {
     object_id: &'a RawValue,
 }
 
-#[derive(Deserialize)]
-struct CloudEvent<'a> {
-    #[serde(borrow)]
-    specversion: Cow<'a, str>,
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    source: Cow<'a, str>,
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    subject: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    time: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    data_base64: Option<IgnoredAny>,
-}
-
 /// Reads `arrival`, of at most `max_bytes`.
 ///
 /// # Errors
@@ -86,7 +67,11 @@ pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malforme
     let text = std::str::from_utf8(body)
         .map_err(|e| Malformed(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
     check_depth(text)?;
-    if is_cloud_event(arrival.content_type) { cloud_event(arrival, text) } else { envelope(arrival, text) }
+    if cloud_event::is_one(arrival.content_type) {
+        cloud_event::read(arrival, text)
+    } else {
+        envelope(arrival, text)
+    }
 }
 
 fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
@@ -107,58 +92,11 @@ fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
     })
 }
 
-fn cloud_event(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
-    let ce: CloudEvent<'_> = parse(text, "a CloudEvents 1.0 event in structured mode")?;
-    if ce.specversion != "1.0" {
-        return Err(Malformed(format!("specversion is {:?}; only 1.0 is understood", ce.specversion)));
-    }
-    if ce.data_base64.is_some() {
-        return Err(Malformed("data_base64 is not supported: data must be a JSON object".into()));
-    }
-    check_name("type", &ce.kind, arrival.name)?;
-    let subject = ce.subject.ok_or_else(|| Malformed("subject is missing: it names the object".into()))?;
-    let time = ce.time.ok_or_else(|| Malformed("time is missing: it says when it happened".into()))?;
-    let dt = timestamp("time", &time)?;
-    let data = ce.data.map_or("{}", RawValue::get);
-    let data = RawValue::from_string(data.to_owned()).map_err(|e| Malformed(e.to_string()))?;
-    check_object("data", &data)?;
-    let body = envelope_bytes(&time, arrival.name, &subject, &data)?;
-    Ok(Event {
-        id: EventId::from_cloud_event(&ce.source, &ce.id),
-        name: arrival.name.clone(),
-        object_id: subject.into_owned(),
-        dt,
-        body,
-    })
-}
-
-fn envelope_bytes(dt: &str, name: &EventName, object_id: &str, data: &RawValue) -> Result<Bytes, Malformed> {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        event: OutHead<'a>,
-        data: &'a RawValue,
-    }
-    #[derive(Serialize)]
-    struct OutHead<'a> {
-        dt: &'a str,
-        events_id: &'a str,
-        object_id: &'a str,
-    }
-    let event = OutHead { dt, events_id: name.as_str(), object_id };
-    let bytes = serde_json::to_vec(&Out { event, data }).map_err(|e| Malformed(e.to_string()))?;
-    Ok(bytes.into())
-}
-
-fn is_cloud_event(content_type: Option<&str>) -> bool {
-    let media_type = content_type.and_then(|t| t.split(';').next()).unwrap_or_default();
-    media_type.trim().eq_ignore_ascii_case("application/cloudevents+json")
-}
-
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, expected: &str) -> Result<T, Malformed> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, expected: &str) -> Result<T, Malformed> {
     serde_json::from_str(text).map_err(|e| Malformed(format!("expected {expected}: {e}")))
 }
 
-fn check_name(field: &str, said: &str, name: &EventName) -> Result<(), Malformed> {
+pub(super) fn check_name(field: &str, said: &str, name: &EventName) -> Result<(), Malformed> {
     if said == name.as_str() {
         return Ok(());
     }
@@ -166,7 +104,7 @@ fn check_name(field: &str, said: &str, name: &EventName) -> Result<(), Malformed
     Err(Malformed(format!("{field} is {said:?}, but the event was published as {name}")))
 }
 
-fn check_object(field: &str, value: &RawValue) -> Result<(), Malformed> {
+pub(super) fn check_object(field: &str, value: &RawValue) -> Result<(), Malformed> {
     if value.get().starts_with('{') {
         return Ok(());
     }
@@ -186,7 +124,7 @@ fn object_id(raw: &RawValue) -> Result<String, Malformed> {
     }
 }
 
-fn timestamp(field: &str, text: &str) -> Result<Timestamp, Malformed> {
+pub(super) fn timestamp(field: &str, text: &str) -> Result<Timestamp, Malformed> {
     text.parse().map_err(|_| {
         let start: String = text.chars().take(60).collect();
         Malformed(format!(
@@ -273,17 +211,5 @@ mod tests {
             let error = decode_as(None, body).expect_err(body).to_string();
             assert!(error.contains(told), "{error:?} should say {told:?}");
         }
-    }
-
-    #[test]
-    fn a_cloud_event_becomes_an_envelope() {
-        let body = r#"{"specversion":"1.0","id":"7","source":"/billing","type":"clients.update",
-            "subject":"12","time":"2026-01-01T00:00:00Z","data":{"a": 1}}"#;
-        let event = decode_as(Some("application/cloudevents+json; charset=utf-8"), body).expect("valid");
-        assert_eq!(event.id, EventId::from_cloud_event("/billing", "7"));
-        assert_eq!(
-            event.body,
-            r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.update","object_id":"12"},"data":{"a": 1}}"#
-        );
     }
 }

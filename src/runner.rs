@@ -1,0 +1,99 @@
+//! Runs one attempt of a task: an HTTP POST or a script.
+//!
+//! All of reqwest and of processes is here. A task that fails is an `Outcome`, whatever went wrong
+//! with it; what follows from an outcome is decided elsewhere, as are retries, concurrency and
+//! verdicts.
+
+mod group;
+mod http;
+mod http_error;
+pub mod launch;
+mod locate;
+mod output;
+mod script;
+#[cfg(test)]
+mod testing;
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::domain::{
+    event::Event, handler::Handler, outcome::Outcome, plan::Attempt, secret::SigningSecret, task::Task,
+};
+
+/// One attempt of one handler for one event.
+pub struct Call<'a> {
+    pub handler: &'a Handler,
+    /// The secrets that are valid now: none, one, or two during a rotation.
+    pub secrets: &'a [SigningSecret],
+    pub event: &'a Event,
+    pub attempt: Attempt,
+    /// For the whole attempt, the answer included.
+    pub timeout: Duration,
+    /// Given where a verdict is read from the answer (an `intercept` handler): at most so many bytes
+    /// are read for it, and an answer that is not whole is a permanent failure.
+    pub answer_limit: Option<usize>,
+    pub traceparent: Option<&'a str>,
+    pub tracestate: Option<&'a str>,
+}
+
+impl Call<'_> {
+    /// The same on every attempt, so that a receiver can tell a repetition.
+    fn delivery_id(&self) -> String {
+        format!("{}_{}", self.event.id, self.handler.id)
+    }
+}
+
+/// How tasks are run, by configuration.
+pub struct RunnerSettings {
+    /// `http.connect_timeout`: for name, connection and TLS handshake together.
+    pub connect_timeout: Duration,
+    pub script: ScriptSettings,
+}
+
+/// `script.*`.
+pub struct ScriptSettings {
+    /// Directories that scripts must lie under. None: scripts are refused.
+    pub roots: Vec<PathBuf>,
+    /// `NAME` passes a variable on, `NAME=value` sets one.
+    pub env: Vec<String>,
+    /// From TERM to KILL.
+    pub kill_grace: Duration,
+    /// Who scripts run as; none: who provisiond runs as.
+    pub user: Option<String>,
+    pub limits: ScriptLimits,
+}
+
+/// `script.limits`: what one process of a script may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScriptLimits {
+    /// Bytes.
+    pub address_space: Option<u64>,
+    pub open_files: Option<u64>,
+    pub cpu_seconds: Option<u64>,
+}
+
+/// Runs attempts. Holds the connection pool: one for the process, shared.
+pub struct Runner {
+    http: http::HttpRunner,
+    scripts: script::ScriptRunner,
+}
+
+impl Runner {
+    /// # Errors
+    /// Says which setting cannot be used, or why TLS is not available.
+    pub fn new(settings: RunnerSettings) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: http::HttpRunner::new(settings.connect_timeout)?,
+            scripts: script::ScriptRunner::new(settings.script)?,
+        })
+    }
+
+    /// Runs one attempt to its end. Dropping the future ends the attempt: the connection is closed,
+    /// the processes are killed.
+    pub async fn run(&self, call: &Call<'_>) -> Outcome {
+        match &call.handler.spec.task {
+            Task::Http { url, headers } => self.http.run(call, url, headers).await,
+            Task::Script { path, args } => self.scripts.run(call, path, args).await,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The HTTP task: one POST, its answer read within bounds, and what both mean.
+//!
+//! A call is never repeated in here: what was sent may have been acted on, and only the retry of the
+//! whole attempt carries an attempt number that says so.
+
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use humantime::format_duration;
+use reqwest::{Client, Response};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Call, http_error, output};
+use crate::domain::{
+    outcome::{self, Failure, FailureKind, KEPT_BYTES, Outcome},
+    retry::MAX_DELAY,
+    task::{HeaderName, HeaderValue, HttpTarget},
+};
+
+/// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node and uvicorn 5 s): a
+/// request that meets the server's close halfway fails, and cannot be told from one that was acted
+/// on. A busy endpoint's connections are never idle that long; to a quiet one a new one costs little.
+const IDLE: Duration = Duration::from_millis(1500);
+
+/// Pings on an HTTP/2 connection in use, so that one whose packets are dropped is not shared on and on.
+const PING: Duration = Duration::from_secs(10);
+
+pub struct HttpRunner {
+    client: Client,
+    connect_timeout: Duration,
+}
+
+/// How the reading of an answer ended.
+enum End {
+    Whole,
+    TooLong,
+    Broken(String),
+    TimedOut,
+}
+
+impl HttpRunner {
+    pub fn new(connect_timeout: Duration) -> anyhow::Result<Self> {
+        Ok(Self { client: client(connect_timeout)?, connect_timeout })
+    }
+
+    pub async fn run(
+        &self,
+        call: &Call<'_>,
+        url: &HttpTarget,
+        headers: &BTreeMap<HeaderName, HeaderValue>,
+    ) -> Outcome {
+        let deadline = Instant::now() + call.timeout;
+        let request = self
+            .client
+            .post(url.url().clone())
+            .headers(request::headers(call, headers, jiff::Timestamp::now().as_second()))
+            .body(call.event.body.clone());
+        match timeout_at(deadline, request.send()).await {
+            Ok(Ok(response)) => settle(call, response, deadline).await,
+            Ok(Err(error)) => {
+                let words = http_error::words(&error, url, self.connect_timeout);
+                Outcome::failed(http_error::kind(&error), words, None)
+            }
+            Err(_) => {
+                let error = format!("no answer within {}", format_duration(call.timeout));
+                Outcome::failed(FailureKind::Transient, error, None)
+            }
+        }
+    }
+}
+
+/// The one place that decides how connections are made.
+fn client(connect_timeout: Duration) -> anyhow::Result<Client> {
+    anyhow::ensure!(
+        rustls::crypto::CryptoProvider::get_default().is_some(),
+        "no TLS provider is installed in this process"
+    );
+    Client::builder()
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(IDLE)
+        .http2_keep_alive_interval(PING)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .context(
+            "the HTTP client could not be built: it needs the system's CA certificates \
+             (install ca-certificates, or point SSL_CERT_FILE at a bundle)",
+        )
+}
+
+/// Reads the answer and says what it means. The status decides; the body does only where the status
+/// is a success.
+async fn settle(call: &Call<'_>, mut response: Response, deadline: Instant) -> Outcome {
+    let status = response.status();
+    let limit = call.answer_limit.filter(|_| status.is_success()).unwrap_or(KEPT_BYTES);
+    let (body, end) = read(&mut response, limit, deadline).await;
+    let kept = outcome::Response {
+        http_status: Some(status.as_u16()),
+        body: Some(output::head_text(&body, KEPT_BYTES)),
+        truncated: body.len() > KEPT_BYTES || !matches!(end, End::Whole),
+        ..Default::default()
+    };
+    if !status.is_success() {
+        let failure = failure_of(status, response.headers(), SystemTime::now());
+        return Outcome::Failed { failure, response: Some(kept) };
+    }
+    let failed = |kind, error: String| Outcome::failed(kind, error, Some(kept.clone()));
+    match (end, call.answer_limit) {
+        (End::Whole, Some(_)) => Outcome::Succeeded { response: kept, answer: Some(body) },
+        (End::Whole | End::TooLong, None) => Outcome::Succeeded { response: kept, answer: None },
+        (End::TooLong, Some(limit)) => {
+            failed(FailureKind::Permanent, format!("the answer is larger than {limit} bytes"))
+        }
+        (End::Broken(cause), answer_limit) => {
+            let kind = if answer_limit.is_some() { FailureKind::Permanent } else { FailureKind::Transient };
+            failed(kind, format!("answered {status}, but the connection closed early: {cause}"))
+        }
+        (End::TimedOut, _) => {
+            let limit = format_duration(call.timeout);
+            failed(FailureKind::Transient, format!("answered {status}, but did not end within {limit}"))
+        }
+    }
+}
+
+/// Up to `limit` bytes of the body. Where there is more, the rest is not waited for: dropping the
+/// response ends the exchange.
+async fn read(response: &mut Response, limit: usize, deadline: Instant) -> (Bytes, End) {
+    let mut body = BytesMut::new();
+    let end = loop {
+        match timeout_at(deadline, response.chunk()).await {
+            Err(_) => break End::TimedOut,
+            Ok(Err(error)) => break End::Broken(http_error::causes(&error)),
+            Ok(Ok(None)) => break End::Whole,
+            Ok(Ok(Some(chunk))) => {
+                let room = limit - body.len();
+                if chunk.len() > room {
+                    body.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                    break End::TooLong;
+                }
+                body.extend_from_slice(&chunk);
+            }
+        }
+    };
+    (body.freeze(), end)
+}
+
+/// What a status that is no success means.
+fn failure_of(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Failure {
+    let kind = match status.as_u16() {
+        408 | 409 | 423 | 425 | 429 | 500..=599 => FailureKind::Transient,
+        _ => FailureKind::Permanent,
+    };
+    let hint = if status.is_redirection() { " (redirects are not followed)" } else { "" };
+    Failure {
+        kind,
+        error: format!("answered {status}{hint}").replace(" <unknown status code>", ""),
+        retry_after: matches!(status.as_u16(), 429 | 503).then(|| retry_after(headers, now)).flatten(),
+        gone: status == StatusCode::GONE,
+    }
+}
+
+/// `Retry-After`: seconds or a date, as far as a retry can wait. What is neither, or past, asks for
+/// nothing.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?,
+    };
+    Some(wait.min(MAX_DELAY))
+}

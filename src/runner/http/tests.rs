@@ -1,0 +1,178 @@
+mod bounds;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, time::sleep};
+
+use super::super::testing::{Trial, answering, failure, request, runner, script_settings, server, success};
+use crate::domain::{
+    outcome::{Failure, FailureKind, Outcome, Response},
+    retry::MAX_DELAY,
+    secret::SigningSecret,
+};
+
+async fn call(address: SocketAddr) -> Outcome {
+    Trial::http(address).run(&runner(script_settings())).await
+}
+
+async fn refused(address: SocketAddr, kind: FailureKind) -> (Failure, Option<Response>) {
+    let (failure, response) = failure(call(address).await);
+    assert_eq!(failure.kind, kind, "{}", failure.error);
+    assert!(!failure.error.contains("hidden"), "the query may be secret: {}", failure.error);
+    (failure, response)
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_request_has_the_headers_of_its_contract() {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let keep = Arc::clone(&seen);
+    let address = server(move |mut stream| {
+        let keep = Arc::clone(&keep);
+        async move {
+            *keep.lock().expect("alone") = request(&mut stream).await;
+            stream.write_all(ok("caf\u{e9} \0").as_bytes()).await.ok();
+        }
+    })
+    .await;
+    let mut trial = Trial::new(&json!({"type": "http", "url": format!("http://{address}/hook"),
+        "headers": {"X-Key": "k1", "Content-Type": "application/vnd.crm+json"}}));
+    trial.secrets = vec![SigningSecret::generate(), SigningSecret::generate()];
+    let (response, answer) = success(trial.run(&runner(script_settings())).await);
+    assert_eq!((response.http_status, response.body.as_deref()), (Some(200), Some("café \u{FFFD}")));
+    assert!(!response.truncated && answer.is_none());
+
+    let seen = seen.lock().expect("alone").clone();
+    let (head, body) = seen.split_once("\r\n\r\n").expect("a request");
+    assert_eq!(body.as_bytes(), trial.event.body);
+    assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
+    let header = |name: &str| {
+        let mut values = head.lines().filter_map(|line| line.strip_prefix(&format!("{name}: ")));
+        let value = values.next().unwrap_or_else(|| panic!("no {name} in {head}"));
+        assert_eq!(values.next(), None, "{name} twice");
+        value
+    };
+    for (name, value) in [
+        ("content-type", "application/vnd.crm+json"),
+        ("x-key", "k1"),
+        ("webhook-id", "e1_7"),
+        ("x-provisioning-event", "clients.update"),
+        ("x-provisioning-attempt", "2"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "a=b"),
+        ("user-agent", concat!("provisiond/", env!("CARGO_PKG_VERSION"))),
+    ] {
+        assert_eq!(header(name), value);
+    }
+    let at: i64 = header("webhook-timestamp").parse().expect("seconds");
+    assert!((jiff::Timestamp::now().as_second() - at).abs() < 20);
+    let signatures: Vec<_> = trial.secrets.iter().map(|s| s.sign("e1_7", at, &trial.event.body)).collect();
+    assert_eq!(header("webhook-signature"), signatures.join(" "));
+}
+
+#[tokio::test]
+async fn nothing_is_signed_without_a_secret() {
+    let address = server(|mut stream| async move {
+        let seen = request(&mut stream).await;
+        assert!(seen.contains("content-type: application/json\r\n"));
+        let status = if seen.contains("webhook-signature") { 400 } else { 200 };
+        stream.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.ok();
+    })
+    .await;
+    success(call(address).await);
+}
+
+#[tokio::test]
+async fn a_status_has_its_meaning() {
+    use FailureKind::{Permanent, Transient};
+    for (status, kind) in [
+        ("302 Found\r\nlocation: http://127.0.0.1:1/", Permanent),
+        ("400 Bad Request", Permanent),
+        ("404 Not Found", Permanent),
+        ("408 Request Timeout", Transient),
+        ("409 Conflict", Transient),
+        ("410 Gone", Permanent),
+        ("423 Locked", Transient),
+        ("425 Too Early", Transient),
+        ("429 Too Many Requests", Transient),
+        ("500 Internal Server Error", Transient),
+        ("599 Odd", Transient),
+        ("600 Odder", Permanent),
+    ] {
+        let address = answering(format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nno")).await;
+        let (failure, response) = refused(address, kind).await;
+        let code = &status[..3];
+        assert!(failure.error.starts_with(&format!("answered {code}")), "{}", failure.error);
+        assert!(!failure.error.contains("unknown"), "{}", failure.error);
+        assert_eq!(failure.gone, code == "410");
+        let response = response.expect("it answered");
+        assert_eq!((response.http_status, response.body.as_deref()), (code.parse().ok(), Some("no")));
+    }
+    for status in ["201 Created", "204 No Content"] {
+        success(call(answering(format!("HTTP/1.1 {status}\r\n\r\n")).await).await);
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_read_where_it_counts() {
+    let asked = async |status: u16, value: &str| {
+        let answer = format!("HTTP/1.1 {status} X\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n");
+        failure(call(answering(answer).await).await).0.retry_after
+    };
+    assert_eq!(asked(503, "120").await, Some(Duration::from_mins(2)));
+    assert_eq!(asked(429, "0").await, Some(Duration::ZERO));
+    assert_eq!(asked(500, "120").await, None);
+    assert_eq!(asked(503, &u64::MAX.to_string()).await, Some(MAX_DELAY));
+    for nothing in ["soon", "-3", "Wed, 21 Oct 2015 07:28:00 GMT", "99999999999999999999999"] {
+        assert_eq!(asked(503, nothing).await, None, "{nothing}");
+    }
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+    let wait = asked(503, &date).await.expect("a wait");
+    assert!((90..=100).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_tried_again() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let (failure, response) = refused(free, FailureKind::Transient).await;
+    assert_eq!(failure.error, format!("connection refused by {free}"));
+    assert_eq!(response, None);
+
+    for (close, said) in [(true, "connection reset by 127.0.0.1"), (false, "no answer from 127.0.0.1")] {
+        let address = server(move |mut stream| async move {
+            request(&mut stream).await;
+            if close {
+                stream.set_zero_linger().expect("so that it resets");
+            }
+        })
+        .await;
+        let (failure, _) = refused(address, FailureKind::Transient).await;
+        assert!(failure.error.starts_with(said), "{}", failure.error);
+    }
+
+    let trial = Trial::new(&json!({"type": "http", "url": "http://crm.invalid/?key=hidden"}));
+    let (failure, _) = super::super::testing::failure(trial.run(&runner(script_settings())).await);
+    assert!(failure.error.starts_with("the name crm.invalid could not be resolved: "), "{}", failure.error);
+    assert!(!failure.error.contains("hidden"));
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_says_so() {
+    let address = server(|mut stream| async move {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.ok();
+        sleep(Duration::from_mins(1)).await;
+    })
+    .await;
+    let trial = Trial::new(&json!({"type": "http", "url": format!("https://{address}/")}));
+    let (failure, _) = failure(trial.run(&runner(script_settings())).await);
+    assert_eq!(failure.kind, FailureKind::Transient);
+    assert!(failure.error.starts_with(&format!("no connection to {address}: ")), "{}", failure.error);
+}

@@ -1,0 +1,123 @@
+//! What an endpoint may not do to us, and when a connection is used again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{io::AsyncWriteExt, time::sleep};
+
+use super::{call, ok, refused};
+use crate::{
+    domain::outcome::{FailureKind, KEPT_BYTES},
+    runner::testing::{Trial, answering, failure, request, runner, script_settings, server, success},
+};
+
+#[tokio::test]
+async fn the_timeout_covers_the_whole_exchange() {
+    let silent = server(|mut stream| async move {
+        request(&mut stream).await;
+        sleep(Duration::from_mins(1)).await;
+    })
+    .await;
+    let slow_headers = server(|mut stream| async move {
+        request(&mut stream).await;
+        for byte in b"HTTP/1.1 200 OK\r\nx: ".iter().chain(std::iter::repeat_n(&b'x', 1000)) {
+            stream.write_all(&[*byte]).await.ok();
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let slow_body = server(|mut stream| async move {
+        request(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await.ok();
+        while stream.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    for (address, said) in [
+        (silent, "no answer within 300ms"),
+        (slow_headers, "no answer within 300ms"),
+        (slow_body, "answered 200 OK, but did not end within 300ms"),
+    ] {
+        let trial = Trial { timeout: Duration::from_millis(300), ..Trial::http(address) };
+        let started = Instant::now();
+        let (failure, response) = failure(trial.run(&runner(script_settings())).await);
+        assert!(started.elapsed() < Duration::from_secs(2));
+        assert_eq!((failure.kind, failure.error.as_str()), (FailureKind::Transient, said));
+        if let Some(response) = response {
+            assert!(response.truncated && response.body.expect("what came").starts_with("xx"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut() {
+    let endless = server(|mut stream| async move {
+        request(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok();
+        while stream.write_all(&[b'x'; 1000]).await.is_ok() {}
+    })
+    .await;
+    let (response, _) = success(call(endless).await);
+    assert!(response.truncated);
+    assert_eq!(response.body.map(|body| body.len()), Some(KEPT_BYTES));
+
+    let trial = Trial { answer_limit: Some(200_000), ..Trial::http(endless) };
+    let (failure, response) = failure(trial.run(&runner(script_settings())).await);
+    assert_eq!(
+        (failure.kind, failure.error.as_str()),
+        (FailureKind::Permanent, "the answer is larger than 200000 bytes")
+    );
+    assert!(response.is_some_and(|response| response.truncated));
+}
+
+#[tokio::test]
+async fn a_verdict_is_read_from_a_whole_answer_only() {
+    let long = "x".repeat(200_000);
+    let trial = Trial { answer_limit: Some(200_000), ..Trial::http(answering(ok(&long)).await) };
+    let (response, answer) = success(trial.run(&runner(script_settings())).await);
+    assert_eq!(answer.map(|answer| answer.len()), Some(200_000));
+    assert!(response.truncated && response.body.is_some_and(|body| body.len() == KEPT_BYTES));
+
+    let early = answering("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"verdict\":").await;
+    let (failed, response) = refused(early, FailureKind::Transient).await;
+    assert!(
+        failed.error.starts_with("answered 200 OK, but the connection closed early: "),
+        "{}",
+        failed.error
+    );
+    assert!(response.is_some_and(|response| response.truncated));
+    let trial = Trial { answer_limit: Some(200_000), ..Trial::http(early) };
+    let (failed, _) = failure(trial.run(&runner(script_settings())).await);
+    assert_eq!(failed.kind, FailureKind::Permanent);
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_until_it_is_closed() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let address = server(move |mut stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            // Closes after the second request, without a word.
+            for _ in 0..2 {
+                request(&mut stream).await;
+                stream.write_all(ok("fine").as_bytes()).await.ok();
+            }
+        }
+    })
+    .await;
+    let runner = runner(script_settings());
+    let trial = Trial::http(address);
+    for expected in [1, 1, 2] {
+        success(trial.run(&runner).await);
+        assert_eq!(connections.load(Ordering::SeqCst), expected);
+        // The close of the server has to arrive.
+        sleep(Duration::from_millis(50)).await;
+    }
+}

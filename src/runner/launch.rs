@@ -1,0 +1,190 @@
+//! Starts a script as another user or within limits: provisiond is spawned as its own launcher,
+//! which takes them on and becomes the script.
+//!
+//! Not `pre_exec`, and not the `uid` of `Command`: with them a spawn copies the page tables of the
+//! whole worker (`fork`), which takes 50 ms where the worker has grown large.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use nix::unistd::{User, setgid, setuid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::ScriptLimits;
+
+/// The hidden subcommand of provisiond whose arguments [`exec`] takes.
+pub const SUBCOMMAND: &str = "launch-script";
+
+/// The launcher's exit code where it could not start the script; its stderr then begins with [`FAILED`].
+pub const EXIT_CODE: i32 = 127;
+pub const FAILED: &str = "provisiond launch-script: ";
+
+/// Stands for an absent argument.
+const NONE: &str = "-";
+
+/// The command that runs `script` as `user` within `limits`; its arguments are to be added.
+pub fn command(launcher: &Path, user: Option<&User>, limits: ScriptLimits, script: &Path) -> Command {
+    let number = |limit: Option<u64>| limit.map_or_else(|| NONE.to_owned(), |n| n.to_string());
+    let mut command = Command::new(launcher);
+    command
+        .arg0("provisiond")
+        .arg(SUBCOMMAND)
+        .arg(user.map_or(NONE, |user| &user.name))
+        .arg(number(limits.address_space))
+        .arg(number(limits.open_files))
+        .arg(number(limits.cpu_seconds))
+        .arg(script);
+    command
+}
+
+/// Becomes the script. `args` are those after [`SUBCOMMAND`]. To be called first thing in `main`, by
+/// a process with one thread.
+///
+/// # Errors
+/// Returns only if it failed. The caller prints [`FAILED`] and the chain of causes on stderr, in one
+/// line, and exits with [`EXIT_CODE`].
+pub fn exec(args: impl IntoIterator<Item = OsString>) -> anyhow::Error {
+    match prepare(args.into_iter()) {
+        Ok(mut script) => become_it(&mut script),
+        Err(error) => error,
+    }
+}
+
+fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Command> {
+    let user = args.next().context("the user is missing")?;
+    for (resource, beyond) in [(Resource::As, 0), (Resource::Nofile, 0), (Resource::Cpu, 1)] {
+        limit(resource, &args.next().context("a limit is missing")?, beyond)?;
+    }
+    let mut script = Command::new(args.next().context("the script is missing")?);
+    script.args(args);
+    if user != OsStr::new(NONE) {
+        let user = user.to_str().context("the user's name is not UTF-8")?;
+        script.env("HOME", &switch_to(&find(user)?)?.dir);
+    }
+    Ok(script)
+}
+
+/// The program that is running. On Linux the very file, even if an upgrade has replaced it since.
+pub fn own_program() -> anyhow::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    std::env::current_exe().context("provisiond's own path is not known")
+}
+
+/// The user of that name.
+pub fn find(name: &str) -> anyhow::Result<User> {
+    User::from_name(name)
+        .with_context(|| format!("the user {name} could not be looked up"))?
+        .ok_or_else(|| anyhow!("there is no user {name}"))
+}
+
+/// Sets a limit that never exceeds the one in force. The hard limit lies `beyond` the soft one: for
+/// CPU time the process first gets SIGXCPU, which says why it died.
+fn limit(resource: Resource, value: &OsStr, beyond: u64) -> anyhow::Result<()> {
+    if value == OsStr::new(NONE) {
+        return Ok(());
+    }
+    let wanted: u64 = value.to_str().and_then(|text| text.parse().ok()).context("a limit is no number")?;
+    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit =
+        Rlimit { current: Some(wanted.min(most)), maximum: Some(wanted.saturating_add(beyond).min(most)) };
+    setrlimit(resource, limit).with_context(|| format!("the limit {resource:?} = {wanted} could not be set"))
+}
+
+/// Groups first: without root they could not be changed any more.
+fn switch_to(user: &User) -> anyhow::Result<&User> {
+    let switch = || -> nix::Result<()> {
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            let name = std::ffi::CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+            nix::unistd::initgroups(&name, user.gid)?;
+        }
+        setgid(user.gid)?;
+        setuid(user.uid)
+    };
+    match switch() {
+        Ok(()) => Ok(user),
+        Err(nix::Error::EPERM) => {
+            bail!("running as {} is not allowed: script.user needs provisiond to run as root", user.name)
+        }
+        Err(error) => Err(error).with_context(|| format!("could not become the user {}", user.name)),
+    }
+}
+
+/// Returns why it failed. A file that is open for writing elsewhere is tried again for a moment.
+fn become_it(script: &mut Command) -> anyhow::Error {
+    let mut error = script.exec();
+    for _ in 1..10 {
+        if error.kind() != io::ErrorKind::ExecutableFileBusy {
+            break;
+        }
+        sleep(Duration::from_millis(20));
+        error = script.exec();
+    }
+    anyhow::Error::new(error).context(script.get_program().display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process::exit};
+
+    use super::*;
+
+    const VARIABLE: &str = "PROVISIOND_TEST_LAUNCH";
+
+    /// Runs this very test as the launcher of a shell that says `lines`; its exit code, its stdout
+    /// after the test harness's own, its stderr.
+    fn launch(
+        user: Option<&str>,
+        limits: ScriptLimits,
+        script: &str,
+        lines: &str,
+    ) -> (Option<i32>, String, String) {
+        let user = user.map(|name| find(name).expect("a user"));
+        let command = command(Path::new("unused"), user.as_ref(), limits, Path::new(script));
+        let args: Vec<_> = command.get_args().skip(1).map(|arg| arg.to_str().expect("text")).collect();
+        let output = Command::new(env::current_exe().expect("this test"))
+            .args(["--exact", "runner::launch::tests::the_launcher_becomes_the_script", "--nocapture"])
+            .env(VARIABLE, format!("{}\n-c\necho; echo begin; {lines}", args.join("\n")))
+            .output()
+            .expect("it runs");
+        let stdout = String::from_utf8(output.stdout).expect("text");
+        let said = stdout.split_once("begin\n").map_or("", |(_, said)| said).to_owned();
+        (output.status.code(), said, String::from_utf8(output.stderr).expect("text"))
+    }
+
+    #[test]
+    fn the_launcher_becomes_the_script() {
+        if let Ok(args) = env::var(VARIABLE) {
+            let error = exec(args.split('\n').map(OsString::from));
+            eprintln!("{FAILED}{error:#}");
+            exit(EXIT_CODE);
+        }
+        let limits =
+            ScriptLimits { address_space: Some(1 << 30), open_files: Some(20), cpu_seconds: Some(7) };
+        let lines = "ulimit -v; ulimit -n; ulimit -t; exit 5";
+        let (code, said, _) = launch(None, limits, "/bin/sh", lines);
+        assert_eq!((code, said.as_str()), (Some(5), "1048576\n20\n7\n"));
+
+        let (code, _, said) = launch(None, ScriptLimits::default(), "/no/such/script", "");
+        assert_eq!(code, Some(EXIT_CODE));
+        assert!(said.contains("provisiond launch-script: /no/such/script: No such file"), "{said}");
+
+        let lines = "id -un; id -Gn; echo $HOME";
+        let (code, said, why) = launch(Some("nobody"), ScriptLimits::default(), "/bin/sh", lines);
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!((code, said.as_str()), (Some(0), "nobody\nnogroup\n/nonexistent\n"));
+        } else {
+            assert!(code == Some(EXIT_CODE) && why.contains("needs provisiond to run as root"), "{why}");
+        }
+    }
+}

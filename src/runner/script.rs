@@ -1,0 +1,186 @@
+//! The script task: one process group, fed the event, bounded in time and output.
+
+mod meaning;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    convert::Infallible,
+    env,
+    ffi::OsString,
+    fs,
+    future::pending,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context;
+use nix::unistd::{User, geteuid};
+use tempfile::TempDir;
+use tokio::{
+    io::AsyncWriteExt,
+    join,
+    process::{ChildStderr, ChildStdin, ChildStdout, Command},
+    select,
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::{
+    Call, ScriptLimits, ScriptSettings,
+    group::{Ended, Group},
+    launch,
+    locate::{NotRunnable, locate},
+    output::Capture,
+};
+use crate::domain::{
+    outcome::{FailureKind, KEPT_BYTES, Outcome},
+    task::ScriptPath,
+};
+
+/// By now the group is dead, and what it wrote is in the pipes. Only a process that left the group
+/// can still hold one open.
+const DRAIN: Duration = Duration::from_millis(500);
+
+pub struct ScriptRunner {
+    roots: Vec<PathBuf>,
+    env: Vec<(String, OsString)>,
+    kill_grace: Duration,
+    launcher: Option<Launcher>,
+}
+
+/// Present where a user or limits are set.
+struct Launcher {
+    program: PathBuf,
+    user: Option<User>,
+    limits: ScriptLimits,
+}
+
+/// A script that has ended, and what it said.
+struct Finished {
+    ended: Ended,
+    stdout: Capture<ChildStdout>,
+    stderr: Capture<ChildStderr>,
+}
+
+impl ScriptRunner {
+    pub fn new(settings: ScriptSettings) -> anyhow::Result<Self> {
+        let ScriptSettings { roots, env, kill_grace, user, limits } = settings;
+        let env = environment(&env)?;
+        let user = user.map(|name| launch::find(&name)).transpose().context("script.user")?;
+        // Who is that user already needs no right to become it.
+        let user = user.filter(|user| user.uid != geteuid());
+        let needed = user.is_some() || limits != ScriptLimits::default();
+        let launcher =
+            needed.then(|| launch::own_program().map(|program| Launcher { program, user, limits }));
+        Ok(Self { roots, env, kill_grace, launcher: launcher.transpose()? })
+    }
+
+    pub async fn run(&self, call: &Call<'_>, path: &ScriptPath, args: &[String]) -> Outcome {
+        let script = match locate(&self.roots, path) {
+            Ok(script) => script,
+            Err(error @ NotRunnable::Refused(_)) => {
+                return Outcome::failed(FailureKind::Permanent, error.to_string(), None);
+            }
+            Err(error @ NotRunnable::Unavailable(_)) => {
+                return Outcome::failed(FailureKind::Transient, error.to_string(), None);
+            }
+        };
+        match self.run_file(call, &script, args).await {
+            Ok(finished) => meaning::outcome(call, finished),
+            Err(error) => {
+                let error = format!("the script could not be started: {error:#}");
+                Outcome::failed(FailureKind::Transient, error, None)
+            }
+        }
+    }
+
+    async fn run_file(&self, call: &Call<'_>, script: &Path, args: &[String]) -> anyhow::Result<Finished> {
+        let dir = self.working_dir().context("its working directory could not be made")?;
+        let mut command = self.command(call, script, args, dir.path());
+        let mut group = Group::spawn(&mut command).await.with_context(|| script.display().to_string())?;
+        let (stdin, stdout, stderr) = group.pipes();
+        let mut stdout = Capture::new(stdout, call.answer_limit.unwrap_or(KEPT_BYTES).max(KEPT_BYTES));
+        let mut stderr = Capture::new(stderr, KEPT_BYTES);
+        let ended = select! {
+            ended = group.end(call.timeout, self.kill_grace) => ended,
+            never = async {
+                join!(feed(stdin, &call.event.body), stdout.drain(), stderr.drain());
+                // Whoever closes its pipes may still be at work.
+                pending::<Infallible>().await
+            } => match never {},
+        };
+        timeout(DRAIN, async { join!(stdout.drain(), stderr.drain()) }).await.ok();
+        drop(group);
+        // Not waited for: on a busy disk even an empty directory takes its time.
+        spawn_blocking(move || drop(dir));
+        Ok(Finished { ended, stdout, stderr })
+    }
+
+    fn working_dir(&self) -> anyhow::Result<TempDir> {
+        let private = fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("provisiond-").permissions(private).tempdir()?;
+        if let Some(user) = self.launcher.as_ref().and_then(|launcher| launcher.user.as_ref()) {
+            chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .with_context(|| format!("it could not be given to {}", user.name))?;
+        }
+        Ok(dir)
+    }
+
+    fn command(&self, call: &Call<'_>, script: &Path, args: &[String], dir: &Path) -> Command {
+        let mut command = match &self.launcher {
+            None => std::process::Command::new(script),
+            Some(Launcher { program, user, limits }) => {
+                launch::command(program, user.as_ref(), *limits, script)
+            }
+        };
+        let event = call.event;
+        // A NUL cannot be in an environment; it would keep the script from starting for ever.
+        let object_id = event.object_id.replace('\0', "\u{FFFD}");
+        command
+            .args(args)
+            .current_dir(dir)
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env("PROVISIONING_EVENT", event.name.as_str())
+            .env("PROVISIONING_EVENT_ID", event.id.as_str())
+            .env("PROVISIONING_OBJECT_ID", object_id)
+            .env("PROVISIONING_DELIVERY_ID", call.delivery_id())
+            .env("PROVISIONING_ATTEMPT", call.attempt.number().to_string())
+            .env("PROVISIONING_HANDLER_ID", call.handler.id.to_string())
+            .env("PROVISIONING_HANDLER_NAME", call.handler.spec.name.as_str())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(traceparent) = call.traceparent {
+            command.env("TRACEPARENT", traceparent);
+        }
+        command.into()
+    }
+}
+
+/// What every script finds in its environment: the base, and what `script.env` adds to it.
+fn environment(listed: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
+    let mut all = Vec::new();
+    for entry in ["PATH", "HOME", "LANG"].into_iter().chain(listed.iter().map(String::as_str)) {
+        let (name, value) = match entry.split_once('=') {
+            Some((name, value)) => (name, Some(value.into())),
+            None => (entry, env::var_os(entry)),
+        };
+        anyhow::ensure!(
+            !name.is_empty() && !entry.contains('\0'),
+            "script.env: {name:?} is not the name of a variable; an entry is NAME or NAME=value"
+        );
+        all.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(all)
+}
+
+/// Writes the event and closes. A script that does not read it all is no failure.
+async fn feed(stdin: Option<ChildStdin>, body: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        stdin.write_all(body).await.ok();
+    }
+}

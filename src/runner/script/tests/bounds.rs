@@ -1,0 +1,153 @@
+//! What a script may not do to us.
+
+use std::{
+    fs,
+    future::Future,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Root, stdout};
+use crate::{
+    domain::outcome::{FailureKind, KEPT_BYTES},
+    runner::testing::{Trial, failure, success, until},
+};
+
+/// The process ids in the note, once a script has written it.
+async fn noted(root: &Root) -> Vec<u32> {
+    let read = || fs::read_to_string(root.path("note")).unwrap_or_default();
+    until("a line in the note", || read().ends_with('\n')).await;
+    read().split_whitespace().map(|pid| pid.parse().expect("a process id")).collect()
+}
+
+/// The state letter of a process; none when it is gone, reaped and all.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+/// Waits until these are dead. Who reaps orphans is the machine's affair; our own must be reaped.
+async fn dead(pids: &[u32]) {
+    let (leader, others) = pids.split_first().expect("the leader");
+    until("its leader is reaped", || state(*leader).is_none()).await;
+    until("its group is dead", || others.iter().all(|pid| matches!(state(*pid), None | Some('Z')))).await;
+}
+
+/// Awaits `run`, which must be far faster than the timeout of the attempt.
+async fn soon<T>(run: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(5), run).await.expect("it was held up")
+}
+
+#[tokio::test]
+async fn stdin_may_stay_unread_and_the_directory_may_vanish() {
+    let root = Root::new();
+    for lines in ["exit 0", "exec <&-; sleep 0.1", "rm -rf \"$PWD\"", "mkdir -p a/b; echo x > a/b/c"] {
+        let mut trial = root.trial(lines);
+        trial.event.body = vec![b' '; 1 << 20].into();
+        success(soon(trial.run(&root.runner)).await);
+    }
+}
+
+#[tokio::test]
+async fn a_chatty_script_is_not_blocked() {
+    let root = Root::new();
+    let (response, _) = success(soon(root.run("seq 400000; seq 400000 >&2")).await);
+    for said in [stdout(&response), response.stderr.as_deref().expect("a stderr")] {
+        assert!(said.starts_with("1\n2\n") && said.ends_with("\n399999\n400000\n"));
+        assert!(said.contains("bytes left out") && said.len() < KEPT_BYTES + 100);
+    }
+    assert!(response.truncated);
+}
+
+#[tokio::test]
+async fn at_the_timeout_the_group_gets_term_then_kill() {
+    let root = Root::new();
+    for (lines, response_of) in [
+        ("trap 'echo bye; exit 3' TERM; sleep 1000 & echo $$ $! > $1; wait", (Some(3), None)),
+        ("trap '' TERM; sleep 1000 & echo $$ $! > $1; while :; do sleep 1; done", (None, Some(9))),
+        ("yes & echo $$ $! > $1; exec yes", (None, Some(15))),
+    ] {
+        let trial = Trial { timeout: Duration::from_millis(300), ..root.trial(lines) };
+        let (failure, response) = failure(soon(trial.run(&root.runner)).await);
+        assert_eq!(failure.kind, FailureKind::Transient);
+        assert_eq!(failure.error, "did not end within 300ms and was killed");
+        let response = response.expect("it ran");
+        assert_eq!((response.exit_code, response.signal), response_of, "{lines}");
+        if response.exit_code == Some(3) {
+            assert_eq!(stdout(&response), "bye\n");
+        }
+        dead(&noted(&root).await).await;
+        fs::remove_file(root.path("note")).expect("noted");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_script_started_survives_it() {
+    let root = Root::new();
+    let lines = "(trap '' TERM HUP; sleep 1000) & echo $$ $! > $1; echo done";
+    let (response, _) = success(soon(root.run(lines)).await);
+    assert_eq!(stdout(&response), "done\n");
+    dead(&noted(&root).await).await;
+}
+
+#[tokio::test]
+async fn who_left_the_group_holds_nothing_up() {
+    let root = Root::new();
+    let lines = "setsid sh -c 'echo $$ > $0; exec sleep 1000' $1 & until [ -s $1 ]; do :; done; echo done";
+    let mut trial = root.trial(lines);
+    let (response, _) = success(soon(trial.run(&root.runner)).await);
+    assert_eq!(stdout(&response), "done\n");
+    assert!(response.truncated, "there may have been more");
+
+    let first = noted(&root).await;
+    fs::remove_file(root.path("note")).expect("noted");
+    trial.answer_limit = Some(1000);
+    let (failure, _) = failure(soon(trial.run(&root.runner)).await);
+    assert_eq!(failure.kind, FailureKind::Permanent, "{}", failure.error);
+    for pid in first.into_iter().chain(noted(&root).await) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL)
+            .expect("still there");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_attempt_is_killed_and_reaped() {
+    let root = Root::new();
+    let trial = root.trial("trap '' TERM; sleep 1000 & pwd > $1.dir; echo $$ $! > $1; wait");
+    let pids = tokio::select! {
+        _ = trial.run(&root.runner) => panic!("it does not end"),
+        pids = noted(&root) => pids,
+    };
+    dead(&pids).await;
+    let dir = fs::read_to_string(root.path("note.dir")).expect("noted");
+    assert!(!Path::new(dir.trim()).exists(), "its working directory is removed");
+}
+
+#[tokio::test]
+async fn a_script_that_is_just_being_written_is_waited_for() {
+    let root = Root::new();
+    let trial = root.trial("exit 0");
+    let writer = fs::OpenOptions::new().append(true).open(root.path("script")).expect("open");
+    let (outcome, ()) = tokio::join!(trial.run(&root.runner), async {
+        sleep(Duration::from_millis(60)).await;
+        drop(writer);
+    });
+    success(outcome);
+}
+
+/// Many at a time, each told apart: the ends are told by one signal for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_scripts_end_each_for_itself() {
+    let root = Root::new();
+    let trial = root.trial("read line; exit 0");
+    let started = Instant::now();
+    for _ in 0..10 {
+        let runs = (0..8).map(|_| trial.run(&root.runner));
+        for outcome in futures_util::future::join_all(runs).await {
+            success(outcome);
+        }
+    }
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
