@@ -1,0 +1,97 @@
+//! What is wrong with a configuration.
+
+use std::fmt;
+
+/// Everything that is wrong, one line each.
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+/// One thing that is wrong. Never holds a value that may be secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// None where a whole file is unusable.
+    pub key: Option<String>,
+    /// `default`, `file …` or `environment variable …`.
+    pub source: String,
+    /// What is wrong, and what is allowed.
+    pub problem: String,
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{key} ({}): {}", self.source, self.problem),
+            None => write!(f, "{}: {}", self.source, self.problem),
+        }
+    }
+}
+
+/// Says of a key that does not exist which one is meant, or which there are.
+pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    if let Some(meant) = closest(key, known.clone()) {
+        return format!("there is no such key; did you mean {meant}?");
+    }
+    let section = key.split_once('.').map_or(key, |(section, _)| section);
+    let inside: Vec<&str> = known.clone().filter(|k| is_within(k, section)).collect();
+    if !inside.is_empty() {
+        return format!("there is no such key; section {section} has {}", inside.join(", "));
+    }
+    let mut sections: Vec<&str> = known.filter_map(|k| k.split_once('.')).map(|(s, _)| s).collect();
+    sections.dedup();
+    format!("there is no section {section}; there are {}", sections.join(", "))
+}
+
+/// Whether `key` lies in `section` or in one of its sub-sections.
+pub(super) fn is_within(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The key that was probably meant: one or two slips of the finger away, or of the same name in another
+/// section.
+fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    known
+        .map(|candidate| {
+            let same_name = name(candidate) == name(key);
+            let slips = strsim::damerau_levenshtein(key, candidate);
+            (if same_name { slips.min(2) } else { slips }, slips, candidate)
+        })
+        .min()
+        .filter(|(rank, ..)| *rank <= 2)
+        .map(|(.., candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_one_that_is_meant() {
+        let known = ["amqp.url", "amqp.prefix", "worker.concurrency", "worker.drain_timeout"];
+        for (key, told) in [
+            ("amqp.ulr", "did you mean amqp.url?"),
+            ("worker.concurency", "did you mean worker.concurrency?"),
+            ("wroker.concurrency", "did you mean worker.concurrency?"),
+            ("concurrency", "did you mean worker.concurrency?"),
+            ("amqp.vhost", "section amqp has amqp.url, amqp.prefix"),
+            ("redis.host", "there is no section redis; there are amqp, worker"),
+        ] {
+            let answer = unknown_key(key, known.into_iter());
+            assert!(answer.ends_with(told), "{key}: {answer:?} should end with {told:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Reads the merged values key by key and remembers what was wrong and what can be shown.
+
+use std::fmt::Display;
+
+use ::config::Value;
+
+use super::{
+    ConfigErrors, Setting,
+    error::ConfigError,
+    layers::{Layers, Values},
+    value,
+};
+
+pub(super) struct Reader {
+    values: Values,
+    defaults: Values,
+    settings: Vec<Setting>,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader {
+    pub fn new(layers: Layers) -> Self {
+        let Layers { values, defaults, errors } = layers;
+        Self { values, defaults, settings: Vec::new(), errors }
+    }
+
+    /// The settings in the order they were read, if nothing was wrong.
+    pub fn finish(self) -> Result<Vec<Setting>, ConfigErrors> {
+        if self.errors.is_empty() { Ok(self.settings) } else { Err(ConfigErrors(self.errors)) }
+    }
+
+    /// The value of `key`. It is shown as it was written.
+    pub fn get<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
+        self.read(key, parse, |raw, _| value::to_json(raw))
+    }
+
+    /// The value of `key`, which may be secret. It is shown as `Display` has it.
+    pub fn get_masked<T: Display>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        self.read(key, parse, |_, parsed| parsed.to_string().into())
+    }
+
+    /// The list at `key`, whose entries may be secret. They are shown as `Display` has them.
+    pub fn get_masked_list<T: Display>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<Vec<T>, String>,
+    ) -> Option<Vec<T>> {
+        self.read(key, parse, |_, parsed| parsed.iter().map(ToString::to_string).collect())
+    }
+
+    /// Refuses `key` because of what `other` says. Says nothing if one of them is already refused: then
+    /// this follows from it.
+    pub fn clash(&mut self, key: &str, other: &str, problem: &str) {
+        if self.errors.iter().any(|e| e.key.as_deref().is_some_and(|k| k == key || k == other)) {
+            return;
+        }
+        let problem = format!("{problem} ({other} is set by {})", self.source(other));
+        self.refuse(key, problem);
+    }
+
+    /// A bad value is noted, and the default stands in for it so that the rest is looked at too.
+    /// Nothing only if the default is bad.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+        show: impl Fn(&Value, &T) -> serde_json::Value,
+    ) -> Option<T> {
+        let Some(raw) = self.values.get(key) else {
+            self.refuse(key, "has no default".into());
+            return None;
+        };
+        match parse(raw) {
+            Ok(parsed) => {
+                let (value, source) = (show(raw, &parsed), self.source(key));
+                self.settings.push(Setting { key: key.to_owned(), value, source });
+                Some(parsed)
+            }
+            Err(problem) => {
+                self.refuse(key, problem);
+                self.defaults.get(key).and_then(|default| parse(default).ok())
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: &str, problem: String) {
+        let source = self.source(key);
+        self.errors.push(ConfigError { key: Some(key.to_owned()), source, problem });
+    }
+
+    fn source(&self, key: &str) -> String {
+        self.values.get(key).and_then(Value::origin).unwrap_or("default").to_owned()
+    }
+}

@@ -1,0 +1,199 @@
+//! From a raw value to a number, a duration, a size, a word: each says what is allowed if it is not that.
+
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
+
+use ::config::{FileFormat, Format, Value, ValueKind};
+
+use crate::domain::handler::Timeout;
+
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const TIB: u64 = 1 << 40;
+
+/// The text of an environment variable, as a value like the default of its key; as text if it is none.
+pub(super) fn from_text(text: &str, like: &ValueKind) -> ValueKind {
+    let trimmed = text.trim();
+    let typed = match like {
+        ValueKind::Boolean(_) => trimmed.parse().map(ValueKind::Boolean).ok(),
+        ValueKind::I64(_) => trimmed.parse().map(ValueKind::I64).ok(),
+        ValueKind::Float(_) => trimmed.parse().map(ValueKind::Float).ok(),
+        _ => None,
+    };
+    typed.unwrap_or_else(|| ValueKind::String(text.to_owned()))
+}
+
+pub(super) fn to_json(value: &Value) -> serde_json::Value {
+    match &value.kind {
+        ValueKind::Boolean(flag) => (*flag).into(),
+        ValueKind::I64(number) => (*number).into(),
+        ValueKind::Float(number) => (*number).into(),
+        ValueKind::Array(values) => values.iter().map(to_json).collect(),
+        other => other.to_string().into(),
+    }
+}
+
+pub(super) fn flag(value: &Value) -> Result<bool, String> {
+    match value.kind {
+        ValueKind::Boolean(flag) => Ok(flag),
+        _ => Err(format!("must be true or false, not {}", said(value))),
+    }
+}
+
+pub(super) fn integer<T>(allowed: RangeInclusive<T>) -> impl Fn(&Value) -> Result<T, String>
+where
+    T: TryFrom<i64> + PartialOrd + Display,
+{
+    move |value| {
+        let number = match value.kind {
+            ValueKind::I64(number) => T::try_from(number).ok(),
+            _ => None,
+        };
+        number.filter(|n| allowed.contains(n)).ok_or_else(|| {
+            format!("must be a whole number, {} to {}, not {}", allowed.start(), allowed.end(), said(value))
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2.0 written as 2; no key takes a number near 2^53")]
+pub(super) fn number(value: &Value) -> Result<f64, String> {
+    match value.kind {
+        ValueKind::Float(number) => Ok(number),
+        ValueKind::I64(number) => Ok(number as f64),
+        _ => Err(format!("must be a number, not {}", said(value))),
+    }
+}
+
+pub(super) fn duration(allowed: RangeInclusive<Duration>) -> impl Fn(&Value) -> Result<Duration, String> {
+    move |value| {
+        let duration = any_duration(value)?;
+        if allowed.contains(&duration) {
+            return Ok(duration);
+        }
+        let [from, to] = [allowed.start(), allowed.end()].map(|d| humantime::format_duration(*d));
+        Err(format!("must be {from} to {to}, not {}", said(value)))
+    }
+}
+
+pub(super) fn any_duration(value: &Value) -> Result<Duration, String> {
+    let unit = "must be a number with a unit, such as 500ms, 30s or 5m";
+    let ValueKind::String(text) = &value.kind else { return Err(format!("{unit}, not {}", said(value))) };
+    // humantime takes a bare 0, and its units are more than is told here.
+    match humantime::parse_duration(text) {
+        Ok(duration) if !text.bytes().all(|b| b.is_ascii_digit()) => Ok(duration),
+        _ => Err(format!("{unit}, not {}", said(value))),
+    }
+}
+
+pub(super) fn timeout(value: &Value) -> Result<Timeout, String> {
+    let duration = any_duration(value)?;
+    Timeout::try_from(duration).map_err(|_| format!("must be 1ms to 10m, not {}", said(value)))
+}
+
+/// Bytes.
+pub(super) fn size(allowed: RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, String> {
+    move |value| {
+        let size = match &value.kind {
+            ValueKind::I64(bytes) => u64::try_from(*bytes).ok(),
+            ValueKind::String(text) => parse_size(text),
+            _ => None,
+        };
+        size.filter(|bytes| allowed.contains(bytes)).ok_or_else(|| {
+            let [from, to] = [allowed.start(), allowed.end()].map(|bytes| format_size(*bytes));
+            format!("must be a size, {from} to {to}, such as 64KiB or 1MiB, not {}", said(value))
+        })
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn format_size(bytes: u64) -> String {
+    [("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .find(|(_, shift)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
+}
+
+/// `0` for none, or what `parse` takes.
+pub(super) fn zero_or<T>(
+    parse: impl Fn(&Value) -> Result<T, String>,
+) -> impl Fn(&Value) -> Result<Option<T>, String> {
+    move |value| match &value.kind {
+        ValueKind::I64(0) => Ok(None),
+        _ => parse(value).map(Some).map_err(|problem| format!("{problem}; 0 for none")),
+    }
+}
+
+/// `""` for none, or what `parse` takes.
+pub(super) fn text_or_none<T>(
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&Value) -> Result<Option<T>, String> {
+    move |value| match text(value)? {
+        "" => Ok(None),
+        text => parse(text).map(Some),
+    }
+}
+
+pub(super) fn path_or_none(value: &Value) -> Result<Option<PathBuf>, String> {
+    text_or_none(|text| Ok(PathBuf::from(text)))(value)
+}
+
+/// One of an enumeration's words.
+pub(super) fn word<T: FromStr<Err: Display>>(value: &Value) -> Result<T, String> {
+    text(value)?.parse().map_err(|e: T::Err| e.to_string())
+}
+
+/// Does not repeat what was said: it may be secret.
+pub(super) fn text(value: &Value) -> Result<&str, String> {
+    match &value.kind {
+        ValueKind::String(text) => Ok(text),
+        _ => Err("must be text, in quotes".into()),
+    }
+}
+
+/// A list of what `parse` takes: an array, a text that is a TOML array, or a text with commas.
+pub(super) fn list<T>(
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&Value) -> Result<Vec<T>, String> {
+    move |value| texts(value)?.iter().map(|entry| parse(entry)).collect()
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, String> {
+    let not_a_list = || "must be a list of texts, such as [\"a\", \"b\"]".to_owned();
+    match &value.kind {
+        ValueKind::Array(values) => {
+            values.iter().map(|value| text(value).map(str::to_owned).map_err(|_| not_a_list())).collect()
+        }
+        ValueKind::String(text) if text.trim_start().starts_with('[') => {
+            let table = FileFormat::Toml.parse(None, &format!("list = {text}")).map_err(|_| not_a_list())?;
+            table.get("list").map_or_else(|| Err(not_a_list()), texts)
+        }
+        ValueKind::String(text) => {
+            Ok(text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect())
+        }
+        _ => Err(not_a_list()),
+    }
+}
+
+/// What was said instead, short enough for a line. Only for keys that hold no secret.
+fn said(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Array(_) => "a list".into(),
+        ValueKind::Table(_) => "a section".into(),
+        _ => to_json(value).to_string().chars().take(60).collect(),
+    }
+}
