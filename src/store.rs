@@ -1,0 +1,39 @@
+//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters.
+//!
+//! All of tokio-postgres is in here: what leaves are types of the domain, and errors that say what a
+//! caller can do about them. Nothing in here retries: whoever calls knows whether that is sensible.
+
+mod changes;
+mod dead_letters;
+mod error;
+mod event_types;
+mod executions;
+mod handlers;
+mod migrate;
+mod page;
+mod pool;
+mod registry;
+mod session;
+mod sql;
+#[cfg(test)]
+mod testing;
+mod tls;
+
+pub use dead_letters::{DeadLetterFilter, DeadLetterRow, NewDeadLetter, StoredDeadLetter};
+pub use error::{SqlError, StoreError};
+pub use event_types::EventType;
+pub use executions::{ExecutionFilter, ExecutionRow};
+pub use handlers::{HandlerFilter, HistoryEntry};
+pub use page::{Cursor, Page};
+pub use pool::StoreSettings;
+pub use registry::{RegisteredHandler, Registry};
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The database, through a pool of connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: deadpool_postgres::Pool,
+    /// For connections that are not of the pool.
+    dedicated: std::sync::Arc<pool::Dialer>,
+}

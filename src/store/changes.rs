@@ -1,0 +1,129 @@
+//! Hearing of changes: a connection of its own that listens.
+//!
+//! A notification says only that something changed; what it is now is read. Notifications that were
+//! sent while nobody listened are gone, so after a lost connection everything is read again.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use tokio_postgres::{AsyncMessage, Client};
+
+use super::{Result, Store, StoreError};
+
+/// The name in `migrations/`.
+const CHANNEL: &str = "provisiond_handlers";
+
+/// A listening connection says nothing for hours: only asking tells a quiet one from a dead one.
+const ASK_EVERY: Duration = Duration::from_secs(15);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Changes of handlers and event types, from now on.
+pub struct Changes {
+    client: Client,
+    /// Holds at most one: many changes at once are one reason to look.
+    heard: mpsc::Receiver<()>,
+    driver: AbortHandle,
+    ask_at: Instant,
+}
+
+impl Store {
+    /// Listens. What changed before is not told: read after this, not before.
+    pub async fn listen(&self) -> Result<Changes> {
+        let (client, mut connection) = self.dedicated.dial().await?;
+        let (sender, heard) = mpsc::channel(1);
+        let driver = tokio::spawn(async move {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(_)) => {
+                        // Full: somebody is told already.
+                        let _ = sender.try_send(());
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "the listening connection ended");
+                        break;
+                    }
+                }
+            }
+        });
+        let ask_at = Instant::now() + ASK_EVERY;
+        let changes = Changes { client, heard, driver: driver.abort_handle(), ask_at };
+        changes.ask(&format!("LISTEN {CHANNEL}")).await?;
+        Ok(changes)
+    }
+}
+
+impl Changes {
+    /// Waits for the next change, or several. May be dropped and called again without missing one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] once the connection is lost: listen again.
+    pub async fn changed(&mut self) -> Result<()> {
+        loop {
+            tokio::select! {
+                heard = self.heard.recv() => {
+                    return heard.ok_or_else(|| StoreError::unavailable("the listening connection is lost"));
+                }
+                () = tokio::time::sleep_until(self.ask_at) => {
+                    self.ask("SELECT 1").await?;
+                    self.ask_at = Instant::now() + ASK_EVERY;
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, sql: &str) -> Result<()> {
+        match tokio::time::timeout(ANSWER_WITHIN, self.client.batch_execute(sql)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(StoreError::unavailable("the listening connection does not answer")),
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{Database, handler_spec};
+
+    async fn heard(changes: &mut Changes) -> bool {
+        tokio::time::timeout(Duration::from_millis(500), changes.changed()).await.is_ok_and(|r| r.is_ok())
+    }
+
+    #[tokio::test]
+    async fn changes_of_handlers_and_types_are_heard() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let mut changes = store.listen().await.expect("listening");
+        assert!(!heard(&mut changes).await, "nothing happened");
+
+        let handler =
+            store.create_handler(&handler_spec("a", "clients.create"), None, "me").await.expect("created");
+        store.delete_handler(handler.id, None, "me", None).await.expect("deleted");
+        assert!(heard(&mut changes).await, "of handlers");
+        // Two transactions make one or two reasons to look.
+        let _ = heard(&mut changes).await;
+
+        let name = "a.b".parse().expect("a name");
+        let pending = store.add_event_type(&name, "Mine", "b").await.expect("added");
+        assert!(!heard(&mut changes).await, "not committed");
+        pending.commit().await.expect("committed");
+        assert!(heard(&mut changes).await, "of event types");
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_told() {
+        let database = Database::migrated().await;
+        let mut changes = database.store().listen().await.expect("listening");
+        database
+            .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()")
+            .await;
+        let lost = tokio::time::timeout(Duration::from_secs(2), changes.changed()).await.expect("told");
+        assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+    }
+}

@@ -1,0 +1,203 @@
+//! What can go wrong with the database, told apart by what a caller does about it.
+
+use deadpool_postgres::PoolError;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// The optimistic lock: somebody else was faster.
+    #[error("it was changed meanwhile and is at version {version} now: look at it and try again")]
+    Conflict { version: i64 },
+    /// A rule says no; the text says which.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the search took too long: narrow it by time, event, handler or object")]
+    TooSlow,
+    /// No connection, shut down, read only, out of space: not the caller's fault, and worth trying again.
+    #[error("PostgreSQL is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was to be written cannot be stored, however often it is tried.
+    #[error("PostgreSQL refuses the content")]
+    BadData(#[source] SqlError),
+    #[error("PostgreSQL failed")]
+    Other(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What PostgreSQL said. Without its detail, which quotes the row: bodies and secrets stay out of logs.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+pub struct SqlError {
+    pub code: String,
+    pub message: String,
+    pub constraint: Option<String>,
+}
+
+impl StoreError {
+    pub(super) fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable(why.into().into())
+    }
+
+    pub(super) fn other(why: impl Into<String>) -> Self {
+        Self::Other(why.into().into())
+    }
+
+    /// For changes that a person asked for: a broken rule becomes the sentence that explains it.
+    pub(super) fn into_refusal(self) -> Self {
+        match self {
+            Self::BadData(error) => {
+                let rule = match error.code.as_str() {
+                    // What text and jsonb cannot hold.
+                    "22021" | "22P05" => Some("a NUL character cannot be stored"),
+                    _ => error.constraint.as_deref().and_then(rule),
+                };
+                Self::Refused(rule.map_or_else(|| error.message.clone(), str::to_owned))
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn sql_state(&self) -> Option<&str> {
+        match self {
+            Self::BadData(error) => Some(&error.code),
+            Self::Unavailable(source) | Self::Other(source) => {
+                source.downcast_ref::<SqlError>().map(|error| error.code.as_str())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            let cause = std::error::Error::source(&error);
+            let lost = error.is_closed() || cause.is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+            return if lost { Self::Unavailable(error.into()) } else { Self::Other(error.into()) };
+        };
+        let error = SqlError {
+            code: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            constraint: db.constraint().map(str::to_owned),
+        };
+        match class(&error.code) {
+            Class::Content => Self::BadData(error),
+            Class::Passing => Self::Unavailable(error.into()),
+            Class::Ours => Self::Other(error.into()),
+        }
+    }
+}
+
+impl From<PoolError> for StoreError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            // Whatever keeps a connection from being made, a wrong password included, may be mended
+            // while we wait. The cause of a refused one is told without its detail, as above.
+            PoolError::Backend(error) => match Self::from(error) {
+                Self::Other(source) => Self::Unavailable(source),
+                Self::BadData(error) => Self::Unavailable(error.into()),
+                other => other,
+            },
+            PoolError::Timeout(step) => {
+                let what = match step {
+                    deadpool_postgres::TimeoutType::Wait => "every connection of the pool is in use",
+                    deadpool_postgres::TimeoutType::Create => "connecting took too long",
+                    deadpool_postgres::TimeoutType::Recycle => "a connection does not answer",
+                };
+                Self::unavailable(what)
+            }
+            other => Self::Unavailable(other.into()),
+        }
+    }
+}
+
+enum Class {
+    /// The statement's values are at fault.
+    Content,
+    /// The server's state is at fault.
+    Passing,
+    /// This program, its rights or its schema are at fault.
+    Ours,
+}
+
+fn class(code: &str) -> Class {
+    match code {
+        // read_only_sql_transaction: a standby, or a database set so until its disk is freed.
+        // query_canceled, lock_not_available: too slow now, not for ever.
+        "25006" | "57014" | "55P03" => Class::Passing,
+        _ => match code.get(..2) {
+            Some("22" | "23" | "54") => Class::Content,
+            // Connection, serialization and deadlock, resources, shutdown, I/O.
+            Some("08" | "40" | "53" | "57" | "58") => Class::Passing,
+            _ => Class::Ours,
+        },
+    }
+}
+
+/// The sentence for a constraint of `migrations/`.
+fn rule(constraint: &str) -> Option<&'static str> {
+    Some(match constraint {
+        "event_types_name" => {
+            "an event name is lower-case letters, digits and _ in segments joined by dots, at most 127 bytes"
+        }
+        "event_types_group_title" => "the group of an event type has 1 to 200 characters",
+        "event_types_title" => "the title of an event type has 1 to 200 characters",
+        "handlers_name" => "a name has 1 to 200 characters",
+        "handlers_event" => "the event is not in the catalogue: add it first",
+        "handlers_task" => {
+            "a task is {\"type\":\"http\",\"url\":…,\"headers\":{…}} or {\"type\":\"script\",\"path\":…,\"args\":[…]}"
+        }
+        "handlers_status" => "a status is enabled, disabled or archived",
+        "handlers_priority" => "a priority is 1 or more; 1 goes first",
+        "handlers_mode" => "a mode is notify or intercept",
+        "handlers_on_failure" => "on_failure is continue or halt",
+        "handlers_timeout" => "a timeout is 1ms to 10m",
+        "handlers_retry" => "retry is an object of overrides",
+        "handlers_max_concurrency" => "max_concurrency is 1 or more",
+        "handlers_signing_secret" | "handlers_previous_signing_secret" => {
+            "a signing secret begins with whsec_"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_fall_into_classes() {
+        for (code, expected) in [
+            ("22P05", "content"),
+            ("23514", "content"),
+            ("54001", "content"),
+            ("57P01", "passing"),
+            ("53100", "passing"),
+            ("25006", "passing"),
+            ("40P01", "passing"),
+            ("42P01", "ours"),
+            ("25001", "ours"),
+            ("", "ours"),
+        ] {
+            let told = match class(code) {
+                Class::Content => "content",
+                Class::Passing => "passing",
+                Class::Ours => "ours",
+            };
+            assert_eq!(told, expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn every_rule_of_handlers_has_a_sentence() {
+        let sql = include_str!("../../migrations/V1__foundation.sql");
+        let names = sql.split("CONSTRAINT ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+        // Neither can be broken by a change that a person asks for.
+        let inner = ["handlers_version", "handlers_previous_secret"];
+        let told = names.filter(|n| n.starts_with("handlers_") || n.starts_with("event_types_"));
+        for name in told.filter(|n| !inner.contains(n)) {
+            assert!(rule(name).is_some(), "{name}");
+        }
+    }
+}

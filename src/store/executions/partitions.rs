@@ -1,0 +1,166 @@
+//! Table `executions` has one partition a UTC day.
+//!
+//! A partition is made aside and then attached: `CREATE TABLE … PARTITION OF` would lock the whole
+//! table against readers and writers. Dropping needs that lock, for a moment; it gives up quickly
+//! where a long search holds it, since everybody queues behind who waits for it.
+
+use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+
+use crate::store::{Result, SqlError, Store, StoreError, session::Session};
+
+/// One process at a time makes or drops partitions. Part of the protocol between versions.
+const LOCK: i64 = 0x7061_7274_6974_696f;
+
+/// What came of dropping old partitions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DroppedPartitions {
+    pub dropped: Vec<Date>,
+    /// In use just now: they go next time.
+    pub busy: Vec<Date>,
+}
+
+impl Store {
+    /// Makes the partitions of today and of the next `ahead` days.
+    pub async fn ensure_partitions(&self, ahead: u16) -> Result<()> {
+        let mut session = self.session().await?;
+        let today = day_of(Timestamp::now());
+        let there = days(&mut session).await?;
+        for n in 0..=i64::from(ahead) {
+            let day = today.saturating_add(n.days());
+            if !there.contains(&day) {
+                make(&mut session, day).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the partitions of days that ended more than `days` days ago. Tables that somebody
+    /// attached under other names are left alone.
+    pub async fn drop_partitions_older_than(&self, days_kept: u16) -> Result<DroppedPartitions> {
+        let oldest = day_of(Timestamp::now()).saturating_sub(i64::from(days_kept).days());
+        let mut session = self.session().await?;
+        let mut result = DroppedPartitions::default();
+        for day in days(&mut session).await?.into_iter().filter(|day| *day < oldest) {
+            if drop_day(&mut session, day).await? {
+                result.dropped.push(day);
+            } else {
+                result.busy.push(day);
+            }
+        }
+        Ok(result)
+    }
+}
+
+/// The UTC day.
+pub(super) fn day_of(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+/// Whether PostgreSQL found no partition for a row. Its code is that of any broken CHECK, but those
+/// name their constraint; its message is translated.
+pub(super) fn is_missing(error: &SqlError) -> bool {
+    error.code == "23514" && error.constraint.is_none()
+}
+
+/// Makes the partition of `day`, unless it is there.
+pub(super) async fn make(session: &mut Session, day: Date) -> Result<()> {
+    let (Some(name), Ok(next)) = (name_of(day), day.tomorrow()) else {
+        return Err(StoreError::BadData(SqlError {
+            code: "22008".into(),
+            message: format!("an execution of the day {day} is not kept: years 1970 to 9998 are"),
+            constraint: None,
+        }));
+    };
+    session.begin().await?;
+    session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    if !days(session).await?.contains(&day) {
+        // All of it is made of a date.
+        let ddl = format!(
+            "CREATE TABLE IF NOT EXISTS {name}
+                 (LIKE executions INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE);
+             ALTER TABLE executions ATTACH PARTITION {name}
+                 FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')"
+        );
+        session.batch(&ddl).await?;
+    }
+    session.commit().await
+}
+
+async fn drop_day(session: &mut Session, day: Date) -> Result<bool> {
+    let Some(name) = name_of(day) else { return Ok(false) };
+    session.begin().await?;
+    session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let dropped = session.batch(&format!("SET LOCAL lock_timeout = '1s'; DROP TABLE IF EXISTS {name}")).await;
+    match dropped {
+        Ok(()) => session.commit().await.map(|()| true),
+        Err(error) if error.sql_state() == Some("55P03") => session.rollback().await.map(|()| false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The days that have a partition of ours, oldest first.
+async fn days(session: &mut Session) -> Result<Vec<Date>> {
+    let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+               WHERE i.inhparent = 'executions'::regclass ORDER BY c.relname";
+    let rows = session.query(sql, &[]).await?;
+    Ok(rows.iter().filter_map(|row| day_named(row.get(0))).collect())
+}
+
+fn name_of(day: Date) -> Option<String> {
+    let there = (1970..=9998).contains(&day.year());
+    there.then(|| format!("executions_{:04}{:02}{:02}", day.year(), day.month(), day.day()))
+}
+
+fn day_named(name: &str) -> Option<Date> {
+    let digits = name.strip_prefix("executions_").filter(|d| d.len() == 8)?;
+    let part = |range| digits.get(range).and_then(|d: &str| d.parse::<i16>().ok());
+    let (month, day) = (i8::try_from(part(4..6)?).ok()?, i8::try_from(part(6..8)?).ok()?);
+    Date::new(part(0..4)?, month, day).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Database;
+
+    #[test]
+    fn a_partition_is_named_by_its_day() {
+        let day = Date::constant(2026, 1, 9);
+        assert_eq!(name_of(day).as_deref(), Some("executions_20260109"));
+        assert_eq!(day_named("executions_20260109"), Some(day));
+        for other in ["executions_", "executions_2026010", "executions_20261301", "executions_old", "x"] {
+            assert_eq!(day_named(other), None, "{other}");
+        }
+        assert_eq!(name_of(Date::constant(-1, 1, 1)), None);
+    }
+
+    #[tokio::test]
+    async fn partitions_are_made_ahead_and_old_ones_dropped() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let (a, b) = tokio::join!(store.ensure_partitions(2), store.ensure_partitions(2));
+        a.and(b).expect("made, by two at once");
+        store.ensure_partitions(2).await.expect("there");
+        let mut session = store.session().await.expect("a session");
+        let today = day_of(Timestamp::now());
+        let old = today.saturating_sub(91.days());
+        make(&mut session, old).await.expect("made");
+        let kept = today.saturating_sub(90.days());
+        make(&mut session, kept).await.expect("made");
+        database
+            .psql("CREATE TABLE executions_mine PARTITION OF executions FOR VALUES FROM ('2001-01-01') TO ('2001-01-02')")
+            .await;
+        assert_eq!(days(&mut session).await.expect("days").len(), 5);
+
+        let mut reader = store.session().await.expect("a session");
+        reader.begin().await.expect("begun");
+        reader.query("SELECT count(*) FROM executions", &[]).await.expect("read");
+        let busy = store.drop_partitions_older_than(90).await.expect("tried");
+        assert_eq!((busy.dropped, busy.busy), (vec![], vec![old]));
+        reader.commit().await.expect("committed");
+        let done = store.drop_partitions_older_than(90).await.expect("dropped");
+        assert_eq!((done.dropped, done.busy), (vec![old], vec![]));
+        let first = days(&mut session).await.expect("days").into_iter().next();
+        assert_eq!(first, Some(kept));
+    }
+}

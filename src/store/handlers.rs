@@ -1,0 +1,124 @@
+//! Handlers: read here, changed in `change`, remembered in `history`.
+
+mod change;
+mod history;
+
+use std::time::Duration;
+
+use tokio_postgres::{
+    Row,
+    types::{Json, Type},
+};
+
+use super::{
+    Result, Store, StoreError,
+    sql::{Query, contains},
+};
+use crate::domain::{
+    event::EventName,
+    handler::{Handler, HandlerId, HandlerSpec, Priority, Status},
+    task::TaskType,
+};
+pub use history::{Action, HistoryEntry};
+
+/// Which handlers are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct HandlerFilter {
+    pub event: Option<EventName>,
+    pub task_type: Option<TaskType>,
+    /// None: enabled and disabled ones, not archived ones.
+    pub status: Option<Status>,
+    /// In the name, the url or path, or the script's arguments; not in headers, which may be secret.
+    pub text: Option<String>,
+    /// The last handler of the page before.
+    pub after: Option<HandlerId>,
+}
+
+pub(super) const COLUMNS: &str =
+    "id, name, event, task, status, priority, mode, on_failure, timeout_ms, retry,
+    max_concurrency, signing_secret IS NOT NULL AS signed, created_at, updated_at, version";
+
+impl Store {
+    /// By id; at most `limit`.
+    pub async fn list_handlers(&self, filter: &HandlerFilter, limit: usize) -> Result<Vec<Handler>> {
+        let mut query = Query::new(&format!("SELECT {COLUMNS} FROM handlers"));
+        match filter.status {
+            Some(status) => query.and("status = ?", status.as_str(), Type::TEXT),
+            None => query.and_that("status <> 'archived'"),
+        }
+        if let Some(event) = &filter.event {
+            query.and("event = ?", event.as_str(), Type::TEXT);
+        }
+        if let Some(task_type) = filter.task_type {
+            query.and("task_type = ?", task_type.as_str(), Type::TEXT);
+        }
+        if let Some(text) = &filter.text {
+            let anywhere = "(name ILIKE ? OR task_target ILIKE ? OR task ->> 'args' ILIKE ?)";
+            query.and(anywhere, contains(text), Type::TEXT);
+        }
+        if let Some(after) = filter.after {
+            query.and("id > ?", after.0, Type::INT8);
+        }
+        query.end("ORDER BY id");
+        query.limit(limit);
+        let rows = self.session().await?.search(&query).await?;
+        rows.iter().map(handler).collect()
+    }
+
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn handler(&self, id: HandlerId) -> Result<Handler> {
+        let sql = format!("SELECT {COLUMNS} FROM handlers WHERE id = $1");
+        let row = self.session().await?.query_opt(&sql, &[&id.0]).await?;
+        handler(&row.ok_or_else(|| not_found(id))?)
+    }
+}
+
+fn not_found(id: HandlerId) -> StoreError {
+    StoreError::NotFound(format!("handler {id}"))
+}
+
+/// Reads a row of [`COLUMNS`].
+///
+/// # Errors
+/// If somebody wrote past this program what it would have refused: it says which handler.
+pub(super) fn handler(row: &Row) -> Result<Handler> {
+    let id = HandlerId(row.try_get("id")?);
+    let spec = spec(row).map_err(|error| {
+        StoreError::other(format!("handler {id} is stored in a form that is not valid: {error:#}"))
+    })?;
+    Ok(Handler {
+        id,
+        spec,
+        signed: row.try_get("signed")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        version: row.try_get("version")?,
+    })
+}
+
+fn spec(row: &Row) -> anyhow::Result<HandlerSpec> {
+    let text = |column| row.try_get::<_, &str>(column);
+    let timeout = row.try_get::<_, Option<i32>>("timeout_ms")?;
+    let timeout = timeout.map(u64::try_from).transpose()?.map(Duration::from_millis);
+    let max_concurrency = row.try_get::<_, Option<i64>>("max_concurrency")?;
+    Ok(HandlerSpec {
+        name: text("name")?.parse()?,
+        event: text("event")?.parse()?,
+        task: row.try_get::<_, Json<_>>("task")?.0,
+        status: text("status")?.parse()?,
+        priority: Priority::try_from(row.try_get::<_, i32>("priority")?)?,
+        mode: text("mode")?.parse()?,
+        on_failure: text("on_failure")?.parse()?,
+        timeout: timeout.map(TryInto::try_into).transpose()?,
+        retry: row.try_get::<_, Json<_>>("retry")?.0,
+        max_concurrency: max_concurrency
+            .map(u32::try_from)
+            .transpose()?
+            .map(TryInto::try_into)
+            .transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

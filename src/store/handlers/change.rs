@@ -1,0 +1,250 @@
+//! Changes of handlers, each in one transaction with its entry in the history.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::types::{Json, ToSql};
+
+use super::{
+    Action, COLUMNS, Handler, HandlerId, HandlerSpec, Status, handler, history::snapshot, not_found,
+};
+use crate::{
+    domain::{retry::RetryOverrides, task::Task},
+    store::{
+        Result, Store, StoreError,
+        session::Session,
+        sql::{clean, clean_opt},
+    },
+};
+
+/// The event type, held against removal until the end of the transaction.
+const TYPE: &str = "WITH type AS (
+    SELECT name AS type_name FROM event_types WHERE name = $2 AND removed_at IS NULL FOR KEY SHARE)";
+
+impl Store {
+    /// # Errors
+    /// [`StoreError::Refused`] if a rule says no.
+    pub async fn create_handler(
+        &self,
+        spec: &HandlerSpec,
+        signing_secret: Option<&SecretString>,
+        by: &str,
+    ) -> Result<Handler> {
+        let mut session = self.session().await?;
+        session.begin().await?;
+        let values = Values::of(spec);
+        let secret = signing_secret.map(ExposeSecret::expose_secret);
+        let mut params = values.params();
+        params.push(&secret);
+        let sql = format!(
+            "{TYPE} INSERT INTO handlers (name, event, task, status, priority, mode, on_failure, timeout_ms,
+                 retry, max_concurrency, signing_secret)
+             SELECT $1, type_name, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM type RETURNING {COLUMNS}"
+        );
+        let row = session.query_opt(&sql, &params).await.map_err(StoreError::into_refusal)?;
+        let created = handler(&row.ok_or_else(|| not_in_catalogue(spec))?)?;
+        let entry = Entry { before: None, after: Some(&created), action: Action::Created, by, note: None };
+        entry.write(&mut session).await?;
+        session.commit().await?;
+        Ok(created)
+    }
+
+    /// Changes what an operator decides. A change that changes nothing is not recorded.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if it is not at `expected_version`, where one
+    /// is given; [`StoreError::Refused`] if a rule says no.
+    pub async fn update_handler(
+        &self,
+        id: HandlerId,
+        expected_version: Option<i64>,
+        change: impl FnOnce(HandlerSpec) -> HandlerSpec,
+        by: &str,
+        note: Option<&str>,
+    ) -> Result<Handler> {
+        let (mut session, before) = self.lock_handler(id, expected_version).await?;
+        let spec = change(before.spec.clone());
+        if spec == before.spec {
+            session.rollback().await?;
+            return Ok(before);
+        }
+        let values = Values::of(&spec);
+        let mut params = values.params();
+        params.push(&id.0);
+        let sql = format!(
+            "{TYPE} UPDATE handlers SET name = $1, event = type_name, task = $3, status = $4, priority = $5,
+                 mode = $6, on_failure = $7, timeout_ms = $8, retry = $9, max_concurrency = $10,
+                 updated_at = now(), version = version + 1
+             FROM type WHERE id = $11 RETURNING {COLUMNS}"
+        );
+        let row = session.query_opt(&sql, &params).await.map_err(StoreError::into_refusal)?;
+        let after = handler(&row.ok_or_else(|| not_in_catalogue(&spec))?)?;
+        let action = Action::between(&before.spec, &after.spec);
+        let entry = Entry { before: Some(&before), after: Some(&after), action, by, note };
+        entry.write(&mut session).await?;
+        session.commit().await?;
+        Ok(after)
+    }
+
+    /// As [`Store::update_handler`], of the status alone.
+    pub async fn set_handler_status(
+        &self,
+        id: HandlerId,
+        expected_version: Option<i64>,
+        status: Status,
+        by: &str,
+        note: Option<&str>,
+    ) -> Result<Handler> {
+        let change = |spec| HandlerSpec { status, ..spec };
+        self.update_handler(id, expected_version, change, by, note).await
+    }
+
+    /// Deletes it; its history and its executions remain. Gives what was deleted.
+    pub async fn delete_handler(
+        &self,
+        id: HandlerId,
+        expected_version: Option<i64>,
+        by: &str,
+        note: Option<&str>,
+    ) -> Result<Handler> {
+        let (mut session, before) = self.lock_handler(id, expected_version).await?;
+        session.execute("DELETE FROM handlers WHERE id = $1", &[&id.0]).await?;
+        let entry = Entry { before: Some(&before), after: None, action: Action::Deleted, by, note };
+        entry.write(&mut session).await?;
+        session.commit().await?;
+        Ok(before)
+    }
+
+    /// Signs with `new` from now on, and with the secret before it as well for `keep_previous`.
+    pub async fn rotate_secret(
+        &self,
+        id: HandlerId,
+        new: &SecretString,
+        keep_previous: Duration,
+        by: &str,
+    ) -> Result<Handler> {
+        let set = "previous_signing_secret = CASE WHEN $3::double precision > 0 THEN signing_secret END,
+            previous_secret_until = CASE WHEN $3 > 0 AND signing_secret IS NOT NULL
+                THEN now() + make_interval(secs => $3) END,
+            signing_secret = $2";
+        let new = new.expose_secret();
+        self.change_secret(id, set, &[&id.0, &new, &keep_previous.as_secs_f64()], Action::SecretSet, by).await
+    }
+
+    /// Signs no more.
+    pub async fn remove_secret(&self, id: HandlerId, by: &str) -> Result<Handler> {
+        let set = "signing_secret = NULL, previous_signing_secret = NULL, previous_secret_until = NULL";
+        self.change_secret(id, set, &[&id.0], Action::SecretRemoved, by).await
+    }
+
+    async fn change_secret(
+        &self,
+        id: HandlerId,
+        set: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+        action: Action,
+        by: &str,
+    ) -> Result<Handler> {
+        let (mut session, before) = self.lock_handler(id, None).await?;
+        let sql = format!(
+            "UPDATE handlers SET {set}, updated_at = now(), version = version + 1
+             WHERE id = $1 RETURNING {COLUMNS}"
+        );
+        let row = session.query_opt(&sql, params).await.map_err(StoreError::into_refusal)?;
+        let after = handler(&row.ok_or_else(|| not_found(id))?)?;
+        let entry = Entry { before: Some(&before), after: Some(&after), action, by, note: None };
+        entry.write(&mut session).await?;
+        session.commit().await?;
+        Ok(after)
+    }
+
+    /// The handler as it is, in a transaction that keeps others from changing it.
+    async fn lock_handler(&self, id: HandlerId, expected: Option<i64>) -> Result<(Session, Handler)> {
+        let mut session = self.session().await?;
+        session.begin().await?;
+        let sql = format!("SELECT {COLUMNS} FROM handlers WHERE id = $1 FOR UPDATE");
+        let Some(row) = session.query_opt(&sql, &[&id.0]).await? else {
+            session.rollback().await?;
+            return Err(not_found(id));
+        };
+        let handler = handler(&row)?;
+        if expected.is_some_and(|version| version != handler.version) {
+            session.rollback().await?;
+            return Err(StoreError::Conflict { version: handler.version });
+        }
+        Ok((session, handler))
+    }
+}
+
+fn not_in_catalogue(spec: &HandlerSpec) -> StoreError {
+    StoreError::Refused(format!("{} is not in the catalogue: add it first", spec.event))
+}
+
+/// An entry to be written.
+struct Entry<'a> {
+    before: Option<&'a Handler>,
+    after: Option<&'a Handler>,
+    action: Action,
+    by: &'a str,
+    note: Option<&'a str>,
+}
+
+impl Entry<'_> {
+    async fn write(&self, session: &mut Session) -> Result<()> {
+        let Some(id) = self.after.or(self.before).map(|handler| handler.id) else { return Ok(()) };
+        let side = |handler: Option<&Handler>| handler.map(|h| snapshot(&h.spec, h.signed)).transpose();
+        let (before, after) = (side(self.before)?, side(self.after)?);
+        let sql = "INSERT INTO handler_history (handler_id, changed_by, action, note, before, after)
+                   VALUES ($1, $2, $3, $4, $5, $6)";
+        let (by, note) = (clean(self.by), clean_opt(self.note));
+        session.execute(sql, &[&id.0, &by, &self.action.as_str(), &note, &before, &after]).await?;
+        Ok(())
+    }
+}
+
+/// A specification as columns, in the order of [`Values::params`].
+struct Values<'a> {
+    name: &'a str,
+    event: &'a str,
+    task: Json<&'a Task>,
+    status: &'static str,
+    priority: i32,
+    mode: &'static str,
+    on_failure: &'static str,
+    timeout_ms: Option<i32>,
+    retry: Json<&'a RetryOverrides>,
+    max_concurrency: Option<i64>,
+}
+
+impl<'a> Values<'a> {
+    fn of(spec: &'a HandlerSpec) -> Self {
+        let timeout = spec.timeout.map(|t| i32::try_from(t.duration().as_millis()).unwrap_or(i32::MAX));
+        Self {
+            name: spec.name.as_str(),
+            event: spec.event.as_str(),
+            task: Json(&spec.task),
+            status: spec.status.as_str(),
+            priority: spec.priority.into(),
+            mode: spec.mode.as_str(),
+            on_failure: spec.on_failure.as_str(),
+            timeout_ms: timeout,
+            retry: Json(&spec.retry),
+            max_concurrency: spec.max_concurrency.map(|n| i64::from(n.get())),
+        }
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.name,
+            &self.event,
+            &self.task,
+            &self.status,
+            &self.priority,
+            &self.mode,
+            &self.on_failure,
+            &self.timeout_ms,
+            &self.retry,
+            &self.max_concurrency,
+        ]
+    }
+}

@@ -1,0 +1,76 @@
+//! Keyset pages: the place where the next page goes on, not the number of rows to skip.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// A part of a list, newest first.
+#[derive(Debug)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Where the next page goes on; none at the end. A search through text may give a page with fewer
+    /// rows than asked for, even none, and still go on: it has looked back this far in its time.
+    pub next: Option<Cursor>,
+}
+
+/// The place after one row of a list. As text: `2026-01-01T00:00:00.123456Z_<uuid>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub at: Timestamp,
+    pub id: Uuid,
+}
+
+/// A text that is no cursor.
+#[derive(Debug, thiserror::Error)]
+#[error("a cursor is what a page gave as its next")]
+pub struct InvalidCursor;
+
+impl<T> Page<T> {
+    /// Of up to `limit + 1` rows, which is how a list learns whether there are more.
+    pub(super) fn of(mut items: Vec<T>, limit: usize, place: impl Fn(&T) -> Cursor) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().map(place) } else { None };
+        Self { items, next }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.at, self.id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (at, id) = text.split_once('_').ok_or(InvalidCursor)?;
+        let at = at.parse().map_err(|_| InvalidCursor)?;
+        Ok(Self { at, id: id.parse().map_err(|_| InvalidCursor)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_as_text() {
+        let cursor = Cursor { at: "2026-01-01T00:00:00.123456Z".parse().expect("a time"), id: Uuid::max() };
+        assert_eq!(cursor.to_string().parse::<Cursor>().expect("a cursor"), cursor);
+        for bad in ["", "_", "2026-01-01T00:00:00Z", "x_y"] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_full_page_goes_on() {
+        let place =
+            |n: &i64| Cursor { at: Timestamp::UNIX_EPOCH, id: Uuid::from_u128(u128::from(n.unsigned_abs())) };
+        let page = Page::of(vec![1, 2, 3], 2, place);
+        assert_eq!((page.items.len(), page.next.map(|c| c.id.as_u128())), (2, Some(2)));
+        assert_eq!(Page::of(vec![1, 2], 2, place).next, None);
+    }
+}

@@ -1,0 +1,117 @@
+//! How connections are made: a lazy pool, and single ones beside it.
+//!
+//! Every step has a bound: a server that accepts and never speaks, a link that drops packets and a
+//! statement that runs away all end in an error within seconds.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::{Client, Config, Connection, Socket, config::SslMode, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Result, Store, StoreError, tls};
+
+/// The server gives a statement up after this long; a session waits a little longer for the answer.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where the database is, and how it is reached.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// `postgres://…` or `key=value …`; `sslmode` is `disable` (as if absent) or `verify-full`.
+    pub url: String,
+    pub pool_size: usize,
+    /// For a connection to be made, handshakes included, and for one of the pool to become free.
+    pub connect_timeout: Duration,
+    /// Trusted instead of the system's authorities. Alone, it means `verify-full`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Makes single connections.
+pub(super) struct Dialer {
+    config: Config,
+    tls: MakeRustlsConnect,
+    timeout: Duration,
+}
+
+type Dialed = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
+
+impl Store {
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.session().await?.query_opt("SELECT 1", &[]).await.map(drop)
+    }
+
+    /// Makes no connection yet: the first use does.
+    ///
+    /// # Errors
+    /// If the settings cannot be right: the url, the CA file.
+    pub fn connect(settings: &StoreSettings) -> anyhow::Result<Self> {
+        let dialer = Dialer::new(settings)?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
+        let manager = Manager::from_config(dialer.config.clone(), dialer.tls.clone(), recycling);
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(settings.connect_timeout),
+                create: Some(settings.connect_timeout),
+                // An idle connection whose link is dead must not cost its user much.
+                recycle: Some(Duration::from_secs(2)),
+            })
+            .build()
+            .context("the connection pool cannot be built")?;
+        Ok(Self { pool, dedicated: Arc::new(dialer) })
+    }
+}
+
+impl Dialer {
+    fn new(settings: &StoreSettings) -> anyhow::Result<Self> {
+        // The url may hold a password: no error quotes it.
+        let from_url = tls::take_from_url(&settings.url).context("the database url is not usable")?;
+        let mut config: Config = from_url.url.parse().context("the database url is not usable")?;
+        if config.get_hosts().is_empty() {
+            anyhow::bail!("the database url names no host, as postgres://user@host/database does");
+        }
+        let ca_file = settings.ca_file.as_deref().or(from_url.ca_file.as_deref());
+        let no_mode_said = !settings.url.contains("sslmode=");
+        let tls = if from_url.required || (no_mode_said && ca_file.is_some()) {
+            config.ssl_mode(SslMode::Require);
+            tls::verifying(ca_file)?
+        } else {
+            config.ssl_mode(SslMode::Disable);
+            tls::unused()
+        };
+        bound(&mut config, settings.connect_timeout);
+        Ok(Self { config, tls, timeout: settings.connect_timeout })
+    }
+
+    pub(super) async fn dial(&self) -> Result<Dialed> {
+        match tokio::time::timeout(self.timeout, self.config.connect(self.tls.clone())).await {
+            Ok(Ok(dialed)) => Ok(dialed),
+            Ok(Err(error)) => Err(deadpool_postgres::PoolError::Backend(error).into()),
+            Err(_) => Err(StoreError::unavailable("connecting took too long")),
+        }
+    }
+}
+
+fn bound(config: &mut Config, connect_timeout: Duration) {
+    if config.get_application_name().is_none() {
+        config.application_name("provisiond");
+    }
+    config
+        .connect_timeout(connect_timeout)
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3)
+        // What was sent and is not acknowledged: keepalives do not look at that.
+        .tcp_user_timeout(Duration::from_secs(15));
+    let own = config.get_options().unwrap_or_default();
+    let options = format!(
+        "-c statement_timeout={} -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000 \
+         -c TimeZone=UTC {own}",
+        STATEMENT_TIMEOUT.as_millis()
+    );
+    config.options(options);
+}

@@ -1,0 +1,148 @@
+//! One connection of the pool, for a while.
+//!
+//! A connection that is given back in the middle of a statement or a transaction (its user was
+//! cancelled, or waited too long) would hand its rest to the next one. Here it is closed instead, and
+//! the server rolls back.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use deadpool_postgres::Object;
+use futures_util::TryStreamExt;
+use tokio_postgres::{Client, Row, types::ToSql};
+
+use super::{Result, Store, StoreError, pool::STATEMENT_TIMEOUT, sql::Query};
+
+/// A server that has not answered by now will not: its own limit has passed.
+const ANSWER_TIMEOUT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(5));
+
+pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+pub(super) struct Session {
+    /// Absent only while it is dropped.
+    client: Option<Object>,
+    /// A statement was sent and not answered.
+    busy: bool,
+    /// A transaction is open, or settings were changed.
+    unclean: bool,
+}
+
+impl Store {
+    pub(super) async fn session(&self) -> Result<Session> {
+        let client = self.pool.get().await?;
+        Ok(Session { client: Some(client), busy: false, unclean: false })
+    }
+}
+
+impl Session {
+    /// Runs a statement that is prepared once a connection.
+    pub(super) async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
+        let client = self.client.as_ref().ok_or_else(gone)?;
+        answered(&mut self.busy, async {
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, params).await
+        })
+        .await
+    }
+
+    pub(super) async fn query_opt(&mut self, sql: &str, params: Params<'_>) -> Result<Option<Row>> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Hands over row by row as they come: of very many, not all are held at once.
+    pub(super) async fn each(
+        &mut self,
+        sql: &str,
+        params: Params<'_>,
+        mut take: impl FnMut(&Row) -> Result<()>,
+    ) -> Result<()> {
+        let client = self.client.as_ref().ok_or_else(gone)?;
+        answered(&mut self.busy, async {
+            let statement = client.prepare_cached(sql).await?;
+            let mut rows = pin!(client.query_raw(&statement, params.iter().copied()).await?);
+            while let Some(row) = rows.try_next().await? {
+                if let Err(error) = take(&row) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
+    /// The number of rows that were written.
+    pub(super) async fn execute(&mut self, sql: &str, params: Params<'_>) -> Result<u64> {
+        let client = self.client.as_ref().ok_or_else(gone)?;
+        answered(&mut self.busy, async {
+            let statement = client.prepare_cached(sql).await?;
+            client.execute(&statement, params).await
+        })
+        .await
+    }
+
+    /// Runs a search. It is planned for its own values each time: which index is best depends on them.
+    pub(super) async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Row>> {
+        let client = self.client.as_ref().ok_or_else(gone)?;
+        let found = answered(&mut self.busy, client.query_typed(query.sql(), &query.params())).await;
+        found.map_err(|error| match error.sql_state() {
+            Some("57014") => StoreError::TooSlow,
+            _ => error,
+        })
+    }
+
+    /// Runs statements without parameters: settings and DDL.
+    pub(super) async fn batch(&mut self, sql: &str) -> Result<()> {
+        let client = self.client.as_ref().ok_or_else(gone)?;
+        answered(&mut self.busy, client.batch_execute(sql)).await
+    }
+
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        self.unclean = true;
+        self.batch("BEGIN").await
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.batch("COMMIT").await?;
+        self.unclean = false;
+        Ok(())
+    }
+
+    pub(super) async fn rollback(&mut self) -> Result<()> {
+        self.batch("ROLLBACK").await?;
+        self.unclean = false;
+        Ok(())
+    }
+
+    /// For work that manages its own transactions and sets the session up for itself: the connection
+    /// does not go back into the pool.
+    pub(super) fn take_over(&mut self) -> Result<&mut Client> {
+        self.unclean = true;
+        let client = self.client.as_mut().ok_or_else(gone)?;
+        Ok(client)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if (self.busy || self.unclean)
+            && let Some(client) = self.client.take()
+        {
+            drop(Object::take(client));
+        }
+    }
+}
+
+async fn answered<T>(
+    busy: &mut bool,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T> {
+    *busy = true;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, work)
+        .await
+        .map_err(|_| StoreError::unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))?;
+    *busy = false;
+    Ok(answer?)
+}
+
+fn gone() -> StoreError {
+    StoreError::other("the connection was given back already")
+}

@@ -1,0 +1,247 @@
+//! SQL that depends on what is asked: searches, and inserts of many rows.
+//!
+//! Values travel as parameters only; the text is put together of literals of this crate.
+
+use std::{borrow::Cow, fmt::Write};
+
+use tokio_postgres::types::{ToSql, Type};
+
+type Value<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+/// A search that grows by conditions.
+///
+/// One `($1 IS NULL OR column = $1)` a filter would be shorter, and would hide from the planner which
+/// filters are there: at ten million rows that is the difference between an index and a scan.
+pub(super) struct Query<'a> {
+    sql: String,
+    values: Vec<(Value<'a>, Type)>,
+    conditions: usize,
+}
+
+impl<'a> Query<'a> {
+    /// `head` ends before the `WHERE`.
+    pub(super) fn new(head: &str) -> Self {
+        Self { sql: head.to_owned(), values: Vec::new(), conditions: 0 }
+    }
+
+    /// Adds a condition; each `?` in it stands for `value`.
+    pub(super) fn and(&mut self, condition: &'static str, value: impl ToSql + Sync + Send + 'a, ty: Type) {
+        self.values.push((Box::new(value), ty));
+        let placeholder = format!("${}", self.values.len());
+        self.condition(&condition.replace('?', &placeholder));
+    }
+
+    /// Adds a condition without a value.
+    pub(super) fn and_that(&mut self, condition: &'static str) {
+        self.condition(condition);
+    }
+
+    /// Adds the condition of a page; `?at` and `?id` in it stand for its place.
+    pub(super) fn and_place(
+        &mut self,
+        condition: &'static str,
+        at: impl ToSql + Sync + Send + 'a,
+        id: uuid::Uuid,
+    ) {
+        self.values.push((Box::new(at), Type::TIMESTAMPTZ));
+        self.values.push((Box::new(id), Type::UUID));
+        let (at, id) = (self.values.len() - 1, self.values.len());
+        self.condition(&condition.replace("?at", &format!("${at}")).replace("?id", &format!("${id}")));
+    }
+
+    /// Ends with what follows the conditions: grouping, order.
+    pub(super) fn end(&mut self, tail: &'static str) {
+        self.sql.push(' ');
+        self.sql.push_str(tail);
+    }
+
+    pub(super) fn limit(&mut self, rows: usize) {
+        self.values.push((Box::new(i64::try_from(rows).unwrap_or(i64::MAX)), Type::INT8));
+        // Writing to a String cannot fail.
+        let _ = write!(self.sql, " LIMIT ${}", self.values.len());
+    }
+
+    fn condition(&mut self, condition: &str) {
+        self.sql.push_str(if self.conditions == 0 { " WHERE " } else { " AND " });
+        self.sql.push_str(condition);
+        self.conditions += 1;
+    }
+
+    pub(super) fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    pub(super) fn params(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.values
+            .iter()
+            .map(|(value, ty)| {
+                let value: &(dyn ToSql + Sync) = value.as_ref();
+                (value, ty.clone())
+            })
+            .collect()
+    }
+}
+
+/// One column of many rows, written by `UNNEST`.
+pub(super) struct Column<'a> {
+    name: &'static str,
+    ty: &'static str,
+    /// What is written: the value, or something made of it.
+    read: &'static str,
+    values: Value<'a>,
+}
+
+impl<'a> Column<'a> {
+    pub(super) fn of<R, T: ToSql + Sync + Send + 'a>(
+        name: &'static str,
+        ty: &'static str,
+        rows: &'a [R],
+        value: impl Fn(&'a R) -> T,
+    ) -> Self {
+        Self { name, ty, read: name, values: Box::new(rows.iter().map(value).collect::<Vec<T>>()) }
+    }
+
+    pub(super) fn read_as(self, expression: &'static str) -> Self {
+        Self { read: expression, ..self }
+    }
+}
+
+/// One statement for all rows; what is there already stays as it is.
+pub(super) fn insert_all(table: &str, columns: &[Column<'_>]) -> String {
+    let arrays = columns.iter().enumerate().map(|(n, column)| format!("${}::{}[]", n + 1, column.ty));
+    let list = |part: fn(&Column<'_>) -> &'static str| -> String {
+        columns.iter().map(part).collect::<Vec<_>>().join(", ")
+    };
+    let (names, reads) = (list(|column| column.name), list(|column| column.read));
+    let arrays = arrays.collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO {table} ({names}) SELECT {reads} FROM UNNEST({arrays}) AS batch ({names}) ON CONFLICT DO NOTHING"
+    )
+}
+
+pub(super) fn values_of<'c>(columns: &'c [Column<'_>]) -> Vec<&'c (dyn ToSql + Sync)> {
+    columns
+        .iter()
+        .map(|column| {
+            let values: &(dyn ToSql + Sync) = column.values.as_ref();
+            values
+        })
+        .collect()
+}
+
+/// Text columns hold every character but NUL: one in a name or an answer must not fail its batch.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+pub(super) fn clean_opt(text: Option<&str>) -> Option<Cow<'_, str>> {
+    text.map(clean)
+}
+
+/// A `LIKE` pattern for `text` anywhere.
+pub(super) fn contains(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    clean(&pattern).into_owned()
+}
+
+/// The forms that `text` has in JSON as publishers write it: plain, or with everything escaped that
+/// Python (`ü` as `\u00fc`) or PHP (`/` as `\/`) escapes.
+pub(super) fn json_forms(text: &str) -> Vec<String> {
+    let ascii = json_escaped(text);
+    let slashes = ascii.replace('/', "\\/");
+    let mut forms = vec![text.to_owned(), ascii, slashes];
+    forms.dedup();
+    forms
+}
+
+fn json_escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' => escaped.push_str("\\\""),
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push_str("\\t"),
+            ' '..='~' => escaped.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(escaped, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    escaped
+}
+
+/// `text` as `encode(bytea, 'escape')` writes it: so a body that is no text can be searched.
+pub(super) fn bytea_escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'\\' => escaped.push_str("\\\\"),
+            0 | 0x80.. => {
+                let _ = write!(escaped, "\\{byte:03o}");
+            }
+            _ => escaped.push(char::from(byte)),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_joined_and_numbered() {
+        let mut query = Query::new("SELECT 1 FROM t");
+        query.and("(a = ? OR b = ?)", 1_i64, Type::INT8);
+        query.and_that("c IS NULL");
+        query.and_place("(d, e) < (?at, ?id)", jiff::Timestamp::UNIX_EPOCH, uuid::Uuid::nil());
+        query.end("ORDER BY d");
+        query.limit(5);
+        assert_eq!(
+            query.sql(),
+            "SELECT 1 FROM t WHERE (a = $1 OR b = $1) AND c IS NULL AND (d, e) < ($2, $3) ORDER BY d LIMIT $4"
+        );
+        assert_eq!(query.params().len(), 4);
+        assert_eq!(Query::new("SELECT 1").sql(), "SELECT 1");
+    }
+
+    #[test]
+    fn inserts_name_their_columns_and_arrays() {
+        let rows = [1_i64, 2];
+        let b = Column::of("b", "text", &rows, |_| "x").read_as("upper(b)");
+        let columns = [Column::of("a", "bigint", &rows, |n| *n), b];
+        assert_eq!(
+            insert_all("t", &columns),
+            "INSERT INTO t (a, b) SELECT a, upper(b) FROM UNNEST($1::bigint[], $2::text[]) AS batch (a, b) \
+             ON CONFLICT DO NOTHING"
+        );
+        assert_eq!(values_of(&columns).len(), 2);
+    }
+
+    #[test]
+    fn patterns_take_text_literally() {
+        assert_eq!(contains("50%_\\"), "%50\\%\\_\\\\%");
+        assert_eq!(contains("a\0b"), "%a\u{fffd}b%");
+        assert_eq!(json_forms("plain"), ["plain"]);
+        assert_eq!(json_forms("ü/"), ["ü/", "\\u00fc/", "\\u00fc\\/"]);
+        assert_eq!(json_escaped("a\"\u{1f600}"), "a\\\"\\ud83d\\ude00");
+        assert_eq!(bytea_escaped("a\\ü\0"), "a\\\\\\303\\274\\000");
+    }
+
+    #[test]
+    fn nul_is_replaced() {
+        assert_eq!(clean("a\0b"), "a\u{fffd}b");
+        assert!(matches!(clean("ab"), Cow::Borrowed("ab")));
+    }
+}

@@ -1,0 +1,94 @@
+//! A database of its own for each test, dropped with it.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use tokio_postgres::{Config, NoTls};
+
+use super::{Store, StoreSettings};
+
+pub(super) struct Database {
+    store: Store,
+    name: String,
+}
+
+impl Database {
+    /// With the schema.
+    pub(super) async fn migrated() -> Self {
+        let database = Self::empty().await;
+        database.store.migrate().await.expect("migrated");
+        database
+    }
+
+    pub(super) async fn empty() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("provisiond_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        as_admin(format!("CREATE DATABASE {name}")).await;
+        Self { store: connect(&format!("{}/{name}", server())), name }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Runs SQL as somebody with `psql` would.
+    pub(super) async fn psql(&self, sql: &str) {
+        self.store.session().await.expect("a session").batch(sql).await.expect(sql);
+    }
+
+    /// The first column of the first row, which is text.
+    pub(super) async fn ask(&self, sql: &str) -> String {
+        let mut session = self.store.session().await.expect("a session");
+        session.query_opt(sql, &[]).await.expect(sql).expect("a row").get(0)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(as_admin(sql));
+        });
+        dropped.join().expect("dropped");
+    }
+}
+
+pub(super) fn connect(url: &str) -> Store {
+    let settings = StoreSettings {
+        url: url.to_owned(),
+        pool_size: 4,
+        connect_timeout: Duration::from_secs(5),
+        ca_file: None,
+    };
+    Store::connect(&settings).expect("settings")
+}
+
+fn admin() -> String {
+    std::env::var("DATABASE_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
+}
+
+/// The url without its database.
+pub(super) fn server() -> String {
+    let url = admin();
+    url.rsplit_once('/').expect("a url with a database").0.to_owned()
+}
+
+async fn as_admin(sql: String) {
+    let config: Config = admin().parse().expect("DATABASE_URL");
+    let (client, connection) = config.connect(NoTls).await.expect("PostgreSQL");
+    let driver = tokio::spawn(connection);
+    client.batch_execute(&sql).await.expect(&sql);
+    drop(client);
+    driver.await.expect("driven").expect("closed");
+}
+
+pub(super) fn handler_spec(name: &str, event: &str) -> crate::domain::handler::HandlerSpec {
+    serde_json::from_value(serde_json::json!({
+        "name": name, "event": event, "task": {"type": "http", "url": "http://127.0.0.1:5000/api"},
+    }))
+    .expect("a spec")
+}

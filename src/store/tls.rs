@@ -1,0 +1,128 @@
+//! TLS to PostgreSQL: none, or with the server's certificate and name verified.
+//!
+//! libpq's ways in between (`prefer`, `allow`) are refused: they protect from nobody.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What a url says about TLS, which tokio-postgres understands only in part.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UrlTls {
+    /// The url without `sslmode` and `sslrootcert`.
+    pub url: String,
+    pub required: bool,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Takes `sslmode` and `sslrootcert` out of a url or a `key=value` string.
+pub(super) fn take_from_url(url: &str) -> anyhow::Result<UrlTls> {
+    let (head, pairs, separator) = match url.split_once('?') {
+        Some((head, query)) if url.contains("://") => (Some(head), query, '&'),
+        _ if url.contains("://") => (Some(url), "", '&'),
+        _ => (None, url, ' '),
+    };
+    let mut required = None;
+    let mut ca_file = None;
+    let mut kept = Vec::new();
+    for pair in pairs.split(separator) {
+        match pair.split_once('=') {
+            Some(("sslmode", mode)) => required = Some(verifies(mode)?),
+            Some(("sslrootcert", path)) => ca_file = Some(PathBuf::from(path)),
+            _ if pair.is_empty() => {}
+            _ => kept.push(pair),
+        }
+    }
+    let kept = kept.join(&separator.to_string());
+    let url = match head {
+        Some(head) if kept.is_empty() => head.to_owned(),
+        Some(head) => format!("{head}?{kept}"),
+        None => kept,
+    };
+    Ok(UrlTls { url, required: required.unwrap_or(ca_file.is_some()), ca_file })
+}
+
+fn verifies(mode: &str) -> anyhow::Result<bool> {
+    match mode {
+        "disable" => Ok(false),
+        // What libpq does not verify here, we do.
+        "require" | "verify-ca" | "verify-full" => Ok(true),
+        _ => bail!("sslmode={mode} is not supported: say verify-full (TLS, verified) or disable (no TLS)"),
+    }
+}
+
+/// Trusts the certificates of `ca_file`, or those of the system.
+pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<MakeRustlsConnect> {
+    // Fails only if a provider is installed already, and that is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Some(path) = ca_file else {
+        let (tls, errors) = MakeRustlsConnect::with_native_certs().map_err(|errors| {
+            let why: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!(
+                "no certificate authority is trusted by this system ({}): install ca-certificates, or name a CA file",
+                why.join("; ")
+            )
+        })?;
+        for error in errors {
+            tracing::warn!(%error, "a certificate authority of the system cannot be read");
+        }
+        return Ok(tls);
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path)
+        .with_context(|| format!("the CA file {} cannot be read", path.display()))?;
+    for certificate in certificates {
+        let certificate = certificate.with_context(|| format!("the CA file {} is no PEM", path.display()))?;
+        roots.add(certificate).with_context(|| format!("the CA file {} is not usable", path.display()))?;
+    }
+    if roots.is_empty() {
+        bail!("the CA file {} holds no certificate", path.display());
+    }
+    Ok(MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// For connections without TLS: a connector that is never asked.
+pub(super) fn unused() -> MakeRustlsConnect {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let nobody = RootCertStore::empty();
+    MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(nobody).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_taken_out_of_the_url() {
+        for (given, url, required, ca) in [
+            ("postgres://u@h/d", "postgres://u@h/d", false, None),
+            ("postgres://u@h/d?sslmode=verify-full", "postgres://u@h/d", true, None),
+            (
+                "postgres://u@h/d?a=1&sslmode=require&sslrootcert=/ca.pem&b=2",
+                "postgres://u@h/d?a=1&b=2",
+                true,
+                Some("/ca.pem"),
+            ),
+            ("postgres://u@h/d?sslrootcert=/ca.pem", "postgres://u@h/d", true, Some("/ca.pem")),
+            ("postgres://u@h/d?sslmode=disable&sslrootcert=/c", "postgres://u@h/d", false, Some("/c")),
+            ("host=h sslmode=verify-full user=u", "host=h user=u", true, None),
+        ] {
+            let expected = UrlTls { url: url.into(), required, ca_file: ca.map(PathBuf::from) };
+            assert_eq!(take_from_url(given).expect(given), expected);
+        }
+        assert!(take_from_url("postgres://h/d?sslmode=prefer").is_err());
+    }
+
+    #[test]
+    fn a_ca_file_must_hold_a_certificate() {
+        let empty = tempfile::NamedTempFile::new().expect("a file");
+        let error = |path: &Path| verifying(Some(path)).err().expect("refused").to_string();
+        assert!(error(empty.path()).contains("no certificate"));
+        assert!(error(Path::new("/nowhere.pem")).contains("/nowhere.pem cannot be read"));
+    }
+}
