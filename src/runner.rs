@@ -16,6 +16,8 @@ mod testing;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use locate::locate;
+
 use crate::domain::{
     event::Event, handler::Handler, outcome::Outcome, plan::Attempt, secret::SigningSecret, task::Task,
 };
