@@ -1,0 +1,27 @@
+//! Everything that speaks AMQP: all of lapin is behind this door.
+//!
+//! Connections are supervised here and never by lapin's own recovery, which does not come back
+//! from a half-open link. A consumer or publisher lives through any number of connections.
+
+mod acker;
+mod connection;
+mod consumer;
+mod declare;
+mod delay;
+mod delivery;
+mod direct;
+mod publisher;
+mod topology;
+mod wire;
+
+pub use connection::{BrokerSettings, Link};
+pub use consumer::{Consumer, Intake, Source};
+pub use delivery::Delivery;
+pub use direct::{ResultWatch, publish_all, queue_depth};
+pub use lapin::Connection;
+pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
+pub use topology::{Names, QueueType, Topology};
+pub use wire::{
+    Burial, CopyOf, Facts, Letter, MAX_HEADER_BYTES, Trace, copy_of, dead_letter, dead_letter_of, event,
+    resent, result, retry_copy, unrouted_event,
+};

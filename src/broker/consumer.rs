@@ -1,0 +1,154 @@
+//! A consumer that lives through any number of connections.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::{
+    Channel,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    acker,
+    connection::{Link, RPC_TIMEOUT, jittered},
+    declare::within,
+    delivery::{Delivery, Settled},
+};
+use crate::domain::event::EventName;
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is consumed.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    pub queue: String,
+    /// Deliveries that are unsettled at a time.
+    pub prefetch: u16,
+    pub source: Source,
+}
+
+/// Whose queue it is: what is done when it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Shared by all events: declared again with the topology.
+    Shared,
+    /// The queue of an event type: declared again.
+    Event(EventName),
+    /// The queue of an event type that was removed: consumed until an operator deletes it.
+    RemovedEvent,
+}
+
+/// Consumes one queue.
+pub struct Consumer {
+    pub link: Link,
+    pub intake: Intake,
+}
+
+/// Why a session ended.
+enum End {
+    Stopped,
+    Lost(String),
+}
+
+impl Consumer {
+    /// Hands every delivery to `take` until `stop`; then cancels, gives back what was not taken
+    /// yet, and returns when every delivery is settled.
+    pub async fn run(mut self, stop: CancellationToken, mut take: impl FnMut(Delivery)) {
+        loop {
+            let channel = tokio::select! {
+                () = stop.cancelled() => return,
+                channel = self.link.channel() => channel,
+            };
+            let Some(channel) = channel else { return };
+            match self.session(channel, &stop, &mut take).await {
+                End::Stopped => return,
+                End::Lost(why) if self.is_gone(&why) => return,
+                End::Lost(why) => info!(queue = self.intake.queue, why, "consumer lost, consuming again"),
+            }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(PAUSE)) => {} }
+            self.redeclare().await;
+        }
+    }
+
+    /// Whether the queue of a removed event type was deleted: then there is nothing to come back to.
+    fn is_gone(&self, why: &str) -> bool {
+        self.intake.source == Source::RemovedEvent && why.contains("NOT") && why.contains("FOUND")
+    }
+
+    async fn session(
+        &self,
+        channel: Channel,
+        stop: &CancellationToken,
+        take: &mut impl FnMut(Delivery),
+    ) -> End {
+        let mut consumer = match self.begin(&channel).await {
+            Ok(consumer) => consumer,
+            Err(error) => return End::Lost(format!("{error:#}")),
+        };
+        let (settled, duties) = mpsc::unbounded_channel::<Settled>();
+        let mut acker = tokio::spawn(acker::run(channel.clone(), duties));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                ended = &mut acker => return End::Lost(match ended {
+                    Ok(Err(error)) => format!("acknowledging failed: {error}"),
+                    _ => "the acker ended".to_owned(),
+                }),
+                next = consumer.next() => match next {
+                    Some(Ok(raw)) => take(Delivery::new(raw, settled.clone())),
+                    // lapin ends the stream, without an error, when the queue was deleted.
+                    Some(Err(error)) => { acker.abort(); return End::Lost(error.to_string()) }
+                    None => { acker.abort(); return End::Lost("the broker cancelled the consumer: is the queue deleted?".into()) }
+                },
+            }
+        }
+        self.drain(&channel, consumer, settled, acker).await;
+        End::Stopped
+    }
+
+    async fn begin(&self, channel: &Channel) -> anyhow::Result<lapin::Consumer> {
+        within(channel.basic_qos(self.intake.prefetch, BasicQosOptions::default())).await?;
+        let (queue, tag) = (self.intake.queue.as_str().into(), "".into());
+        within(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())).await
+    }
+
+    /// Takes no more: what lapin has buffered goes back, what runs may end.
+    async fn drain(
+        &self,
+        channel: &Channel,
+        mut consumer: lapin::Consumer,
+        settled: mpsc::UnboundedSender<Settled>,
+        acker: JoinHandle<lapin::Result<()>>,
+    ) {
+        let cancelled =
+            timeout(RPC_TIMEOUT, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await;
+        if matches!(cancelled, Ok(Ok(()))) {
+            while let Some(Ok(raw)) = consumer.next().await {
+                Delivery::new(raw, settled.clone()).duty.requeue();
+            }
+        }
+        drop(settled);
+        if let Ok(Err(error)) = acker.await {
+            debug!(queue = self.intake.queue, %error, "acknowledgements were lost with the connection");
+        }
+        let _ = timeout(RPC_TIMEOUT, channel.close(200, "drained".into())).await;
+    }
+
+    /// After a lost session the queue may be gone: it is declared before it is consumed again.
+    async fn redeclare(&mut self) {
+        let topology = self.link.topology().clone();
+        let Some(connection) = self.link.connection().await else { return };
+        let declared = match &self.intake.source {
+            Source::Event(event) => topology.declare_event(&connection, event).await,
+            Source::Shared => topology.declare(&connection).await,
+            Source::RemovedEvent => return,
+        };
+        if let Err(error) = declared {
+            warn!(queue = self.intake.queue, error = format!("{error:#}"), "cannot declare the queue");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The delay ladder: a copy waits in the broker for any whole number of seconds up to 2^20 - 1.
+//!
+//! Level *n* is a topic exchange and a queue whose messages expire after 2^n seconds. The routing
+//! key spells the delay in 20 bits, the highest first, followed by the event name; a 1 at level *n*
+//! sends the copy through that level's queue, a 0 past it, to level *n* - 1. What leaves level 0
+//! reaches `deliver`, which routes by the event name into that event's queue alone.
+//!
+//! The arguments of these queues are part of the protocol between versions of provisiond: whoever
+//! changes one must change the `v1` in the names.
+
+use std::time::Duration;
+
+use lapin::{ExchangeKind, types::AMQPValue};
+
+use super::{
+    declare::{Declarer, exchange_arguments, text},
+    topology::{Names, QueueType},
+};
+use crate::domain::{event::EventName, retry::MAX_DELAY};
+
+/// The number of levels: delays are numbers of this many bits.
+pub(super) const LEVELS: u32 = 20;
+
+/// Where a copy enters the ladder, and the routing key it carries to the end.
+pub(super) struct Entry {
+    pub exchange: String,
+    pub routing_key: String,
+}
+
+/// The way of a copy that is to arrive in the queue of `event` after `delay`, in whole seconds.
+pub(super) fn entry(names: &Names, event: &EventName, delay: Duration) -> Entry {
+    let seconds = delay.min(MAX_DELAY).as_secs();
+    let mut routing_key = String::with_capacity(2 * LEVELS as usize + event.as_str().len());
+    for level in (0..LEVELS).rev() {
+        routing_key.push_str(if seconds >> level & 1 == 1 { "1." } else { "0." });
+    }
+    routing_key.push_str(event.as_str());
+    // Entering at the highest 1 spares the broker the exchanges above it.
+    let exchange = match seconds.checked_ilog2() {
+        Some(level) => names.delay_level(level),
+        None => names.delay_deliver(),
+    };
+    Entry { exchange, routing_key }
+}
+
+/// The binding that lets a copy leave the ladder into the queue of `event`: exactly 20 words and
+/// then the name, because `#.create` would match names that merely end alike.
+pub(super) fn delivery_binding(event: &EventName) -> String {
+    "*.".repeat(LEVELS as usize) + event.as_str()
+}
+
+/// Declares the whole ladder.
+pub(super) async fn declare(
+    declarer: &mut Declarer<'_>,
+    names: &Names,
+    queue_type: QueueType,
+) -> anyhow::Result<()> {
+    let alternate = || exchange_arguments(&names.unrouted());
+    declarer.exchange(&names.delay_deliver(), ExchangeKind::Topic, alternate()).await?;
+    let mut below = names.delay_deliver();
+    for level in 0..LEVELS {
+        let name = names.delay_level(level);
+        declarer.exchange(&name, ExchangeKind::Topic, alternate()).await?;
+        let mut arguments = queue_type.dead_lettering_arguments(&below);
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(1000 << level));
+        declarer.queue(&name, arguments).await?;
+        let skipped = "*.".repeat((LEVELS - 1 - level) as usize);
+        declarer.bind_queue(&name, &name, &format!("{skipped}1.#")).await?;
+        declarer.bind_exchange(&below, &name, &format!("{skipped}0.#")).await?;
+        below = name;
+    }
+    Ok(())
+}
+
+/// Arguments of a queue whose messages go to `exchange` when they expire.
+impl QueueType {
+    pub(super) fn dead_lettering_arguments(self, exchange: &str) -> lapin::types::FieldTable {
+        let mut arguments = self.arguments();
+        arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+        if self == Self::Quorum {
+            // At-least-once needs reject-publish: with drop-head it falls back in silence.
+            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+            arguments.insert("x-overflow".into(), text("reject-publish"));
+        }
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_spells_the_delay_in_twenty_bits() {
+        let names = Names::new("p");
+        let event: EventName = "clients.create".parse().expect("valid");
+        let way = |s| entry(&names, &event, Duration::from_secs(s));
+        assert_eq!(way(0).exchange, "p.delay.v1.deliver");
+        assert_eq!(way(0).routing_key, "0.".repeat(20) + "clients.create");
+        assert_eq!(way(1).exchange, "p.delay.v1.level-0");
+        assert_eq!(way(5).exchange, "p.delay.v1.level-2");
+        assert_eq!(way(5).routing_key, "0.".repeat(17) + "1.0.1.clients.create");
+        assert_eq!(way(u64::MAX).routing_key, "1.".repeat(20) + "clients.create");
+        let longest: EventName = "x".repeat(EventName::MAX_BYTES).parse().expect("valid");
+        assert!(entry(&names, &longest, Duration::ZERO).routing_key.len() <= 255);
+    }
+}

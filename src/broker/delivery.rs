@@ -1,0 +1,67 @@
+//! A delivery: a message, and the duty to settle it exactly once.
+
+use bytes::Bytes;
+use lapin::{BasicProperties, message::Delivery as RawDelivery};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// One AMQP delivery.
+pub struct Delivery {
+    pub exchange: String,
+    pub routing_key: String,
+    pub properties: BasicProperties,
+    pub body: Bytes,
+    pub duty: Duty,
+}
+
+/// The duty to settle one delivery. Dropped unsettled, by a panic or an abandoned task, it gives
+/// the delivery back to the queue.
+pub struct Duty {
+    tag: u64,
+    settled: UnboundedSender<Settled>,
+    done: bool,
+}
+
+/// How a delivery was settled towards the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Acknowledged(u64),
+    Requeued(u64),
+}
+
+impl Delivery {
+    pub(super) fn new(raw: RawDelivery, settled: UnboundedSender<Settled>) -> Self {
+        Self {
+            exchange: raw.exchange.into(),
+            routing_key: raw.routing_key.into(),
+            properties: raw.properties,
+            body: raw.data.into(),
+            duty: Duty { tag: raw.delivery_tag, settled, done: false },
+        }
+    }
+}
+
+impl Duty {
+    /// It is done with: the broker may forget it.
+    pub fn acknowledge(mut self) {
+        self.settle(Settled::Acknowledged(self.tag));
+    }
+
+    /// It is to be delivered again, to whoever comes first.
+    pub fn requeue(mut self) {
+        self.settle(Settled::Requeued(self.tag));
+    }
+
+    fn settle(&mut self, how: Settled) {
+        self.done = true;
+        // A closed channel means that the connection is lost: the broker delivers again anyway.
+        let _ = self.settled.send(how);
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if !self.done {
+            self.settle(Settled::Requeued(self.tag));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the command line does with a connection of its own: publish, look, watch.
+//!
+//! Nothing here is supervised: a command that loses its connection fails and says so.
+
+use anyhow::Context as _;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lapin::{
+    Channel, Confirmation, Connection, Consumer,
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    },
+    types::FieldTable,
+};
+
+use super::{declare::within, publisher::Outgoing, topology::Names};
+use crate::domain::{event::EventName, execution::Execution};
+
+const WINDOW: usize = 256;
+
+/// What a queue holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    pub messages: u32,
+    pub consumers: u32,
+}
+
+/// The depth of a queue; none if it does not exist.
+pub async fn queue_depth(connection: &Connection, queue: &str) -> anyhow::Result<Option<Depth>> {
+    let channel = within(connection.create_channel()).await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    match within(channel.queue_declare(queue.into(), options, FieldTable::default())).await {
+        Ok(queue) => Ok(Some(Depth { messages: queue.message_count(), consumers: queue.consumer_count() })),
+        Err(error) if format!("{error:#}").contains("NOT") && format!("{error:#}").contains("FOUND") => {
+            Ok(None)
+        }
+        Err(error) => Err(error.context(format!("looking at the queue {queue}"))),
+    }
+}
+
+/// Publishes every message and waits for every confirm, calling `confirmed` for each.
+pub async fn publish_all(
+    connection: &Connection,
+    messages: impl Iterator<Item = Outgoing>,
+    mut confirmed: impl FnMut(),
+) -> anyhow::Result<()> {
+    let channel = within(connection.create_channel()).await?;
+    within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let mut publishes =
+        stream::iter(messages).map(|message| publish_one(&channel, message)).buffer_unordered(WINDOW);
+    while publishes.try_next().await?.is_some() {
+        confirmed();
+    }
+    Ok(())
+}
+
+async fn publish_one(channel: &Channel, message: Outgoing) -> anyhow::Result<()> {
+    let Outgoing { exchange, routing_key, properties, body } = message;
+    let (exchange, key) = (exchange.as_str().into(), routing_key.as_str().into());
+    let confirm =
+        channel.basic_publish(exchange, key, BasicPublishOptions::default(), &body, properties).await?;
+    match within(confirm).await? {
+        Confirmation::Nack(_) => anyhow::bail!("the broker refused the message: it could not be stored"),
+        Confirmation::Ack(_) | Confirmation::NotRequested => Ok(()),
+    }
+}
+
+/// The execution results of one event type, as they are published, from now on.
+pub struct ResultWatch {
+    consumer: Consumer,
+    /// The queue lives as long as this.
+    _channel: Channel,
+}
+
+impl ResultWatch {
+    pub async fn open(connection: &Connection, names: &Names, event: &EventName) -> anyhow::Result<Self> {
+        let channel = within(connection.create_channel()).await?;
+        let options =
+            QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let queue = within(channel.queue_declare("".into(), options, FieldTable::default())).await?;
+        let name = queue.name().as_str();
+        let (exchange, key) = (names.results(), format!("{event}.*"));
+        within(channel.queue_bind(
+            name.into(),
+            exchange.as_str().into(),
+            key.as_str().into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        ))
+        .await
+        .with_context(|| format!("watching {exchange}"))?;
+        let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+        let consumer =
+            within(channel.basic_consume(name.into(), "".into(), options, FieldTable::default())).await?;
+        Ok(Self { consumer, _channel: channel })
+    }
+
+    /// The next result.
+    pub async fn next(&mut self) -> anyhow::Result<Execution> {
+        let delivery = self.consumer.next().await.context("the broker ended the watch")??;
+        serde_json::from_slice(&delivery.data).context("an execution result that is none")
+    }
+}

@@ -1,0 +1,179 @@
+//! A publisher that lives through any number of connections: what it took is published until the
+//! broker confirms it.
+//!
+//! One task owns one channel. lapin assigns tags and pushes frames under different locks, so a
+//! channel shared by tasks hands confirms to the wrong publish. Publishes are polled together, not
+//! awaited one by one: lapin then writes many at once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use tracing::{debug, warn};
+
+use super::{
+    connection::{Link, jittered},
+    declare::within,
+};
+
+/// Messages that wait for their confirm at a time.
+const WINDOW: usize = 512;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A message to publish.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub exchange: String,
+    pub routing_key: String,
+    pub properties: BasicProperties,
+    pub body: Bytes,
+}
+
+/// Hands messages to the publishing task. Clones share it.
+#[derive(Clone)]
+pub struct Publisher(mpsc::Sender<Request>);
+
+/// Resolves once the broker has the message. Dropping it does not take the message back.
+pub struct Confirm(oneshot::Receiver<()>);
+
+/// The publisher has ended before the broker confirmed: at a shutdown that ran out of time.
+#[derive(Debug, thiserror::Error)]
+#[error("the publisher ended before the broker confirmed the message")]
+pub struct Unconfirmed;
+
+struct Request {
+    message: Outgoing,
+    confirmed: oneshot::Sender<()>,
+}
+
+/// What became of one publish.
+enum Fate {
+    Confirmed,
+    /// The broker said no; the channel is fine.
+    Refused(Request),
+    /// Unknown: the channel is lost.
+    Lost(Request, lapin::Error),
+}
+
+impl Publisher {
+    /// Starts a publisher on `link`; its task ends when every clone of the publisher is dropped and
+    /// everything is confirmed.
+    pub fn start(link: Link, purpose: &'static str) -> (Self, JoinHandle<()>) {
+        let (sender, requests) = mpsc::channel(WINDOW);
+        (Self(sender), tokio::spawn(run(link, purpose, requests)))
+    }
+
+    /// Queues `message`; waits only while [`WINDOW`] others are queued already.
+    pub async fn publish(&self, message: Outgoing) -> Confirm {
+        let (confirmed, confirm) = oneshot::channel();
+        // If the task has ended, dropping the sender tells the confirm.
+        let _ = self.0.send(Request { message, confirmed }).await;
+        Confirm(confirm)
+    }
+}
+
+impl Confirm {
+    /// # Errors
+    /// [`Unconfirmed`] if the publisher ended first; the broker may have the message or not.
+    pub async fn confirmed(self) -> Result<(), Unconfirmed> {
+        self.0.await.map_err(|_| Unconfirmed)
+    }
+}
+
+async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver<Request>) {
+    let mut again = Vec::new();
+    loop {
+        let Some(channel) = link.channel().await else { return };
+        let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
+            Ok(()) => session(&channel, &mut requests, &mut again).await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(()) => return,
+            Err(error) => {
+                warn!(purpose, error = format!("{error:#}"), unconfirmed = again.len(), "publishing again");
+            }
+        }
+        tokio::time::sleep(jittered(PAUSE)).await;
+        redeclare(&mut link).await;
+    }
+}
+
+/// Publishes until the requests end (`Ok`) or the channel is lost; what is unconfirmed then is left in `again`.
+async fn session(
+    channel: &Channel,
+    requests: &mut mpsc::Receiver<Request>,
+    again: &mut Vec<Request>,
+) -> anyhow::Result<()> {
+    let mut in_flight: FuturesUnordered<_> =
+        again.drain(..).map(|request| publish(channel, request)).collect();
+    let mut batch = Vec::with_capacity(WINDOW);
+    let mut open = true;
+    let lost = loop {
+        let room = WINDOW.saturating_sub(in_flight.len());
+        tokio::select! {
+            biased;
+            Some(fate) = in_flight.next() => match fate {
+                Fate::Confirmed => {}
+                Fate::Refused(request) => in_flight.push(publish(channel, request)),
+                Fate::Lost(request, error) => {
+                    again.push(request);
+                    break error;
+                }
+            },
+            count = requests.recv_many(&mut batch, room), if open && room > 0 => {
+                open = count > 0;
+                in_flight.extend(batch.drain(..).map(|request| publish(channel, request)));
+            }
+            else => return Ok(()),
+        }
+    };
+    // The others fail as well by now; what was confirmed before the loss stays confirmed.
+    while let Some(fate) = in_flight.next().await {
+        if let Fate::Refused(request) | Fate::Lost(request, _) = fate {
+            again.push(request);
+        }
+    }
+    Err(lost.into())
+}
+
+/// One publish up to its confirm. The first poll assigns the tag and queues the frames.
+async fn publish(channel: &Channel, request: Request) -> Fate {
+    let Outgoing { exchange, routing_key, properties, body } = &request.message;
+    let options = BasicPublishOptions::default();
+    let (exchange, routing_key) = (exchange.as_str().into(), routing_key.as_str().into());
+    let written = channel.basic_publish(exchange, routing_key, options, body, properties.clone()).await;
+    let confirmation = match written {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    match confirmation {
+        Ok(Confirmation::Nack(_)) => {
+            debug!(routing_key = request.message.routing_key, "the broker refused a message, trying again");
+            tokio::time::sleep(jittered(PAUSE)).await;
+            Fate::Refused(request)
+        }
+        Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => {
+            let _ = request.confirmed.send(());
+            Fate::Confirmed
+        }
+        Err(error) => Fate::Lost(request, error),
+    }
+}
+
+/// After a lost channel an exchange may be gone: it is declared before it is used again.
+async fn redeclare(link: &mut Link) {
+    let topology = link.topology().clone();
+    let Some(connection) = link.connection().await else { return };
+    if let Err(error) = topology.declare(&connection).await {
+        warn!(error = format!("{error:#}"), "cannot declare the exchanges");
+    }
+}

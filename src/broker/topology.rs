@@ -1,0 +1,210 @@
+//! Exchanges, queues and bindings: their names, their arguments, and declaring them idempotently.
+//!
+//! What an operator would want to change later is not an argument but left to policies.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use lapin::{
+    Connection, ExchangeKind,
+    types::{AMQPValue, FieldTable},
+};
+use tracing::warn;
+
+use super::{
+    declare::{Declarer, exchange_arguments, text, within},
+    delay,
+};
+use crate::domain::{event::EventName, text_enum::text_enum};
+
+text_enum! {
+    /// The kind of every queue of ours.
+    QueueType {
+        Quorum = "quorum",
+        /// On a single node only: no crash limit, at most once between the levels of the ladder.
+        Classic = "classic",
+    }
+}
+
+/// The names of everything, under one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(String);
+
+impl Names {
+    pub fn new(prefix: &str) -> Self {
+        Self(prefix.to_owned())
+    }
+
+    pub fn events(&self) -> String {
+        format!("{}.events", self.0)
+    }
+
+    pub fn event_queue(&self, event: &EventName) -> String {
+        format!("{}.events.{event}", self.0)
+    }
+
+    pub fn results(&self) -> String {
+        format!("{}.results", self.0)
+    }
+
+    pub fn execution_log(&self) -> String {
+        format!("{}.execution-log", self.0)
+    }
+
+    pub fn dead_letters(&self) -> String {
+        format!("{}.dead-letters", self.0)
+    }
+
+    pub fn unrouted(&self) -> String {
+        format!("{}.unrouted", self.0)
+    }
+
+    /// Every exchange of the ladder begins with this.
+    pub fn delay_prefix(&self) -> String {
+        format!("{}.delay.v1.", self.0)
+    }
+
+    pub fn delay_deliver(&self) -> String {
+        format!("{}.delay.v1.deliver", self.0)
+    }
+
+    pub fn delay_level(&self, level: u32) -> String {
+        format!("{}.delay.v1.level-{level}", self.0)
+    }
+}
+
+/// Something that exists otherwise than it would be declared; it is used as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    pub name: String,
+    /// What the broker says: the argument and both values.
+    pub what: String,
+}
+
+/// What a declaration found.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    pub drifts: Vec<Drift>,
+}
+
+/// What is declared on every new connection.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    pub names: Names,
+    pub queue_type: QueueType,
+    /// The catalogue, as far as it is known by now.
+    events: Arc<ArcSwap<Vec<EventName>>>,
+    /// Drifts that were logged: a warning for each once, not at every reconnect.
+    told: Arc<Mutex<Vec<Drift>>>,
+}
+
+impl Topology {
+    pub fn new(prefix: &str, queue_type: QueueType) -> Self {
+        Self { names: Names::new(prefix), queue_type, events: Arc::default(), told: Arc::default() }
+    }
+
+    /// Event types whose queues are declared from the next connection on.
+    pub fn set_events(&self, events: Vec<EventName>) {
+        self.events.store(Arc::new(events));
+    }
+
+    /// Declares everything that is shared, and the queues of the catalogue.
+    pub async fn declare(&self, connection: &Connection) -> anyhow::Result<Declared> {
+        let mut declarer = Declarer::new(connection);
+        self.declare_shared(&mut declarer).await.context("declaring the shared exchanges and queues")?;
+        for event in self.events.load().iter() {
+            self.declare_event_on(&mut declarer, event).await?;
+        }
+        Ok(self.finish(declarer).await)
+    }
+
+    /// Declares the queue of one event.
+    pub async fn declare_event(
+        &self,
+        connection: &Connection,
+        event: &EventName,
+    ) -> anyhow::Result<Declared> {
+        let mut declarer = Declarer::new(connection);
+        self.declare_event_on(&mut declarer, event).await?;
+        Ok(self.finish(declarer).await)
+    }
+
+    async fn declare_shared(&self, declarer: &mut Declarer<'_>) -> anyhow::Result<()> {
+        let names = &self.names;
+        let unrouted = names.unrouted();
+        declarer.exchange(&unrouted, ExchangeKind::Fanout, FieldTable::default()).await?;
+        for exchange in [names.events(), names.results(), names.dead_letters()] {
+            declarer.exchange(&exchange, ExchangeKind::Topic, exchange_arguments(&unrouted)).await?;
+        }
+        for (queue, exchange) in [
+            (unrouted.clone(), unrouted),
+            (names.execution_log(), names.results()),
+            (names.dead_letters(), names.dead_letters()),
+        ] {
+            declarer.queue(&queue, self.queue_type.consumed_arguments()).await?;
+            declarer.bind_queue(&queue, &exchange, "#").await?;
+        }
+        delay::declare(declarer, names, self.queue_type).await
+    }
+
+    async fn declare_event_on(&self, declarer: &mut Declarer<'_>, event: &EventName) -> anyhow::Result<()> {
+        let names = &self.names;
+        let queue = names.event_queue(event);
+        let mut arguments = self.queue_type.dead_lettering_arguments(&names.dead_letters());
+        if self.queue_type == QueueType::Quorum {
+            // The last backstop; the worker itself acts long before.
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(100));
+        }
+        declarer.queue(&queue, arguments).await?;
+        declarer.bind_queue(&queue, &names.events(), event.as_str()).await?;
+        declarer.bind_queue(&queue, &names.delay_deliver(), &delay::delivery_binding(event)).await
+    }
+
+    /// Takes the queue of `event` off the events exchange; what it holds stays and is consumed.
+    pub async fn unbind_event(&self, connection: &Connection, event: &EventName) -> anyhow::Result<()> {
+        let channel = connection.create_channel().await?;
+        let queue = self.names.event_queue(event);
+        let unbinding = channel.queue_unbind(
+            queue.as_str().into(),
+            self.names.events().into(),
+            event.as_str().into(),
+            FieldTable::default(),
+        );
+        within(unbinding).await.with_context(|| format!("unbinding the queue {queue}"))
+    }
+
+    async fn finish(&self, declarer: Declarer<'_>) -> Declared {
+        let drifts = declarer.finish().await;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for drift in &drifts {
+            if !told.contains(drift) {
+                warn!(
+                    queue = drift.name,
+                    difference = drift.what,
+                    "exists otherwise than declared and is used as it is; to have it as designed, drain and delete it, and it is declared again"
+                );
+                told.push(drift.clone());
+            }
+        }
+        Declared { drifts }
+    }
+}
+
+impl QueueType {
+    pub(super) fn arguments(self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text(self.as_str()));
+        arguments
+    }
+
+    /// Of a queue that is consumed but never gives up a message: restarts, peeks and a long absence
+    /// of Postgres must not use up a limit. "Unlimited" that every version understands is a large number.
+    fn consumed_arguments(self) -> FieldTable {
+        let mut arguments = self.arguments();
+        if self == Self::Quorum {
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000_000_000));
+        }
+        arguments
+    }
+}

@@ -1,0 +1,62 @@
+//! What provisiond writes into AMQP messages and reads out of them.
+//!
+//! Copies and dead letters are published clean: only the headers named here. With `x-death` kept,
+//! the broker's cycle detection would drop retries in silence.
+
+mod read;
+mod write;
+
+use lapin::types::{AMQPValue, FieldTable};
+
+pub use read::{Facts, Letter, copy_of, dead_letter_of, resent, unrouted_event};
+pub use write::{Burial, CopyOf, dead_letter, event, result, retry_copy};
+
+/// More than this in headers is malformed.
+pub const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+const EVENT_ID: &str = "x-provisioning-event-id";
+const PLAN: &str = "x-provisioning-plan";
+const ATTEMPT: &str = "x-provisioning-attempt";
+const FIRST_FAILED_AT: &str = "x-provisioning-first-failed-at";
+const LETTER_ID: &str = "x-provisioning-id";
+const LETTER_REASON: &str = "x-provisioning-reason";
+const LETTER_HANDLER: &str = "x-provisioning-handler";
+const LETTER: &str = "x-provisioning-dead-letter";
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// The W3C trace context that came with an event; it is passed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    pub parent: Option<String>,
+    pub state: Option<String>,
+}
+
+impl Trace {
+    /// The trace id in `traceparent`, if that is one.
+    pub fn id(&self) -> Option<&str> {
+        let id = self.parent.as_deref()?.split('-').nth(1)?;
+        (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+    }
+}
+
+fn text_header(headers: Option<&FieldTable>, name: &str) -> Option<String> {
+    match headers?.inner().get(name)? {
+        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn number_header(headers: Option<&FieldTable>, name: &str) -> Option<i64> {
+    match *headers?.inner().get(name)? {
+        AMQPValue::ShortShortInt(n) => Some(n.into()),
+        AMQPValue::ShortShortUInt(n) => Some(n.into()),
+        AMQPValue::ShortInt(n) => Some(n.into()),
+        AMQPValue::ShortUInt(n) => Some(n.into()),
+        AMQPValue::LongInt(n) => Some(n.into()),
+        AMQPValue::LongUInt(n) => Some(n.into()),
+        AMQPValue::LongLongInt(n) => Some(n),
+        _ => None,
+    }
+}

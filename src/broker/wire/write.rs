@@ -1,0 +1,134 @@
+//! Writing: events, retry copies, results and dead letters.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use jiff::Timestamp;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{
+    super::{declare::text, delay, publisher::Outgoing, topology::Names},
+    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN, TRACEPARENT,
+    TRACESTATE, Trace,
+};
+use crate::domain::{
+    dead_letter::DeadLetter,
+    event::{Event, EventId, EventName, RunId},
+    execution::Execution,
+    plan::Plan,
+};
+
+const PERSISTENT: u8 = 2;
+
+/// An event as a platform publishes it.
+pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outgoing {
+    let properties = json_properties(id.as_str()).with_timestamp(now_seconds());
+    Outgoing { exchange: names.events(), routing_key: name.as_str().to_owned(), properties, body }
+}
+
+/// What a copy says beside the event.
+pub struct CopyOf<'a> {
+    pub event: &'a Event,
+    pub plan: &'a Plan,
+    pub run_id: &'a RunId,
+    pub first_failed_at: Option<Timestamp>,
+    pub trace: &'a Trace,
+}
+
+/// A copy that arrives in the event's own queue after `delay`, in whole seconds.
+pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing {
+    let mut headers = trace_headers(copy.trace);
+    headers.insert(EVENT_ID.into(), text(copy.event.id.as_str()));
+    headers.insert(PLAN.into(), text(&copy.plan.to_string()));
+    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(copy.plan.first_attempt().number().into()));
+    if let Some(at) = copy.first_failed_at {
+        headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
+    }
+    let entry = delay::entry(names, &copy.event.name, delay);
+    Outgoing {
+        exchange: entry.exchange,
+        routing_key: entry.routing_key,
+        properties: json_properties(copy.run_id.as_str()).with_timestamp(now_seconds()).with_headers(headers),
+        body: copy.event.body.clone(),
+    }
+}
+
+/// An execution result.
+///
+/// # Errors
+/// If the record cannot be written as JSON, which would be a fault of ours.
+pub fn result(names: &Names, execution: &Execution) -> anyhow::Result<Outgoing> {
+    let body = serde_json::to_vec(execution).context("writing an execution result")?;
+    Ok(Outgoing {
+        exchange: names.results(),
+        routing_key: format!("{}.{}", execution.event.name, execution.status),
+        properties: json_properties(&execution.id.to_string()),
+        body: body.into(),
+    })
+}
+
+/// What is buried: the body as it came (or as handlers changed it), and what it is.
+pub struct Burial<'a> {
+    pub letter: &'a DeadLetter,
+    pub body: Bytes,
+    pub content_type: Option<&'a str>,
+    pub trace: &'a Trace,
+}
+
+/// A dead letter. `routing_key` is the event name.
+///
+/// # Errors
+/// If the facts cannot be written as JSON, which would be a fault of ours.
+pub fn dead_letter(names: &Names, burial: Burial<'_>) -> anyhow::Result<Outgoing> {
+    let letter = burial.letter;
+    let facts = serde_json::to_string(letter).context("writing a dead letter")?;
+    let mut headers = trace_headers(burial.trace);
+    headers.insert(LETTER_ID.into(), text(&letter.id.to_string()));
+    headers.insert(LETTER_REASON.into(), text(letter.reason.as_str()));
+    headers.insert(LETTER.into(), text(&facts));
+    if let Some(id) = &letter.event_id {
+        headers.insert(EVENT_ID.into(), text(id));
+    }
+    if let Some(id) = letter.handler_id {
+        headers.insert(LETTER_HANDLER.into(), AMQPValue::LongLongInt(id.0));
+    }
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(letter.id.to_string().into())
+        .with_timestamp(now_seconds())
+        .with_headers(headers);
+    if let Some(content_type) = burial.content_type {
+        properties = properties.with_content_type(content_type.into());
+    }
+    Ok(Outgoing {
+        exchange: names.dead_letters(),
+        routing_key: letter.event_name.clone(),
+        properties,
+        body: burial.body,
+    })
+}
+
+fn json_properties(message_id: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_message_id(message_id.into())
+}
+
+fn trace_headers(trace: &Trace) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (name, value) in [(TRACEPARENT, &trace.parent), (TRACESTATE, &trace.state)] {
+        if let Some(value) = value {
+            headers.insert(name.into(), text(value));
+        }
+    }
+    headers
+}
+
+fn now_seconds() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or_default()
+}
