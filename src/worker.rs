@@ -1,0 +1,137 @@
+//! The role that takes events and runs their handlers.
+//!
+//! Its hot path touches no database: handlers come from the registry, in memory.
+
+mod attempt;
+mod intake;
+mod process;
+mod registry;
+mod run;
+mod slots;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    broker::{BrokerSettings, Link, Names, Publisher},
+    domain::execution::WorkerId,
+    process_id::this_process,
+    runner::Runner,
+    store::Store,
+};
+use registry::Registry;
+use slots::Slots;
+
+pub use registry::Defaults;
+
+/// What a worker needs to know.
+pub struct WorkerSettings {
+    pub broker: BrokerSettings,
+    /// Deliveries at a time, per event queue.
+    pub concurrency: u16,
+    pub max_event_bytes: usize,
+    pub record_unhandled: bool,
+    /// How long running handlers may take to end at a shutdown.
+    pub drain_timeout: Duration,
+    /// Scripts at a time.
+    pub script_concurrency: usize,
+    /// Topic patterns of the events that are consumed.
+    pub events: Vec<String>,
+    pub defaults: Defaults,
+}
+
+/// What every running delivery shares.
+struct Worker {
+    id: WorkerId,
+    names: Names,
+    max_event_bytes: usize,
+    record_unhandled: bool,
+    registry: Arc<Registry>,
+    runner: Runner,
+    slots: Slots,
+    store: Store,
+    publishers: Publishers,
+    /// A shutdown has begun: start no further handler.
+    draining: CancellationToken,
+    /// The drain ran out of time: abandon what runs.
+    cut: CancellationToken,
+}
+
+/// Each kind of message has a channel of its own: one bad publish fails all that are in flight on its channel.
+struct Publishers {
+    results: Publisher,
+    copies: Publisher,
+    letters: Publisher,
+}
+
+/// Runs a worker until `stop`, then drains it.
+///
+/// # Errors
+/// If the registry could not be loaded before `stop`, there was nothing to drain: that is no error.
+pub async fn run(
+    settings: WorkerSettings,
+    runner: Runner,
+    store: Store,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let registry = Registry::new(settings.defaults.clone());
+    let keeping = tokio::spawn(Arc::clone(&registry).keep(store.clone(), stop.clone()));
+    if !registry.loaded(&stop).await {
+        keeping.await?;
+        return Ok(());
+    }
+    settings.broker.topology.set_events(registry.snapshot().active_events());
+
+    let links_stop = CancellationToken::new();
+    let (consuming, consuming_task) =
+        Link::supervise(settings.broker.clone(), "worker: consume", links_stop.clone());
+    let (publishing, publishing_task) =
+        Link::supervise(settings.broker.clone(), "worker: publish", links_stop.clone());
+    let (publishers, publisher_tasks) = start_publishers(&publishing);
+    drop(publishing);
+    let cut = CancellationToken::new();
+    let worker = Arc::new(Worker {
+        id: this_process(),
+        names: settings.broker.topology.names.clone(),
+        max_event_bytes: settings.max_event_bytes,
+        record_unhandled: settings.record_unhandled,
+        slots: Slots::new(settings.script_concurrency),
+        registry,
+        runner,
+        store,
+        publishers,
+        draining: stop.clone(),
+        cut: cut.clone(),
+    });
+
+    intake::consume(&settings, consuming, &worker, &stop, &cut).await;
+    // The last clone of the worker is dropped here: its publishers end when all is confirmed.
+    drop(worker);
+    publisher_tasks.close();
+    if tokio::time::timeout(Duration::from_secs(5), publisher_tasks.wait()).await.is_err() {
+        warn!("the broker did not confirm everything in time; what it has not will be run again");
+    }
+    links_stop.cancel();
+    consuming_task.await?;
+    publishing_task.await?;
+    keeping.await?;
+    info!("worker drained");
+    Ok(())
+}
+
+fn start_publishers(link: &Link) -> (Publishers, TaskTracker) {
+    let tasks = TaskTracker::new();
+    let start = |purpose| {
+        let (publisher, task) = Publisher::start(link.clone(), purpose);
+        tasks.spawn(task);
+        publisher
+    };
+    let publishers = Publishers {
+        results: start("results"),
+        copies: start("retry copies"),
+        letters: start("dead letters"),
+    };
+    (publishers, tasks)
+}

@@ -1,0 +1,107 @@
+//! One attempt: a slot, the call, and the verdict on the event.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::time::timeout_at;
+use tracing::info;
+
+use super::{Worker, registry::Registered, run::Run, slots::Slot};
+use crate::{
+    domain::{
+        handler::Mode,
+        outcome::{FailureKind, KEPT_BYTES, Outcome},
+        plan::Step,
+        verdict::{Verdict, read_verdict},
+    },
+    runner::Call,
+};
+
+/// How long a handler that is put off waits before it asks for a slot again.
+const PUT_OFF: Duration = Duration::from_secs(30);
+
+/// An attempt that was made, or put off.
+pub(super) struct Attempted {
+    pub outcome: Outcome,
+    pub verdict: Verdict,
+    pub started_at: Timestamp,
+    pub duration: Duration,
+}
+
+/// Makes one attempt. `None` if no slot for a script came free before the delivery must end.
+pub(super) async fn attempt(
+    worker: &Worker,
+    run: &Run<'_>,
+    handler: &Registered,
+    step: Step,
+) -> Option<Attempted> {
+    let slot = timeout_at(run.deadline().into(), worker.slots.acquire(&handler.handler)).await.ok()?;
+    let (started_at, clock) = (Timestamp::now(), Instant::now());
+    let (outcome, verdict) = match slot {
+        Slot::Free(_held) => judge(worker, run, handler, call(worker, run, handler, step).await),
+        Slot::Busy => {
+            let error = "its max_concurrency is reached and no attempt ended within 30s: put off".to_owned();
+            (Outcome::PutOff { error, wait: PUT_OFF.mul_f64(rand::random_range(0.5..1.5)) }, Verdict::Allow)
+        }
+    };
+    let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed() };
+    log(run, handler, step, &attempted);
+    Some(attempted)
+}
+
+async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {
+    let intercepts = handler.handler.spec.mode == Mode::Intercept;
+    worker
+        .runner
+        .run(&Call {
+            handler: &handler.handler,
+            secrets: &handler.secrets,
+            event: &run.event,
+            attempt: step.attempt,
+            timeout: handler.timeout,
+            answer_limit: intercepts.then_some(worker.max_event_bytes + KEPT_BYTES),
+            traceparent: run.trace.parent.as_deref(),
+            tracestate: run.trace.state.as_deref(),
+        })
+        .await
+}
+
+/// What the answer of an `intercept` handler means for the event.
+fn judge(worker: &Worker, run: &Run<'_>, handler: &Registered, outcome: Outcome) -> (Outcome, Verdict) {
+    if handler.handler.spec.mode == Mode::Notify {
+        return (outcome, Verdict::Allow);
+    }
+    let verdict = match &outcome {
+        Outcome::Succeeded { answer: Some(answer), .. } => {
+            read_verdict(answer, &run.event, worker.max_event_bytes)
+        }
+        Outcome::Forbidden { reason, .. } => Ok(Verdict::Forbid { reason: reason.clone() }),
+        _ => Ok(Verdict::Allow),
+    };
+    match (verdict, outcome) {
+        (Ok(verdict), outcome) => (outcome, verdict),
+        (Err(error), Outcome::Succeeded { response, .. }) => {
+            (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
+        }
+        (Err(error), _) => (Outcome::failed(FailureKind::Permanent, error, None), Verdict::Allow),
+    }
+}
+
+fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
+    let (outcome, error) = match &attempted.outcome {
+        Outcome::Succeeded { .. } => ("success", None),
+        Outcome::Forbidden { reason, .. } => ("forbidden", Some(reason)),
+        Outcome::Failed { failure, .. } => ("fail", Some(&failure.error)),
+        Outcome::PutOff { error, .. } => ("put off", Some(error)),
+    };
+    info!(
+        event = %run.event.name,
+        event_id = %run.event.id,
+        handler = %handler.handler.id,
+        attempt = step.attempt.number(),
+        outcome,
+        error = error.map(String::as_str),
+        duration_ms = u64::try_from(attempted.duration.as_millis()).unwrap_or(u64::MAX),
+        "attempt"
+    );
+}

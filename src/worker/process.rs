@@ -1,0 +1,75 @@
+//! What happens to a delivery: one event's story.
+
+use tracing::warn;
+
+use super::{
+    Worker,
+    attempt::attempt,
+    run::{Run, Trouble},
+};
+use crate::{
+    broker::Delivery,
+    domain::{
+        decide::{Rest, Settlement, decide},
+        event::EventName,
+    },
+};
+
+/// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
+/// broker, and gives it back where that could not be done.
+pub(super) async fn process(worker: &Worker, name: &EventName, delivery: Delivery) {
+    let told = tokio::select! {
+        told = tell(worker, name, &delivery) => told,
+        () = worker.cut.cancelled() => Err(Trouble::Cut),
+    };
+    match told {
+        Ok(()) => delivery.duty.acknowledge(),
+        Err(trouble) => {
+            if !matches!(trouble, Trouble::NotStarted) {
+                warn!(event = %name, error = format!("{:#}", anyhow::Error::new(trouble)), "an event goes back to its queue");
+            }
+            delivery.duty.requeue();
+        }
+    }
+}
+
+async fn tell(worker: &Worker, name: &EventName, delivery: &Delivery) -> Result<(), Trouble> {
+    let mut run = match Run::open(worker, name, delivery) {
+        Ok(run) => run,
+        Err(malformed) => return malformed.bury(worker, delivery).await,
+    };
+    if run.plan.is_empty() {
+        run.record_unhandled().await?;
+    }
+    while let Some(step) = run.plan.take_next() {
+        if run.must_end() {
+            run.hand_over(step).await?;
+            break;
+        }
+        let Some(handler) = worker.registry.snapshot().enabled(step.handler, name) else {
+            run.record_skipped(step).await?;
+            continue;
+        };
+        let Some(attempted) = attempt(worker, &run, &handler, step).await else {
+            run.hand_over(step).await?;
+            break;
+        };
+        let on_failure = handler.handler.spec.on_failure();
+        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
+            Settlement::Done => run.record_ended(&handler, step, attempted).await?,
+            Settlement::Retry { plan, delay, rest } => {
+                run.retry(&handler, step, attempted, &plan, delay).await?;
+                if rest == Rest::Moved {
+                    break;
+                }
+            }
+            Settlement::GiveUp { reason, plan, rest } => {
+                run.give_up(&handler, step, attempted, &plan, reason).await?;
+                if rest == Rest::Moved {
+                    break;
+                }
+            }
+        }
+    }
+    run.confirmed().await
+}

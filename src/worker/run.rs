@@ -1,0 +1,161 @@
+//! One run of an event: what is left of its plan, and what was published about it.
+
+mod copies;
+mod records;
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+
+use super::Worker;
+use crate::{
+    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Trace, Unconfirmed, copy_of, dead_letter},
+    domain::{
+        dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
+        event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
+        plan::Plan,
+    },
+};
+
+/// A delivery that has run for this long hands over the rest of its plan, well before the broker's
+/// consumer timeout (30 minutes).
+const LONGEST_RUN: Duration = Duration::from_mins(15);
+
+/// One run.
+pub(super) struct Run<'a> {
+    worker: &'a Worker,
+    pub event: Event,
+    id: RunId,
+    pub plan: Plan,
+    pub trace: Trace,
+    first_failed_at: Option<Timestamp>,
+    begun: Instant,
+    /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
+    touched: bool,
+    unconfirmed: Vec<Confirm>,
+}
+
+/// Why a delivery goes back to its queue: our trouble, not a handler's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("it had not begun when the worker was asked to stop")]
+    NotStarted,
+    #[error("the drain ran out of time")]
+    Cut,
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
+    #[error("it could not be written")]
+    Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Unwritable(error.into())
+    }
+}
+
+/// A delivery that is no event.
+pub(super) struct NoEvent {
+    name: EventName,
+    facts: Facts,
+    why: Malformed,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn open(
+        worker: &'a Worker,
+        name: &EventName,
+        delivery: &Delivery,
+    ) -> Result<Self, Box<NoEvent>> {
+        let facts = Facts::of(delivery);
+        let refuse = |why, facts| Box::new(NoEvent { name: name.clone(), facts, why });
+        if facts.header_bytes > MAX_HEADER_BYTES {
+            let why = format!(
+                "it has {} bytes of headers; at most {MAX_HEADER_BYTES} are allowed",
+                facts.header_bytes
+            );
+            return Err(refuse(Malformed(why), facts));
+        }
+        let copy = match copy_of(delivery, &worker.names) {
+            Ok(copy) => copy,
+            Err(why) => return Err(refuse(Malformed(why), facts)),
+        };
+        let arrival = Arrival {
+            name,
+            content_type: facts.content_type.as_deref(),
+            message_id: facts.message_id.as_deref(),
+            timestamp: facts.timestamp,
+            body: &delivery.body,
+            known_id: copy.as_ref().map(|copy| &copy.event_id),
+        };
+        let event = match decode(&arrival, worker.max_event_bytes) {
+            Ok(event) => event,
+            Err(why) => return Err(refuse(why, facts)),
+        };
+        let first_failed_at = copy.as_ref().and_then(|copy| copy.first_failed_at);
+        let (id, plan) = match copy {
+            Some(copy) => (copy.run_id, copy.plan),
+            None => (RunId::from(event.id.clone()), None),
+        };
+        let plan = plan.unwrap_or_else(|| worker.registry.snapshot().plan(name));
+        Ok(Self {
+            worker,
+            event,
+            id,
+            plan,
+            trace: facts.trace,
+            first_failed_at,
+            begun: Instant::now(),
+            touched: false,
+            unconfirmed: Vec::new(),
+        })
+    }
+
+    /// Whether no further handler may begin in this delivery.
+    pub(super) fn must_end(&self) -> bool {
+        self.worker.draining.is_cancelled() || Instant::now() >= self.deadline()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.begun + LONGEST_RUN
+    }
+
+    /// Waits until the broker has everything that was published about this run.
+    pub(super) async fn confirmed(self) -> Result<(), Trouble> {
+        try_join_all(self.unconfirmed.into_iter().map(Confirm::confirmed)).await?;
+        Ok(())
+    }
+}
+
+impl NoEvent {
+    /// Makes a dead letter of it, with its bytes as they came.
+    pub(super) async fn bury(self: Box<Self>, worker: &Worker, delivery: &Delivery) -> Result<(), Trouble> {
+        let reason = Reason::Malformed;
+        let run_id = match &self.facts.message_id {
+            Some(id) => EventId::from_message_id(id),
+            None => EventId::from_content(&self.name, self.facts.timestamp, &delivery.body),
+        };
+        let letter = DeadLetter {
+            id: dead_letter_id(run_id.as_str(), None, reason, &delivery.body),
+            event_id: Some(run_id.to_string()),
+            run_id: Some(run_id.to_string()),
+            event_name: self.name.to_string(),
+            object_id: None,
+            reason,
+            error: header_error(&self.why.to_string()),
+            handler_id: None,
+            handler_name: None,
+            attempts: 0,
+            plan: Vec::new(),
+            first_failed_at: None,
+            died_at: Timestamp::now(),
+            worker: Some(worker.id.clone()),
+        };
+        let content_type = self.facts.content_type.as_deref();
+        let body = delivery.body.clone();
+        let burial = Burial { letter: &letter, body, content_type, trace: &self.facts.trace };
+        let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
+        Ok(confirm.confirmed().await?)
+    }
+}

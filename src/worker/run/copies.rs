@@ -1,0 +1,114 @@
+//! What a run leaves to later: retry copies, hand-overs and dead letters.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::{Run, Trouble};
+use crate::{
+    broker::{Burial, CopyOf, dead_letter, retry_copy},
+    domain::{
+        dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
+        execution::Disposition,
+        handler::Status,
+        outcome::{Failure, Outcome},
+        plan::{Plan, Step},
+    },
+    worker::{attempt::Attempted, registry::Registered},
+};
+
+impl Run<'_> {
+    /// Publishes a copy that tries again after `delay`, and then the result that says so.
+    pub(crate) async fn retry(
+        &mut self,
+        handler: &Registered,
+        step: Step,
+        attempted: Attempted,
+        plan: &Plan,
+        delay: Duration,
+    ) -> Result<(), Trouble> {
+        self.touched = true;
+        let first_failed_at = self.first_failed_at.unwrap_or(attempted.started_at);
+        let retry_at = Timestamp::now() + delay;
+        let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
+        self.publish_copy(plan, &run_id, delay, Some(first_failed_at)).await?;
+        self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
+    }
+
+    /// Publishes a dead letter with `plan`, and then the result that says so.
+    pub(crate) async fn give_up(
+        &mut self,
+        handler: &Registered,
+        step: Step,
+        attempted: Attempted,
+        plan: &Plan,
+        reason: Reason,
+    ) -> Result<(), Trouble> {
+        self.touched = true;
+        let error = attempted.error().unwrap_or_default();
+        let letter = DeadLetter {
+            id: dead_letter_id(self.id.as_str(), Some(step.handler), reason, &self.event.body),
+            event_id: Some(self.event.id.to_string()),
+            run_id: Some(self.id.to_string()),
+            event_name: self.event.name.to_string(),
+            object_id: Some(self.event.object_id.clone()),
+            reason,
+            error: header_error(error),
+            handler_id: Some(step.handler),
+            handler_name: Some(handler.handler.spec.name.clone()),
+            attempts: step.attempt.number(),
+            plan: plan.handlers().collect(),
+            first_failed_at: Some(self.first_failed_at.unwrap_or(attempted.started_at)),
+            died_at: Timestamp::now(),
+            worker: Some(self.worker.id.clone()),
+        };
+        let body = self.event.body.clone();
+        let burial =
+            Burial { letter: &letter, body, content_type: Some("application/json"), trace: &self.trace };
+        let outgoing = dead_letter(&self.worker.names, burial)?;
+        self.worker.publishers.letters.publish(outgoing).await.confirmed().await?;
+        if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
+            self.disable_gone(handler).await;
+        }
+        self.record(handler, step, attempted, Disposition::DeadLettered, None).await
+    }
+
+    /// Leaves `step` and the rest of the plan to a fresh copy that is delivered at once. A delivery
+    /// of which nothing has run yet simply goes back.
+    pub(crate) async fn hand_over(&mut self, step: Step) -> Result<(), Trouble> {
+        if !self.touched && self.worker.draining.is_cancelled() {
+            return Err(Trouble::NotStarted);
+        }
+        let plan = self.plan.with_first(step);
+        info!(event = %self.event.name, event_id = %self.event.id, %plan, "the rest of the plan is handed over");
+        let run_id = format!("handover/{}/{}", step.handler, step.attempt.number());
+        self.publish_copy(&plan, &run_id, Duration::ZERO, self.first_failed_at).await
+    }
+
+    async fn publish_copy(
+        &self,
+        plan: &Plan,
+        run_id: &str,
+        delay: Duration,
+        first_failed_at: Option<Timestamp>,
+    ) -> Result<(), Trouble> {
+        let run_id = &self.id.next(run_id);
+        let copy = CopyOf { event: &self.event, plan, run_id, first_failed_at, trace: &self.trace };
+        let outgoing = retry_copy(&self.worker.names, &copy, delay);
+        Ok(self.worker.publishers.copies.publish(outgoing).await.confirmed().await?)
+    }
+
+    /// The endpoint said 410. The database may be away: then the next 410 tries again.
+    async fn disable_gone(&self, handler: &Registered) {
+        let id = handler.handler.id;
+        let (by, note) = ("provisiond", "its endpoint answered 410 Gone");
+        match self.worker.store.set_handler_status(id, None, Status::Disabled, by, Some(note)).await {
+            Ok(_) => warn!(handler = %id, "disabled: {note}"),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                warn!(handler = %id, error, "{note}, and it could not be disabled");
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a run tells the Execution Logs.
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Run, Trouble};
+use crate::{
+    broker::result,
+    domain::{
+        execution::{Disposition, EventRef, Execution, HandlerRef},
+        outcome::{Outcome, Response},
+        plan::{Plan, Step},
+        verdict::Verdict,
+    },
+    worker::{attempt::Attempted, registry::Registered},
+};
+
+impl Attempted {
+    pub(crate) fn error(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Succeeded { .. } => None,
+            Outcome::Forbidden { reason, .. } => Some(reason),
+            Outcome::Failed { failure, .. } => Some(&failure.error),
+            Outcome::PutOff { error, .. } => Some(error),
+        }
+    }
+
+    fn into_response(self) -> Option<Response> {
+        match self.outcome {
+            Outcome::Succeeded { response, .. } | Outcome::Forbidden { response, .. } => Some(response),
+            Outcome::Failed { response, .. } => response,
+            Outcome::PutOff { .. } => None,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// A handler ended well: it allowed the event, changed it for those after it, or forbade it.
+    pub(crate) async fn record_ended(
+        &mut self,
+        handler: &Registered,
+        step: Step,
+        mut attempted: Attempted,
+    ) -> Result<(), Trouble> {
+        self.touched = true;
+        match std::mem::replace(&mut attempted.verdict, Verdict::Allow) {
+            Verdict::Allow => self.record(handler, step, attempted, Disposition::Done, None).await,
+            Verdict::Modify(body) => {
+                let mut execution = self.execution_of(handler, step, attempted, Disposition::Done)?;
+                execution.modified = true;
+                self.publish_record(&execution).await?;
+                self.event.body = body;
+                Ok(())
+            }
+            Verdict::Forbid { reason } => {
+                let mut execution = self.execution_of(handler, step, attempted, Disposition::Forbidden)?;
+                execution.error = Some(reason);
+                self.publish_record(&execution).await?;
+                let rest = std::mem::replace(&mut self.plan, Plan::new([]));
+                for id in rest.handlers() {
+                    let known = self.worker.registry.snapshot().handler_ref(id);
+                    self.record_passed(Some(known), 0, Disposition::NotReached).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The event has no enabled handler.
+    pub(crate) async fn record_unhandled(&mut self) -> Result<(), Trouble> {
+        if !self.worker.record_unhandled {
+            return Ok(());
+        }
+        self.record_passed(None, 0, Disposition::NoHandler).await
+    }
+
+    /// A planned handler is not enabled for this event any more.
+    pub(crate) async fn record_skipped(&mut self, step: Step) -> Result<(), Trouble> {
+        self.touched = true;
+        let known = self.worker.registry.snapshot().handler_ref(step.handler);
+        self.record_passed(Some(known), step.attempt.number(), Disposition::HandlerOff).await
+    }
+
+    pub(super) async fn record(
+        &mut self,
+        handler: &Registered,
+        step: Step,
+        attempted: Attempted,
+        disposition: Disposition,
+        retry_at: Option<Timestamp>,
+    ) -> Result<(), Trouble> {
+        let mut execution = self.execution_of(handler, step, attempted, disposition)?;
+        execution.retry_at = retry_at;
+        self.publish_record(&execution).await
+    }
+
+    fn execution_of(
+        &self,
+        handler: &Registered,
+        step: Step,
+        attempted: Attempted,
+        disposition: Disposition,
+    ) -> Result<Execution, Trouble> {
+        let mut execution = self.blank(disposition)?;
+        execution.handler = Some(HandlerRef::from(&handler.handler));
+        execution.attempt = step.attempt.number();
+        execution.max_attempts = handler.policy.max_attempts;
+        execution.error = attempted.error().map(str::to_owned);
+        execution.started_at = attempted.started_at;
+        execution.duration_ms = u64::try_from(attempted.duration.as_millis()).unwrap_or(u64::MAX);
+        execution.response = attempted.into_response();
+        Ok(execution)
+    }
+
+    async fn record_passed(
+        &mut self,
+        handler: Option<HandlerRef>,
+        attempt: u32,
+        disposition: Disposition,
+    ) -> Result<(), Trouble> {
+        let mut execution = self.blank(disposition)?;
+        execution.handler = handler;
+        execution.attempt = attempt;
+        self.publish_record(&execution).await
+    }
+
+    fn blank(&self, disposition: Disposition) -> Result<Execution, Trouble> {
+        let request = String::from_utf8(self.event.body.to_vec()).map_err(anyhow::Error::from)?;
+        Ok(Execution {
+            id: Uuid::now_v7(),
+            event: EventRef::from(&self.event),
+            run_id: self.id.clone(),
+            handler: None,
+            attempt: 0,
+            max_attempts: 0,
+            status: disposition.status(),
+            disposition,
+            error: None,
+            request: RawValue::from_string(request).map_err(anyhow::Error::from)?,
+            response: None,
+            modified: false,
+            retry_at: None,
+            started_at: Timestamp::now(),
+            duration_ms: 0,
+            worker: self.worker.id.clone(),
+            trace_id: self.trace.id().map(str::to_owned),
+        })
+    }
+
+    /// Publishes without waiting: the confirms are awaited together, before the acknowledgement.
+    async fn publish_record(&mut self, execution: &Execution) -> Result<(), Trouble> {
+        let outgoing = result(&self.worker.names, execution)?;
+        self.unconfirmed.push(self.worker.publishers.results.publish(outgoing).await);
+        Ok(())
+    }
+}
