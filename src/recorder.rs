@@ -1,0 +1,125 @@
+//! The role that writes executions and dead letters to Postgres.
+//!
+//! It takes batches from the queues, writes each with one statement, and acknowledges after the
+//! commit. Rows are idempotent on their id, so what is delivered twice is stored once. With
+//! Postgres away everything stays safe in the queues.
+
+mod batch;
+mod entry;
+mod partitions;
+mod write;
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    broker::{BrokerSettings, Consumer, Intake, Link, Publisher, Source},
+    domain::execution::WorkerId,
+    process_id::this_process,
+    store::Store,
+};
+use entry::Queue;
+
+/// What a recorder needs to know.
+#[derive(Clone)]
+pub struct RecorderSettings {
+    pub broker: BrokerSettings,
+    /// Rows written with one statement, at most.
+    pub batch_size: usize,
+    /// How long a row waits for others.
+    pub batch_delay: Duration,
+    pub retention_days: u16,
+    /// False: dead letters stay in their queue, for other tools.
+    pub drain_dead_letters: bool,
+}
+
+/// With Postgres away for this long the consumers are cancelled, and what they hold goes back.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What the recorder's tasks share.
+struct Recorder {
+    settings: RecorderSettings,
+    store: Store,
+    id: WorkerId,
+    /// Dead letters for results that cannot be stored, and copies that missed their queue.
+    publisher: Publisher,
+    link: Link,
+}
+
+/// Runs a recorder until `stop`, then writes what it holds and ends.
+pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
+    let links_stop = CancellationToken::new();
+    let supervise = |purpose| Link::supervise(settings.broker.clone(), purpose, links_stop.clone());
+    let (consuming, consuming_task) = supervise("recorder: consume");
+    let (publishing, publishing_task) = supervise("recorder: publish");
+    let (publisher, publisher_task) = Publisher::start(publishing, "recorder");
+    let housekeeping = tokio::spawn(partitions::keep(store.clone(), settings.retention_days, stop.clone()));
+
+    let recorder = Recorder { settings, store, id: this_process(), publisher, link: consuming };
+    while !stop.is_cancelled() {
+        recorder.consume(&stop).await;
+        if !stop.is_cancelled() {
+            recorder.wait_for_postgres(&stop).await;
+        }
+    }
+    drop(recorder);
+    let _ = tokio::time::timeout(Duration::from_secs(5), publisher_task).await;
+    links_stop.cancel();
+    consuming_task.await?;
+    publishing_task.await?;
+    housekeeping.await?;
+    info!("recorder drained");
+    Ok(())
+}
+
+impl Recorder {
+    /// Consumes and writes until `stop`, or until Postgres was away for too long.
+    async fn consume(&self, stop: &CancellationToken) {
+        let session = stop.child_token();
+        let prefetch = u16::try_from(self.settings.batch_size.saturating_mul(2)).unwrap_or(u16::MAX);
+        let (sender, entries) = mpsc::channel(usize::from(prefetch) * 3);
+        let consumers: Vec<_> = self
+            .queues()
+            .into_iter()
+            .map(|(queue, name)| {
+                let intake = Intake { queue: name, prefetch, source: Source::Shared };
+                let consumer = Consumer { link: self.link.clone(), intake };
+                let (sender, session) = (sender.clone(), session.clone());
+                tokio::spawn(consumer.run(session, move |delivery| {
+                    // The channel holds more than all prefetches together; full or closed, it goes back.
+                    let _ = sender.try_send((queue, delivery));
+                }))
+            })
+            .collect();
+        drop(sender);
+        self.write_batches(entries, &session).await;
+        for consumer in consumers {
+            let _ = consumer.await;
+        }
+    }
+
+    fn queues(&self) -> Vec<(Queue, String)> {
+        let names = &self.settings.broker.topology.names;
+        let mut queues =
+            vec![(Queue::ExecutionLog, names.execution_log()), (Queue::Unrouted, names.unrouted())];
+        if self.settings.drain_dead_letters {
+            queues.push((Queue::DeadLetters, names.dead_letters()));
+        }
+        queues
+    }
+
+    async fn wait_for_postgres(&self, stop: &CancellationToken) {
+        warn!("Postgres is away; results wait in the broker's queues");
+        while let Err(error) = self.store.ping().await {
+            tracing::debug!(%error, "Postgres is still away");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+        info!("Postgres is back; the recorder catches up");
+    }
+}

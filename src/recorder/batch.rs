@@ -1,0 +1,130 @@
+//! Collecting deliveries into batches, by size and by time.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    PATIENCE, Recorder,
+    entry::{Entry, Queue},
+};
+use crate::{
+    broker::{Delivery, Outgoing},
+    domain::{event::EventName, execution::Execution},
+    store::NewDeadLetter,
+};
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What one batch of deliveries says, each row at the place of its delivery.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub executions: Rows<Execution>,
+    pub letters: Rows<NewDeadLetter>,
+    pub copies: Vec<(EventName, Outgoing, Delivery)>,
+}
+
+/// Rows, and the deliveries that they came by, in the same order.
+pub(super) struct Rows<T> {
+    pub rows: Vec<T>,
+    pub deliveries: Vec<Delivery>,
+}
+
+impl<T> Default for Rows<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), deliveries: Vec::new() }
+    }
+}
+
+impl<T> Rows<T> {
+    fn push(&mut self, row: T, delivery: Delivery) {
+        self.rows.push(row);
+        self.deliveries.push(delivery);
+    }
+
+    /// Everything is written: the broker may forget it.
+    pub(super) fn acknowledge(&mut self) {
+        self.rows.clear();
+        self.deliveries.drain(..).for_each(|delivery| delivery.duty.acknowledge());
+    }
+}
+
+impl Recorder {
+    /// Writes batch after batch until the consumers have ended. If Postgres is away for longer than
+    /// [`PATIENCE`], cancels `session` and gives everything back.
+    pub(super) async fn write_batches(
+        &self,
+        mut entries: Receiver<(Queue, Delivery)>,
+        session: &CancellationToken,
+    ) {
+        let mut raw = Vec::with_capacity(self.settings.batch_size);
+        while self.fill(&mut raw, &mut entries).await {
+            let mut batch = self.sort(&mut raw);
+            if !self.write_patiently(&mut batch, session).await {
+                // Dropping the deliveries gives them back to their queues.
+                session.cancel();
+                return;
+            }
+        }
+    }
+
+    /// Waits for a first delivery, and then for others until the batch is full or its time is up.
+    async fn fill(
+        &self,
+        raw: &mut Vec<(Queue, Delivery)>,
+        entries: &mut Receiver<(Queue, Delivery)>,
+    ) -> bool {
+        let size = self.settings.batch_size;
+        if entries.recv_many(raw, size).await == 0 {
+            return false;
+        }
+        let due = Instant::now() + self.settings.batch_delay;
+        while raw.len() < size {
+            let room = size - raw.len();
+            match timeout_at(due, entries.recv_many(raw, room)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        true
+    }
+
+    fn sort(&self, raw: &mut Vec<(Queue, Delivery)>) -> Batch {
+        let mut batch = Batch::default();
+        for (queue, delivery) in raw.drain(..) {
+            match self.read(queue, &delivery) {
+                Entry::Execution(execution) => batch.executions.push(*execution, delivery),
+                Entry::Letter(letter) => batch.letters.push(*letter, delivery),
+                Entry::Copy(event, copy) => batch.copies.push((event, *copy, delivery)),
+            }
+        }
+        batch
+    }
+
+    /// Writes `batch`, again and again while Postgres is away; false when patience is at its end.
+    async fn write_patiently(&self, batch: &mut Batch, session: &CancellationToken) -> bool {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            let Err(error) = self.write(batch).await else {
+                if told {
+                    info!("the recorder writes again");
+                }
+                return true;
+            };
+            if !std::mem::replace(&mut told, true) {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                warn!(error, "the recorder cannot write, trying again");
+            }
+            if begun.elapsed() >= PATIENCE || session.is_cancelled() {
+                return false;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
