@@ -1,5 +1,29 @@
 //! provisiond: runs HTTP and script handlers for the events of a billing platform.
 
+mod broker;
+mod cli;
+mod config;
 mod domain;
+mod process_id;
+mod recorder;
+mod runner;
+mod shutdown;
+mod store;
+mod telemetry;
+mod worker;
 
-fn main() {}
+use std::{ffi::OsStr, io::Write as _, process::ExitCode};
+
+use runner::launch;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    // A script with limits or a user of its own is started through this program, before anything
+    // else is set up: one thread, no runtime.
+    if args.next().as_deref() == Some(OsStr::new(launch::SUBCOMMAND)) {
+        let error = launch::exec(args);
+        let _ = writeln!(std::io::stderr(), "{}{error:#}", launch::FAILED);
+        return ExitCode::from(u8::try_from(launch::EXIT_CODE).unwrap_or(u8::MAX));
+    }
+    cli::main()
+}

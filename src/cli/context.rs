@@ -1,0 +1,71 @@
+//! What every command has at hand: the configuration, and the way to the database and the broker.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{
+    error::CliError,
+    output::{Output, lines},
+    settings,
+};
+use crate::{
+    broker::BrokerSettings,
+    config::{Config, Loaded},
+    store::Store,
+};
+
+/// The frame of one command.
+pub(super) struct Context {
+    pub config: Config,
+    pub output: Output,
+}
+
+impl Context {
+    /// The database; nothing is connected yet.
+    pub(super) fn store(&self) -> Result<Store, CliError> {
+        Ok(Store::connect(&settings::store(&self.config)).context("section database of the configuration")?)
+    }
+
+    pub(super) fn broker(&self) -> Result<BrokerSettings, CliError> {
+        Ok(settings::broker(&self.config)?)
+    }
+
+    /// Who changes something, for the history.
+    pub(super) fn operator() -> String {
+        let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+        format!("{} (command line)", user.as_deref().unwrap_or("somebody"))
+    }
+
+    /// A progress bar for long work, on a terminal only.
+    pub(super) fn progress(&self, length: usize) -> ProgressBar {
+        if length < 1000 || self.output.is_json() || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX));
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
+        {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+/// `config`: what is in force.
+pub(super) fn print_config(output: Output, loaded: &Loaded) -> Result<(), CliError> {
+    output.value(&loaded.settings, |settings| lines(settings.iter()))
+}
+
+impl Context {
+    /// A word beside the result, for people.
+    pub(super) fn hint(&self, text: &str) {
+        if !self.output.is_json() || std::io::stderr().is_terminal() {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+}

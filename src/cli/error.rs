@@ -1,0 +1,77 @@
+//! What goes wrong, as the person at the terminal reads it.
+
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+
+use crate::store::StoreError;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(super) enum CliError {
+    /// It was asked for wrongly.
+    Usage(String),
+    /// What it names does not exist.
+    NotFound(String),
+    Failed(anyhow::Error),
+    /// It was said already, where it was found.
+    Told,
+}
+
+impl CliError {
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(anyhow::anyhow!(message.into()))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
+    pub(super) fn usage(message: impl ToString) -> Self {
+        Self::Usage(message.to_string())
+    }
+
+    /// Prints the error and its causes on stderr.
+    pub(super) fn report(self) -> ExitCode {
+        let (text, code) = match self {
+            Self::Usage(text) => (text, 2),
+            Self::NotFound(text) => (text, 3),
+            Self::Failed(error) => (chain(&error), 1),
+            Self::Told => return ExitCode::from(1),
+        };
+        let _ = writeln!(std::io::stderr(), "error: {text}");
+        ExitCode::from(code)
+    }
+}
+
+/// The error and its causes, each once: a cause often repeats what was said above it.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            let _ = write!(text, "{}{cause}", if text.is_empty() { "" } else { "\n  because: " });
+        }
+    }
+    text
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            error @ StoreError::NotFound(_) => Self::NotFound(error.to_string()),
+            StoreError::Unavailable(_) => Self::Failed(
+                anyhow::Error::new(error)
+                    .context("cannot work with Postgres (database.url); provisiond check says more"),
+            ),
+            other => Self::Failed(other.into()),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `handlers`: on this event run this task.
+
+mod fields;
+mod show;
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use secrecy::SecretString;
+
+use super::{context::Context, error::CliError};
+use crate::{
+    domain::{
+        event::EventName,
+        handler::{Handler, HandlerId, HandlerSpec, Status},
+        secret::SigningSecret,
+        task::TaskType,
+    },
+    store::{HandlerFilter, Store},
+};
+use fields::{Create, Update};
+
+/// As many as there may be.
+const ALL: usize = 1_000_000;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List handlers in the order in which they run
+    List(List),
+    /// Show a handler whole
+    Show { id: HandlerId },
+    /// Create a handler: --http for a POST, --script for a local program
+    #[command(after_help = fields::EXAMPLES)]
+    Create(Box<Create>),
+    /// Change what is given, and leave the rest
+    Update(Box<Update>),
+    /// Let it take part again
+    Enable { id: HandlerId },
+    /// Let it take no part for now; what waits for it is skipped
+    Disable { id: HandlerId },
+    /// Take it out of use and out of the lists, but keep it
+    Archive { id: HandlerId },
+    /// Delete it; its executions and its history stay
+    Delete { id: HandlerId },
+    /// Every change of a handler: who, when, before and after
+    History { id: HandlerId },
+    /// Give it a new signing secret, and print that once; the old one stays valid for a day
+    RotateSecret {
+        id: HandlerId,
+        /// The new secret (whsec_…); a random one if absent
+        #[arg(long, value_name = "WHSEC")]
+        secret: Option<SigningSecret>,
+        /// How long the old secret signs too
+        #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
+        keep_old: Duration,
+        /// Sign no more, instead
+        #[arg(long, conflicts_with_all = ["secret", "keep_old"])]
+        remove: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(super) struct List {
+    /// Of this event
+    #[arg(long)]
+    event: Option<EventName>,
+    /// Of this type of task
+    #[arg(long, value_name = "http|script")]
+    task: Option<TaskType>,
+    /// Of this status; if absent: enabled and disabled
+    #[arg(long, value_name = "enabled|disabled|archived")]
+    status: Option<Status>,
+    /// With this text in name or task
+    #[arg(long)]
+    text: Option<String>,
+}
+
+pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
+    let store = context.store()?;
+    let by = Context::operator();
+    match command {
+        Command::List(list) => {
+            let List { event, task, status, text } = list;
+            let filter = HandlerFilter { event, task_type: task, status, text, ..HandlerFilter::default() };
+            context.output.value(&store.list_handlers(&filter, ALL).await?, |handlers| show::list(handlers))
+        }
+        Command::Show { id } => context.output.value(&store.handler(id).await?, show::one),
+        Command::Create(create) => {
+            let secret = create.secret();
+            let handler =
+                store.create_handler(&create.spec()?, secret.as_ref().map(stored).as_ref(), &by).await?;
+            if let (true, Some(secret)) = (create.shows_secret(), &secret) {
+                show::secret_once(secret);
+            }
+            context.output.value(&handler, |h| format!("created handler {}: {}\n", h.id, show::line(h)))
+        }
+        Command::Update(update) => {
+            let handler = change(&store, *update, &by).await?;
+            context.output.value(&handler, |h| format!("updated handler {}: {}\n", h.id, show::line(h)))
+        }
+        Command::Enable { id } => set_status(context, id, Status::Enabled).await,
+        Command::Disable { id } => set_status(context, id, Status::Disabled).await,
+        Command::Archive { id } => set_status(context, id, Status::Archived).await,
+        Command::Delete { id } => {
+            let handler = store.delete_handler(id, None, &by, None).await?;
+            context.output.value(&handler, |h| format!("deleted handler {}: {}\n", h.id, show::line(h)))
+        }
+        Command::History { id } => {
+            context.output.value(&store.handler_history(id).await?, |h| show::history(h))
+        }
+        Command::RotateSecret { id, remove: true, .. } => {
+            let handler = store.remove_secret(id, &by).await?;
+            context.output.value(&handler, |h| format!("handler {} does not sign any more\n", h.id))
+        }
+        Command::RotateSecret { id, secret, keep_old, .. } => {
+            rotate_secret(context, id, secret, keep_old).await
+        }
+    }
+}
+
+async fn rotate_secret(
+    context: &Context,
+    id: HandlerId,
+    given: Option<SigningSecret>,
+    keep_old: Duration,
+) -> Result<(), CliError> {
+    let secret = given.clone().unwrap_or_else(SigningSecret::generate);
+    let handler =
+        context.store()?.rotate_secret(id, &stored(&secret), keep_old, &Context::operator()).await?;
+    if given.is_none() {
+        show::secret_once(&secret);
+    }
+    let kept = humantime::format_duration(keep_old);
+    context.output.value(&handler, |h| {
+        format!("handler {} signs with the new secret; the old one stays valid for {kept}\n", h.id)
+    })
+}
+
+async fn change(store: &Store, update: Update, by: &str) -> Result<Handler, CliError> {
+    let (id, version) = (update.id, update.if_version);
+    let mut refused = None;
+    let change = |spec: HandlerSpec| {
+        update.apply(spec.clone()).unwrap_or_else(|why| {
+            refused = Some(why);
+            // Unchanged: nothing is written.
+            spec
+        })
+    };
+    let handler = store.update_handler(id, version, change, by, None).await?;
+    refused.map_or(Ok(handler), |why| Err(CliError::usage(why)))
+}
+
+async fn set_status(context: &Context, id: HandlerId, status: Status) -> Result<(), CliError> {
+    let handler = context.store()?.set_handler_status(id, None, status, &Context::operator(), None).await?;
+    context.output.value(&handler, |h| format!("handler {} is {status}: {}\n", h.id, show::line(h)))
+}
+
+/// A secret as the database keeps it.
+fn stored(secret: &SigningSecret) -> SecretString {
+    SecretString::from(secret.expose())
+}

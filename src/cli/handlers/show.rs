@@ -1,0 +1,115 @@
+//! Handlers as a person reads them.
+
+use std::io::Write as _;
+
+use crate::{
+    cli::output::{facts, moment, or_dash, short, table},
+    domain::{handler::Handler, secret::SigningSecret, task::Task},
+    store::HistoryEntry,
+};
+
+pub(super) fn list(handlers: &[Handler]) -> String {
+    if handlers.is_empty() {
+        return "no handlers; the first: provisiond handlers create --help\n".to_owned();
+    }
+    table(
+        ["ID", "Priority", "Name", "Event", "Handler", "Target", "Status"],
+        handlers.iter().map(|h| {
+            let spec = &h.spec;
+            [
+                h.id.to_string(),
+                spec.priority.to_string(),
+                short(spec.name.as_str(), 40),
+                spec.event.to_string(),
+                spec.task.kind().to_string(),
+                short(spec.task.target(), 60),
+                spec.status.to_string(),
+            ]
+        }),
+    )
+}
+
+/// On one line.
+pub(super) fn line(handler: &Handler) -> String {
+    let spec = &handler.spec;
+    let (kind, target) = (spec.task.kind(), spec.task.target());
+    format!("{} on {}, {kind} {target}, priority {}, {}", spec.name, spec.event, spec.priority, spec.status)
+}
+
+pub(super) fn one(handler: &Handler) -> String {
+    let spec = &handler.spec;
+    let with = match &spec.task {
+        Task::Http { headers, .. } => {
+            headers.keys().map(|name| format!("{}: ***", name.as_str())).collect::<Vec<_>>()
+        }
+        Task::Script { args, .. } => args.clone(),
+    };
+    let retry = if spec.retry.is_empty() {
+        "as configured".to_owned()
+    } else {
+        serde_json::to_string(&spec.retry).unwrap_or_default()
+    };
+    facts(&[
+        ("ID", handler.id.to_string()),
+        ("Name", spec.name.to_string()),
+        ("Event", spec.event.to_string()),
+        ("Handler", spec.task.kind().to_string()),
+        ("Target", spec.task.target().to_owned()),
+        ("With", with.join("\n")),
+        ("Status", spec.status.to_string()),
+        ("Priority", spec.priority.to_string()),
+        ("Mode", spec.mode.to_string()),
+        ("On failure", spec.on_failure().to_string()),
+        (
+            "Timeout",
+            spec.timeout.map_or_else(
+                || "as configured".into(),
+                |t| humantime::format_duration(t.duration()).to_string(),
+            ),
+        ),
+        ("Retry", retry),
+        ("At a time", or_dash(spec.max_concurrency)),
+        ("Signed", if handler.signed { "yes" } else { "no" }.to_owned()),
+        ("Created", moment(handler.created_at)),
+        ("Updated", moment(handler.updated_at)),
+        ("Version", handler.version.to_string()),
+    ])
+}
+
+pub(super) fn history(entries: &[HistoryEntry]) -> String {
+    table(
+        ["Date", "By", "Action", "Change", "Note"],
+        entries.iter().map(|entry| {
+            [
+                moment(entry.changed_at),
+                entry.changed_by.clone(),
+                entry.action.to_string(),
+                difference(entry),
+                entry.note.clone().unwrap_or_default(),
+            ]
+        }),
+    )
+}
+
+/// What changed, field by field.
+fn difference(entry: &HistoryEntry) -> String {
+    let (Some(before), Some(after)) = (&entry.before, &entry.after) else { return String::new() };
+    let fields = after.as_object().into_iter().flatten();
+    let changed = fields.filter(|(name, value)| {
+        !matches!(name.as_str(), "updated_at" | "version") && before.get(name) != Some(value)
+    });
+    let told = changed.map(|(name, value)| {
+        let old = before.get(name).map(ToString::to_string).unwrap_or_default();
+        format!("{name}: {} → {}", short(&old, 60), short(&value.to_string(), 60))
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// A secret that was made here is shown to its owner, on stderr so that it does not end in a pipe.
+pub(super) fn secret_once(secret: &SigningSecret) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "signing secret (shown only now, keep it where the handler verifies its requests):\n{}",
+        secret.expose()
+    );
+}

@@ -1,0 +1,123 @@
+//! Results on stdout: tables for people, one JSON value for programs.
+
+use std::{
+    fmt::{Display, Write as _},
+    io::{ErrorKind, IsTerminal as _, Write as _},
+};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::error::CliError;
+
+/// The two forms of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// A table, for people
+    Table,
+    /// One JSON value, for programs; a list is an array
+    Json,
+}
+
+/// Prints results.
+#[derive(Clone, Copy)]
+pub(super) struct Output(pub Format);
+
+impl Output {
+    pub(super) fn is_json(self) -> bool {
+        self.0 == Format::Json
+    }
+
+    /// Prints `value` as JSON, or what `table` makes of it.
+    pub(super) fn value<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        table: impl FnOnce(&T) -> String,
+    ) -> Result<(), CliError> {
+        match self.0 {
+            Format::Json => self.json(value),
+            Format::Table => self.text(&table(value)),
+        }
+    }
+
+    pub(super) fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CliError> {
+        let mut text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+        text.push('\n');
+        self.text(&text)
+    }
+
+    /// One JSON value on one line, for what comes as a stream.
+    pub(super) fn json_line<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CliError> {
+        let mut text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
+        text.push('\n');
+        self.text(&text)
+    }
+
+    /// Prints `text`, which ends with a line break, in either form.
+    #[expect(clippy::unused_self, reason = "whoever prints has an output")]
+    pub(super) fn text(self, text: &str) -> Result<(), CliError> {
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            // A reader that has gone away (`| head`) is no error.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            written => Ok(written?),
+        }
+    }
+}
+
+/// Each on a line of its own.
+pub(super) fn lines(items: impl Iterator<Item: Display>) -> String {
+    items.fold(String::new(), |mut text, item| {
+        let _ = writeln!(text, "{item}");
+        text
+    })
+}
+
+/// A table of `rows`; as wide as the terminal, and never wrapped where there is none.
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
+    table.set_content_arrangement(if std::io::stdout().is_terminal() {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    });
+    for row in rows {
+        table.add_row(row.map(|cell| clean(&cell)));
+    }
+    format!("{table}\n")
+}
+
+/// Names and values, one a line; what is empty is left out.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let shown = facts.iter().filter(|(_, value)| !value.is_empty());
+    let width = shown.clone().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let margin = format!("\n{:width$}  ", "");
+    lines(shown.map(|(name, value)| format!("{name:width$}  {}", clean(value).replace('\n', &margin))))
+}
+
+/// `text` on one line of at most `max` characters.
+pub(super) fn short(text: &str, max: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(max) {
+        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
+        None => line,
+    }
+}
+
+/// What others wrote must not move the cursor or colour the terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// A moment as people read it, in UTC.
+pub(super) fn moment(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| value.to_string())
+}

@@ -1,0 +1,223 @@
+//! `publish`: an event, as the platform would publish it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::Read as _,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    context::Context,
+    error::CliError,
+    executions::{Brief, summary},
+};
+use crate::{
+    broker::{Connection, Names, ResultWatch, event, publish_all, queue_depth},
+    domain::{
+        event::{EventId, EventName},
+        execution::{Disposition, Execution},
+        handler::{HandlerId, OnFailure, Status},
+    },
+    store::HandlerFilter,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The event's name, such as clients.create
+    event: EventName,
+    /// The object that the event is about: a number or a text
+    #[arg(long)]
+    object_id: String,
+    /// What happened to it, a JSON object; @FILE reads a file, - reads stdin
+    #[arg(long, default_value = "{}", value_name = "JSON|@FILE|-")]
+    data: String,
+    /// The event's id (its `message_id`); a random one if absent. With --count, -1, -2, … is added
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Publish it so many times, each as an event of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    count: u32,
+    /// Print the executions as they end, until every handler has ended
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait for them
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, requires = "wait")]
+    timeout: Duration,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let body = body(&args)?;
+    let ids = event_ids(&args)?;
+    let broker = context.broker()?;
+    let names = broker.topology.names.clone();
+    let connection = broker.dial("publish").await?;
+    let expected = if args.wait { Some(Expected::of(context, &args.event, &ids).await?) } else { None };
+    let watch = match &expected {
+        Some(_) => Some(ResultWatch::open(&connection, &names, &args.event).await?),
+        None => None,
+    };
+    warn_unrouted(&connection, &names, &args.event).await?;
+    publish(context, &connection, &names, &args, &ids, &body).await?;
+    match (expected, watch) {
+        (Some(expected), Some(watch)) => {
+            let wait = tokio::time::timeout(args.timeout, print_executions(context, expected, watch));
+            wait.await.map_err(|_| {
+                CliError::failed(format!(
+                    "not every handler has ended within {:?} (--timeout): is a worker running? provisiond executions list --event-id {} shows what ended",
+                    args.timeout,
+                    ids.first().map(EventId::as_str).unwrap_or_default(),
+                ))
+            })?
+        }
+        _ => say_published(context, &args.event, &ids),
+    }
+}
+
+async fn publish(
+    context: &Context,
+    connection: &Connection,
+    names: &Names,
+    args: &Args,
+    ids: &[EventId],
+    body: &Bytes,
+) -> Result<(), CliError> {
+    let progress = context.progress(ids.len());
+    let messages = ids.iter().map(|id| event(names, &args.event, id, body.clone()));
+    publish_all(connection, messages, || progress.inc(1)).await.with_context(|| {
+        format!("publishing to {}; it is declared when a worker starts (provisiond serve)", names.events())
+    })?;
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// The envelope, with the current time.
+fn body(args: &Args) -> Result<Bytes, CliError> {
+    let data = read_data(&args.data)?;
+    let data: Value =
+        serde_json::from_str(&data).map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
+    if !data.is_object() {
+        return Err(CliError::usage("--data must be a JSON object, {} if there is nothing to say"));
+    }
+    let object_id = match args.object_id.parse::<u64>() {
+        Ok(number) => json!(number),
+        Err(_) => json!(args.object_id),
+    };
+    let event = json!({"dt": Timestamp::now(), "events_id": args.event, "object_id": object_id});
+    Ok(json!({"event": event, "data": data}).to_string().into())
+}
+
+fn read_data(data: &str) -> Result<String, CliError> {
+    if data == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    match data.strip_prefix('@') {
+        Some(file) => Ok(std::fs::read_to_string(file).with_context(|| format!("reading --data {file}"))?),
+        None => Ok(data.to_owned()),
+    }
+}
+
+fn event_ids(args: &Args) -> Result<Vec<EventId>, CliError> {
+    let Some(id) = &args.id else {
+        return Ok((0..args.count).map(|_| EventId::from_message_id(&Uuid::now_v7().to_string())).collect());
+    };
+    let text = |n| if args.count == 1 { id.clone() } else { format!("{id}-{n}") };
+    (1..=args.count)
+        .map(|n| EventId::try_from(text(n)).map_err(|e| CliError::usage(format!("--id: {e}"))))
+        .collect()
+}
+
+async fn warn_unrouted(connection: &Connection, names: &Names, name: &EventName) -> Result<(), CliError> {
+    if queue_depth(connection, &names.event_queue(name)).await?.is_none() {
+        eprintln_line(&format!(
+            "warning: {name} has no queue: it becomes a dead letter (unrouted). Is the name right (provisiond events list)? \
+             A new event is added with provisiond events add {name}, and queues are declared when a worker starts"
+        ));
+    }
+    Ok(())
+}
+
+fn say_published(context: &Context, name: &EventName, ids: &[EventId]) -> Result<(), CliError> {
+    context.output.value(ids, |ids| match ids {
+        [id] => format!("published {name} as {id}\n"),
+        _ => format!("published {} × {name}\n", ids.len()),
+    })
+}
+
+/// What is still to end before the wait is over.
+struct Expected {
+    /// The handlers of the event, and whether the others wait for it.
+    handlers: HashMap<HandlerId, OnFailure>,
+    open: HashMap<EventId, HashSet<HandlerId>>,
+}
+
+impl Expected {
+    async fn of(context: &Context, name: &EventName, ids: &[EventId]) -> Result<Self, CliError> {
+        let filter = HandlerFilter {
+            event: Some(name.clone()),
+            status: Some(Status::Enabled),
+            ..HandlerFilter::default()
+        };
+        let handlers: HashMap<_, _> = context
+            .store()?
+            .list_handlers(&filter, 10_000)
+            .await?
+            .into_iter()
+            .map(|handler| (handler.id, handler.spec.on_failure()))
+            .collect();
+        let open = ids.iter().map(|id| (id.clone(), handlers.keys().copied().collect())).collect();
+        Ok(Self { handlers, open })
+    }
+
+    /// Takes `execution` into account; false if it is of another event.
+    fn note(&mut self, execution: &Execution) -> bool {
+        let id = &execution.event.id;
+        let Some(open) = self.open.get_mut(id) else { return false };
+        let handler = execution.handler.as_ref().map(|handler| handler.id);
+        let ends_all = match execution.disposition {
+            Disposition::NoHandler | Disposition::Duplicate => true,
+            Disposition::DeadLettered => {
+                handler.and_then(|id| self.handlers.get(&id)) == Some(&OnFailure::Halt)
+            }
+            Disposition::Retrying => return true,
+            _ => false,
+        };
+        if let Some(handler) = handler {
+            open.remove(&handler);
+        }
+        if ends_all || open.is_empty() {
+            self.open.remove(id);
+        }
+        true
+    }
+}
+
+async fn print_executions(
+    context: &Context,
+    mut expected: Expected,
+    mut watch: ResultWatch,
+) -> Result<(), CliError> {
+    while !expected.open.is_empty() {
+        let execution = watch.next().await?;
+        if expected.note(&execution) {
+            if context.output.is_json() {
+                context.output.json_line(&execution)?;
+            } else {
+                context.output.text(&summary(&Brief::from(&execution)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn eprintln_line(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,111 @@
+//! `serve`: runs the roles of this process.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::{context::Context, error::CliError, settings};
+use crate::{
+    recorder,
+    runner::Runner,
+    shutdown::Shutdown,
+    store::{Store, StoreError},
+    worker,
+};
+
+const PAUSE: Duration = Duration::from_secs(2);
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The roles of this process; any number of processes may run any of them
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder])]
+    roles: Vec<Role>,
+    /// Consume only these events: names or patterns, * for one segment and # for any number
+    #[arg(long, value_delimiter = ',', default_value = "#", value_name = "PATTERN")]
+    events: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Role {
+    /// Takes events and runs their handlers
+    Worker,
+    /// Writes executions and dead letters to the database
+    Recorder,
+}
+
+pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
+    let shutdown = Shutdown::listen()?;
+    let config = &context.config;
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
+    let runner = Runner::new(settings::runner(config))?;
+    let store = context.store()?;
+    if config.database.migrate {
+        tokio::select! {
+            migrated = migrate(&store) => migrated?,
+            () = shutdown.draining() => return Ok(()),
+        }
+    }
+    let mut roles = JoinSet::new();
+    if args.roles.contains(&Role::Worker) {
+        let settings = settings::worker(config, context.broker()?, args.events);
+        roles.spawn(worker::run(settings, runner, store.clone(), shutdown.token()));
+    }
+    if args.roles.contains(&Role::Recorder) {
+        let settings = settings::recorder(config, context.broker()?);
+        // The recorder outlives the worker of its process, to write what that records last.
+        let stop = tokio_util::sync::CancellationToken::new();
+        roles.spawn(recorder::run(settings, store, stop.clone()));
+        let draining = shutdown.clone();
+        tokio::spawn(async move {
+            draining.draining().await;
+            stop.cancel();
+        });
+    }
+    tokio::select! {
+        ended = end(roles, &shutdown) => ended,
+        () = shutdown.cut() => Err(CliError::failed("asked twice to stop: what still ran was abandoned and will be run again")),
+    }
+}
+
+/// Waits for every role. One that ends by itself, which is a fault of ours, ends the others.
+async fn end(mut roles: JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> Result<(), CliError> {
+    let mut result = Ok(());
+    while let Some(ended) = roles.join_next().await {
+        let ended = ended.context("a role panicked").flatten();
+        if ended.is_err() {
+            result = ended;
+            shutdown.begin();
+        }
+    }
+    info!("provisiond ends");
+    Ok(result?)
+}
+
+/// Whether waiting may help: the database is not there, rather than not as it should be.
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))
+}
+
+/// Waits for the database; a schema that cannot be brought up to date is an error.
+async fn migrate(store: &Store) -> Result<(), CliError> {
+    let mut told = false;
+    loop {
+        match store.migrate().await {
+            Ok(applied) => {
+                for migration in applied {
+                    info!(migration, "applied");
+                }
+                return Ok(());
+            }
+            Err(error) if is_unavailable(&error) => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!(error = format!("{error:#}"), "waiting for Postgres; no event is taken before");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! From the configuration to what each part needs to know.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+
+use crate::{
+    broker::{BrokerSettings, QueueType, Topology},
+    config::{self, Config},
+    recorder::RecorderSettings,
+    runner::{RunnerSettings, ScriptLimits, ScriptSettings},
+    store::StoreSettings,
+    telemetry::Lines,
+    worker::{Defaults, WorkerSettings},
+};
+
+pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
+    let amqp = &config.amqp;
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| format!("reading amqp.ca_file {}", file.display()))
+    };
+    let queue_type = match amqp.queue_type {
+        config::QueueType::Quorum => QueueType::Quorum,
+        config::QueueType::Classic => QueueType::Classic,
+    };
+    Ok(BrokerSettings {
+        urls: amqp.urls.iter().map(|url| url.secret().clone()).collect(),
+        heartbeat: amqp.heartbeat,
+        connect_timeout: amqp.connect_timeout,
+        ca_pem: amqp.ca_file.as_ref().map(read).transpose()?,
+        topology: Topology::new(&amqp.prefix, queue_type),
+    })
+}
+
+pub(super) fn store(config: &Config) -> StoreSettings {
+    let database = &config.database;
+    StoreSettings {
+        url: database.url.secret().expose_secret().to_owned(),
+        pool_size: database.pool_size,
+        connect_timeout: database.connect_timeout,
+        ca_file: database.ca_file.clone(),
+    }
+}
+
+pub(super) fn runner(config: &Config) -> RunnerSettings {
+    let script = &config.script;
+    RunnerSettings {
+        connect_timeout: config.http.connect_timeout,
+        script: ScriptSettings {
+            roots: script.roots.clone(),
+            env: script.env.iter().map(|variable| variable.as_str().to_owned()).collect(),
+            kill_grace: script.kill_grace,
+            user: script.user.clone(),
+            limits: ScriptLimits {
+                address_space: script.limits.address_space,
+                open_files: script.limits.open_files,
+                cpu_seconds: script.limits.cpu_seconds,
+            },
+        },
+    }
+}
+
+pub(super) fn worker(config: &Config, broker: BrokerSettings, events: Vec<String>) -> WorkerSettings {
+    let worker = &config.worker;
+    WorkerSettings {
+        broker,
+        concurrency: worker.concurrency,
+        max_event_bytes: worker.max_event_bytes,
+        record_unhandled: worker.record_unhandled,
+        drain_timeout: worker.drain_timeout,
+        script_concurrency: config.script.concurrency,
+        events,
+        defaults: Defaults {
+            retry: config.retry.clone(),
+            http_timeout: config.http.timeout,
+            script_timeout: config.script.timeout,
+        },
+    }
+}
+
+pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSettings {
+    let recorder = &config.recorder;
+    RecorderSettings {
+        broker,
+        batch_size: recorder.batch_size,
+        batch_delay: recorder.batch_delay,
+        retention_days: recorder.retention_days,
+        drain_dead_letters: recorder.drain_dead_letters,
+    }
+}
+
+pub(super) const fn lines(format: config::LogFormat) -> Lines {
+    match format {
+        config::LogFormat::Auto => Lines::Auto,
+        config::LogFormat::Human => Lines::Human,
+        config::LogFormat::Json => Lines::Json,
+    }
+}
