@@ -1,0 +1,192 @@
+//! Holds the structure: who may import whom, where each foreign library lives, how long files and
+//! functions get.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A module imports only from lower floors.
+const FLOORS: [&[&str]; 5] = [
+    &["domain"],
+    &["config", "telemetry", "shutdown", "process_id"],
+    &["broker", "store", "runner"],
+    &["worker", "recorder"],
+    &["cli", "main"],
+];
+
+/// Libraries that have one home.
+const HOMES: [(&str, &str); 5] = [
+    ("lapin", "broker"),
+    ("tokio_postgres", "store"),
+    ("deadpool_postgres", "store"),
+    ("reqwest", "runner"),
+    ("backoff", "domain/retry.rs"),
+];
+
+const LONGEST_FILE: usize = 250;
+const LONGEST_FUNCTION: usize = 60;
+
+struct Source {
+    /// Below `src/`.
+    path: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).expect("a readable directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    assert!(files.len() > 30, "the sources were found");
+    files
+        .into_iter()
+        .map(|file| Source {
+            path: file.strip_prefix(&root).expect("below src").to_string_lossy().into_owned(),
+            text: fs::read_to_string(&file).expect("a readable file"),
+        })
+        .collect()
+}
+
+impl Source {
+    fn module(&self) -> &str {
+        self.path.split(['/', '.']).next().expect("a first part")
+    }
+
+    /// Lines of code, comments left out.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            .map(|(n, l)| (n + 1, l))
+    }
+}
+
+fn floor(module: &str) -> usize {
+    FLOORS
+        .iter()
+        .position(|floor| floor.contains(&module))
+        .unwrap_or_else(|| panic!("the module {module} has no floor: give it one in tests/floors.rs"))
+}
+
+/// The modules that a text names after `crate::`, also in `use crate::{a, b::c}`.
+fn imported(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(top_level(group)),
+            None => found.push(
+                rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().expect("a word").to_owned(),
+            ),
+        }
+    }
+    found
+}
+
+/// The first words of a `{…}` group's entries.
+fn top_level(group: &str) -> Vec<String> {
+    let (mut depth, mut words, mut word, mut taking) = (0, Vec::new(), String::new(), true);
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                words.push(std::mem::take(&mut word));
+                taking = true;
+            }
+            c if depth == 0 && taking && (c.is_alphanumeric() || c == '_') => word.push(c),
+            c if depth == 0 && !c.is_whitespace() => taking = false,
+            _ => {}
+        }
+    }
+    words.push(word);
+    words.into_iter().filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn modules_import_only_from_lower_floors() {
+    for source in sources() {
+        let own = source.module();
+        let code: String = source.code().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+        for module in imported(&code).iter().filter(|module| *module != own) {
+            assert!(
+                floor(module) < floor(own),
+                "{} imports {module}, which is not on a lower floor",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn every_foreign_library_has_one_home() {
+    for source in sources() {
+        for (library, home) in HOMES {
+            if source.path == home || source.path.starts_with(&format!("{home}/")) || source.module() == home
+            {
+                continue;
+            }
+            for (number, line) in source.code() {
+                let names_it =
+                    line.contains(&format!("{library}::")) || line.contains(&format!("use {library}"));
+                assert!(!names_it, "{}:{number} uses {library}, which belongs to {home}", source.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn files_and_functions_stay_short() {
+    for source in sources() {
+        let lines = source.text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines, more than {LONGEST_FILE}", source.path);
+        let mut open: Option<(usize, usize, &str)> = None;
+        for (number, line) in source.text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let starts = line
+                .trim_start()
+                .trim_start_matches("pub ")
+                .trim_start_matches("pub(super) ")
+                .trim_start_matches("pub(crate) ");
+            let starts = starts.trim_start_matches("const ").trim_start_matches("async ").starts_with("fn ");
+            match open {
+                None if starts => open = Some((number, indent, line)),
+                Some((begin, depth, name)) if line.trim_start().starts_with('}') && indent == depth => {
+                    let length = number - begin + 1;
+                    assert!(
+                        length <= LONGEST_FUNCTION,
+                        "{}: {} has {length} lines",
+                        source.path,
+                        name.trim()
+                    );
+                    open = None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let text = "use crate::{a, b::{c, d},\n  e::f};\nuse crate::g::h; crate::i();";
+    assert_eq!(imported(text), ["a", "b", "e", "g", "i"]);
+}

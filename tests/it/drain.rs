@@ -1,0 +1,69 @@
+//! Processes share the load, and one that is asked to stop loses and repeats nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::support::{Endpoint, Reply, World, envelope};
+
+const EVENTS: usize = 400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_in_mid_load_loses_and_repeats_nothing() {
+    let mut world = World::new().await;
+    world.set("worker.concurrency", "16");
+    let endpoint = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_millis(50))).await;
+    world.handler("one", "clients.create", &["--http", &endpoint.url("/one"), "--priority", "1"]);
+    world.handler("two", "clients.create", &["--http", &endpoint.url("/two"), "--priority", "2"]);
+    let (mut first, second) = (world.worker().await, world.worker().await);
+    world.keep(second);
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    for number in 0..EVENTS {
+        let body = envelope("clients.create", number as u64, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+    }
+    endpoint.wait_for(100).await;
+    let status = first.terminate().await;
+    assert!(status.success(), "ended with {status}:\n{}", first.log());
+
+    let executions = world.wait_for_executions(2 * EVENTS, &[]).await;
+    assert!(executions.iter().all(|e| e["disposition"] == "done"));
+    let workers: BTreeSet<_> = executions.iter().map(|e| e["worker"]["pid"].to_string()).collect();
+    assert_eq!(workers.len(), 2, "both workers had a share");
+    let mut calls: BTreeMap<(String, u64), usize> = BTreeMap::new();
+    for call in endpoint.calls() {
+        *calls.entry((call.path.clone(), call.object_id())).or_default() += 1;
+    }
+    assert_eq!(calls.len(), 2 * EVENTS, "every handler was called for every event");
+    assert!(calls.values().all(|count| *count == 1), "and each once");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_hands_over_the_rest_of_a_plan() {
+    let mut world = World::new().await;
+    let slow = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(2))).await;
+    let next = Endpoint::ok().await;
+    world.handler("slow", "clients.create", &["--http", &slow.url("/"), "--priority", "1"]);
+    world.handler("next", "clients.create", &["--http", &next.url("/"), "--priority", "2"]);
+    let mut worker = world.worker().await;
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    world
+        .broker
+        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
+        .await;
+    slow.wait_for(1).await;
+    assert!(worker.terminate().await.success());
+    assert_eq!(next.count(), 0, "the next handler does not begin in a drain");
+    assert_eq!(world.broker.depth("events.clients.create").await.unwrap().0, 1, "its copy waits");
+    let worker = world.worker().await;
+    world.keep(worker);
+    world.wait_for_executions(2, &["--status", "success"]).await;
+    assert_eq!((slow.count(), next.count()), (1, 1));
+    world.end().await;
+}

@@ -1,0 +1,98 @@
+//! What is no event becomes a dead letter that says why; what is legal arrives; the worker goes on.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::json;
+
+use crate::support::{Endpoint, World, envelope};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let large = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 << 20));
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let garbage: [(&str, &[u8], &str); 10] = [
+        ("empty", b"", "expected"),
+        ("not-json", b"hello", "expected"),
+        ("cut", b"{\"event\":", "EOF"),
+        ("wrong-shape", b"{\"foo\":1}", "missing field `event`"),
+        ("wrong-types", b"{\"event\":{\"dt\":1,\"events_id\":2,\"object_id\":3},\"data\":{}}", "invalid type"),
+        ("bad-utf8", b"{\"event\":\"\xff\xfe\"}", "not UTF-8 at byte 10"),
+        ("nul", b"\0\0\0", "expected"),
+        ("too-large", large.as_bytes(), "at most 1048576"),
+        ("too-deep", deep.as_bytes(), "nested deeper than 128"),
+        ("other-name", br#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.delete","object_id":1},"data":{}}"#, "published as clients.create"),
+    ];
+    for (id, body, _) in &garbage {
+        world.broker.publish("clients.create", Some(id), body).await;
+    }
+    let mut headers = FieldTable::default();
+    headers.insert("x-large".into(), AMQPValue::LongString("h".repeat(40_000).into()));
+    let properties = BasicProperties::default().with_message_id("huge-headers".into()).with_headers(headers);
+    world
+        .broker
+        .publish_with("clients.create", properties, envelope("clients.create", 1, &json!({})).as_bytes())
+        .await;
+
+    let letters = world.wait_for_dead_letters(garbage.len() + 1).await;
+    for (id, body, told) in garbage {
+        let letter = letters
+            .iter()
+            .find(|letter| letter["event_id"] == id)
+            .unwrap_or_else(|| panic!("no letter for {id}"));
+        assert_eq!((&letter["reason"], &letter["plan"]), (&json!("malformed"), &json!([])), "{id}");
+        let error = letter["error"].as_str().unwrap();
+        assert!(error.contains(told), "{id}: {error:?} should say {told:?}");
+        let shown = world.json(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
+        let kept = match shown["body_base64"].as_str() {
+            Some(encoded) => BASE64_STANDARD.decode(encoded).unwrap(),
+            None => shown["body"].as_str().unwrap().as_bytes().to_vec(),
+        };
+        assert_eq!(kept, body, "{id}: its bytes are kept");
+    }
+    let headers = letters.iter().find(|letter| letter["event_id"] == "huge-headers").unwrap();
+    assert!(headers["error"].as_str().unwrap().contains("headers"));
+
+    let legal = envelope("clients.create", 1, &json!({"name": "a\u{0}b\u{1F600}", "deep": [[[[]]]]}));
+    world.broker.publish("clients.create", Some("legal"), legal.as_bytes()).await;
+    world.wait_for_executions(1, &["--status", "success"]).await;
+    assert_eq!(endpoint.calls()[0].body, legal.as_bytes());
+    assert_eq!(endpoint.count(), 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_that_are_none_do_not_hold_up_the_recorder() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let queue = world.broker.name("execution-log");
+    let channel = world.broker.connection.create_channel().await.unwrap();
+    for body in ["garbage", "{}", "{\"id\":1}"] {
+        channel
+            .basic_publish(
+                "".into(),
+                queue.as_str().into(),
+                lapin::options::BasicPublishOptions::default(),
+                body.as_bytes(),
+                BasicProperties::default(),
+            )
+            .await
+            .unwrap();
+    }
+    world
+        .broker
+        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
+        .await;
+    world.wait_for_executions(1, &["--status", "success"]).await;
+    let letters = world.wait_for_dead_letters(3).await;
+    assert!(letters.iter().all(|letter| letter["reason"] == "malformed"));
+    world.end().await;
+}

@@ -1,0 +1,25 @@
+//! Stories against the real services: RabbitMQ and PostgreSQL, with the real program as separate processes.
+//!
+//! Each test has its own prefix and database, so all can run at the same time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+mod catalogue;
+mod cli;
+mod delivery;
+mod drain;
+mod garbage;
+mod integrator;
+mod registry;
+mod retries;
+mod scripts;
+mod start;

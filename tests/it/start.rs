@@ -1,0 +1,116 @@
+//! Services that are not there yet, or go away: the program waits, says so, and goes on.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use serde_json::json;
+
+use crate::support::{Endpoint, Proxy, World, envelope, eventually};
+
+/// The host and port in a url.
+fn address(url: &str) -> SocketAddr {
+    let (_, rest) = url.split_once("://").expect("a url");
+    let authority = rest.split('/').next().expect("an authority");
+    let host = authority.rsplit('@').next().expect("a host");
+    host.to_socket_addrs().expect("an address").next().expect("an address")
+}
+
+async fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
+    let (amqp, database) = (address(&world.amqp_url), address(&world.database_url));
+    let (broker, postgres) = (Proxy::closed(amqp).await, Proxy::closed(database).await);
+    let amqp_url = world.amqp_url.replace(&amqp.to_string(), &broker.address.to_string());
+    let database_url = world.database_url.replace(&database.to_string(), &postgres.address.to_string());
+    world.set("amqp.url", &amqp_url);
+    world.set("database.url", &database_url);
+    (broker, postgres)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serve_starts_before_its_services_and_works_once_they_are_there() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let (direct_amqp, direct_database) = (world.amqp_url.clone(), world.database_url.clone());
+    let (mut broker, mut postgres) = behind_proxies(&mut world).await;
+    let mut process = world.spawn(&[]);
+    world.set("amqp.url", &direct_amqp);
+    world.set("database.url", &direct_database);
+    eventually("it waits for Postgres and says so", || async {
+        process.log().contains("waiting for Postgres")
+    })
+    .await;
+    postgres.open().await;
+    eventually("it waits for the broker and says so", || async {
+        process.log().contains("broker not reached")
+    })
+    .await;
+    broker.open().await;
+    eventually("it consumes", || async {
+        world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
+    })
+    .await;
+    world
+        .broker
+        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
+        .await;
+    world.wait_for_executions(1, &["--status", "success"]).await;
+    assert!(process.is_running());
+    world.keep(process);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let (direct_amqp, direct_database) = (world.amqp_url.clone(), world.database_url.clone());
+    let (mut broker, mut postgres) = behind_proxies(&mut world).await;
+    broker.open().await;
+    postgres.open().await;
+    let process = world.spawn(&[]);
+    world.set("amqp.url", &direct_amqp);
+    world.set("database.url", &direct_database);
+    eventually("it consumes", || async {
+        world.broker.depth("execution-log").await.is_some_and(|(_, consumers)| consumers == 1)
+            && world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
+    })
+    .await;
+    postgres.close().await;
+    for number in 0..50 {
+        let body = envelope("clients.create", number, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+    }
+    endpoint.wait_for(50).await;
+    assert!(world.executions(&[]).is_empty());
+    postgres.open().await;
+    world.wait_for_executions(50, &["--status", "success"]).await;
+
+    // The broker goes away in mid-load as well; everything goes on by itself.
+    for number in 50..100 {
+        let body = envelope("clients.create", number, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        if number == 60 {
+            broker.close().await;
+        }
+    }
+    eventually("the loss is noticed", || async { process.log().contains("connection to the broker lost") })
+        .await;
+    broker.open().await;
+    eventually("every event was executed", || async {
+        world.count("SELECT count(DISTINCT event_id) FROM executions WHERE status = 'success'").await == 100
+    })
+    .await;
+    world.keep(process);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_worker_is_small() {
+    let mut world = World::new().await;
+    let worker = world.worker().await;
+    // Without the pages of the program itself: those of a debug build are several times a release's.
+    let own = worker.anonymous_kib();
+    assert!(own <= 16 * 1024, "an idle worker takes {own} KiB of its own");
+    world.keep(worker);
+    world.end().await;
+}

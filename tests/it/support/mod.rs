@@ -1,0 +1,33 @@
+//! The stage of a story: a prefix on the broker, a database, endpoints, and processes of provisiond.
+
+mod broker;
+mod endpoint;
+mod process;
+mod proxy;
+mod world;
+
+pub use broker::Broker;
+pub use endpoint::{Endpoint, Reply};
+pub use process::Process;
+pub use proxy::Proxy;
+pub use world::World;
+
+use std::{future::Future, time::Duration};
+
+/// Awaits a condition, and fails with `what` if it does not come true within half a minute.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// An envelope as the platform publishes it.
+pub fn envelope(event: &str, object_id: u64, data: &serde_json::Value) -> String {
+    serde_json::json!({
+        "event": {"dt": "2026-01-01T00:00:00+00:00", "events_id": event, "object_id": object_id},
+        "data": data,
+    })
+    .to_string()
+}

@@ -1,0 +1,303 @@
+//! One test's world.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Broker, Process, eventually};
+
+/// A prefix on the broker and a database; everything is removed at the end.
+pub struct World {
+    pub broker: Broker,
+    pub dir: TempDir,
+    admin_url: String,
+    pub database_url: String,
+    pub amqp_url: String,
+    env: BTreeMap<String, String>,
+    processes: Vec<Process>,
+    /// Programs that are not provisiond; killed at the end.
+    others: Vec<Process>,
+    logs: AtomicU32,
+    ended: bool,
+}
+
+fn variable(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+impl World {
+    /// A world with its tables made, and nothing running.
+    pub async fn new() -> Self {
+        let world = Self::without_database().await;
+        world.create_database().await;
+        world.run(&["migrate"]).assert_done();
+        world
+    }
+
+    /// A world whose database does not exist yet.
+    pub async fn without_database() -> Self {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let prefix = format!("test-{}", &unique[..12]);
+        let amqp_url = variable("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f");
+        let admin_url = variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
+        let (server, _) = admin_url.rsplit_once('/').expect("a url with a database");
+        let database_url = format!("{server}/{}", prefix.replace('-', "_"));
+        let broker = Broker::connect(&amqp_url, &prefix).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let env = BTreeMap::from([
+            ("PROVISIOND_AMQP__URL".to_owned(), amqp_url.clone()),
+            ("PROVISIOND_AMQP__PREFIX".to_owned(), prefix.clone()),
+            ("PROVISIOND_DATABASE__URL".to_owned(), database_url.clone()),
+            ("PROVISIOND_DATABASE__POOL_SIZE".to_owned(), "4".to_owned()),
+            ("PROVISIOND_SCRIPT__ROOTS".to_owned(), dir.path().display().to_string()),
+            ("PROVISIOND_RECORDER__BATCH_DELAY".to_owned(), "20ms".to_owned()),
+        ]);
+        let (processes, others, logs) = (Vec::new(), Vec::new(), AtomicU32::new(0));
+        Self { broker, dir, admin_url, database_url, amqp_url, env, processes, others, logs, ended: false }
+    }
+
+    pub fn database(&self) -> &str {
+        self.database_url.rsplit_once('/').expect("a database").1
+    }
+
+    pub async fn create_database(&self) {
+        self.admin(&format!("CREATE DATABASE {}", self.database())).await;
+    }
+
+    pub async fn admin(&self, sql: &str) {
+        let (client, connection) =
+            tokio_postgres::connect(&self.admin_url, tokio_postgres::NoTls).await.expect("postgres");
+        let driving = tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("the statement");
+        drop(client);
+        let _ = driving.await;
+    }
+
+    /// One row's first column, from the database itself.
+    pub async fn count(&self, sql: &str) -> i64 {
+        let (client, connection) =
+            tokio_postgres::connect(&self.database_url, tokio_postgres::NoTls).await.expect("postgres");
+        let driving = tokio::spawn(connection);
+        let count = client.query_one(sql, &[]).await.expect("the query").get(0);
+        drop(client);
+        let _ = driving.await;
+        count
+    }
+
+    /// Sets a configuration value for what is started from now on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let name = key.to_uppercase().replace('.', "__");
+        self.env.insert(format!("PROVISIOND_{name}"), value.to_owned());
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_provisiond"));
+        command
+            .current_dir(self.dir.path())
+            .env_remove("AMQP_URL")
+            .env_remove("DATABASE_URL")
+            .envs(&self.env);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        let output = self.command().args(args).stdin(Stdio::null()).output().expect("the program");
+        Ran { args: args.join(" "), output }
+    }
+
+    /// Runs a command with `--output json`, and gives what it printed.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let ran = self.run(&[args, &["--output", "json"]].concat());
+        ran.assert_done();
+        serde_json::from_slice(&ran.output.stdout)
+            .unwrap_or_else(|e| panic!("{} printed no JSON: {e}", ran.args))
+    }
+
+    /// Starts `serve` without waiting for it.
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        let number = self.logs.fetch_add(1, Ordering::Relaxed);
+        let path: PathBuf = self.dir.path().join(format!("serve-{number}.log"));
+        let log = File::create(&path).expect("a log");
+        let child = self
+            .command()
+            .arg("serve")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the program");
+        Process::new(child, path)
+    }
+
+    /// Starts a worker and waits until it consumes.
+    pub async fn worker(&self) -> Process {
+        self.consuming(self.spawn(&["--roles", "worker"]), "events.clients.create").await
+    }
+
+    pub async fn recorder(&self) -> Process {
+        self.consuming(self.spawn(&["--roles", "recorder"]), "execution-log").await
+    }
+
+    /// Starts a worker and a recorder that run until the end of the test.
+    pub async fn serve(&mut self) {
+        let (worker, recorder) = (self.worker().await, self.recorder().await);
+        self.keep(worker);
+        self.keep(recorder);
+    }
+
+    /// Leaves a process to the end of the test.
+    pub fn keep(&mut self, process: Process) {
+        self.processes.push(process);
+    }
+
+    /// Leaves a program that is not provisiond to the end of the test.
+    pub fn keep_other(&mut self, process: Process) {
+        self.others.push(process);
+    }
+
+    async fn consuming(&self, process: Process, queue: &str) -> Process {
+        let before = self.broker.depth(queue).await.map_or(0, |(_, consumers)| consumers);
+        // Counted from what was there before this process, which has not had the time to connect.
+        eventually(&format!("a consumer of {queue}; the log:\n{}", process.log()), || async {
+            self.broker.depth(queue).await.is_some_and(|(_, consumers)| consumers > before)
+        })
+        .await;
+        process
+    }
+
+    /// Creates a handler and gives its id.
+    pub fn handler(&self, name: &str, event: &str, args: &[&str]) -> i64 {
+        let create = ["handlers", "create", "--name", name, "--event", event];
+        self.json(&[&create, args].concat())["id"].as_i64().expect("an id")
+    }
+
+    /// The executions as the command line lists them.
+    pub fn executions(&self, args: &[&str]) -> Vec<Value> {
+        let list = ["executions", "list", "--limit", "10000"];
+        self.json(&[&list, args].concat()).as_array().expect("an array").clone()
+    }
+
+    pub async fn wait_for_executions(&self, count: usize, args: &[&str]) -> Vec<Value> {
+        eventually(&format!("{count} executions {args:?}"), || async {
+            self.executions(args).len() >= count
+        })
+        .await;
+        let found = self.executions(args);
+        assert_eq!(found.len(), count, "executions {args:?}: {found:#?}");
+        found
+    }
+
+    pub fn dead_letters(&self) -> Vec<Value> {
+        self.json(&["dead-letters", "list", "--limit", "10000"]).as_array().expect("an array").clone()
+    }
+
+    pub async fn wait_for_dead_letters(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} dead letters"), || async { self.dead_letters().len() >= count }).await;
+        let found = self.dead_letters();
+        assert_eq!(found.len(), count, "dead letters: {found:#?}");
+        found
+    }
+
+    /// Writes an executable script into the script root.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+        path
+    }
+
+    /// Ends the story: every process ends well, and nothing is left in a queue.
+    pub async fn end(mut self) {
+        for mut process in std::mem::take(&mut self.processes) {
+            let status = process.terminate().await;
+            assert!(status.success(), "ended with {status}; its log:\n{}", process.log());
+        }
+        let events = self.event_names();
+        let queues = events.iter().map(|event| format!("events.{event}"));
+        let shared = ["execution-log", "dead-letters", "unrouted"].map(str::to_owned);
+        for queue in queues.chain(shared).chain((0..20).map(|n| format!("delay.v1.level-{n}"))) {
+            let left = self.broker.depth(&queue).await.map_or(0, |(messages, _)| messages);
+            assert_eq!(left, 0, "messages are left in {queue}");
+        }
+        self.remove(&events).await;
+        self.ended = true;
+    }
+
+    /// Ends a story that leaves messages on purpose.
+    pub async fn abandon(mut self) {
+        self.processes.clear();
+        let events = self.event_names();
+        self.remove(&events).await;
+        self.ended = true;
+    }
+
+    fn event_names(&self) -> Vec<String> {
+        let listed = self.json(&["events", "list"]);
+        listed
+            .as_array()
+            .expect("an array")
+            .iter()
+            .map(|t| t["name"].as_str().expect("a name").to_owned())
+            .collect()
+    }
+
+    async fn remove(&self, events: &[String]) {
+        self.broker.remove_topology(events).await;
+        self.admin(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database())).await;
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test leaves its database and queues to be looked at; its processes end here.
+        assert!(self.ended || std::thread::panicking(), "a test ends its world with end() or abandon()");
+        for process in &self.processes {
+            if std::thread::panicking() {
+                println!("--- {}\n{}", process.log.display(), process.log());
+            }
+        }
+    }
+}
+
+/// What a command did.
+pub struct Ran {
+    args: String,
+    pub output: Output,
+}
+
+impl Ran {
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    pub fn assert_done(&self) -> &Self {
+        assert!(self.output.status.success(), "provisiond {} failed:\n{}", self.args, self.stderr());
+        self
+    }
+
+    /// It failed with this exit code, and said so.
+    pub fn assert_failed(&self, code: i32, said: &str) -> &Self {
+        assert_eq!(self.output.status.code(), Some(code), "provisiond {}: {}", self.args, self.stderr());
+        assert!(
+            self.stderr().contains(said),
+            "provisiond {} should say {said:?}:\n{}",
+            self.args,
+            self.stderr()
+        );
+        self
+    }
+}
