@@ -1,0 +1,305 @@
+# shellcheck shell=bash
+# What the scripts beside this file share: saying, finding and installing tools, looking after processes.
+# It is sourced, never run, and must work with bash 3.2 (macOS): no associative arrays, no mapfile.
+
+ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+LOCAL=$ROOT/.local
+
+# A container may start us without HOME; bash knows the home directory from the user database.
+export HOME=${HOME:-$(cd ~ && pwd)}
+
+# rustup's own place comes last: a cargo that is already in PATH is the one that was chosen.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin
+export PATH
+
+# ---- saying ---------------------------------------------------------------------------------------------------------
+
+# Progress goes to stderr, so that what a script prints on stdout can be piped or evaluated.
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "error: $1"
+  shift
+  local line
+  for line in "$@"; do say "  $line"; done
+  exit 1
+}
+
+# The end of a log that explains a failure, and where the rest of it is.
+show_log() {
+  [ -s "$1" ] || { say "(nothing in $1)"; return 0; }
+  say "---- the last lines of $1"
+  tail -n "${2:-25}" "$1" >&2
+  say "----"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# .local belongs to whoever ran a script first; a mix of root and another user fails later and less clearly.
+make_local() {
+  mkdir -p "$LOCAL" 2>/dev/null && [ -w "$LOCAL" ] && return 0
+  die "$LOCAL cannot be written by $(id -un)" \
+    "Another user (root?) ran a script in this clone before. Run as that user, or remove the directory."
+}
+
+# ---- processes and ports --------------------------------------------------------------------------------------------
+
+# The command line of a process, or nothing. /proc first: minimal Debian images have no ps.
+command_of() {
+  if [ -d /proc/self ]; then
+    tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true
+  else
+    ps -ww -o command= -p "$1" 2>/dev/null || true
+  fi
+}
+
+# True if process $1 lives and has $2 in its command line. A pid alone proves nothing: after a reboot it is another's.
+is_process() {
+  [ -n "$1" ] || return 1
+  case " $(command_of "$1") " in *" $2 "*) return 0 ;; esac
+  return 1
+}
+
+# The number on the first line of a pid file, or nothing.
+read_pid() {
+  [ -r "$1" ] || return 0
+  head -n 1 "$1" | tr -cd '0-9'
+}
+
+# stop_process NAME PID MARK SIGNAL SECONDS: ends a process of ours and waits until it is gone.
+stop_process() {
+  local name=$1 pid=$2 mark=$3 signal=$4 left=$(($5 * 10))
+  is_process "$pid" "$mark" || return 0
+  kill "-$signal" "$pid" 2>/dev/null || true
+  while is_process "$pid" "$mark"; do
+    if [ "$left" -le 0 ]; then
+      say "$name (pid $pid) did not end within $5 s of SIG$signal and is killed"
+      kill -KILL "$pid" 2>/dev/null || true
+      left=100
+    fi
+    left=$((left - 1))
+    sleep 0.1
+  done
+}
+
+port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# A port nobody answers on. Below the ephemeral range of Linux and macOS, so that no outgoing connection of a busy
+# machine takes it between two starts. It can still be taken in the moment before it is bound: callers try again.
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + (RANDOM * 32768 + RANDOM) % 10000))
+    port_open "$port" || { echo "$port"; return 0; }
+  done
+}
+
+# A short name for a path, the same every time.
+path_id() { printf '%s' "$1" | cksum | cut -d ' ' -f 1; }
+
+# ---- finding the servers --------------------------------------------------------------------------------------------
+
+# PostgreSQL's server binaries are not in PATH on Debian, nor with Homebrew's versioned formulas. The newest of all.
+postgres_bin() {
+  local dir in_path
+  in_path=$(command -v postgres || true)
+  for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin \
+    /usr/local/opt/postgresql*/bin "${in_path%/postgres}"; do
+    if [ -x "$dir/postgres" ] && [ -x "$dir/initdb" ] && [ -x "$dir/pg_ctl" ] && [ -x "$dir/pg_isready" ] &&
+      [ "$(postgres_major "$dir")" -ge 13 ]; then
+      echo "$(postgres_major "$dir") $dir"
+    fi
+  done | sort -rn | sed -n '1s/^[0-9]* //p'
+}
+
+postgres_major() { "$1/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/'; }
+
+# RabbitMQ's own scripts, not the wrappers that Debian and Fedora put into /usr/sbin: those insist on root or the user
+# rabbitmq and on the system's directories.
+rabbitmq_bin() {
+  local dir in_path
+  in_path=$(command -v rabbitmq-server || true)
+  for dir in /usr/lib/rabbitmq/bin /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin /opt/homebrew/opt/rabbitmq/sbin \
+    /usr/local/opt/rabbitmq/sbin "${in_path%/rabbitmq-server}"; do
+    if [ -x "$dir/rabbitmq-server" ] && [ -x "$dir/rabbitmqctl" ] &&
+      ! grep -q 'su rabbitmq\|runuser' "$dir/rabbitmq-server"; then
+      echo "$dir"
+      return 0
+    fi
+  done
+}
+
+# ---- installing what is missing -------------------------------------------------------------------------------------
+
+have_cc() { have cc && { [ "$(uname -s)" != Darwin ] || xcode-select -p >/dev/null 2>&1; }; }
+have_postgres() { [ -n "$(postgres_bin)" ]; }
+have_rabbitmq() { [ -n "$(rabbitmq_bin)" ]; }
+have_python() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+have_curl() { have curl; }
+# Minimal Debian images have no certificate authorities, and cargo cannot fetch a crate without.
+have_certificates() { [ ! -d /etc/apt ] || [ -s /etc/ssl/certs/ca-certificates.crt ]; }
+
+# need THING…, of: cc certificates postgres rabbitmq python curl. Installs those that are missing, all in one go.
+need() {
+  local thing missing=""
+  for thing in "$@"; do "have_$thing" || missing="$missing $thing"; done
+  [ -n "$missing" ] || return 0
+  # shellcheck disable=SC2086  # a list of words
+  install_packages $missing
+  for thing in $missing; do
+    "have_$thing" || die "$thing is still missing after its packages were installed" \
+      "The end of $LOCAL/install.log may say why."
+  done
+}
+
+# The packages that bring the things named, for one package manager.
+packages_for() {
+  local manager=$1 thing
+  shift
+  for thing in "$@"; do
+    case $manager:$thing in
+      apt:cc) echo gcc libc6-dev ;;
+      apt:postgres) echo postgresql ;;
+      apt:python) echo python3 python3-venv ;;
+      *:certificates) echo ca-certificates ;;
+      dnf:cc) echo gcc ;;
+      dnf:postgres) echo postgresql-server ;;
+      brew:cc) ;;
+      brew:postgres) echo postgresql@17 ;;
+      brew:rabbitmq) echo rabbitmq ;;
+      *:rabbitmq) echo rabbitmq-server ;;
+      *:python) echo python3 ;;
+      *) echo "$thing" ;;
+    esac
+  done | tr '\n' ' '
+}
+
+install_packages() {
+  local manager packages
+  for manager in apt-get dnf brew none; do have "$manager" && break; done
+  [ "$manager" != apt-get ] || manager=apt
+  packages=$(packages_for "$manager" "$@")
+  make_local
+  case $manager in
+    apt) install_with_apt "$packages" ;;
+    dnf) install_with_dnf "$packages" ;;
+    brew) install_with_brew "$packages" ;;
+    *) die "missing on this machine: $*" \
+      "Install with your package manager: a C compiler, PostgreSQL 13 or later (server), RabbitMQ 3.10 or later," \
+      "Python 3 with venv, curl; those of them that are named above. Then run this again." ;;
+  esac
+}
+
+# logged TITLE COMMAND…: a long command whose output matters only when it fails.
+logged() {
+  local title=$1 log=$LOCAL/install.log
+  shift
+  say "$title (log: $log)"
+  "$@" >"$log" 2>&1 </dev/null && return 0
+  show_log "$log"
+  die "this failed: $title"
+}
+
+# After can_be_root has said yes.
+as_root() {
+  if is_root; then "$@"; else sudo -n "$@"; fi
+}
+
+can_be_root() {
+  is_root && return 0
+  have sudo || return 1
+  sudo -n true 2>/dev/null && return 0
+  [ -t 0 ] && say "sudo may ask for your password, to install packages" && sudo -v
+}
+
+# policy-rc.d keeps the packages from starting the system's own PostgreSQL and RabbitMQ: we run private ones. One that
+# is there already (Debian's container images have it) is left as it is.
+# shellcheck disable=SC2016  # expanded by the inner shell
+APT_SCRIPT='
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap "rm -f $policy" EXIT
+  trap "exit 1" HUP INT TERM
+  printf "#!/bin/sh\nexit 101\n" >"$policy"
+  chmod 755 "$policy"
+fi
+apt-get update -q || echo "apt-get update failed: trying with the lists that are there"
+apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+'
+
+install_with_apt() {
+  can_be_root || die "missing packages: $1" "Type this, then run the script again:" \
+    "  sudo apt-get install --no-install-recommends $1"
+  # shellcheck disable=SC2086  # a list of words
+  logged "installing with apt-get: $1" \
+    as_root env DEBIAN_FRONTEND=noninteractive sh -eu -c "$APT_SCRIPT" sh $1
+}
+
+install_with_dnf() {
+  can_be_root || die "missing packages: $1" "Type this, then run the script again:" "  sudo dnf install $1"
+  # shellcheck disable=SC2086  # a list of words
+  logged "installing with dnf: $1" as_root dnf install -y $1
+}
+
+install_with_brew() {
+  have_cc || die "there is no C compiler" "Type this, then run the script again:" "  xcode-select --install"
+  is_root && die "Homebrew does not run as root" "Type this as a user:" "  brew install $1"
+  # shellcheck disable=SC2086  # a list of words
+  logged "installing with Homebrew: $1" brew install $1
+}
+
+# ---- Rust -----------------------------------------------------------------------------------------------------------
+
+# A toolchain that is new enough (rust-version in Cargo.toml). One that is there is never replaced.
+need_rust() {
+  need cc certificates
+  have cargo || install_rust
+  local wanted found
+  wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' "$ROOT/Cargo.toml")
+  found=$(cd "$ROOT" && rustc --version 2>/dev/null | sed 's/^rustc \([0-9.]*\).*/\1/') || true
+  [ -n "$found" ] || die "cargo is there, but rustc does not answer in $ROOT" "Try: rustup default stable"
+  if [ "$(version_number "$found")" -lt "$(version_number "$wanted")" ]; then
+    have rustup && die "Rust $found is too old: $wanted or later is needed" "Type: rustup update stable"
+    die "Rust $found ($(command -v rustc)) is too old: $wanted or later is needed" \
+      "Your package manager's Rust cannot be updated by us. Install rustup, from https://rustup.rs, then run this again."
+  fi
+}
+
+# 1.92 and 1.92.1 as numbers that can be compared.
+version_number() { echo "$1" | awk -F . '{ print $1 * 1000000 + $2 * 1000 + $3 }'; }
+
+install_rust() {
+  need curl certificates
+  make_local
+  say "there is no Rust on this machine: installing it for $(id -un) with rustup (https://rustup.rs), without changing PATH"
+  logged "fetching rustup's installer" \
+    curl --proto '=https' --tlsv1.2 -fsSL -o "$LOCAL/rustup-init.sh" https://sh.rustup.rs
+  logged "installing Rust (stable) into ${CARGO_HOME:-$HOME/.cargo}" \
+    sh "$LOCAL/rustup-init.sh" -y --no-modify-path --profile minimal -c rustfmt -c clippy
+  hash -r
+  have cargo || die "cargo is not in ${CARGO_HOME:-$HOME/.cargo}/bin though rustup said it is done"
+  say "for your own shell: . \"${CARGO_HOME:-$HOME/.cargo}/env\""
+}
+
+# need_component SUBCOMMAND COMPONENT: a part of the toolchain, as cargo clippy is.
+need_component() {
+  (cd "$ROOT" && cargo "$1" --version >/dev/null 2>&1) && return 0
+  have rustup || die "cargo $1 is missing" "Install the package of your system that brings $2."
+  make_local
+  (cd "$ROOT" && logged "adding $2 to the Rust toolchain" rustup component add "$2")
+}
+
+# need_cargo_tool NAME [ARGUMENTS OF cargo install]: cargo-NAME, built from crates.io. Outside the clone, whose settings
+# are not meant for it.
+need_cargo_tool() {
+  local name=$1
+  shift
+  cargo "$name" --version >/dev/null 2>&1 && return 0
+  make_local
+  (cd / && logged "building cargo-$name with 'cargo install --locked cargo-$name': this takes some minutes, once" \
+    cargo install --locked "cargo-$name" "$@")
+  cargo "$name" --version >/dev/null 2>&1 || die "cargo $name does not answer although it was installed" \
+    "Is ${CARGO_HOME:-$HOME/.cargo}/bin in PATH?"
+}
