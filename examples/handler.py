@@ -19,6 +19,7 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # connections are kept alive, as provisiond does
     timeout = 60
+    wbufsize = -1  # head and body in one packet: sent apart, the second waits 40 ms for an acknowledgement
 
     def do_POST(self):
         length = self.headers.get("Content-Length", "")
