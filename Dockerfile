@@ -14,7 +14,7 @@ FROM debian:bookworm-slim
 # run with: in an image FROM this one, as root,  RUN apt-get update && apt-get install -y python3  and their files under
 # PROVISIOND_SCRIPT__ROOTS, not writable by others; or mount them there.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
+    && apt-get install -y --no-install-recommends ca-certificates tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --user-group --home-dir /nonexistent --shell /usr/sbin/nologin provisiond
 COPY --from=builder /out/provisiond /usr/local/bin/provisiond
@@ -22,5 +22,6 @@ USER 10001:10001
 WORKDIR /
 # A drain may take worker.drain_timeout (75 s): use  docker stop --time 90,  as a shorter time cuts handlers off.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["provisiond"]
+# tini is process 1 and takes in what a script leaves behind, which provisiond does not: the dead would pile up.
+ENTRYPOINT ["tini", "--", "provisiond"]
 CMD ["serve"]

@@ -20,7 +20,7 @@ pub use delivery::Delivery;
 pub use direct::{ResultWatch, publish_all, queue_depth};
 pub use lapin::Connection;
 pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
-pub use topology::{Names, QueueType, Topology};
+pub use topology::{Drift, Names, QueueType, Topology};
 pub use wire::{
     Burial, CopyOf, Facts, Letter, MAX_HEADER_BYTES, Trace, copy_of, dead_letter, dead_letter_of, event,
     resent, result, retry_copy, unrouted_event,

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::{
     acker,
     connection::{Link, RPC_TIMEOUT, jittered},
-    declare::within,
+    declare::{is_not_found, within},
     delivery::{Delivery, Settled},
 };
 use crate::domain::event::EventName;
@@ -66,17 +66,11 @@ impl Consumer {
             let Some(channel) = channel else { return };
             match self.session(channel, &stop, &mut take).await {
                 End::Stopped => return,
-                End::Lost(why) if self.is_gone(&why) => return,
                 End::Lost(why) => info!(queue = self.intake.queue, why, "consumer lost, consuming again"),
             }
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(PAUSE)) => {} }
             self.redeclare().await;
         }
-    }
-
-    /// Whether the queue of a removed event type was deleted: then there is nothing to come back to.
-    fn is_gone(&self, why: &str) -> bool {
-        self.intake.source == Source::RemovedEvent && why.contains("NOT") && why.contains("FOUND")
     }
 
     async fn session(
@@ -87,6 +81,10 @@ impl Consumer {
     ) -> End {
         let mut consumer = match self.begin(&channel).await {
             Ok(consumer) => consumer,
+            // The queue of a removed event type was deleted: there is nothing to come back to.
+            Err(error) if self.intake.source == Source::RemovedEvent && is_not_found(&error) => {
+                return End::Stopped;
+            }
             Err(error) => return End::Lost(format!("{error:#}")),
         };
         let (settled, duties) = mpsc::unbounded_channel::<Settled>();

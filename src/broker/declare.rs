@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lapin::{
-    Channel, Connection, ExchangeKind,
+    Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::AMQPError,
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::timeout;
 
-use super::{connection::RPC_TIMEOUT, topology::Drift};
+use super::{
+    connection::RPC_TIMEOUT,
+    topology::{Declared, Drift},
+};
 
+const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn text(value: &str) -> AMQPValue {
@@ -32,24 +38,47 @@ pub(super) async fn within<T>(rpc: impl Future<Output = lapin::Result<T>>) -> an
         .map_err(|_| anyhow::anyhow!("the broker did not answer within {RPC_TIMEOUT:?}"))??)
 }
 
+/// Whether the broker says that what was named does not exist (404).
+pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
+    reply(error).is_some_and(|reply| reply.get_id() == NOT_FOUND)
+}
+
+/// What the broker itself said, if it was that.
+fn reply(error: &anyhow::Error) -> Option<&AMQPError> {
+    match error.downcast_ref::<lapin::Error>()?.kind() {
+        ErrorKind::ProtocolError(reply) => Some(reply),
+        _ => None,
+    }
+}
+
 /// Declares one thing after the other. A refusal closes the channel: the next goes on a new one.
 pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
-    drifts: Vec<Drift>,
+    /// Look only: nothing that is missing is made.
+    only_look: bool,
+    declared: Declared,
 }
 
 impl<'a> Declarer<'a> {
     pub(super) const fn new(connection: &'a Connection) -> Self {
-        Self { connection, channel: None, drifts: Vec::new() }
+        let declared = Declared { drifts: Vec::new(), missing: Vec::new() };
+        Self { connection, channel: None, only_look: false, declared }
     }
 
-    /// What was found to exist otherwise.
-    pub(super) async fn finish(self) -> Vec<Drift> {
+    /// One that compares what is there with how it would be declared, and makes nothing.
+    pub(super) const fn looking(connection: &'a Connection) -> Self {
+        let mut declarer = Self::new(connection);
+        declarer.only_look = true;
+        declarer
+    }
+
+    /// What was found.
+    pub(super) async fn finish(self) -> Declared {
         if let Some(channel) = self.channel {
             let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "declared".into())).await;
         }
-        self.drifts
+        self.declared
     }
 
     async fn channel(&mut self) -> anyhow::Result<Channel> {
@@ -67,20 +96,39 @@ impl<'a> Declarer<'a> {
         kind: ExchangeKind,
         arguments: FieldTable,
     ) -> anyhow::Result<()> {
-        let channel = self.channel().await?;
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let passive = ExchangeDeclareOptions { passive: true, ..options };
+        if self.only_look {
+            let channel = self.channel().await?;
+            let found = channel.exchange_declare(name.into(), kind.clone(), passive, FieldTable::default());
+            if self.is_missing(name, within(found).await)? {
+                return Ok(());
+            }
+        }
+        let channel = self.channel().await?;
         let declared = within(channel.exchange_declare(name.into(), kind, options, arguments)).await;
         self.tolerate(name, declared)
     }
 
     pub(super) async fn queue(&mut self, name: &str, arguments: FieldTable) -> anyhow::Result<()> {
-        let channel = self.channel().await?;
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let passive = QueueDeclareOptions { passive: true, ..options };
+        if self.only_look {
+            let channel = self.channel().await?;
+            let found = within(channel.queue_declare(name.into(), passive, FieldTable::default())).await;
+            if self.is_missing(name, found.map(drop))? {
+                return Ok(());
+            }
+        }
+        let channel = self.channel().await?;
         let declared = within(channel.queue_declare(name.into(), options, arguments)).await;
         self.tolerate(name, declared.map(drop))
     }
 
     pub(super) async fn bind_queue(&mut self, queue: &str, exchange: &str, key: &str) -> anyhow::Result<()> {
+        if self.only_look {
+            return Ok(());
+        }
         let channel = self.channel().await?;
         let options = QueueBindOptions::default();
         within(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()))
@@ -89,6 +137,9 @@ impl<'a> Declarer<'a> {
     }
 
     pub(super) async fn bind_exchange(&mut self, to: &str, from: &str, key: &str) -> anyhow::Result<()> {
+        if self.only_look {
+            return Ok(());
+        }
         let channel = self.channel().await?;
         let options = ExchangeBindOptions::default();
         within(channel.exchange_bind(to.into(), from.into(), key.into(), options, FieldTable::default()))
@@ -96,15 +147,29 @@ impl<'a> Declarer<'a> {
             .with_context(|| format!("binding the exchange {to} to {from}"))
     }
 
+    /// Whether a passive declaration found nothing.
+    fn is_missing(&mut self, name: &str, found: anyhow::Result<()>) -> anyhow::Result<bool> {
+        let Err(error) = found else { return Ok(false) };
+        self.channel = None;
+        if !is_not_found(&error) {
+            return Err(error.context(format!("looking at {name}")));
+        }
+        self.declared.missing.push(name.to_owned());
+        Ok(true)
+    }
+
     /// 406: it exists otherwise. That is told, and it is used as it is.
     fn tolerate(&mut self, name: &str, declared: anyhow::Result<()>) -> anyhow::Result<()> {
         let Err(error) = declared else { return Ok(()) };
         self.channel = None;
-        let text = format!("{error:#}");
-        if text.contains("PRECONDITION_FAILED") || text.contains("PRECONDITION-FAILED") {
-            self.drifts.push(Drift { name: name.to_owned(), what: text });
-            return Ok(());
+        match reply(&error) {
+            Some(reply) if reply.get_id() == PRECONDITION_FAILED => {
+                self.declared
+                    .drifts
+                    .push(Drift { name: name.to_owned(), what: reply.get_message().to_string() });
+                Ok(())
+            }
+            _ => Err(error.context(format!("declaring {name}"))),
         }
-        Err(error.context(format!("declaring {name}")))
     }
 }

@@ -12,7 +12,11 @@ use lapin::{
     types::FieldTable,
 };
 
-use super::{declare::within, publisher::Outgoing, topology::Names};
+use super::{
+    declare::{is_not_found, within},
+    publisher::Outgoing,
+    topology::Names,
+};
 use crate::domain::{event::EventName, execution::Execution};
 
 const WINDOW: usize = 256;
@@ -30,9 +34,7 @@ pub async fn queue_depth(connection: &Connection, queue: &str) -> anyhow::Result
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match within(channel.queue_declare(queue.into(), options, FieldTable::default())).await {
         Ok(queue) => Ok(Some(Depth { messages: queue.message_count(), consumers: queue.consumer_count() })),
-        Err(error) if format!("{error:#}").contains("NOT") && format!("{error:#}").contains("FOUND") => {
-            Ok(None)
-        }
+        Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error.context(format!("looking at the queue {queue}"))),
     }
 }

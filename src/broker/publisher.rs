@@ -91,6 +91,11 @@ impl Confirm {
 async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver<Request>) {
     let mut again = Vec::new();
     loop {
+        if again.is_empty() {
+            // No channel without a message: a publisher that is not used ends at once, broker or not.
+            let Some(first) = requests.recv().await else { return };
+            again.push(first);
+        }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
             Ok(()) => session(&channel, &mut requests, &mut again).await,

@@ -86,6 +86,8 @@ pub struct Drift {
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
     pub drifts: Vec<Drift>,
+    /// Names of what is not there, where it was only looked for.
+    pub missing: Vec<String>,
 }
 
 /// What is declared on every new connection.
@@ -111,7 +113,15 @@ impl Topology {
 
     /// Declares everything that is shared, and the queues of the catalogue.
     pub async fn declare(&self, connection: &Connection) -> anyhow::Result<Declared> {
-        let mut declarer = Declarer::new(connection);
+        self.declare_all(Declarer::new(connection)).await
+    }
+
+    /// Compares what is there with the design; makes nothing.
+    pub async fn inspect(&self, connection: &Connection) -> anyhow::Result<Declared> {
+        self.declare_all(Declarer::looking(connection)).await
+    }
+
+    async fn declare_all(&self, mut declarer: Declarer<'_>) -> anyhow::Result<Declared> {
         self.declare_shared(&mut declarer).await.context("declaring the shared exchanges and queues")?;
         for event in self.events.load().iter() {
             self.declare_event_on(&mut declarer, event).await?;
@@ -175,9 +185,9 @@ impl Topology {
     }
 
     async fn finish(&self, declarer: Declarer<'_>) -> Declared {
-        let drifts = declarer.finish().await;
+        let found = declarer.finish().await;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for drift in &drifts {
+        for drift in &found.drifts {
             if !told.contains(drift) {
                 warn!(
                     queue = drift.name,
@@ -187,7 +197,7 @@ impl Topology {
                 told.push(drift.clone());
             }
         }
-        Declared { drifts }
+        found
     }
 }
 

@@ -1,46 +1,24 @@
 //! `check`: says of each thing that is needed that it is there, or what is wrong and what to do.
 
-use std::{fmt::Write as _, path::Path};
-
-use serde::Serialize;
+mod handlers;
+mod report;
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
-    broker::{QueueType, queue_depth},
-    config::Config,
-    domain::{
-        handler::{Handler, Status},
-        task::Task,
-    },
-    runner::locate,
+    broker::{Drift, QueueType, queue_depth},
+    domain::handler::{Handler, Status},
     store::{HandlerFilter, Store},
 };
+use handlers::{check_scripts, check_timeouts};
+use report::{Finding, State, finding, ok, text};
 
 /// As many handlers as there may be.
 const ALL: usize = 1_000_000;
 
-/// One line of the report.
-#[derive(Serialize)]
-struct Finding {
-    what: &'static str,
-    state: State,
-    /// What was found, and what to do about it.
-    found: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    /// It works, and something is given up.
-    Warning,
-    Failed,
-}
-
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let mut report = vec![ok("configuration", "every key is known and valid".into())];
     let store = context.store()?;
-    check_broker(context, &mut report).await;
+    check_broker(context, &store, &mut report).await;
     let handlers = check_database(&store, &mut report).await;
     check_scripts(&context.config, &handlers, &mut report);
     check_timeouts(&context.config, &handlers, &mut report);
@@ -48,27 +26,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     if report.iter().any(|finding| finding.state == State::Failed) { Err(CliError::Told) } else { Ok(()) }
 }
 
-fn text(report: &[Finding]) -> String {
-    report.iter().fold(String::new(), |mut text, finding| {
-        let word = match finding.state {
-            State::Ok => "ok",
-            State::Warning => "warning",
-            State::Failed => "FAILED",
-        };
-        let _ = writeln!(text, "{:<14} {word:<8} {}", finding.what, finding.found);
-        text
-    })
-}
-
-const fn finding(what: &'static str, state: State, found: String) -> Finding {
-    Finding { what, state, found }
-}
-
-const fn ok(what: &'static str, found: String) -> Finding {
-    finding(what, State::Ok, found)
-}
-
-async fn check_broker(context: &Context, report: &mut Vec<Finding>) {
+async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding>) {
     let failed =
         |error: anyhow::Error, hint: &str| finding("broker", State::Failed, format!("{error:#}; {hint}"));
     let broker = match settings::broker(&context.config) {
@@ -84,25 +42,16 @@ async fn check_broker(context: &Context, report: &mut Vec<Finding>) {
         let given_up = "amqp.queue_type is classic: no crash limit, and a crash of the broker between two levels of the delay ladder can lose a retry";
         report.push(finding("queues", State::Warning, given_up.into()));
     }
-    match broker.topology.declare(&connection).await {
-        Ok(declared) if declared.drifts.is_empty() => {
-            report.push(ok("topology", "exchanges and queues are as designed".into()));
+    if let Ok(types) = store.list_event_types(false).await {
+        broker.topology.set_events(types.into_iter().map(|t| t.name).collect());
+    }
+    match broker.topology.inspect(&connection).await {
+        Ok(found) => report.extend(topology(found.drifts, &found.missing)),
+        Err(error) => {
+            let prefix = &context.config.amqp.prefix;
+            let hint = format!("the user of amqp.url needs to configure, write and read {prefix}.*");
+            report.push(finding("topology", State::Failed, format!("{error:#}; {hint}")));
         }
-        Ok(declared) => report.extend(declared.drifts.into_iter().map(|drift| {
-            finding(
-                "topology",
-                State::Warning,
-                format!("{} exists otherwise and is used as it is: {}", drift.name, drift.what),
-            )
-        })),
-        Err(error) => report.push(finding(
-            "topology",
-            State::Failed,
-            format!(
-                "{error:#}; the user of amqp.url needs to configure, write and read {}.*",
-                context.config.amqp.prefix
-            ),
-        )),
     }
     let names = &broker.topology.names;
     for (what, queue) in [
@@ -126,6 +75,30 @@ async fn check_broker(context: &Context, report: &mut Vec<Finding>) {
             });
         }
     }
+}
+
+fn topology(drifts: Vec<Drift>, missing: &[String]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = drifts
+        .into_iter()
+        .map(|Drift { name, what }| {
+            let found = format!("{name} exists otherwise and is used as it is: {what}; drain and delete it to have it as designed");
+            finding("topology", State::Warning, found)
+        })
+        .collect();
+    match missing {
+        [] if findings.is_empty() => {
+            findings.push(ok("topology", "exchanges and queues are as designed".into()));
+        }
+        [] => {}
+        [first, others @ ..] => {
+            let found = format!(
+                "{first} and {} others are not there: they are declared when provisiond serve starts",
+                others.len()
+            );
+            findings.push(finding("topology", State::Failed, found));
+        }
+    }
+    findings
 }
 
 /// Also gives the handlers, if they can be read.
@@ -167,68 +140,6 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
         Err(error) => {
             report.push(finding("handlers", State::Failed, format!("{:#}", anyhow::Error::new(error))));
             Vec::new()
-        }
-    }
-}
-
-fn check_scripts(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
-    let scripts: Vec<_> = handlers
-        .iter()
-        .filter(|h| h.spec.status == Status::Enabled)
-        .filter_map(|h| match &h.spec.task {
-            Task::Script { path, .. } => Some((h, path)),
-            Task::Http { .. } => None,
-        })
-        .collect();
-    let roots = &config.script.roots;
-    for root in roots.iter().filter(|root| !Path::new(root).is_dir()) {
-        report.push(finding(
-            "script root",
-            State::Failed,
-            format!("{} is no directory that can be read (script.roots)", root.display()),
-        ));
-    }
-    match (roots.is_empty(), scripts.is_empty()) {
-        (true, true) => {
-            report.push(ok("script roots", "none: script handlers are refused (script.roots)".into()));
-        }
-        (true, false) => {
-            let found = format!(
-                "none, but {} script handlers are enabled and will fail: set script.roots",
-                scripts.len()
-            );
-            report.push(finding("script roots", State::Failed, found));
-        }
-        (false, _) => report.push(ok(
-            "script roots",
-            roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", "),
-        )),
-    }
-    for (handler, path) in scripts {
-        if let Err(why) = locate(roots, path) {
-            report.push(finding(
-                "script",
-                State::Failed,
-                format!("handler {} ({}): {why}", handler.id, handler.spec.name),
-            ));
-        }
-    }
-}
-
-fn check_timeouts(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
-    let drain = config.worker.drain_timeout;
-    for handler in handlers {
-        let default = match handler.spec.task {
-            Task::Http { .. } => config.http.timeout,
-            Task::Script { .. } => config.script.timeout,
-        };
-        let timeout = handler.spec.timeout.map_or(default, super::super::domain::handler::Timeout::duration);
-        if timeout > drain {
-            let found = format!(
-                "handler {} ({}) may take {timeout:?}, longer than worker.drain_timeout {drain:?}: a shutdown can cut it, and it runs again",
-                handler.id, handler.spec.name
-            );
-            report.push(finding("drain", State::Warning, found));
         }
     }
 }

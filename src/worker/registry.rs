@@ -15,7 +15,7 @@ use crate::{
     domain::{
         event::EventName,
         execution::HandlerRef,
-        handler::{Handler, HandlerId, Status},
+        handler::{Handler, HandlerId, Status, Timeout},
         plan::Plan,
         retry::RetryPolicy,
         secret::SigningSecret,
@@ -26,6 +26,7 @@ use crate::{
 
 const REFRESH: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// What holds where a handler says nothing itself.
 #[derive(Clone, Debug)]
@@ -92,12 +93,21 @@ impl Registry {
                     let Err(error) = self.follow(&store, &mut away).await;
                     if !away {
                         away = true;
-                        let serving = self.current.load().handlers.len();
-                        warn!(error = format!("{error:#}"), handlers = serving, "Postgres is away; the last known handlers serve");
+                        self.tell_away(error);
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
             } => {}
+        }
+    }
+
+    fn tell_away(&self, error: StoreError) {
+        let error = format!("{:#}", anyhow::Error::new(error));
+        if *self.loads.borrow() == 0 {
+            warn!(error, "waiting for Postgres; no event is taken before its handlers are known");
+        } else {
+            let handlers = self.current.load().handlers.len();
+            warn!(error, handlers, "Postgres is away; the last known handlers serve");
         }
     }
 
@@ -112,6 +122,8 @@ impl Registry {
             }
             if let Ok(changed) = tokio::time::timeout(REFRESH, changes.changed()).await {
                 changed?;
+                // Changes come in flocks: one load for all of them.
+                tokio::time::sleep(SETTLE).await;
             }
         }
     }
@@ -142,9 +154,7 @@ impl Snapshot {
             };
             let registered = Registered {
                 policy: defaults.retry.with(&spec.retry),
-                timeout: spec
-                    .timeout
-                    .map_or(default_timeout, super::super::domain::handler::Timeout::duration),
+                timeout: spec.timeout.map_or(default_timeout, Timeout::duration),
                 secrets: readable(handler.id, &secrets),
                 handler,
             };

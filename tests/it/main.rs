@@ -13,6 +13,7 @@
 
 mod support;
 
+mod broker;
 mod catalogue;
 mod cli;
 mod delivery;

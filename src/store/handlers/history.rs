@@ -51,7 +51,7 @@ impl Action {
     }
 }
 
-/// The side of an entry.
+/// The side of an entry. Values of headers may be secret: that they are there is told, not what they are.
 pub(super) fn snapshot(spec: &HandlerSpec, signed: bool) -> Result<Value> {
     #[derive(Serialize)]
     struct Snapshot<'a> {
@@ -59,7 +59,13 @@ pub(super) fn snapshot(spec: &HandlerSpec, signed: bool) -> Result<Value> {
         spec: &'a HandlerSpec,
         signed: bool,
     }
-    serde_json::to_value(Snapshot { spec, signed }).map_err(|e| StoreError::Other(e.into()))
+    let mut snapshot =
+        serde_json::to_value(Snapshot { spec, signed }).map_err(|e| StoreError::Other(e.into()))?;
+    let headers = snapshot.pointer_mut("/task/headers").and_then(Value::as_object_mut);
+    for (_, value) in headers.into_iter().flatten() {
+        *value = Value::from("***");
+    }
+    Ok(snapshot)
 }
 
 impl Store {
