@@ -62,6 +62,12 @@ is_process() {
   return 1
 }
 
+# Waits until a process that was just put into the background runs its own program: before, its command line is ours
+# and its log may not exist.
+wait_for_exec() {
+  while is_process "$1" "$0"; do sleep 0.02; done
+}
+
 # The number on the first line of a pid file, or nothing.
 read_pid() {
   [ -r "$1" ] || return 0
