@@ -9,6 +9,7 @@ mod consumer;
 mod declare;
 mod delay;
 mod delivery;
+mod design;
 mod direct;
 mod publisher;
 mod topology;
@@ -16,11 +17,13 @@ mod wire;
 
 pub use connection::{BrokerSettings, Link};
 pub use consumer::{Consumer, Intake, Source};
+pub use declare::Drift;
 pub use delivery::Delivery;
+pub use design::{Names, QueueType};
 pub use direct::{ResultWatch, publish_all, queue_depth};
 pub use lapin::Connection;
 pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
-pub use topology::{Drift, Names, QueueType, Topology};
+pub use topology::Topology;
 pub use wire::{
     Burial, CopyOf, Facts, Letter, MAX_HEADER_BYTES, Trace, copy_of, dead_letter, dead_letter_of, event,
     resent, result, retry_copy, unrouted_event,

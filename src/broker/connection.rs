@@ -19,10 +19,8 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::topology::Topology;
+use super::{declare::RPC_TIMEOUT, topology::Topology};
 
-/// Every request to the broker that should answer at once is given this long.
-pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(20);
 /// RabbitMQ's own default. A header frame above it would close the connection: not to be made smaller.
 const FRAME_MAX: u32 = 131_072;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -14,8 +14,8 @@ use tracing::{debug, info, warn};
 
 use super::{
     acker,
-    connection::{Link, RPC_TIMEOUT, jittered},
-    declare::{is_not_found, within},
+    connection::{Link, jittered},
+    declare::{RPC_TIMEOUT, is_not_found, within},
     delivery::{Delivery, Settled},
 };
 use crate::domain::event::EventName;

@@ -7,28 +7,30 @@ use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     protocol::AMQPError,
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use tokio::time::timeout;
 
-use super::{
-    connection::RPC_TIMEOUT,
-    topology::{Declared, Drift},
-};
-
+/// Every request to the broker that should answer at once is given this long.
+pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(20);
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
+/// Something that exists otherwise than it would be declared; it is used as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    pub name: String,
+    /// What the broker says: the argument and both values.
+    pub what: String,
 }
 
-/// Nothing that is published vanishes because a queue was deleted.
-pub(super) fn exchange_arguments(alternate: &str) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("alternate-exchange".into(), text(alternate));
-    arguments
+/// What a declaration found.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    pub drifts: Vec<Drift>,
+    /// Names of what is not there, where it was only looked for.
+    pub missing: Vec<String>,
 }
 
 /// `rpc`, bounded in time.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use lapin::{ExchangeKind, types::AMQPValue};
 
 use super::{
-    declare::{Declarer, exchange_arguments, text},
-    topology::{Names, QueueType},
+    declare::Declarer,
+    design::{Names, QueueType, exchange_arguments},
 };
 use crate::domain::{event::EventName, retry::MAX_DELAY};
 
@@ -70,20 +70,6 @@ pub(super) async fn declare(
         below = name;
     }
     Ok(())
-}
-
-/// Arguments of a queue whose messages go to `exchange` when they expire.
-impl QueueType {
-    pub(super) fn dead_lettering_arguments(self, exchange: &str) -> lapin::types::FieldTable {
-        let mut arguments = self.arguments();
-        arguments.insert("x-dead-letter-exchange".into(), text(exchange));
-        if self == Self::Quorum {
-            // At-least-once needs reject-publish: with drop-head it falls back in silence.
-            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-            arguments.insert("x-overflow".into(), text("reject-publish"));
-        }
-        arguments
-    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use lapin::{
 
 use super::{
     declare::{is_not_found, within},
+    design::Names,
     publisher::Outgoing,
-    topology::Names,
 };
 use crate::domain::{event::EventName, execution::Execution};
 

@@ -1,6 +1,4 @@
-//! Exchanges, queues and bindings: their names, their arguments, and declaring them idempotently.
-//!
-//! What an operator would want to change later is not an argument but left to policies.
+//! Exchanges, queues and bindings, declared idempotently on every new connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,82 +11,11 @@ use lapin::{
 use tracing::warn;
 
 use super::{
-    declare::{Declarer, exchange_arguments, text, within},
+    declare::{Declared, Declarer, Drift, within},
     delay,
+    design::{Names, QueueType, exchange_arguments},
 };
-use crate::domain::{event::EventName, text_enum::text_enum};
-
-text_enum! {
-    /// The kind of every queue of ours.
-    QueueType {
-        Quorum = "quorum",
-        /// On a single node only: no crash limit, at most once between the levels of the ladder.
-        Classic = "classic",
-    }
-}
-
-/// The names of everything, under one prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names(String);
-
-impl Names {
-    pub fn new(prefix: &str) -> Self {
-        Self(prefix.to_owned())
-    }
-
-    pub fn events(&self) -> String {
-        format!("{}.events", self.0)
-    }
-
-    pub fn event_queue(&self, event: &EventName) -> String {
-        format!("{}.events.{event}", self.0)
-    }
-
-    pub fn results(&self) -> String {
-        format!("{}.results", self.0)
-    }
-
-    pub fn execution_log(&self) -> String {
-        format!("{}.execution-log", self.0)
-    }
-
-    pub fn dead_letters(&self) -> String {
-        format!("{}.dead-letters", self.0)
-    }
-
-    pub fn unrouted(&self) -> String {
-        format!("{}.unrouted", self.0)
-    }
-
-    /// Every exchange of the ladder begins with this.
-    pub fn delay_prefix(&self) -> String {
-        format!("{}.delay.v1.", self.0)
-    }
-
-    pub fn delay_deliver(&self) -> String {
-        format!("{}.delay.v1.deliver", self.0)
-    }
-
-    pub fn delay_level(&self, level: u32) -> String {
-        format!("{}.delay.v1.level-{level}", self.0)
-    }
-}
-
-/// Something that exists otherwise than it would be declared; it is used as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
-    pub name: String,
-    /// What the broker says: the argument and both values.
-    pub what: String,
-}
-
-/// What a declaration found.
-#[derive(Clone, Debug, Default)]
-pub struct Declared {
-    pub drifts: Vec<Drift>,
-    /// Names of what is not there, where it was only looked for.
-    pub missing: Vec<String>,
-}
+use crate::domain::event::EventName;
 
 /// What is declared on every new connection.
 #[derive(Clone, Debug)]
@@ -198,23 +125,5 @@ impl Topology {
             }
         }
         found
-    }
-}
-
-impl QueueType {
-    pub(super) fn arguments(self) -> FieldTable {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), text(self.as_str()));
-        arguments
-    }
-
-    /// Of a queue that is consumed but never gives up a message: restarts, peeks and a long absence
-    /// of Postgres must not use up a limit. "Unlimited" that every version understands is a large number.
-    fn consumed_arguments(self) -> FieldTable {
-        let mut arguments = self.arguments();
-        if self == Self::Quorum {
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000_000_000));
-        }
-        arguments
     }
 }

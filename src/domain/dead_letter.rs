@@ -63,6 +63,36 @@ pub struct DeadLetter {
     pub worker: Option<WorkerId>,
 }
 
+impl DeadLetter {
+    /// Of a message that is given up whole, which no handler has seen: a replay plans it afresh.
+    /// `run_id` is its identity as far as it has one.
+    pub fn of_whole(
+        reason: Reason,
+        error: &str,
+        event_name: &str,
+        run_id: Option<String>,
+        body: &[u8],
+        died_at: Timestamp,
+    ) -> Self {
+        Self {
+            id: dead_letter_id(run_id.as_deref().unwrap_or_default(), None, reason, body),
+            event_id: run_id.clone(),
+            run_id,
+            event_name: event_name.to_owned(),
+            object_id: None,
+            reason,
+            error: header_error(error),
+            handler_id: None,
+            handler_name: None,
+            attempts: 0,
+            plan: Vec::new(),
+            first_failed_at: None,
+            died_at,
+            worker: None,
+        }
+    }
+}
+
 /// The identity of a dead letter. Derived, so that a crash between publishing it and acknowledging
 /// its cause makes no second letter.
 pub fn dead_letter_id(run_id: &str, handler: Option<HandlerId>, reason: Reason, body: &[u8]) -> Uuid {

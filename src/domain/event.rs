@@ -6,15 +6,17 @@ mod cloud_event;
 mod decode;
 mod id;
 mod name;
+mod parts;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub(in crate::domain) use decode::check_depth;
-pub use decode::{Arrival, Malformed, decode};
+pub use decode::decode;
 pub(in crate::domain) use id::derive_uuid as id_of;
 pub use id::{EventId, RunId};
 pub use name::{EventName, InvalidEventName};
+pub(in crate::domain) use parts::check_depth;
+pub use parts::{Arrival, Malformed};
 
 /// A well-formed event.
 #[derive(Clone, Debug)]

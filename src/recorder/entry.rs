@@ -6,7 +6,7 @@ use super::Recorder;
 use crate::{
     broker::{Delivery, Letter, Outgoing, copy_of, dead_letter_of, resent, unrouted_event},
     domain::{
-        dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
+        dead_letter::{DeadLetter, Reason},
         event::EventName,
         execution::Execution,
     },
@@ -62,24 +62,11 @@ impl Recorder {
 
     /// The dead letter for a result that cannot be read or stored, its bytes kept.
     pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> NewDeadLetter {
-        let message_id =
-            delivery.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
-        let facts = DeadLetter {
-            id: dead_letter_id(&message_id, None, Reason::Malformed, &delivery.body),
-            event_id: None,
-            run_id: (!message_id.is_empty()).then_some(message_id),
-            event_name: delivery.routing_key.clone(),
-            object_id: None,
-            reason: Reason::Malformed,
-            error: header_error(error),
-            handler_id: None,
-            handler_name: None,
-            attempts: 0,
-            plan: Vec::new(),
-            first_failed_at: None,
-            died_at: Timestamp::now(),
-            worker: Some(self.id.clone()),
-        };
+        let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
+        let (name, body) = (&delivery.routing_key, &delivery.body);
+        let facts = DeadLetter::of_whole(Reason::Malformed, error, name, message_id, body, Timestamp::now());
+        // The message is a result: its id is not that of an event.
+        let facts = DeadLetter { event_id: None, worker: Some(self.id.clone()), ..facts };
         new_dead_letter(Letter::of(delivery, facts))
     }
 }

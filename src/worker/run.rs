@@ -12,7 +12,7 @@ use super::Worker;
 use crate::{
     broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Trace, Unconfirmed, copy_of, dead_letter},
     domain::{
-        dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
+        dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
         plan::Plan,
     },
@@ -131,26 +131,14 @@ impl<'a> Run<'a> {
 impl NoEvent {
     /// Makes a dead letter of it, with its bytes as they came.
     pub(super) async fn bury(self: Box<Self>, worker: &Worker, delivery: &Delivery) -> Result<(), Trouble> {
-        let reason = Reason::Malformed;
         let run_id = match &self.facts.message_id {
             Some(id) => EventId::from_message_id(id),
             None => EventId::from_content(&self.name, self.facts.timestamp, &delivery.body),
         };
+        let (error, name, run_id) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
         let letter = DeadLetter {
-            id: dead_letter_id(run_id.as_str(), None, reason, &delivery.body),
-            event_id: Some(run_id.to_string()),
-            run_id: Some(run_id.to_string()),
-            event_name: self.name.to_string(),
-            object_id: None,
-            reason,
-            error: header_error(&self.why.to_string()),
-            handler_id: None,
-            handler_name: None,
-            attempts: 0,
-            plan: Vec::new(),
-            first_failed_at: None,
-            died_at: Timestamp::now(),
             worker: Some(worker.id.clone()),
+            ..DeadLetter::of_whole(Reason::Malformed, &error, name, run_id, &delivery.body, Timestamp::now())
         };
         let content_type = self.facts.content_type.as_deref();
         let body = delivery.body.clone();

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
-    super::{delay, delivery::Delivery, publisher::Outgoing, topology::Names},
+    super::{delay, delivery::Delivery, design::Names, publisher::Outgoing},
     ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, PLAN, TRACEPARENT, TRACESTATE, Trace, number_header,
     text_header,
 };
 use crate::domain::{
-    dead_letter::{DeadLetter, Reason, dead_letter_id},
+    dead_letter::{DeadLetter, Reason},
     event::{EventId, EventName, RunId},
     plan::Plan,
 };
@@ -110,7 +110,7 @@ pub fn unrouted_event(delivery: &Delivery) -> Letter {
         "no queue takes {:?}: it is not in the catalogue (add it: provisiond events add)",
         delivery.routing_key
     );
-    let facts = unseen(delivery, &delivery.routing_key, Reason::Unrouted, error);
+    let facts = unseen(delivery, &delivery.routing_key, Reason::Unrouted, &error);
     Letter::of(delivery, facts)
 }
 
@@ -129,32 +129,19 @@ fn died_in_the_broker(delivery: &Delivery, names: &Names) -> DeadLetter {
         other => (Reason::Expired, format!("the broker took it out of {queue}: {other}")),
     };
     let name = queue.strip_prefix(&format!("{}.", names.events())).unwrap_or(&delivery.routing_key);
-    unseen(delivery, name, reason, error)
+    unseen(delivery, name, reason, &error)
 }
 
 /// The facts of a letter that no worker wrote.
-fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: String) -> DeadLetter {
+fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str) -> DeadLetter {
     let headers = delivery.properties.headers().as_ref();
     let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
-    let event_id = text_header(headers, EVENT_ID).or_else(|| message_id.clone());
+    let whole = DeadLetter::of_whole(reason, error, name, message_id, &delivery.body, Timestamp::now());
+    let plan = text_header(headers, PLAN).and_then(|plan| plan.parse::<Plan>().ok());
     DeadLetter {
-        id: dead_letter_id(message_id.as_deref().unwrap_or_default(), None, reason, &delivery.body),
-        event_id,
-        run_id: message_id,
-        event_name: name.to_owned(),
-        object_id: None,
-        reason,
-        error,
-        handler_id: None,
-        handler_name: None,
-        attempts: 0,
-        plan: text_header(headers, PLAN)
-            .and_then(|plan| plan.parse::<Plan>().ok())
-            .map(|plan| plan.handlers().collect())
-            .unwrap_or_default(),
-        first_failed_at: None,
-        died_at: Timestamp::now(),
-        worker: None,
+        event_id: text_header(headers, EVENT_ID).or_else(|| whole.event_id.clone()),
+        plan: plan.map(|plan| plan.handlers().collect()).unwrap_or_default(),
+        ..whole
     }
 }
 

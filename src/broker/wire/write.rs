@@ -11,7 +11,7 @@ use lapin::{
 };
 
 use super::{
-    super::{declare::text, delay, publisher::Outgoing, topology::Names},
+    super::{delay, design::Names, design::text, publisher::Outgoing},
     ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN, TRACEPARENT,
     TRACESTATE, Trace,
 };

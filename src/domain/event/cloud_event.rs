@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Event, EventId, EventName,
-    decode::{Arrival, Malformed, check_name, check_object, parse, timestamp},
+    parts::{Arrival, Malformed, check_name, check_object, parse, timestamp},
 };
 
 #[derive(Deserialize)]

@@ -1,0 +1,104 @@
+//! How everything on the broker is called, and which arguments it has.
+//!
+//! What an operator would want to change later is not an argument but left to policies.
+
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::domain::{event::EventName, text_enum::text_enum};
+
+text_enum! {
+    /// The kind of every queue of ours.
+    QueueType {
+        Quorum = "quorum",
+        /// On a single node only: no crash limit, at most once between the levels of the ladder.
+        Classic = "classic",
+    }
+}
+
+/// The names of everything, under one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(String);
+
+impl Names {
+    pub fn new(prefix: &str) -> Self {
+        Self(prefix.to_owned())
+    }
+
+    pub fn events(&self) -> String {
+        format!("{}.events", self.0)
+    }
+
+    pub fn event_queue(&self, event: &EventName) -> String {
+        format!("{}.events.{event}", self.0)
+    }
+
+    pub fn results(&self) -> String {
+        format!("{}.results", self.0)
+    }
+
+    pub fn execution_log(&self) -> String {
+        format!("{}.execution-log", self.0)
+    }
+
+    pub fn dead_letters(&self) -> String {
+        format!("{}.dead-letters", self.0)
+    }
+
+    pub fn unrouted(&self) -> String {
+        format!("{}.unrouted", self.0)
+    }
+
+    /// Every exchange of the ladder begins with this.
+    pub fn delay_prefix(&self) -> String {
+        format!("{}.delay.v1.", self.0)
+    }
+
+    pub fn delay_deliver(&self) -> String {
+        format!("{}.delay.v1.deliver", self.0)
+    }
+
+    pub fn delay_level(&self, level: u32) -> String {
+        format!("{}.delay.v1.level-{level}", self.0)
+    }
+}
+
+impl QueueType {
+    pub(super) fn arguments(self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text(self.as_str()));
+        arguments
+    }
+
+    /// Of a queue that is consumed but never gives up a message: restarts, peeks and a long absence
+    /// of Postgres must not use up a limit. "Unlimited" that every version understands is a large number.
+    pub(super) fn consumed_arguments(self) -> FieldTable {
+        let mut arguments = self.arguments();
+        if self == Self::Quorum {
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000_000_000));
+        }
+        arguments
+    }
+
+    /// Of a queue whose messages go to `exchange` when they expire or are given up.
+    pub(super) fn dead_lettering_arguments(self, exchange: &str) -> lapin::types::FieldTable {
+        let mut arguments = self.arguments();
+        arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+        if self == Self::Quorum {
+            // At-least-once needs reject-publish: with drop-head it falls back in silence.
+            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+            arguments.insert("x-overflow".into(), text("reject-publish"));
+        }
+        arguments
+    }
+}
+
+pub(super) fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+/// Nothing that is published vanishes because a queue was deleted.
+pub(super) fn exchange_arguments(alternate: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("alternate-exchange".into(), text(alternate));
+    arguments
+}
