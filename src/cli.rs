@@ -16,7 +16,7 @@ mod serve;
 mod settings;
 mod time;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -105,7 +105,12 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let serving = matches!(cli.command, Command::Serve(_));
     let log = &loaded.config.telemetry;
-    telemetry::init(&log.log, settings::lines(log.log_format), serving)?;
+    if serving {
+        telemetry::init(&log.log, log.log_format.is_json(std::io::stderr().is_terminal()))?;
+    } else {
+        // What a command has to say is its result; the log of what it uses is of interest when it warns.
+        telemetry::init("warn", false)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let context = Context { config: loaded.config, output };
     runtime.block_on(dispatch(cli.command, context))

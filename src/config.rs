@@ -12,6 +12,8 @@ mod layers;
 mod reader;
 mod script;
 mod sections;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::{
@@ -26,8 +28,8 @@ use crate::domain::retry::RetryPolicy;
 pub use amqp::{Amqp, QueueType};
 pub use database::Database;
 pub use error::ConfigErrors;
-pub use script::Script;
-pub use sections::{Http, LogFormat, Recorder, Telemetry, Worker};
+pub use script::{Script, Variable};
+pub use sections::{Http, Recorder, Telemetry, Worker};
 
 use layers::Layers;
 use reader::Reader;
@@ -85,11 +87,8 @@ pub fn load(
     let named = explicit.map(Path::to_path_buf).or_else(|| layers::named_file(&env));
     let file = named.or_else(|| FILES.iter().map(PathBuf::from).find(|path| path.exists()));
     let mut reader = Reader::new(Layers::read(file.as_deref(), env));
-    match (Config::read(&mut reader), reader.finish()) {
-        (Some(config), Ok(settings)) => Ok(Loaded { config, settings }),
-        (None, Ok(_)) => Err(ConfigErrors(Vec::new())),
-        (_, Err(errors)) => Err(errors),
-    }
+    let config = Config::read(&mut reader);
+    reader.finish(config)
 }
 
 /// The variables of this process, for [`load`]. One that is not UTF-8 is not passed over in silence: its
@@ -100,7 +99,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
-    /// Nothing only if a default is bad; the reader tells.
+    /// Reads every section before it gives up, so that all that is wrong is told.
     fn read(reader: &mut Reader) -> Option<Self> {
         let amqp = Amqp::read(reader);
         let database = Database::read(reader);

@@ -1,60 +1,90 @@
-//! How a process is asked to stop: SIGTERM and SIGINT drain it, a second signal cuts it short.
+//! The end of the process: first it drains, then, if it must, it cuts.
 
-use anyhow::Context as _;
+use std::io;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-/// The wish to stop, shared by all that must hear of it.
-#[derive(Clone, Default)]
+/// Tells every part of the process when to end. Clones are the same shutdown.
+#[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
     cut: CancellationToken,
 }
 
 impl Shutdown {
-    /// Listens for signals from now on.
-    pub fn listen() -> anyhow::Result<Self> {
+    /// A shutdown that SIGTERM or SIGINT begins, and that a second one of them turns into a cut.
+    ///
+    /// # Errors
+    /// If the signals cannot be listened to. Must be called within a tokio runtime.
+    pub fn listen() -> io::Result<Self> {
         let shutdown = Self::default();
-        let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-        tokio::spawn(shutdown.clone().hear(terminate, interrupt));
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        tokio::spawn(shutdown.clone().obey(terminate, interrupt));
         Ok(shutdown)
     }
 
-    async fn hear(self, mut terminate: Signal, mut interrupt: Signal) {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if self.draining.is_cancelled() {
-                warn!("asked again to stop: what still runs is abandoned");
-                self.cut.cancel();
-            } else {
-                info!("asked to stop: draining; a second signal stops at once");
-                self.begin();
-            }
-        }
+    async fn obey(self, mut terminate: Signal, mut interrupt: Signal) {
+        // Signals are counted, not states: a SIGTERM while we drain because of an error cuts nothing.
+        let signal = next(&mut terminate, &mut interrupt).await;
+        tracing::info!(signal, "draining: running handlers may end; a second signal cuts them");
+        self.begin();
+        let signal = next(&mut terminate, &mut interrupt).await;
+        tracing::warn!(signal, "a second signal: what runs is cut");
+        self.cut.cancel();
     }
 
-    /// Begins the drain, as a signal would.
+    /// Begins to drain, for a reason other than a signal.
     pub fn begin(&self) {
         self.draining.cancel();
-    }
-
-    /// Resolves when the drain begins.
-    pub async fn draining(&self) {
-        self.draining.cancelled().await;
-    }
-
-    /// Resolves when even the drain is to end.
-    pub async fn cut(&self) {
-        self.cut.cancelled().await;
     }
 
     /// Cancelled when the drain begins.
     pub fn token(&self) -> CancellationToken {
         self.draining.clone()
+    }
+
+    /// Resolves when nothing new is to be begun.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Resolves when what runs is to be cut at once.
+    pub async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_signal_drains_and_a_second_one_cuts() {
+        let shutdown = Shutdown::listen().expect("signals");
+        let clone = shutdown.clone();
+        shutdown.begin();
+        timeout(SOON, clone.draining()).await.expect("clones drain together");
+        kill_process(getpid(), Signal::TERM).expect("sent");
+        let early = timeout(Duration::from_millis(100), shutdown.cut()).await;
+        assert!(early.is_err(), "the first signal cuts nothing, though it was draining already");
+        kill_process(getpid(), Signal::INT).expect("sent");
+        timeout(SOON, clone.cut()).await.expect("the second one cuts");
+        assert!(shutdown.token().is_cancelled());
     }
 }

@@ -1,47 +1,72 @@
-//! The log: human on a terminal, JSON elsewhere, always on stderr. Secrets and bodies never enter it.
+//! The log: where `tracing` events go, and which.
+//!
+//! Everything goes to stderr; stdout belongs to what a command answers.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal};
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{
-    Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use anyhow::Context;
+use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, fmt, prelude::*};
 
-/// Libraries whose everyday life is of no interest.
-const QUIET: [&str; 8] =
-    ["lapin", "hyper", "hyper_util", "reqwest", "rustls", "tokio_postgres", "refinery_core", "async_rs"];
+/// Libraries that tell at info what only their makers want to know. Whoever names one in the directives
+/// hears it all the same.
+const QUIET: &str = "lapin=warn,amq_protocol=warn,async_rs=warn,hyper=warn,hyper_util=warn,h2=warn,\
+    reqwest=warn,rustls=warn,tower=warn";
 
-/// The form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
-    /// Human on a terminal, JSON elsewhere.
-    Auto,
-    Human,
-    Json,
+/// Logs from now on, once in a process, what `directives` let through (as in `telemetry.log`): JSON
+/// lines, or lines for people.
+///
+/// # Errors
+/// If the directives are none, or a log is there already.
+pub fn init(directives: &str, json: bool) -> anyhow::Result<()> {
+    let filter = filter(directives)?;
+    let layer = if json {
+        fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(io::stderr).boxed()
+    } else {
+        fmt::layer().with_ansi(is_colourful()).with_writer(io::stderr).boxed()
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().context("starting the log")
 }
 
-/// Starts logging what the directives of `log` say. A command other than `serve` logs warnings only:
-/// its result is what it prints.
-pub fn init(log: &str, lines: Lines, serving: bool) -> anyhow::Result<()> {
-    let wanted: Targets = log.parse()?;
-    let mut filter = Targets::new().with_targets(QUIET.map(|library| (library, LevelFilter::WARN)));
-    let ceiling = if serving { LevelFilter::TRACE } else { LevelFilter::WARN };
-    if let Some(level) = wanted.default_level() {
-        filter = filter.with_default(level.min(ceiling));
-        filter = filter.with_targets(QUIET.map(|library| (library, level.min(LevelFilter::WARN))));
-    }
-    filter = filter.with_targets(wanted.iter().map(|(target, level)| (target.to_owned(), level)));
-    let human = match lines {
-        Lines::Human => true,
-        Lines::Json => false,
-        Lines::Auto => std::io::stderr().is_terminal() || !serving,
-    };
-    let writer = fmt::layer().with_writer(std::io::stderr);
-    let layer = if human {
-        writer.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed()
+fn is_colourful() -> bool {
+    // https://no-color.org
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
+    // The later of two directives for one target counts.
+    let all = if is_quieter_than_warn(directives) {
+        directives.to_owned()
     } else {
-        writer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        format!("{QUIET},{directives}")
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-    Ok(())
+    EnvFilter::builder().parse(all).with_context(|| format!("telemetry.log: {directives:?}"))
+}
+
+/// Then `QUIET` would let through more than was asked for.
+fn is_quieter_than_warn(directives: &str) -> bool {
+    let mut levels = directives.split(',').filter_map(|part| part.trim().parse::<LevelFilter>().ok());
+    levels.next_back().is_none_or(|level| level < LevelFilter::WARN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_named() {
+        for (directives, quiet, named) in [
+            ("info", true, false),
+            ("debug", true, false),
+            ("info,lapin=debug", true, true),
+            ("error", false, false),
+            ("off", false, false),
+            ("provisiond=debug", false, false),
+        ] {
+            let filter = filter(directives).expect(directives).to_string();
+            assert_eq!(filter.contains("hyper=warn"), quiet, "{directives}: {filter}");
+            assert_eq!(filter.contains("lapin=debug"), named, "{directives}: {filter}");
+            assert!(!(filter.contains("lapin=warn") && named), "{directives}: {filter}");
+        }
+        assert!(filter("a=nonsense").is_err());
+    }
 }

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 
 use crate::{
     broker::{BrokerSettings, QueueType, Topology},
-    config::{self, Config},
+    config::{self, Config, Variable},
     recorder::RecorderSettings,
     runner::{RunnerSettings, ScriptLimits, ScriptSettings},
     store::StoreSettings,
-    telemetry::Lines,
     worker::{Defaults, WorkerSettings},
 };
 
@@ -25,7 +24,7 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         config::QueueType::Classic => QueueType::Classic,
     };
     Ok(BrokerSettings {
-        urls: amqp.urls.iter().map(|url| url.secret().clone()).collect(),
+        urls: amqp.urls.iter().map(|url| SecretString::from(url.raw())).collect(),
         heartbeat: amqp.heartbeat,
         connect_timeout: amqp.connect_timeout,
         ca_pem: amqp.ca_file.as_ref().map(read).transpose()?,
@@ -36,7 +35,7 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
 pub(super) fn store(config: &Config) -> StoreSettings {
     let database = &config.database;
     StoreSettings {
-        url: database.url.secret().expose_secret().to_owned(),
+        url: database.url.raw().to_owned(),
         pool_size: database.pool_size,
         connect_timeout: database.connect_timeout,
         ca_file: database.ca_file.clone(),
@@ -49,7 +48,7 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
         connect_timeout: config.http.connect_timeout,
         script: ScriptSettings {
             roots: script.roots.clone(),
-            env: script.env.iter().map(|variable| variable.as_str().to_owned()).collect(),
+            env: script.env.iter().map(variable).collect(),
             kill_grace: script.kill_grace,
             user: script.user.clone(),
             limits: ScriptLimits {
@@ -58,6 +57,14 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
                 cpu_seconds: script.limits.cpu_seconds,
             },
         },
+    }
+}
+
+/// As the runner takes it: `NAME` passes a variable on, `NAME=value` sets it.
+fn variable(variable: &Variable) -> String {
+    match variable.value() {
+        Some(value) => format!("{}={value}", variable.name()),
+        None => variable.name().to_owned(),
     }
 }
 
@@ -73,8 +80,8 @@ pub(super) fn worker(config: &Config, broker: BrokerSettings, events: Vec<String
         events,
         defaults: Defaults {
             retry: config.retry.clone(),
-            http_timeout: config.http.timeout,
-            script_timeout: config.script.timeout,
+            http_timeout: config.http.timeout.duration(),
+            script_timeout: config.script.timeout.duration(),
         },
     }
 }
@@ -87,13 +94,5 @@ pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSetti
         batch_delay: recorder.batch_delay,
         retention_days: recorder.retention_days,
         drain_dead_letters: recorder.drain_dead_letters,
-    }
-}
-
-pub(super) const fn lines(format: config::LogFormat) -> Lines {
-    match format {
-        config::LogFormat::Auto => Lines::Auto,
-        config::LogFormat::Human => Lines::Human,
-        config::LogFormat::Json => Lines::Json,
     }
 }

@@ -1,9 +1,9 @@
-//! Section `amqp`: where RabbitMQ is, and what everything on it is called.
+//! Section `amqp`.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{Host, Url};
 
 use super::{
     reader::Reader,
@@ -11,15 +11,19 @@ use super::{
 };
 use crate::domain::text_enum::text_enum;
 
-/// Section `amqp`.
+/// Where the broker is, and what everything there is called.
 #[derive(Clone, Debug)]
 pub struct Amqp {
-    /// The nodes of one cluster; at least one.
+    /// The nodes of one cluster, to be tried in turn. At least one; all name the same virtual host.
     pub urls: Vec<AmqpUrl>,
+    /// The beginning of every name.
     pub prefix: String,
     pub queue_type: QueueType,
+    /// Whole seconds.
     pub heartbeat: Duration,
+    /// For one attempt to reach one node.
     pub connect_timeout: Duration,
+    /// CA certificates (PEM) that TLS trusts beside those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -28,39 +32,97 @@ text_enum! {
     QueueType { Quorum = "quorum", Classic = "classic" }
 }
 
-/// The address of one node. Shown without its password.
-#[derive(Clone, Debug)]
+/// The url of a node: `amqp` or `amqps`, with a host, no parameters. `Display` and `Debug` mask the
+/// password.
+#[derive(Clone)]
 pub struct AmqpUrl {
-    url: SecretString,
+    raw: SecretString,
     masked: String,
+    tls: bool,
+    vhost: String,
 }
 
-impl AmqpUrl {
-    /// With its password, for the connection.
-    pub const fn secret(&self) -> &SecretString {
-        &self.url
+impl Amqp {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let seconds = Duration::from_secs;
+        let amqp = Self {
+            urls: reader.get_masked_list("amqp.url", |value| {
+                let urls = list(AmqpUrl::parse)(value)?;
+                if urls.is_empty() { Err("must name at least one url".into()) } else { Ok(urls) }
+            })?,
+            prefix: reader.get("amqp.prefix", |value| prefix(text(value)?))?,
+            queue_type: reader.get("amqp.queue_type", word)?,
+            heartbeat: reader.get("amqp.heartbeat", |value| {
+                let heartbeat = duration(seconds(1)..=seconds(600))(value)?;
+                let whole = heartbeat.subsec_nanos() == 0;
+                if whole { Ok(heartbeat) } else { Err("must be whole seconds, 1s to 10m".into()) }
+            })?,
+            connect_timeout: reader
+                .get("amqp.connect_timeout", duration(Duration::from_millis(100)..=seconds(300)))?,
+            ca_file: reader.get("amqp.ca_file", path_or_none)?,
+        };
+        if amqp.ca_file.is_some() && !amqp.urls.iter().any(AmqpUrl::is_tls) {
+            reader.clash("amqp.ca_file", "amqp.url", "has no use: no url begins with amqps://");
+        }
+        if amqp.urls.windows(2).any(|pair| matches!(pair, [a, b] if a.vhost != b.vhost)) {
+            let problem = "the urls must name the same virtual host: they are the nodes of one cluster";
+            reader.refuse("amqp.url", problem.into());
+        }
+        Some(amqp)
     }
 }
 
-impl FromStr for AmqpUrl {
-    type Err = String;
+fn prefix(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if (1..=60).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to 60 of A-Z a-z 0-9 _ . -, not {text:?}"))
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "must be amqp:// or amqps:// with a host, as amqp://user:password@host:5672/%2f";
-        let mut url = Url::parse(text).map_err(|error| format!("{FORM} ({error})"))?;
-        if !matches!(url.scheme(), "amqp" | "amqps") || !url.has_host() {
-            return Err(FORM.to_owned());
+impl AmqpUrl {
+    /// With the password: for the connection only.
+    pub fn raw(&self) -> &str {
+        self.raw.expose_secret()
+    }
+
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// No error repeats the text, which may hold a password.
+    fn parse(text: &str) -> Result<Self, String> {
+        let form = "an url is amqp://user:password@host:5672/vhost";
+        let mut url = Url::parse(text)
+            .map_err(|e| format!("{form}; what is special is written with % (: %3A, / %2F, @ %40): {e}"))?;
+        let tls = match url.scheme() {
+            "amqp" => false,
+            "amqps" => true,
+            _ => return Err(format!("{form}, or amqps://")),
+        };
+        match url.host() {
+            None => return Err(format!("{form}; this one has no host")),
+            // The client library would connect to localhost in its place.
+            Some(Host::Ipv6(_)) => {
+                return Err("an IPv6 address is not possible here: give a host name".into());
+            }
+            Some(_) => {}
         }
-        let secret = SecretString::from(text);
-        if secret.expose_secret().contains('?') {
-            return Err(
-                "takes no parameters after a ?: amqp.heartbeat and amqp.connect_timeout are keys".to_owned()
-            );
+        if url.path() == "/" {
+            return Err("ends in /, which names a virtual host \"\"; the default one is /%2f".into());
         }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("must have no ?parameters and no #: there are amqp.heartbeat, \
+                amqp.connect_timeout and amqp.ca_file (? is written %3F, # is %23)"
+                .into());
+        }
+        let raw = SecretString::from(text);
+        let vhost = url.path().to_ascii_lowercase();
         if url.password().is_some() {
-            url.set_password(Some("***")).map_err(|()| FORM.to_owned())?;
+            url.set_password(Some("***")).map_err(|()| form.to_owned())?;
         }
-        Ok(Self { url: secret, masked: url.to_string() })
+        Ok(Self { raw, masked: url.into(), tls, vhost })
     }
 }
 
@@ -70,42 +132,9 @@ impl fmt::Display for AmqpUrl {
     }
 }
 
-impl Amqp {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let urls = reader.get_masked_list("amqp.url", |value| {
-            let urls = list(str::parse)(value)?;
-            if urls.is_empty() { Err("must name at least one node".to_owned()) } else { Ok(urls) }
-        });
-        let prefix = reader.get("amqp.prefix", |value| prefix(text(value)?));
-        let queue_type = reader.get("amqp.queue_type", word);
-        let heartbeat = reader.get("amqp.heartbeat", |value| {
-            let heartbeat = duration(Duration::from_secs(1)..=Duration::from_mins(10))(value)?;
-            if heartbeat.subsec_nanos() == 0 {
-                Ok(heartbeat)
-            } else {
-                Err("must be whole seconds".to_owned())
-            }
-        });
-        let timeout = duration(Duration::from_millis(100)..=Duration::from_mins(5));
-        let connect_timeout = reader.get("amqp.connect_timeout", timeout);
-        let ca_file = reader.get("amqp.ca_file", path_or_none);
-        Some(Self {
-            urls: urls?,
-            prefix: prefix?,
-            queue_type: queue_type?,
-            heartbeat: heartbeat?,
-            connect_timeout: connect_timeout?,
-            ca_file: ca_file?,
-        })
-    }
-}
-
-fn prefix(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if (1..=60).contains(&text.len()) && text.chars().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 60 of A-Z a-z 0-9 _ . -".to_owned())
+impl fmt::Debug for AmqpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked)
     }
 }
 
@@ -114,13 +143,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_checked_and_its_password_masked() {
-        let url: AmqpUrl = "amqps://u:s3cret@mq.example:5671/%2f".parse().expect("valid");
-        assert_eq!(url.to_string(), "amqps://u:***@mq.example:5671/%2f");
-        assert!(!format!("{url:?}").contains("s3cret"));
-        for bad in ["", "http://h/", "amqp:/x", "127.0.0.1:5672", "amqp://u:s3cret@h/?heartbeat=3"] {
-            let error = bad.parse::<AmqpUrl>().expect_err(bad);
-            assert!(!error.contains("s3cret"));
+    fn a_url_shows_all_but_its_password() {
+        for (text, masked) in [
+            ("amqp://guest:guest@127.0.0.1:5672/%2f", "amqp://guest:***@127.0.0.1:5672/%2f"),
+            ("amqps://u:p%40s@mq.example", "amqps://u:***@mq.example"),
+            ("amqp://mq.example:5673/billing", "amqp://mq.example:5673/billing"),
+        ] {
+            let url = AmqpUrl::parse(text).expect(text);
+            assert_eq!((url.raw(), url.to_string().as_str()), (text, masked));
+            assert_eq!(format!("{url:?}"), masked);
+            assert_eq!(url.is_tls(), text.starts_with("amqps"));
+        }
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_showing_it() {
+        for (text, told) in [
+            ("", "relative URL"),
+            ("mq.example:5672", "amqp://user:password@host"),
+            ("http://u:hunter2@h/", "amqps://"),
+            ("amqp://u:hunter2@", "empty host"),
+            ("amqp:///x", "no host"),
+            ("amqp://u:hunter2@[::1]/x", "IPv6"),
+            ("amqp://u:hunter2@h/", "/%2f"),
+            ("amqp://u:hunter2@h/v?heartbeat=5", "amqp.heartbeat"),
+            ("amqp://u:hun#ter2@h/v", "invalid port"),
+        ] {
+            let error = AmqpUrl::parse(text).expect_err(text);
+            assert!(error.contains(told) && !error.contains("hun"), "{text}: {error}");
         }
     }
 }

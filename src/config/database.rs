@@ -1,60 +1,107 @@
-//! Section `database`: where PostgreSQL is.
+//! Section `database`.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
-use url::Url;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     reader::Reader,
     value::{duration, flag, integer, path_or_none, text},
 };
 
-/// Section `database`.
+const FORM: &str = "must be postgres://user:password@host:5432/database";
+
+/// Where the database is, and how it is used.
 #[derive(Clone, Debug)]
 pub struct Database {
     pub url: DatabaseUrl,
+    /// Connections that are opened at most.
     pub pool_size: usize,
-    /// Whether `serve` migrates.
+    /// Whether `serve` brings the tables up to date.
     pub migrate: bool,
+    /// For one attempt to reach one host.
     pub connect_timeout: Duration,
+    /// CA certificates (PEM) that TLS trusts instead of those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
-/// The address of the database. Shown without its password.
-#[derive(Clone, Debug)]
+/// A `postgres://` url with at least one host. `Display` and `Debug` mask the password.
+#[derive(Clone)]
 pub struct DatabaseUrl {
-    url: SecretString,
+    raw: SecretString,
     masked: String,
 }
 
+impl Database {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let timeouts = Duration::from_millis(100)..=Duration::from_mins(5);
+        let database = Self {
+            url: reader.get_masked("database.url", |value| DatabaseUrl::parse(text(value)?))?,
+            pool_size: reader.get("database.pool_size", integer(1..=1000))?,
+            migrate: reader.get("database.migrate", flag)?,
+            connect_timeout: reader.get("database.connect_timeout", duration(timeouts))?,
+            ca_file: reader.get("database.ca_file", path_or_none)?,
+        };
+        if database.ca_file.is_some() && !database.url.may_use_tls() {
+            reader.clash("database.ca_file", "database.url", "has no use: the url says sslmode=disable");
+        }
+        Some(database)
+    }
+}
+
 impl DatabaseUrl {
-    /// With its password, for the connection.
-    pub const fn secret(&self) -> &SecretString {
-        &self.url
+    /// With the password: for the connection only.
+    pub fn raw(&self) -> &str {
+        self.raw.expose_secret()
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        const FORM: &str = "must be postgres://user:password@host:5432/database";
-        let mut url = Url::parse(text).map_err(|error| format!("{FORM} ({error})"))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(FORM.to_owned());
-        }
-        if url.password().is_some() {
-            url.set_password(Some("***")).map_err(|()| FORM.to_owned())?;
-        }
-        let pairs: Vec<(String, String)> = url
-            .query_pairs()
-            .map(|(name, value)| {
-                let value = if name == "password" { "***".into() } else { value };
-                (name.into_owned(), value.into_owned())
-            })
-            .collect();
-        if !pairs.is_empty() {
-            url.query_pairs_mut().clear().extend_pairs(pairs);
-        }
-        Ok(Self { url: SecretString::from(text), masked: url.to_string() })
+    fn may_use_tls(&self) -> bool {
+        !self.masked.contains("sslmode=disable")
     }
+
+    /// No error repeats the text, which may hold a password.
+    fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = ["postgres://", "postgresql://"]
+            .into_iter()
+            .find_map(|scheme| Some((scheme, text.strip_prefix(scheme)?)))
+            .ok_or(FORM)?;
+        // The first @ ends the credentials, as tokio_postgres has it.
+        let (credentials, rest) = rest.split_once('@').map_or((None, rest), |(c, rest)| (Some(c), rest));
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if credentials.is_some_and(|c| c.contains(['/', '?'])) || place.contains('@') {
+            return Err(format!("{FORM}; in user and password / is written %2F, ? %3F and @ %40"));
+        }
+        check_query(query)?;
+        let (hosts, _) = place.split_once('/').unwrap_or((place, ""));
+        let is_socket = query.split('&').any(|parameter| parameter.starts_with("host="));
+        if (hosts.is_empty() && !is_socket) || hosts.starts_with(':') {
+            return Err(format!("{FORM}; it names no host (a socket is named by ?host=/run/postgresql)"));
+        }
+        let start = credentials.map_or_else(String::new, |c| match c.split_once(':') {
+            Some((user, _)) => format!("{user}:***@"),
+            None => format!("{c}@"),
+        });
+        let end = if query.is_empty() { String::new() } else { format!("?{query}") };
+        Ok(Self { raw: SecretString::from(text), masked: format!("{scheme}{start}{place}{end}") })
+    }
+}
+
+/// Refuses what must not be after the `?`.
+fn check_query(query: &str) -> Result<(), String> {
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=') {
+            Some(("sslmode", "disable" | "require" | "verify-full")) => {}
+            // `prefer` would go on without TLS where somebody in the middle says there is none.
+            Some(("sslmode", _)) => return Err("sslmode must be disable, require or verify-full".into()),
+            Some(("password", _)) => return Err("the password belongs before the host".into()),
+            Some(("connect_timeout", _)) => return Err("the timeout is database.connect_timeout".into()),
+            Some(("sslrootcert", _)) => return Err("the file of CA certificates is database.ca_file".into()),
+            // Percent-encoded, it could be `password` after all.
+            Some((name, _)) if !name.contains('%') => {}
+            _ => return Err("after the ? come name=value pairs, joined by &".into()),
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for DatabaseUrl {
@@ -63,21 +110,9 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-impl Database {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let url = reader.get_masked("database.url", |value| DatabaseUrl::parse(text(value)?));
-        let pool_size = reader.get("database.pool_size", integer(1_u16..=1000));
-        let migrate = reader.get("database.migrate", flag);
-        let timeout = duration(Duration::from_millis(100)..=Duration::from_mins(5));
-        let connect_timeout = reader.get("database.connect_timeout", timeout);
-        let ca_file = reader.get("database.ca_file", path_or_none);
-        Some(Self {
-            url: url?,
-            pool_size: pool_size?.into(),
-            migrate: migrate?,
-            connect_timeout: connect_timeout?,
-            ca_file: ca_file?,
-        })
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked)
     }
 }
 
@@ -86,13 +121,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_its_password() {
-        let url = DatabaseUrl::parse("postgres://u:s3cret@h/db?sslmode=verify-full&password=s3cret")
-            .expect("valid");
-        assert_eq!(url.to_string(), "postgres://u:***@h/db?sslmode=verify-full&password=***");
-        assert!(!format!("{url:?}").contains("s3cret"));
-        for bad in ["", "mysql://h/db", "h:5432/db"] {
-            assert!(DatabaseUrl::parse(bad).is_err(), "{bad:?}");
+    fn a_url_shows_all_but_its_password() {
+        for (text, masked) in [
+            ("postgres://u@h/d", "postgres://u@h/d"),
+            ("postgresql://u:a:b@h:1,i:2/d", "postgresql://u:***@h:1,i:2/d"),
+            (
+                "postgres://u:p%40@h/d?sslmode=verify-full&application_name=x",
+                "postgres://u:***@h/d?sslmode=verify-full&application_name=x",
+            ),
+            ("postgres://u@/d?host=/run/postgresql", "postgres://u@/d?host=/run/postgresql"),
+        ] {
+            let url = DatabaseUrl::parse(text).expect(text);
+            assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (masked, masked));
+            assert_eq!(url.raw(), text);
+        }
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_showing_it() {
+        for (text, told) in [
+            ("", "must be postgres://"),
+            ("host=h password=hunter2", "must be postgres://"),
+            ("mysql://u:hunter2@h/d", "must be postgres://"),
+            ("postgres://u:hun/ter2@h/d", "%2F"),
+            ("postgres://u:hun?ter2@h/d", "%3F"),
+            ("postgres://u:hun@ter2@h/d", "%40"),
+            ("postgres://u:hunter2@/d", "names no host"),
+            ("postgres://u:hunter2@:5432/d", "names no host"),
+            ("postgres://h/d?password=hunter2", "before the host"),
+            ("postgres://h/d?p%61ssword=hunter2", "name=value"),
+            ("postgres://h/d?sslmode=prefer", "disable, require or verify-full"),
+            ("postgres://h/d?sslrootcert=/x", "database.ca_file"),
+            ("postgres://h/d?connect_timeout=3", "database.connect_timeout"),
+        ] {
+            let error = DatabaseUrl::parse(text).expect_err(text);
+            assert!(error.contains(told) && !error.contains("hun"), "{text}: {error}");
         }
     }
 }

@@ -43,7 +43,7 @@ impl fmt::Display for ConfigError {
 /// Says of a key that does not exist which one is meant, or which there are.
 pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     if let Some(meant) = closest(key, known.clone()) {
-        return format!("there is no such key; did you mean {meant}?");
+        return format!("there is no such key or section; did you mean {meant}?");
     }
     let section = key.split_once('.').map_or(key, |(section, _)| section);
     let inside: Vec<&str> = known.clone().filter(|k| is_within(k, section)).collect();
@@ -60,15 +60,17 @@ pub(super) fn is_within(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The key that was probably meant: one or two slips of the finger away, or of the same name in another
-/// section.
+/// The key or section that was probably meant: one or two slips of the finger away, or of the same name
+/// in another section.
 fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let name = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let name = key.rsplit('.').next();
+    let sections = |key: &'a str| key.match_indices('.').filter_map(move |(dot, _)| key.get(..dot));
     known
+        .flat_map(|key| sections(key).chain([key]))
         .map(|candidate| {
-            let same_name = name(candidate) == name(key);
             let slips = strsim::damerau_levenshtein(key, candidate);
-            (if same_name { slips.min(2) } else { slips }, slips, candidate)
+            let rank = if candidate.rsplit('.').next() == name { slips.min(2) } else { slips };
+            (rank, slips, candidate)
         })
         .min()
         .filter(|(rank, ..)| *rank <= 2)
@@ -87,6 +89,7 @@ mod tests {
             ("worker.concurency", "did you mean worker.concurrency?"),
             ("wroker.concurrency", "did you mean worker.concurrency?"),
             ("concurrency", "did you mean worker.concurrency?"),
+            ("amqpp", "did you mean amqp?"),
             ("amqp.vhost", "section amqp has amqp.url, amqp.prefix"),
             ("redis.host", "there is no section redis; there are amqp, worker"),
         ] {

@@ -96,12 +96,17 @@ impl Layers {
         // Errors come in an order that does not change from run to run.
         for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
             let key = join(path, &name);
-            if self.defaults.contains_key(&key) {
-                known.insert(key, value);
-            } else if let (true, ValueKind::Table(inner)) = (self.is_section(&key), &value.kind) {
-                self.take_known(&key, inner.clone(), source, known);
-            } else {
-                self.refuse_unknown(&key, source);
+            match value.kind {
+                ValueKind::Table(_) if self.defaults.contains_key(&key) => {
+                    self.refuse(Some(&key), source, "is a key, not a section".into());
+                }
+                ValueKind::Table(inner) if self.is_section(&key) => {
+                    self.take_known(&key, inner, source, known);
+                }
+                _ if self.defaults.contains_key(&key) => {
+                    known.insert(key, value);
+                }
+                _ => self.refuse_unknown(&key, source),
             }
         }
     }

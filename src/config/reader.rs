@@ -5,7 +5,7 @@ use std::fmt::Display;
 use ::config::Value;
 
 use super::{
-    ConfigErrors, Setting,
+    Config, ConfigErrors, Loaded, Setting,
     error::ConfigError,
     layers::{Layers, Values},
     value,
@@ -24,9 +24,12 @@ impl Reader {
         Self { values, defaults, settings: Vec::new(), errors }
     }
 
-    /// The settings in the order they were read, if nothing was wrong.
-    pub fn finish(self) -> Result<Vec<Setting>, ConfigErrors> {
-        if self.errors.is_empty() { Ok(self.settings) } else { Err(ConfigErrors(self.errors)) }
+    /// What was read, if nothing was wrong.
+    pub fn finish(self, config: Option<Config>) -> Result<Loaded, ConfigErrors> {
+        match config {
+            Some(config) if self.errors.is_empty() => Ok(Loaded { config, settings: self.settings }),
+            _ => Err(ConfigErrors(self.errors)),
+        }
     }
 
     /// The value of `key`. It is shown as it was written.
@@ -87,7 +90,7 @@ impl Reader {
         }
     }
 
-    fn refuse(&mut self, key: &str, problem: String) {
+    pub fn refuse(&mut self, key: &str, problem: String) {
         let source = self.source(key);
         self.errors.push(ConfigError { key: Some(key.to_owned()), source, problem });
     }

@@ -1,29 +1,40 @@
-//! Section `script`: which scripts may be run, and how.
+//! Section `script`.
 
 use std::{
+    collections::HashSet,
+    fmt,
     path::{Path, PathBuf},
+    thread::available_parallelism,
     time::Duration,
 };
+
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     reader::Reader,
     value::{MIB, TIB, duration, integer, list, size, text_or_none, timeout, zero_or},
 };
+use crate::domain::handler::Timeout;
 
-/// Section `script`.
+/// How scripts are run.
 #[derive(Clone, Debug)]
 pub struct Script {
-    pub timeout: Duration,
+    /// Of a handler that says nothing else.
+    pub timeout: Timeout,
+    /// Absolute. Empty: script handlers are refused.
     pub roots: Vec<PathBuf>,
+    /// Beside what provisiond sets itself. Each name once.
     pub env: Vec<Variable>,
+    /// Between TERM and KILL.
     pub kill_grace: Duration,
-    /// Scripts at a time.
+    /// Scripts at a time in this process. Never 0: the default is worked out.
     pub concurrency: usize,
+    /// The user that scripts run as, by name, if not provisiond's own.
     pub user: Option<String>,
     pub limits: Limits,
 }
 
-/// Section `script.limits`.
+/// What each process of a script may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes.
@@ -32,77 +43,38 @@ pub struct Limits {
     pub cpu_seconds: Option<u64>,
 }
 
-/// A variable that scripts get: `NAME` passes it on, `NAME=value` sets it. Shown without its value.
-#[derive(Clone)]
-pub struct Variable(String);
-
-impl Variable {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn name(&self) -> &str {
-        self.0.split_once('=').map_or(&self.0, |(name, _)| name)
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let variable = Self(text.to_owned());
-        let name = variable.name();
-        let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !fits {
-            return Err("must be a list of NAME or NAME=value".to_owned());
-        }
-        if name.starts_with("PROVISIONING_") || name == "TRACEPARENT" {
-            return Err(format!("must not set {name}, which provisiond sets"));
-        }
-        Ok(variable)
-    }
-}
-
-impl std::fmt::Display for Variable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let set = if self.0.contains('=') { "=***" } else { "" };
-        write!(f, "{}{set}", self.name())
-    }
-}
-
-impl std::fmt::Debug for Variable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
+/// A variable of a script's environment. `Display` and `Debug` mask the value.
+#[derive(Clone, Debug)]
+pub enum Variable {
+    /// As provisiond itself has it, if it has it.
+    Passed(String),
+    Set {
+        name: String,
+        value: SecretString,
+    },
 }
 
 impl Script {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let limit = reader.get("script.timeout", timeout);
-        let roots = reader.get("script.roots", list(root));
-        let env = reader.get_masked_list("script.env", list(Variable::parse));
-        let kill_grace = reader.get("script.kill_grace", duration(Duration::ZERO..=Duration::from_mins(1)));
-        let concurrency = reader.get("script.concurrency", integer(0_u16..=1000));
-        let user = reader.get("script.user", text_or_none(|name| Ok(name.to_owned())));
-        let limits = Limits::read(reader);
         Some(Self {
-            timeout: limit?.duration(),
-            roots: roots?,
-            env: env?,
-            kill_grace: kill_grace?,
-            concurrency: match concurrency? {
-                0 => 2 * std::thread::available_parallelism().map_or(1, usize::from),
-                n => n.into(),
+            timeout: reader.get("script.timeout", timeout)?,
+            roots: reader.get("script.roots", list(root))?,
+            env: reader.get_masked_list("script.env", |value| {
+                let variables = list(Variable::parse)(value)?;
+                each_once(&variables).map(|()| variables)
+            })?,
+            kill_grace: reader.get("script.kill_grace", duration(Duration::ZERO..=Duration::from_mins(1)))?,
+            concurrency: match reader.get("script.concurrency", integer(0..=1000))? {
+                0 => 2 * available_parallelism().map_or(1, usize::from),
+                scripts => scripts,
             },
-            user: user?,
-            limits: limits?,
+            user: reader.get("script.user", text_or_none(user))?,
+            limits: Limits {
+                address_space: reader.get("script.limits.address_space", zero_or(size(MIB..=TIB)))?,
+                open_files: reader.get("script.limits.open_files", zero_or(integer(8..=1 << 20)))?,
+                cpu_seconds: reader.get("script.limits.cpu_seconds", zero_or(integer(1..=86_400)))?,
+            },
         })
-    }
-}
-
-impl Limits {
-    fn read(reader: &mut Reader) -> Option<Self> {
-        let address_space = reader.get("script.limits.address_space", zero_or(size(MIB..=TIB)));
-        let open_files = reader.get("script.limits.open_files", zero_or(integer(8_u64..=1_048_576)));
-        let cpu_seconds = reader.get("script.limits.cpu_seconds", zero_or(integer(1_u64..=86_400)));
-        Some(Self { address_space: address_space?, open_files: open_files?, cpu_seconds: cpu_seconds? })
     }
 }
 
@@ -110,6 +82,85 @@ fn root(text: &str) -> Result<PathBuf, String> {
     if Path::new(text).is_absolute() {
         Ok(PathBuf::from(text))
     } else {
-        Err(format!("must be a list of absolute paths; {text:?} is not absolute"))
+        Err(format!("must be absolute paths, such as /srv/scripts, not {text:?}"))
+    }
+}
+
+fn user(text: &str) -> Result<String, String> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
+    if text.len() <= 32 && !text.contains(odd) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be the name of a user, not {text:?}"))
+    }
+}
+
+impl Variable {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Passed(name) | Self::Set { name, .. } => name,
+        }
+    }
+
+    /// No error repeats what follows the `=`, which may be secret.
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word) {
+            return Err("must be NAME or NAME=value, the name of letters, digits and _".into());
+        }
+        if name.starts_with("PROVISIONING_") || name == "TRACEPARENT" {
+            return Err(format!("{name} is set by provisiond itself"));
+        }
+        match value {
+            None => Ok(Self::Passed(name.to_owned())),
+            Some(value) if value.contains('\0') => Err(format!("the value of {name} holds a NUL")),
+            Some(value) => Ok(Self::Set { name: name.to_owned(), value: value.into() }),
+        }
+    }
+
+    /// The value that is set, if one is.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Passed(_) => None,
+            Self::Set { value, .. } => Some(value.expose_secret()),
+        }
+    }
+}
+
+fn each_once(variables: &[Variable]) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    match variables.iter().find(|variable| !seen.insert(variable.name())) {
+        Some(variable) => Err(format!("must name {} once only", variable.name())),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed(name) => f.write_str(name),
+            Self::Set { name, .. } => write!(f, "{name}=***"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_passed_on_or_set_and_its_value_is_not_shown() {
+        let set = Variable::parse("TOKEN=hunter2=x").expect("fine");
+        assert_eq!((set.name(), set.value()), ("TOKEN", Some("hunter2=x")));
+        assert_eq!(set.to_string(), "TOKEN=***");
+        assert!(!format!("{set:?}").contains("hunter2"));
+        assert!(matches!(Variable::parse("TZ"), Ok(Variable::Passed(name)) if name == "TZ"));
+        for bad in
+            ["", "=hunter2", "1A=hunter2", "A B=hunter2", "PROVISIONING_X=hunter2", "TRACEPARENT", "A=\0"]
+        {
+            let error = Variable::parse(bad).expect_err(bad);
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }

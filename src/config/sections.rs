@@ -1,49 +1,64 @@
-//! The small sections: `worker`, `http`, `retry`, `recorder`, `telemetry`.
+//! The sections that are little more than their keys: `worker`, `http`, `retry`, `recorder`, `telemetry`.
 
 use std::time::Duration;
+
+use ::config::Value;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     reader::Reader,
     value::{KIB, MIB, any_duration, duration, flag, integer, number, size, text, timeout, word},
 };
-use crate::domain::{retry::RetryPolicy, text_enum::text_enum};
+use crate::domain::{
+    handler::Timeout,
+    retry::{RetryOverrides, RetryPolicy},
+    text_enum::text_enum,
+};
 
-/// Section `worker`.
+/// How deliveries are taken.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// Deliveries of one event at a time.
     pub concurrency: u16,
+    /// A larger event is malformed.
     pub max_event_bytes: usize,
+    /// Whether an event without an enabled handler is recorded.
     pub record_unhandled: bool,
+    /// How long running handlers may go on while draining.
     pub drain_timeout: Duration,
 }
 
-/// Section `http`.
+/// How HTTP tasks are run.
 #[derive(Clone, Debug)]
 pub struct Http {
-    pub timeout: Duration,
+    /// Of a handler that says nothing else; the body included.
+    pub timeout: Timeout,
+    /// For connecting, within the timeout.
     pub connect_timeout: Duration,
 }
 
-/// Section `recorder`.
+/// How executions and dead letters are kept.
 #[derive(Clone, Debug)]
 pub struct Recorder {
+    /// Rows in one statement, at most.
     pub batch_size: usize,
+    /// How long a row waits for others.
     pub batch_delay: Duration,
     pub retention_days: u16,
+    /// Whether dead letters are taken from their queue.
     pub drain_dead_letters: bool,
 }
 
-/// Section `telemetry`.
+/// What is logged, and how.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// Directives of what is logged.
+    /// Directives of an `EnvFilter`; valid.
     pub log: String,
     pub log_format: LogFormat,
 }
 
 text_enum! {
-    /// The form of the log.
+    /// How the log looks.
     LogFormat {
         /// Human on a terminal, JSON elsewhere.
         Auto = "auto",
@@ -52,77 +67,128 @@ text_enum! {
     }
 }
 
+impl LogFormat {
+    pub const fn is_json(self, on_terminal: bool) -> bool {
+        match self {
+            Self::Auto => !on_terminal,
+            Self::Human => false,
+            Self::Json => true,
+        }
+    }
+}
+
 impl Worker {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let concurrency = reader.get("worker.concurrency", integer(1_u16..=10_000));
-        let max_event_bytes = reader.get("worker.max_event_bytes", size(KIB..=8 * MIB));
-        let record_unhandled = reader.get("worker.record_unhandled", flag);
-        let drain = duration(Duration::ZERO..=Duration::from_hours(1));
-        let drain_timeout = reader.get("worker.drain_timeout", drain);
+        // RabbitMQ takes 16 MiB; headers and what handlers add must fit as well.
+        let sizes = KIB..=8 * MIB;
         Some(Self {
-            concurrency: concurrency?,
-            max_event_bytes: usize::try_from(max_event_bytes?).ok()?,
-            record_unhandled: record_unhandled?,
-            drain_timeout: drain_timeout?,
+            concurrency: reader.get("worker.concurrency", integer(1..=10_000))?,
+            max_event_bytes: reader
+                .get("worker.max_event_bytes", size(sizes))
+                .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))?,
+            record_unhandled: reader.get("worker.record_unhandled", flag)?,
+            drain_timeout: reader
+                .get("worker.drain_timeout", duration(Duration::ZERO..=Duration::from_hours(1)))?,
         })
     }
 }
 
 impl Http {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let exchange = reader.get("http.timeout", timeout);
-        let connect = reader.get("http.connect_timeout", timeout);
-        Some(Self { timeout: exchange?.duration(), connect_timeout: connect?.duration() })
+        Some(Self {
+            timeout: reader.get("http.timeout", timeout)?,
+            connect_timeout: reader.get("http.connect_timeout", timeout)?.duration(),
+        })
     }
+}
+
+/// Each key by itself, then all together: the rules are the domain's.
+pub(super) fn retry(reader: &mut Reader) -> Option<RetryPolicy> {
+    let alone =
+        |overrides: RetryOverrides| overrides.validate().map_err(|e| format!("must be {}", e.allowed));
+    let none = RetryOverrides::default;
+    let policy = RetryPolicy {
+        max_attempts: reader.get("retry.max_attempts", |value| {
+            let attempts = integer(0..=u32::MAX)(value)?;
+            alone(RetryOverrides { max_attempts: Some(attempts), ..none() }).map(|()| attempts)
+        })?,
+        initial_interval: reader.get("retry.initial_interval", |value| {
+            let interval = any_duration(value)?;
+            alone(RetryOverrides { initial_interval: Some(interval), ..none() }).map(|()| interval)
+        })?,
+        multiplier: reader.get("retry.multiplier", |value| {
+            let multiplier = number(value)?;
+            alone(RetryOverrides { multiplier: Some(multiplier), ..none() }).map(|()| multiplier)
+        })?,
+        max_interval: reader.get("retry.max_interval", |value| {
+            let interval = any_duration(value)?;
+            alone(RetryOverrides { max_interval: Some(interval), ..none() }).map(|()| interval)
+        })?,
+        jitter: reader.get("retry.jitter", |value| {
+            let jitter = number(value)?;
+            alone(RetryOverrides { jitter: Some(jitter), ..none() }).map(|()| jitter)
+        })?,
+    };
+    if let Err(e) = policy.validate() {
+        reader.clash(
+            &format!("retry.{}", e.key),
+            "retry.initial_interval",
+            &format!("must be {}", e.allowed),
+        );
+    }
+    Some(policy)
 }
 
 impl Recorder {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let batch_size = reader.get("recorder.batch_size", integer(1_u16..=5000));
-        let delay = duration(Duration::from_millis(1)..=Duration::from_secs(10));
-        let batch_delay = reader.get("recorder.batch_delay", delay);
-        let retention_days = reader.get("recorder.retention_days", integer(1_u16..=36_500));
-        let drain_dead_letters = reader.get("recorder.drain_dead_letters", flag);
+        let delays = Duration::from_millis(1)..=Duration::from_secs(10);
         Some(Self {
-            batch_size: batch_size?.into(),
-            batch_delay: batch_delay?,
-            retention_days: retention_days?,
-            drain_dead_letters: drain_dead_letters?,
+            batch_size: reader.get("recorder.batch_size", integer(1..=5000))?,
+            batch_delay: reader.get("recorder.batch_delay", duration(delays))?,
+            retention_days: reader.get("recorder.retention_days", integer(1..=36_500))?,
+            drain_dead_letters: reader.get("recorder.drain_dead_letters", flag)?,
         })
     }
 }
 
 impl Telemetry {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let log = reader.get("telemetry.log", |value| {
-            let text = text(value)?;
-            let valid = text.parse::<tracing_subscriber::filter::Targets>();
-            valid
-                .map(|_| text.to_owned())
-                .map_err(|e| format!("must be levels such as info or info,lapin=debug ({e})"))
-        });
-        let log_format = reader.get("telemetry.log_format", word);
-        Some(Self { log: log?, log_format: log_format? })
+        Some(Self {
+            log: reader.get("telemetry.log", directives)?,
+            log_format: reader.get("telemetry.log_format", word)?,
+        })
     }
 }
 
-/// Section `retry`.
-pub(super) fn retry(reader: &mut Reader) -> Option<RetryPolicy> {
-    let max_attempts = reader.get("retry.max_attempts", integer(1_u32..=100));
-    let initial_interval = reader.get("retry.initial_interval", any_duration);
-    let multiplier = reader.get("retry.multiplier", number);
-    let max_interval = reader.get("retry.max_interval", any_duration);
-    let jitter = reader.get("retry.jitter", number);
-    let policy = RetryPolicy {
-        max_attempts: max_attempts?,
-        initial_interval: initial_interval?,
-        multiplier: multiplier?,
-        max_interval: max_interval?,
-        jitter: jitter?,
-    };
-    if let Err(error) = policy.validate() {
-        let key = format!("retry.{}", error.key);
-        reader.clash(&key, "retry.initial_interval", &format!("must be {}", error.allowed));
+fn directives(value: &Value) -> Result<String, String> {
+    let form = "must be a level (error, warn, info, debug, trace, off), or levels by target, such as \
+        \"info,provisiond::worker=debug\"";
+    let parts: Vec<&str> = text(value)?.split(',').map(str::trim).collect();
+    // `EnvFilter` takes any word for a target, and would log everything of a target "inof".
+    let level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let odd = |part: &&&str| !part.contains(['=', '[', ']', '{', '}']) && !level(part);
+    if let Some(odd) = parts.iter().find(odd) {
+        return Err(format!("{form}; {odd:?} is not a level"));
     }
-    Some(policy)
+    let directives = parts.join(",");
+    EnvFilter::builder().parse(&directives).map_err(|e| format!("{form}: {e}"))?;
+    Ok(directives)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_are_levels_and_not_any_word() {
+        for good in ["info", "off", "warn, provisiond::worker=debug", "info,[attempt{handler=3}]=trace"] {
+            assert_eq!(directives(&Value::new(None, good)), Ok(good.replace(' ', "")));
+        }
+        for (bad, told) in
+            [("", "\"\" is not a level"), ("inof", "\"inof\" is not"), ("a=b", "expected one of")]
+        {
+            let error = directives(&Value::new(None, bad)).expect_err(bad);
+            assert!(error.starts_with("must be a level") && error.contains(told), "{bad}: {error}");
+        }
+    }
 }

@@ -193,7 +193,53 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
 fn said(value: &Value) -> String {
     match &value.kind {
         ValueKind::Array(_) => "a list".into(),
-        ValueKind::Table(_) => "a section".into(),
         _ => to_json(value).to_string().chars().take(60).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_value(text: &str) -> Value {
+        Value::new(None, text)
+    }
+
+    #[test]
+    fn sizes_have_units_of_both_kinds() {
+        let any = size(0..=u64::MAX);
+        for (text, bytes) in
+            [("1MiB", 1 << 20), ("64 KiB", 65_536), ("2kB", 2_000), ("3GB", 3_000_000_000), ("7", 7)]
+        {
+            assert_eq!(any(&text_value(text)), Ok(bytes), "{text}");
+        }
+        for bad in ["", "MiB", "1M", "-1", "1.5MiB", "99999999999GiB", "1é"] {
+            assert!(any(&text_value(bad)).is_err(), "{bad}");
+        }
+        assert_eq!([1 << 20, 1 << 33, 1_000, 0].map(format_size), ["1MiB", "8GiB", "1000", "0"]);
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, fine) in
+            [("30s", true), ("1h 30m", true), ("0s", true), ("30", false), ("0", false), ("", false)]
+        {
+            assert_eq!(any_duration(&text_value(text)).is_ok(), fine, "{text:?}");
+        }
+        let error = any_duration(&Value::new(None, 30_i64)).expect_err("no unit");
+        assert_eq!(error, "must be a number with a unit, such as 500ms, 30s or 5m, not 30");
+    }
+
+    #[test]
+    fn a_list_is_an_array_or_a_text() {
+        let entries = |value: &Value| list(|entry| Ok(entry.to_owned()))(value).expect("a list");
+        assert_eq!(entries(&Value::new(None, vec!["a,b", "c"])), ["a,b", "c"]);
+        assert_eq!(entries(&text_value(r#" ["a,b", 'c']"#)), ["a,b", "c"]);
+        assert_eq!(entries(&text_value("a, b,")), ["a", "b"]);
+        assert!(entries(&text_value("")).is_empty());
+        for bad in ["[1]", "[\"a\"", "[[\"a\"]]"] {
+            let error = list(|entry| Ok(entry.to_owned()))(&text_value(bad)).expect_err(bad);
+            assert!(error.contains("[\"a\", \"b\"]"), "{bad}: {error}");
+        }
     }
 }

@@ -60,8 +60,8 @@ pub(super) fn check_timeouts(config: &Config, handlers: &[Handler], report: &mut
     let drain = config.worker.drain_timeout;
     for handler in handlers {
         let default = match handler.spec.task {
-            Task::Http { .. } => config.http.timeout,
-            Task::Script { .. } => config.script.timeout,
+            Task::Http { .. } => config.http.timeout.duration(),
+            Task::Script { .. } => config.script.timeout.duration(),
         };
         let timeout = handler.spec.timeout.map_or(default, Timeout::duration);
         if timeout > drain {
