@@ -2,6 +2,8 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found.
 
+#![allow(clippy::doc_markdown, reason = "the doc comments of arguments are what --help prints")]
+
 mod check;
 mod context;
 mod dead_letters;
@@ -16,7 +18,7 @@ mod serve;
 mod settings;
 mod time;
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -29,7 +31,7 @@ use output::{Format, Output};
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = FIRST_STEPS, max_term_width = 110)]
 struct Cli {
-    /// The configuration file (else $`PROVISIOND_CONFIG`, config/provisiond.toml or /etc/provisiond/provisiond.toml)
+    /// The configuration file (else $PROVISIOND_CONFIG, config/provisiond.toml or /etc/provisiond/provisiond.toml)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How results are printed
@@ -113,7 +115,10 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let context = Context { config: loaded.config, output };
-    runtime.block_on(dispatch(cli.command, context))
+    let result = runtime.block_on(dispatch(cli.command, context));
+    // A name look-up that hangs must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 async fn dispatch(command: Command, context: Context) -> Result<(), CliError> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     broker::{BrokerSettings, Consumer, Intake, Link, Publisher, Source},
@@ -38,6 +38,8 @@ pub struct RecorderSettings {
 
 /// With Postgres away for this long the consumers are cancelled, and what they hold goes back.
 const PATIENCE: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the recorder's tasks share.
 struct Recorder {
@@ -47,6 +49,7 @@ struct Recorder {
     /// Dead letters for results that cannot be stored, and copies that missed their queue.
     publisher: Publisher,
     link: Link,
+    stop: CancellationToken,
 }
 
 /// Runs a recorder until `stop`, then writes what it holds and ends.
@@ -58,7 +61,8 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
     let (publisher, publisher_task) = Publisher::start(publishing, "recorder");
     let housekeeping = tokio::spawn(partitions::keep(store.clone(), settings.retention_days, stop.clone()));
 
-    let recorder = Recorder { settings, store, id: this_process(), publisher, link: consuming };
+    let recorder =
+        Recorder { settings, store, id: this_process(), publisher, link: consuming, stop: stop.clone() };
     while !stop.is_cancelled() {
         recorder.consume(&stop).await;
         if !stop.is_cancelled() {
@@ -97,7 +101,8 @@ impl Recorder {
         drop(sender);
         self.write_batches(entries, &session).await;
         for consumer in consumers {
-            let _ = consumer.await;
+            // They end when what they gave out is settled; a broker that is away settles nothing.
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, consumer).await;
         }
     }
 
@@ -112,14 +117,14 @@ impl Recorder {
     }
 
     async fn wait_for_postgres(&self, stop: &CancellationToken) {
-        warn!("Postgres is away; results wait in the broker's queues");
-        while let Err(error) = self.store.ping().await {
-            tracing::debug!(%error, "Postgres is still away");
+        loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            if self.store.ping().await.is_ok() {
+                return info!("Postgres answers; the recorder goes on");
             }
         }
-        info!("Postgres is back; the recorder catches up");
     }
 }

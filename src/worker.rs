@@ -53,6 +53,8 @@ struct Worker {
     slots: Slots,
     store: Store,
     publishers: Publishers,
+    /// Everything that runs.
+    deliveries: TaskTracker,
     /// A shutdown has begun: start no further handler.
     draining: CancellationToken,
     /// The drain ran out of time: abandon what runs.
@@ -91,7 +93,6 @@ pub async fn run(
         Link::supervise(settings.broker.clone(), "worker: publish", links_stop.clone());
     let (publishers, publisher_tasks) = start_publishers(&publishing);
     drop(publishing);
-    let cut = CancellationToken::new();
     let worker = Arc::new(Worker {
         id: this_process(),
         names: settings.broker.topology.names.clone(),
@@ -102,11 +103,14 @@ pub async fn run(
         runner,
         store,
         publishers,
+        deliveries: TaskTracker::new(),
         draining: stop.clone(),
-        cut: cut.clone(),
+        cut: CancellationToken::new(),
     });
 
-    intake::consume(&settings, consuming, &worker, &stop, &cut).await;
+    let consumed = intake::consume(&settings, consuming, &worker, &stop).await;
+    // After a fault the others are still to be told.
+    stop.cancel();
     // The last clone of the worker is dropped here: its publishers end when all is confirmed.
     drop(worker);
     publisher_tasks.close();
@@ -118,7 +122,7 @@ pub async fn run(
     publishing_task.await?;
     keeping.await?;
     info!("worker drained");
-    Ok(())
+    consumed
 }
 
 fn start_publishers(link: &Link) -> (Publishers, TaskTracker) {

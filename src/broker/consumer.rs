@@ -69,7 +69,7 @@ impl Consumer {
                 End::Lost(why) => info!(queue = self.intake.queue, why, "consumer lost, consuming again"),
             }
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(PAUSE)) => {} }
-            self.redeclare().await;
+            tokio::select! { () = stop.cancelled() => return, () = self.redeclare() => {} }
         }
     }
 

@@ -48,6 +48,11 @@ impl Names {
         format!("{}.unrouted", self.0)
     }
 
+    /// The queue of one `publish --wait`: under the prefix, as the rights of a user are.
+    pub fn watch(&self) -> String {
+        format!("{}.watch.{}", self.0, uuid::Uuid::new_v4().simple())
+    }
+
     /// Every exchange of the ladder begins with this.
     pub fn delay_prefix(&self) -> String {
         format!("{}.delay.v1.", self.0)

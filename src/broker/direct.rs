@@ -78,8 +78,9 @@ impl ResultWatch {
         let channel = within(connection.create_channel()).await?;
         let options =
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        let queue = within(channel.queue_declare("".into(), options, FieldTable::default())).await?;
-        let name = queue.name().as_str();
+        let name = names.watch();
+        let name = name.as_str();
+        within(channel.queue_declare(name.into(), options, FieldTable::default())).await?;
         let (exchange, key) = (names.results(), format!("{event}.*"));
         within(channel.queue_bind(
             name.into(),

@@ -5,7 +5,7 @@
 //! channel shared by tasks hands confirms to the wrong publish. Publishes are polled together, not
 //! awaited one by one: lapin then writes many at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -17,7 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use super::{
     connection::{Link, jittered},
@@ -27,6 +27,7 @@ use super::{
 /// Messages that wait for their confirm at a time.
 const WINDOW: usize = 512;
 const PAUSE: Duration = Duration::from_millis(500);
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// A message to publish.
 #[derive(Debug)]
@@ -118,6 +119,7 @@ async fn session(
     requests: &mut mpsc::Receiver<Request>,
     again: &mut Vec<Request>,
 ) -> anyhow::Result<()> {
+    let mut complaint = Complaint::default();
     let mut in_flight: FuturesUnordered<_> =
         again.drain(..).map(|request| publish(channel, request)).collect();
     let mut batch = Vec::with_capacity(WINDOW);
@@ -127,8 +129,11 @@ async fn session(
         tokio::select! {
             biased;
             Some(fate) = in_flight.next() => match fate {
-                Fate::Confirmed => {}
-                Fate::Refused(request) => in_flight.push(publish(channel, request)),
+                Fate::Confirmed => complaint.confirmed(),
+                Fate::Refused(request) => {
+                    complaint.refused(&request.message.exchange, in_flight.len());
+                    in_flight.push(publish(channel, request));
+                }
                 Fate::Lost(request, error) => {
                     again.push(request);
                     break error;
@@ -137,6 +142,9 @@ async fn session(
             count = requests.recv_many(&mut batch, room), if open && room > 0 => {
                 open = count > 0;
                 in_flight.extend(batch.drain(..).map(|request| publish(channel, request)));
+            }
+            () = tokio::time::sleep(COMPLAIN_EVERY), if !in_flight.is_empty() => {
+                warn!(waiting = in_flight.len(), "the broker confirms nothing; waiting goes on");
             }
             else => return Ok(()),
         }
@@ -148,6 +156,29 @@ async fn session(
         }
     }
     Err(lost.into())
+}
+
+/// What is said of a broker that refuses messages: at once, every minute, and when it is over.
+#[derive(Default)]
+struct Complaint(Option<Instant>);
+
+impl Complaint {
+    fn refused(&mut self, exchange: &str, waiting: usize) {
+        if self.0.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            self.0 = Some(Instant::now());
+            warn!(
+                exchange,
+                waiting,
+                "the broker refuses messages: has a queue no majority, or a length limit? trying again"
+            );
+        }
+    }
+
+    fn confirmed(&mut self) {
+        if self.0.take().is_some() {
+            info!("the broker takes messages again");
+        }
+    }
 }
 
 /// One publish up to its confirm. The first poll assigns the tag and queues the frames.
@@ -162,7 +193,6 @@ async fn publish(channel: &Channel, request: Request) -> Fate {
     };
     match confirmation {
         Ok(Confirmation::Nack(_)) => {
-            debug!(routing_key = request.message.routing_key, "the broker refused a message, trying again");
             tokio::time::sleep(jittered(PAUSE)).await;
             Fate::Refused(request)
         }

@@ -3,16 +3,21 @@
 //! Copies and dead letters are published clean: only the headers named here. With `x-death` kept,
 //! the broker's cycle detection would drop retries in silence.
 
+mod letters;
 mod read;
 mod write;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-pub use read::{Facts, Letter, copy_of, dead_letter_of, resent, unrouted_event};
+pub use letters::{Letter, dead_letter_of, resent, unrouted_event};
+pub use read::{Facts, copy_of};
 pub use write::{Burial, CopyOf, dead_letter, event, result, retry_copy};
 
 /// More than this in headers is malformed.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+const MAX_TRACEPARENT_BYTES: usize = 128;
+const MAX_TRACESTATE_BYTES: usize = 1024;
 
 const EVENT_ID: &str = "x-provisioning-event-id";
 const PLAN: &str = "x-provisioning-plan";
@@ -33,6 +38,17 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// As it came. What is longer than W3C asks anybody to carry is left behind: it would be carried on
+    /// into every copy, whose headers are bounded.
+    fn of(parent: Option<String>, state: Option<String>) -> Self {
+        let short =
+            |text: &String, most| text.len() <= most && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        Self {
+            parent: parent.filter(|text| short(text, MAX_TRACEPARENT_BYTES)),
+            state: state.filter(|text| short(text, MAX_TRACESTATE_BYTES)),
+        }
+    }
+
     /// The trace id in `traceparent`, if that is one.
     pub fn id(&self) -> Option<&str> {
         let id = self.parent.as_deref()?.split('-').nth(1)?;

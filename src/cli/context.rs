@@ -62,10 +62,19 @@ pub(super) fn print_config(output: Output, loaded: &Loaded) -> Result<(), CliErr
 }
 
 impl Context {
-    /// A word beside the result, for people.
-    pub(super) fn hint(&self, text: &str) {
-        if !self.output.is_json() || std::io::stderr().is_terminal() {
-            let _ = writeln!(std::io::stderr(), "{text}");
-        }
+    /// A word beside the result.
+    pub(super) fn hint(text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+/// A text as it is typed, or what a file (`@FILE`) or stdin (`-`) holds.
+pub(super) fn read_text(given: &str) -> Result<String, CliError> {
+    if given == "-" {
+        return Ok(std::io::read_to_string(std::io::stdin())?);
+    }
+    match given.strip_prefix('@') {
+        Some(file) => Ok(std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?),
+        None => Ok(given.to_owned()),
     }
 }

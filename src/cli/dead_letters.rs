@@ -19,8 +19,11 @@ use crate::{
         execution::Execution,
         handler::HandlerId,
     },
-    store::{Cursor, DeadLetterFilter, DeadLetterRow, Store, StoredDeadLetter},
+    store::{Cursor, DeadLetterFilter, DeadLetterRow, StoredDeadLetter},
 };
+
+/// In JSON each attempt comes whole, with its bodies: the latest of them.
+const WHOLE_ATTEMPTS: usize = 100;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -87,7 +90,7 @@ async fn list(context: &Context, args: List) -> Result<(), CliError> {
     let page = store.list_dead_letters(&filter, limit as usize, after).await?;
     context.output.value(&page.items, |letters| list_table(letters))?;
     if let Some(next) = page.next {
-        context.hint(&format!("there are more: --after {next}"));
+        Context::hint(&format!("there are more: --after {next}"));
     }
     if context.output.is_json() {
         return Ok(());
@@ -129,9 +132,18 @@ fn list_table(letters: &[DeadLetterRow]) -> String {
 async fn show(context: &Context, id: Uuid) -> Result<(), CliError> {
     let store = context.store()?;
     let letter = store.dead_letter(id).await?;
-    let attempts = attempts_of(&store, &letter).await?;
+    let facts = &letter.row.letter;
+    // Of its handler, or of all where the whole event was given up.
+    let attempts = match &facts.event_id {
+        Some(event_id) => store.attempts(event_id, facts.handler_id).await?,
+        None => Vec::new(),
+    };
     if context.output.is_json() {
-        return context.output.json(&Shown::of(&letter, &attempts));
+        let mut whole = Vec::new();
+        for attempt in attempts.iter().rev().take(WHOLE_ATTEMPTS) {
+            whole.push(store.execution(attempt.id).await?);
+        }
+        return context.output.json(&Shown::of(&letter, &whole));
     }
     let mut text = one(&letter);
     text.push_str("\nEvery attempt:\n");
@@ -140,17 +152,6 @@ async fn show(context: &Context, id: Uuid) -> Result<(), CliError> {
         text.push_str("none was recorded\n");
     }
     context.output.text(&text)
-}
-
-/// Every attempt at the event that died: of its handler, or of all where the whole event was given up.
-async fn attempts_of(store: &Store, letter: &StoredDeadLetter) -> Result<Vec<Execution>, CliError> {
-    let facts = &letter.row.letter;
-    let Some(event_id) = &facts.event_id else { return Ok(Vec::new()) };
-    let mut attempts = Vec::new();
-    for row in store.attempts(event_id, facts.handler_id).await? {
-        attempts.push(store.execution(row.id).await?);
-    }
-    Ok(attempts)
 }
 
 /// A dead letter in JSON: the body as text, or in base64 where it is none.

@@ -73,7 +73,16 @@ async fn remove(context: &Context, name: EventName) -> Result<(), CliError> {
     let connection = broker.dial("events remove").await?;
     let pending = context.store()?.remove_event_type(&name).await?;
     broker.topology.unbind_event(&connection, &name).await?;
-    let removed = pending.commit().await?;
+    let removed = match pending.commit().await {
+        Ok(removed) => removed,
+        Err(error) => {
+            // It is in the catalogue still: its events must reach it.
+            broker.topology.declare_event(&connection, &name).await?;
+            return Err(error.into());
+        }
+    };
+    // A worker that connected meanwhile knew it still, and bound it again.
+    broker.topology.unbind_event(&connection, &name).await?;
     let queue = broker.topology.names.event_queue(&name);
     context.output.value(&removed, |t| {
         format!("removed {}; workers consume what is left in the queue {queue}, then delete it (rabbitmqctl delete_queue {queue})\n", t.name)

@@ -49,7 +49,7 @@ pub(super) struct List {
 pub(super) struct Filter {
     #[arg(long, value_name = "success|fail|skipped")]
     status: Option<Status>,
-    /// What became of it: done, forbidden, retrying, `dead_lettered`, `handler_off`, `not_reached`, `no_handler`, duplicate
+    /// What became of it: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler, duplicate
     #[arg(long)]
     disposition: Option<Disposition>,
     #[arg(long)]
@@ -93,7 +93,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             let page = store.list_executions(&filter.try_into()?, limit as usize, after).await?;
             context.output.value(&page.items, |rows| list_table(rows))?;
             if let Some(next) = page.next {
-                context.hint(&format!("there are more: --after {next}"));
+                Context::hint(&format!("there are more: --after {next}"));
             }
             Ok(())
         }
@@ -107,6 +107,8 @@ async fn tail(context: &Context, filter: &ExecutionFilter) -> Result<(), CliErro
     let store = context.store()?;
     let mut seen: Option<Cursor> = None;
     loop {
+        // The table is read a second late, so that nothing is committed behind what was seen.
+        let looked_at = Timestamp::now() - Duration::from_secs(1);
         for row in store.tail_executions(filter, if seen.is_none() { 10 } else { 1000 }, seen).await? {
             seen = Some(Cursor { at: row.recorded_at, id: row.id });
             if context.output.is_json() {
@@ -115,6 +117,7 @@ async fn tail(context: &Context, filter: &ExecutionFilter) -> Result<(), CliErro
                 context.output.text(&summary(&Brief::from(&row)))?;
             }
         }
+        seen = seen.or(Some(Cursor { at: looked_at, id: Uuid::nil() }));
         tokio::time::sleep(TAIL_INTERVAL).await;
     }
 }

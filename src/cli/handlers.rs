@@ -47,9 +47,9 @@ pub(super) enum Command {
     /// Give it a new signing secret, and print that once; the old one stays valid for a day
     RotateSecret {
         id: HandlerId,
-        /// The new secret (whsec_…); a random one if absent
-        #[arg(long, value_name = "WHSEC")]
-        secret: Option<SigningSecret>,
+        /// The new secret (whsec_…), read from a file or from stdin (-); a random one if absent
+        #[arg(long, value_name = "@FILE|-")]
+        secret: Option<String>,
         /// How long the old secret signs too
         #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
         keep_old: Duration,
@@ -86,7 +86,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         }
         Command::Show { id } => context.output.value(&store.handler(id).await?, show::one),
         Command::Create(create) => {
-            let secret = create.secret();
+            let secret = create.secret()?;
             let handler =
                 store.create_handler(&create.spec()?, secret.as_ref().map(stored).as_ref(), &by).await?;
             if let (true, Some(secret)) = (create.shows_secret(), &secret) {
@@ -106,7 +106,12 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             context.output.value(&handler, |h| format!("deleted handler {}: {}\n", h.id, show::line(h)))
         }
         Command::History { id } => {
-            context.output.value(&store.handler_history(id).await?, |h| show::history(h))
+            let history = store.handler_history(id).await?;
+            if history.is_empty() {
+                // Of a deleted one the history stays; of one that never was there is none.
+                return Err(CliError::NotFound(format!("there is no handler {id}")));
+            }
+            context.output.value(&history, |h| show::history(h))
         }
         Command::RotateSecret { id, remove: true, .. } => {
             let handler = store.remove_secret(id, &by).await?;
@@ -121,10 +126,11 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
 async fn rotate_secret(
     context: &Context,
     id: HandlerId,
-    given: Option<SigningSecret>,
+    given: Option<String>,
     keep_old: Duration,
 ) -> Result<(), CliError> {
-    let secret = given.clone().unwrap_or_else(SigningSecret::generate);
+    let secret =
+        given.as_deref().map(fields::read_secret).transpose()?.unwrap_or_else(SigningSecret::generate);
     let handler =
         context.store()?.rotate_secret(id, &stored(&secret), keep_old, &Context::operator()).await?;
     if given.is_none() {

@@ -15,7 +15,7 @@ use super::error::CliError;
 pub(super) enum Format {
     /// A table, for people
     Table,
-    /// One JSON value, for programs; a list is an array
+    /// One JSON value, for programs; a list is an array, a stream is a value a line
     Json,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
 
 /// `text` on one line of at most `max` characters.
 pub(super) fn short(text: &str, max: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     match line.char_indices().nth(max) {
         Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
         None => line,

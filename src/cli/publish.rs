@@ -2,18 +2,18 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::Read as _,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
 use super::{
-    context::Context,
+    context::{Context, read_text},
     error::CliError,
     executions::{Brief, summary},
 };
@@ -27,6 +27,8 @@ use crate::{
     store::HandlerFilter,
 };
 
+const UNHANDLED_TIMEOUT: Duration = Duration::from_secs(5);
+
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The event's name, such as clients.create
@@ -37,7 +39,7 @@ pub(super) struct Args {
     /// What happened to it, a JSON object; @FILE reads a file, - reads stdin
     #[arg(long, default_value = "{}", value_name = "JSON|@FILE|-")]
     data: String,
-    /// The event's id (its `message_id`); a random one if absent. With --count, -1, -2, … is added
+    /// The event's id (its message_id); a random one if absent. With --count, -1, -2, … is added
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Publish it so many times, each as an event of its own
@@ -65,17 +67,33 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     warn_unrouted(&connection, &names, &args.event).await?;
     publish(context, &connection, &names, &args, &ids, &body).await?;
     match (expected, watch) {
-        (Some(expected), Some(watch)) => {
-            let wait = tokio::time::timeout(args.timeout, print_executions(context, expected, watch));
-            wait.await.map_err(|_| {
-                CliError::failed(format!(
-                    "not every handler has ended within {:?} (--timeout): is a worker running? provisiond executions list --event-id {} shows what ended",
-                    args.timeout,
-                    ids.first().map(EventId::as_str).unwrap_or_default(),
-                ))
-            })?
-        }
+        (Some(expected), Some(watch)) => wait(context, &args, expected, watch, &ids).await,
         _ => say_published(context, &args.event, &ids),
+    }
+}
+
+async fn wait(
+    context: &Context,
+    args: &Args,
+    expected: Expected,
+    watch: ResultWatch,
+    ids: &[EventId],
+) -> Result<(), CliError> {
+    let unhandled = expected.handlers.is_empty();
+    // That no handler was enabled is recorded, unless the workers are configured not to.
+    let limit = if unhandled { args.timeout.min(UNHANDLED_TIMEOUT) } else { args.timeout };
+    let waited = tokio::time::timeout(limit, print_executions(context, expected, watch)).await;
+    match waited {
+        Ok(printed) => printed,
+        Err(_) if unhandled => {
+            Context::hint(&format!("no handler is enabled for {}", args.event));
+            Ok(())
+        }
+        Err(_) => Err(CliError::failed(format!(
+            "not every handler has ended within {limit:?} (--timeout): is a worker running? \
+             provisiond executions list --event-id {} shows what ended",
+            ids.first().map(EventId::as_str).unwrap_or_default(),
+        ))),
     }
 }
 
@@ -96,32 +114,26 @@ async fn publish(
     Ok(())
 }
 
-/// The envelope, with the current time.
+/// The envelope, with the current time. Data keeps its bytes.
 fn body(args: &Args) -> Result<Bytes, CliError> {
-    let data = read_data(&args.data)?;
-    let data: Value =
-        serde_json::from_str(&data).map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
-    if !data.is_object() {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        event: Value,
+        data: &'a RawValue,
+    }
+    let data: Box<RawValue> = serde_json::from_str(&read_text(&args.data)?)
+        .map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
+    if !data.get().starts_with('{') {
         return Err(CliError::usage("--data must be a JSON object, {} if there is nothing to say"));
     }
-    let object_id = match args.object_id.parse::<u64>() {
-        Ok(number) => json!(number),
-        Err(_) => json!(args.object_id),
+    // 007 and +7 are texts: as the number 7 they would be another object.
+    let object_id = match args.object_id.parse::<i64>() {
+        Ok(number) if number.to_string() == args.object_id => json!(number),
+        _ => json!(args.object_id),
     };
     let event = json!({"dt": Timestamp::now(), "events_id": args.event, "object_id": object_id});
-    Ok(json!({"event": event, "data": data}).to_string().into())
-}
-
-fn read_data(data: &str) -> Result<String, CliError> {
-    if data == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    match data.strip_prefix('@') {
-        Some(file) => Ok(std::fs::read_to_string(file).with_context(|| format!("reading --data {file}"))?),
-        None => Ok(data.to_owned()),
-    }
+    let body = serde_json::to_vec(&Envelope { event, data: &data }).map_err(anyhow::Error::from)?;
+    Ok(body.into())
 }
 
 fn event_ids(args: &Args) -> Result<Vec<EventId>, CliError> {
@@ -136,7 +148,7 @@ fn event_ids(args: &Args) -> Result<Vec<EventId>, CliError> {
 
 async fn warn_unrouted(connection: &Connection, names: &Names, name: &EventName) -> Result<(), CliError> {
     if queue_depth(connection, &names.event_queue(name)).await?.is_none() {
-        eprintln_line(&format!(
+        Context::hint(&format!(
             "warning: {name} has no queue: it becomes a dead letter (unrouted). Is the name right (provisiond events list)? \
              A new event is added with provisiond events add {name}, and queues are declared when a worker starts"
         ));
@@ -215,9 +227,4 @@ async fn print_executions(
         }
     }
     Ok(())
-}
-
-fn eprintln_line(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

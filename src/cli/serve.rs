@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{context::Context, error::CliError, settings};
@@ -48,20 +49,23 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
         }
     }
     let mut roles = JoinSet::new();
-    if args.roles.contains(&Role::Worker) {
+    let (has_worker, has_recorder) =
+        (args.roles.contains(&Role::Worker), args.roles.contains(&Role::Recorder));
+    // The recorder outlives the worker of its process, and writes what that recorded last.
+    let recorder_stop = if has_worker { CancellationToken::new() } else { shutdown.token() };
+    if has_worker {
         let settings = settings::worker(config, context.broker()?, args.events);
-        roles.spawn(worker::run(settings, runner, store.clone(), shutdown.token()));
-    }
-    if args.roles.contains(&Role::Recorder) {
-        let settings = settings::recorder(config, context.broker()?);
-        // The recorder outlives the worker of its process, to write what that records last.
-        let stop = tokio_util::sync::CancellationToken::new();
-        roles.spawn(recorder::run(settings, store, stop.clone()));
-        let draining = shutdown.clone();
-        tokio::spawn(async move {
-            draining.draining().await;
-            stop.cancel();
+        let worker = worker::run(settings, runner, store.clone(), shutdown.token());
+        let recorder_stop = recorder_stop.clone();
+        roles.spawn(async move {
+            let ended = worker.await;
+            recorder_stop.cancel();
+            ended
         });
+    }
+    if has_recorder {
+        let settings = settings::recorder(config, context.broker()?);
+        roles.spawn(recorder::run(settings, store, recorder_stop));
     }
     tokio::select! {
         ended = end(roles, &shutdown) => ended,

@@ -63,7 +63,7 @@ pub struct HandlerSpec {
     #[serde(default)]
     pub timeout: Option<Timeout>,
     /// What differs from the configured retries.
-    #[serde(default, skip_serializing_if = "RetryOverrides::is_empty")]
+    #[serde(default)]
     pub retry: RetryOverrides,
     /// Attempts at a time, per worker.
     #[serde(default)]

@@ -77,7 +77,10 @@ impl FromStr for HttpTarget {
             return Err(InvalidTask(format!("a url has at most {} bytes", Self::MAX_BYTES)));
         }
         let text = text.trim();
-        let absolute = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let is_scheme =
+            |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+        let has_scheme = text.split_once("://").is_some_and(|(before, _)| is_scheme(before));
+        let absolute = if has_scheme { text.to_owned() } else { format!("http://{text}") };
         let url = Url::parse(&absolute).map_err(|e| refuse(&e.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refuse("only http and https are called"));
@@ -221,6 +224,7 @@ mod tests {
             ("localhost:5000", "http://localhost:5000/"),
             ("https://crm.example/hook?x=1", "https://crm.example/hook?x=1"),
             ("[::1]:80/a", "http://[::1]/a"),
+            ("127.0.0.1:5000/a?u=http://x", "http://127.0.0.1:5000/a?u=http://x"),
         ] {
             assert_eq!(typed.parse::<HttpTarget>().expect(typed).as_str(), meant);
         }

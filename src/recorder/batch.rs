@@ -19,6 +19,8 @@ use crate::{
     store::NewDeadLetter,
 };
 
+/// One statement with much more than this would run into its time limit.
+const MAX_BATCH_BYTES: usize = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What one batch of deliveries says, each row at the place of its delivery.
@@ -55,8 +57,8 @@ impl<T> Rows<T> {
 }
 
 impl Recorder {
-    /// Writes batch after batch until the consumers have ended. If Postgres is away for longer than
-    /// [`PATIENCE`], cancels `session` and gives everything back.
+    /// Writes batch after batch until the consumers have ended. If Postgres does not take one for longer
+    /// than [`PATIENCE`], cancels `session` and gives everything back.
     pub(super) async fn write_batches(
         &self,
         mut entries: Receiver<(Queue, Delivery)>,
@@ -79,16 +81,17 @@ impl Recorder {
         raw: &mut Vec<(Queue, Delivery)>,
         entries: &mut Receiver<(Queue, Delivery)>,
     ) -> bool {
-        let size = self.settings.batch_size;
-        if entries.recv_many(raw, size).await == 0 {
-            return false;
-        }
+        let Some(first) = entries.recv().await else { return false };
+        let mut bytes = first.1.body.len();
+        raw.push(first);
         let due = Instant::now() + self.settings.batch_delay;
-        while raw.len() < size {
-            let room = size - raw.len();
-            match timeout_at(due, entries.recv_many(raw, room)).await {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => break,
+        while raw.len() < self.settings.batch_size && bytes < MAX_BATCH_BYTES {
+            match timeout_at(due, entries.recv()).await {
+                Ok(Some(next)) => {
+                    bytes += next.1.body.len();
+                    raw.push(next);
+                }
+                Ok(None) | Err(_) => break,
             }
         }
         true
@@ -106,7 +109,7 @@ impl Recorder {
         batch
     }
 
-    /// Writes `batch`, again and again while Postgres is away; false when patience is at its end.
+    /// Writes `batch`, again and again while Postgres does not take it; false when patience is at its end.
     async fn write_patiently(&self, batch: &mut Batch, session: &CancellationToken) -> bool {
         let begun = Instant::now();
         let mut told = false;
@@ -117,11 +120,13 @@ impl Recorder {
                 }
                 return true;
             };
-            if !std::mem::replace(&mut told, true) {
+            let is_over = begun.elapsed() >= PATIENCE || session.is_cancelled();
+            if is_over || !std::mem::replace(&mut told, true) {
                 let error = format!("{:#}", anyhow::Error::new(error));
-                warn!(error, "the recorder cannot write, trying again");
+                let then = if is_over { "its results wait in the broker's queues" } else { "trying again" };
+                warn!(error, then, "the recorder cannot write");
             }
-            if begun.elapsed() >= PATIENCE || session.is_cancelled() {
+            if is_over {
                 return false;
             }
             tokio::time::sleep(PAUSE).await;

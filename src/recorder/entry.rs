@@ -43,9 +43,9 @@ impl Recorder {
             Queue::Unrouted => match copy_of(delivery, names) {
                 Ok(Some(_)) => match resent(delivery, names) {
                     Some((event, copy)) => Entry::Copy(event, Box::new(copy)),
-                    None => Entry::Letter(Box::new(new_dead_letter(unrouted_event(delivery)))),
+                    None => Entry::Letter(Box::new(new_dead_letter(unrouted_event(delivery, names)))),
                 },
-                _ => Entry::Letter(Box::new(new_dead_letter(unrouted_event(delivery)))),
+                _ => Entry::Letter(Box::new(new_dead_letter(unrouted_event(delivery, names)))),
             },
         }
     }

@@ -1,5 +1,8 @@
 //! Writing one batch: what Postgres refuses for its content never holds up the rest.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use tracing::warn;
 
 use super::{
@@ -9,16 +12,25 @@ use super::{
 };
 use crate::{
     broker::{Burial, Delivery, Outgoing, Trace, dead_letter, unrouted_event},
-    domain::{event::EventName, execution::Execution},
+    domain::{
+        dead_letter::{DeadLetter, Reason},
+        event::EventName,
+        execution::Execution,
+    },
     store::{NewDeadLetter, StoreError},
 };
 
+/// Before a copy whose queue cannot be declared is given back, and comes again at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
 impl Recorder {
-    /// Writes `batch` and acknowledges what is written. On an error of Postgres the rest stays in it.
+    /// Writes `batch` and acknowledges what is written. On an error of Postgres the rest stays in it;
+    /// one kind does not hold up the other.
     pub(super) async fn write(&self, batch: &mut Batch) -> Result<(), StoreError> {
-        self.write_executions(&mut batch.executions).await?;
-        self.write_letters(&mut batch.letters).await?;
-        self.rescue_copies(&mut batch.copies).await
+        let executions = self.write_executions(&mut batch.executions).await;
+        let letters = self.write_letters(&mut batch.letters).await;
+        let copies = self.rescue_copies(&mut batch.copies).await;
+        executions.and(letters).and(copies)
     }
 
     async fn write_executions(&self, batch: &mut Rows<Execution>) -> Result<(), StoreError> {
@@ -64,8 +76,28 @@ impl Recorder {
             }
             return Ok(());
         }
-        self.store.insert_dead_letters(&batch.rows).await?;
-        batch.acknowledge();
+        match self.store.insert_dead_letters(&batch.rows).await {
+            Err(StoreError::BadData(_)) => self.sift_letters(batch).await,
+            written => written.map(|_| batch.acknowledge()),
+        }
+    }
+
+    /// Writes the letters one by one; one whose facts Postgres refuses is kept with its body alone.
+    async fn sift_letters(&self, batch: &mut Rows<NewDeadLetter>) -> Result<(), StoreError> {
+        while let Some(letter) = batch.rows.last() {
+            match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
+                Err(StoreError::BadData(error)) => {
+                    warn!(letter = %letter.letter.id, %error, "Postgres refuses the facts of a dead letter");
+                    let reduced = [reduced(letter, &error.to_string())];
+                    self.store.insert_dead_letters(&reduced).await?;
+                }
+                written => drop(written?),
+            }
+            batch.rows.pop();
+            if let Some(delivery) = batch.deliveries.pop() {
+                delivery.duty.acknowledge();
+            }
+        }
         Ok(())
     }
 
@@ -81,11 +113,12 @@ impl Recorder {
         let catalogue = self.store.list_event_types(false).await?;
         for (event, copy, delivery) in copies.drain(..) {
             if !catalogue.iter().any(|known| known.name == event) {
-                self.bury(new_dead_letter(unrouted_event(&delivery)), delivery).await;
-            } else if self.declare(&event).await
-                && self.publisher.publish(copy).await.confirmed().await.is_ok()
-            {
-                delivery.duty.acknowledge();
+                let letter = unrouted_event(&delivery, &self.settings.broker.topology.names);
+                self.bury(new_dead_letter(letter), delivery).await;
+            } else if self.declare(&event).await {
+                self.publish(copy, delivery).await;
+            } else {
+                tokio::time::sleep(PAUSE).await;
             }
         }
         Ok(())
@@ -93,7 +126,11 @@ impl Recorder {
 
     async fn declare(&self, event: &EventName) -> bool {
         let mut link = self.link.clone();
-        let Some(connection) = link.connection().await else { return false };
+        let connection = tokio::select! {
+            connection = link.connection() => connection,
+            () = self.stop.cancelled() => None,
+        };
+        let Some(connection) = connection else { return false };
         match link.topology().declare_event(&connection, event).await {
             Ok(_) => true,
             Err(error) => {
@@ -103,18 +140,48 @@ impl Recorder {
         }
     }
 
-    /// Publishes the dead letter for `delivery` and then acknowledges it.
+    /// Publishes the dead letter for `delivery`.
     async fn bury(&self, letter: NewDeadLetter, delivery: Delivery) {
         let NewDeadLetter { letter, body, content_type, traceparent, tracestate, .. } = letter;
         let trace = &Trace { parent: traceparent, state: tracestate };
         let burial = Burial { letter: &letter, body, content_type: content_type.as_deref(), trace };
         match dead_letter(&self.settings.broker.topology.names, burial) {
-            Ok(outgoing) => {
-                if self.publisher.publish(outgoing).await.confirmed().await.is_ok() {
-                    delivery.duty.acknowledge();
-                }
-            }
+            Ok(outgoing) => self.publish(outgoing, delivery).await,
             Err(error) => warn!(error = format!("{error:#}"), "a dead letter cannot be written"),
         }
+    }
+
+    /// Publishes `outgoing` in the place of `delivery`, which is acknowledged when that is confirmed.
+    /// The batch does not wait: a broker that blocks publishers must not stop the recording.
+    async fn publish(&self, outgoing: Outgoing, delivery: Delivery) {
+        let confirm = tokio::select! {
+            confirm = self.publisher.publish(outgoing) => confirm,
+            () = self.stop.cancelled() => return,
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                confirmed = confirm.confirmed() => if confirmed.is_ok() { delivery.duty.acknowledge() },
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// The letter with none of the facts that can be refused.
+fn reduced(letter: &NewDeadLetter, why: &str) -> NewDeadLetter {
+    let name: String = letter.letter.event_name.chars().take(127).collect();
+    let error = format!("its facts cannot be stored ({why}); reason {}", letter.letter.reason);
+    let run_id = Some(letter.letter.id.to_string());
+    let facts =
+        DeadLetter::of_whole(Reason::Malformed, &error, &name, run_id, &letter.body, Timestamp::now());
+    NewDeadLetter {
+        letter: DeadLetter { id: letter.letter.id, ..facts },
+        body: letter.body.clone(),
+        content_type: None,
+        exchange: None,
+        routing_key: None,
+        traceparent: None,
+        tracestate: None,
     }
 }

@@ -42,6 +42,8 @@ impl Store {
         let mut session = self.session().await?;
         let version = session.query_opt("SHOW server_version_num", &[]).await?;
         check_server(version.as_ref().map(|row| row.get(0)))?;
+        let encoding = session.query_opt("SHOW server_encoding", &[]).await?;
+        check_encoding(encoding.as_ref().map(|row| row.get(0)))?;
         // DDL on large tables takes its time; the connection is not used for anything else.
         let client = session.take_over()?;
         let settings = format!("SET statement_timeout = 0; SET lock_timeout = {}", LOCK_WAIT.as_millis());
@@ -75,6 +77,17 @@ fn check_server(version: Option<&str>) -> anyhow::Result<()> {
         anyhow::bail!("PostgreSQL {}.{} is too old: 13 or later is needed", number / 10_000, number % 10_000);
     }
     Ok(())
+}
+
+/// Events hold any text.
+fn check_encoding(encoding: Option<&str>) -> anyhow::Result<()> {
+    match encoding {
+        Some("UTF8") => Ok(()),
+        other => anyhow::bail!(
+            "the database's encoding is {}: provisiond needs UTF8 (createdb -E UTF8 -T template0)",
+            other.unwrap_or("unknown")
+        ),
+    }
 }
 
 async fn lock(client: &Client) -> anyhow::Result<()> {

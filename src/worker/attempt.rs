@@ -1,6 +1,9 @@
 //! One attempt: a slot, the call, and the verdict on the event.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use tokio::time::timeout_at;
@@ -28,25 +31,41 @@ pub(super) struct Attempted {
     pub duration: Duration,
 }
 
-/// Makes one attempt. `None` if no slot for a script came free before the delivery must end.
-pub(super) async fn attempt(
-    worker: &Worker,
-    run: &Run<'_>,
-    handler: &Registered,
-    step: Step,
-) -> Option<Attempted> {
-    let slot = timeout_at(run.deadline().into(), worker.slots.acquire(&handler.handler)).await.ok()?;
+/// What came of the turn of one step.
+pub(super) enum Turn {
+    /// The handler as it was called, and how that ended.
+    Made(Arc<Registered>, Box<Attempted>),
+    /// It is not enabled for this event any more.
+    Off,
+    /// This delivery must end, and no slot came free before.
+    NoTime,
+}
+
+/// Takes the turn of `step`: waits for a slot, and makes the attempt.
+pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Turn {
+    let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
+    let Some(handler) = current() else { return Turn::Off };
+    let slot = tokio::select! {
+        biased;
+        () = worker.draining.cancelled() => return Turn::NoTime,
+        slot = timeout_at(run.deadline().into(), worker.slots.acquire(&handler.handler)) => slot,
+    };
+    let Ok(slot) = slot else { return Turn::NoTime };
+    // It may have been changed, or switched off, while the slot was waited for.
+    let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
     let (outcome, verdict) = match slot {
-        Slot::Free(_held) => judge(worker, run, handler, call(worker, run, handler, step).await),
+        Slot::Free(_held) => judge(worker, run, &handler, call(worker, run, &handler, step).await),
         Slot::Busy => {
-            let error = "its max_concurrency is reached and no attempt ended within 30s: put off".to_owned();
-            (Outcome::PutOff { error, wait: PUT_OFF.mul_f64(rand::random_range(0.5..1.5)) }, Verdict::Allow)
+            let error =
+                "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
+            let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
+            (Outcome::PutOff { error: error.to_owned(), wait }, Verdict::Allow)
         }
     };
     let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed() };
-    log(run, handler, step, &attempted);
-    Some(attempted)
+    log(run, &handler, step, &attempted);
+    Turn::Made(handler, Box::new(attempted))
 }
 
 async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {

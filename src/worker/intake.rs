@@ -1,8 +1,11 @@
 //! Which event queues are consumed: those of the catalogue that match, following its changes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -16,42 +19,78 @@ use crate::{
 struct Subscription {
     source: Source,
     stop: CancellationToken,
-    task: JoinHandle<()>,
 }
+
+/// After what runs was cut: for the deliveries to go back.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Consumes until `stop`, and returns when everything that was taken is settled; what is not by
 /// the end of the drain time is cut.
+///
+/// # Errors
+/// If a consumer ended by itself, which would be a fault of ours: the event would not be consumed any more.
 pub(super) async fn consume(
     settings: &WorkerSettings,
     link: Link,
     worker: &Arc<Worker>,
     stop: &CancellationToken,
-    cut: &CancellationToken,
-) {
+) -> anyhow::Result<()> {
     let mut changes = worker.registry.changes();
     let mut subscriptions: HashMap<EventName, Subscription> = HashMap::new();
-    while !stop.is_cancelled() {
+    let mut consumers = JoinSet::new();
+    let mut fault = Ok(());
+    while !stop.is_cancelled() && fault.is_ok() {
         changes.mark_unchanged();
-        subscribe(&mut subscriptions, settings, &link, worker, stop);
-        tokio::select! { () = stop.cancelled() => {}, _ = changes.changed() => {} }
+        subscribe(&mut subscriptions, &mut consumers, settings, &link, worker);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = changes.changed() => {}
+            Some(ended) = consumers.join_next() => fault = is_expected(ended),
+        }
     }
     drop(link);
+    for subscription in subscriptions.values() {
+        subscription.stop.cancel();
+    }
     info!("draining: no new events are taken");
-    let tasks = subscriptions.into_values().map(|s| s.task);
-    let mut drained = futures_util::future::join_all(tasks);
-    if timeout(settings.drain_timeout, &mut drained).await.is_err() {
-        warn!(after = ?settings.drain_timeout, "handlers still run and are cut; their events go back (worker.drain_timeout)");
-        cut.cancel();
-        drained.await;
+    drain(settings.drain_timeout, worker, consumers).await;
+    fault
+}
+
+/// Waits for what runs, also where its connection was lost meanwhile.
+async fn drain(drain_timeout: Duration, worker: &Worker, mut consumers: JoinSet<Ended>) {
+    worker.deliveries.close();
+    let mut drained = pin!(async {
+        while consumers.join_next().await.is_some() {}
+        worker.deliveries.wait().await;
+    });
+    if timeout(drain_timeout, &mut drained).await.is_err() {
+        warn!(after = ?drain_timeout, "handlers still run and are cut; their events go back (worker.drain_timeout)");
+        worker.cut.cancel();
+        let _ = timeout(CUT_TIMEOUT, drained).await;
+    }
+}
+
+/// A consumer that ended, and whether it was meant to.
+struct Ended {
+    event: EventName,
+    expected: bool,
+}
+
+fn is_expected(ended: Result<Ended, JoinError>) -> anyhow::Result<()> {
+    match ended {
+        Ok(Ended { expected: true, .. }) => Ok(()),
+        Ok(Ended { event, .. }) => Err(anyhow::anyhow!("the consumer of {event} ended by itself")),
+        Err(error) => Err(anyhow::Error::new(error).context("a consumer panicked")),
     }
 }
 
 fn subscribe(
     subscriptions: &mut HashMap<EventName, Subscription>,
+    consumers: &mut JoinSet<Ended>,
     settings: &WorkerSettings,
     link: &Link,
     worker: &Arc<Worker>,
-    stop: &CancellationToken,
 ) {
     let snapshot = worker.registry.snapshot();
     link.topology().set_events(snapshot.active_events());
@@ -65,23 +104,25 @@ fn subscribe(
             Some(subscription) => subscription.stop.cancel(),
             None => {}
         }
-        let intake = Intake {
-            queue: worker.names.event_queue(name),
-            prefetch: settings.concurrency,
-            source: source.clone(),
-        };
-        let consumer = Consumer { link: link.clone(), intake };
-        let stop = stop.child_token();
-        let task = tokio::spawn(consume_event(consumer, name.clone(), Arc::clone(worker), stop.clone()));
-        subscriptions.insert(name.clone(), Subscription { source, stop, task });
+        let queue = worker.names.event_queue(name);
+        let intake = Intake { queue, prefetch: settings.concurrency, source: source.clone() };
+        let (consumer, stop) = (Consumer { link: link.clone(), intake }, CancellationToken::new());
+        consumers.spawn(consume_event(consumer, name.clone(), Arc::clone(worker), stop.clone()));
+        subscriptions.insert(name.clone(), Subscription { source, stop });
     }
 }
 
-async fn consume_event(consumer: Consumer, name: EventName, worker: Arc<Worker>, stop: CancellationToken) {
-    consumer
-        .run(stop, |delivery| {
-            let (worker, name) = (Arc::clone(&worker), name.clone());
-            tokio::spawn(async move { process::process(&worker, &name, delivery).await });
-        })
-        .await;
+async fn consume_event(
+    consumer: Consumer,
+    event: EventName,
+    worker: Arc<Worker>,
+    stop: CancellationToken,
+) -> Ended {
+    let may_end = consumer.intake.source == Source::RemovedEvent;
+    let take = |delivery| {
+        let (running, event) = (Arc::clone(&worker), event.clone());
+        worker.deliveries.spawn(async move { process::process(&running, &event, delivery).await });
+    };
+    consumer.run(stop.clone(), take).await;
+    Ended { event, expected: may_end || stop.is_cancelled() }
 }

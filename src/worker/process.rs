@@ -4,7 +4,7 @@ use tracing::warn;
 
 use super::{
     Worker,
-    attempt::attempt,
+    attempt::{Turn, take_turn},
     run::{Run, Trouble},
 };
 use crate::{
@@ -46,13 +46,16 @@ async fn tell(worker: &Worker, name: &EventName, delivery: &Delivery) -> Result<
             run.hand_over(step).await?;
             break;
         }
-        let Some(handler) = worker.registry.snapshot().enabled(step.handler, name) else {
-            run.record_skipped(step).await?;
-            continue;
-        };
-        let Some(attempted) = attempt(worker, &run, &handler, step).await else {
-            run.hand_over(step).await?;
-            break;
+        let (handler, attempted) = match take_turn(worker, &run, step).await {
+            Turn::Made(handler, attempted) => (handler, *attempted),
+            Turn::Off => {
+                run.record_skipped(step).await?;
+                continue;
+            }
+            Turn::NoTime => {
+                run.hand_over(step).await?;
+                break;
+            }
         };
         let on_failure = handler.handler.spec.on_failure();
         match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {

@@ -70,17 +70,18 @@ impl<'a> Run<'a> {
     ) -> Result<Self, Box<NoEvent>> {
         let facts = Facts::of(delivery);
         let refuse = |why, facts| Box::new(NoEvent { name: name.clone(), facts, why });
-        if facts.header_bytes > MAX_HEADER_BYTES {
+        let copy = match copy_of(delivery, &worker.names) {
+            Ok(copy) => copy,
+            Err(why) => return Err(refuse(Malformed(why), facts)),
+        };
+        // The headers of a copy are ours, and the broker's on its way.
+        if copy.is_none() && facts.header_bytes > MAX_HEADER_BYTES {
             let why = format!(
                 "it has {} bytes of headers; at most {MAX_HEADER_BYTES} are allowed",
                 facts.header_bytes
             );
             return Err(refuse(Malformed(why), facts));
         }
-        let copy = match copy_of(delivery, &worker.names) {
-            Ok(copy) => copy,
-            Err(why) => return Err(refuse(Malformed(why), facts)),
-        };
         let arrival = Arrival {
             name,
             content_type: facts.content_type.as_deref(),
@@ -133,7 +134,7 @@ impl NoEvent {
     pub(super) async fn bury(self: Box<Self>, worker: &Worker, delivery: &Delivery) -> Result<(), Trouble> {
         let run_id = match &self.facts.message_id {
             Some(id) => EventId::from_message_id(id),
-            None => EventId::from_content(&self.name, self.facts.timestamp, &delivery.body),
+            None => EventId::from_content(self.name.as_str(), self.facts.timestamp, &delivery.body),
         };
         let (error, name, run_id) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
         let letter = DeadLetter {

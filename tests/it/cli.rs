@@ -75,6 +75,9 @@ async fn handlers_are_created_searched_changed_and_deleted() {
     world
         .run(&["handlers", "update", &id, "--priority", "5", "--if-version", "1"])
         .assert_failed(1, "at version 2");
+    let with_header = ["handlers", "update", &id, "--header", "Authorization: Bearer s3cret"];
+    world.run(&with_header).assert_done();
+    assert!(!world.run(&["handlers", "show", &id]).stdout().contains("s3cret"));
     world.run(&["handlers", "disable", &id]).assert_done();
     let secret = world.run(&["handlers", "rotate-secret", &id]);
     assert!(secret.assert_done().stderr().contains("whsec_"), "a new secret is shown once");
@@ -86,8 +89,10 @@ async fn handlers_are_created_searched_changed_and_deleted() {
     if in_order.first() != Some(&"created") {
         in_order.reverse();
     }
-    assert_eq!(in_order, ["created", "updated", "disabled", "secret_set"]);
-    assert!(!history.to_string().contains("whsec_"), "no secret in the history");
+    assert_eq!(in_order, ["created", "updated", "updated", "disabled", "secret_set"]);
+    let history = history.to_string();
+    assert!(!history.contains("whsec_") && !history.contains("s3cret"), "no secret in the history");
+    world.run(&["handlers", "history", "999"]).assert_failed(3, "there is no handler 999");
     world.run(&["handlers", "delete", &id]).assert_done();
     world.run(&["handlers", "show", &id]).assert_failed(3, "there is no handler");
     world.run(&["handlers", "enable", &archived]).assert_done();

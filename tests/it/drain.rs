@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Reply, World, envelope};
+use crate::support::{Endpoint, Reply, World, envelope, eventually};
 
 const EVENTS: usize = 400;
 
@@ -65,5 +65,33 @@ async fn a_drain_hands_over_the_rest_of_a_plan() {
     world.keep(worker);
     world.wait_for_executions(2, &["--status", "success"]).await;
     assert_eq!((slow.count(), next.count()), (1, 1));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_that_wait_for_their_turn_do_not_begin_in_a_drain() {
+    let mut world = World::new().await;
+    world.set("script.concurrency", "2");
+    world.script("slow.sh", "#!/bin/sh\necho run >> \"$(dirname \"$0\")/runs\"\nsleep 1\n");
+    world.handler("slow", "clients.create", &["--script", "slow.sh"]);
+    let mut worker = world.worker().await;
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    for number in 0..12 {
+        let body = envelope("clients.create", number, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+    }
+    let runs = world.dir.path().join("runs");
+    let count = || std::fs::read_to_string(&runs).map_or(0, |runs| runs.lines().count());
+    eventually("a script runs", || async { count() >= 1 }).await;
+    let begun = std::time::Instant::now();
+    assert!(worker.terminate().await.success());
+    assert!(begun.elapsed() < Duration::from_secs(8), "the waiting ones were run: {:?}", begun.elapsed());
+    let before = count();
+    assert!(before < 6, "{before} of 12 ran");
+    let worker = world.worker().await;
+    world.keep(worker);
+    world.wait_for_executions(12, &["--status", "success"]).await;
+    assert_eq!(count(), 12, "each ran once");
     world.end().await;
 }

@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::support::{Endpoint, World, envelope};
 
+const GOOD: &str =
+    r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":OBJECT},"data":{}}"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     let mut world = World::new().await;
@@ -17,7 +20,11 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     world.serve().await;
     let large = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 << 20));
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    let garbage: [(&str, &[u8], &str); 10] = [
+    let long_object = GOOD.replace("OBJECT", &format!("\"{}\"", "o".repeat(140_000)));
+    let odd_time = GOOD.replace("OBJECT", "1").replace("2026-01-01T00:00:00Z", "-009000-01-01T00:00:00Z");
+    let garbage: [(&str, &[u8], &str); 12] = [
+        ("long-object", long_object.as_bytes(), "at most 1024 bytes"),
+        ("odd-time", odd_time.as_bytes(), "RFC 3339"),
         ("empty", b"", "expected"),
         ("not-json", b"hello", "expected"),
         ("cut", b"{\"event\":", "EOF"),
@@ -34,6 +41,8 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     }
     let mut headers = FieldTable::default();
     headers.insert("x-large".into(), AMQPValue::LongString("h".repeat(40_000).into()));
+    // A header as large as a frame may be is not carried on into the dead letter.
+    headers.insert("tracestate".into(), AMQPValue::LongString("t".repeat(60_000).into()));
     let properties = BasicProperties::default().with_message_id("huge-headers".into()).with_headers(headers);
     world
         .broker
@@ -94,5 +103,40 @@ async fn results_that_are_none_do_not_hold_up_the_recorder() {
     world.wait_for_executions(1, &["--status", "success"]).await;
     let letters = world.wait_for_dead_letters(3).await;
     assert!(letters.iter().all(|letter| letter["reason"] == "malformed"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_postgres_refuses_is_kept_with_its_body() {
+    let mut world = World::new().await;
+    world.serve().await;
+    let facts = json!({"id": uuid::Uuid::new_v4(), "event_id": "e1", "run_id": "e1", "event_name": "x".repeat(5000),
+        "object_id": null, "reason": "permanent", "error": "no", "handler_id": null, "handler_name": null, "attempts": 1,
+        "plan": [], "first_failed_at": null, "died_at": "-009000-01-01T00:00:00Z", "worker": null});
+    let mut headers = FieldTable::default();
+    headers.insert("x-provisioning-dead-letter".into(), AMQPValue::LongString(facts.to_string().into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    let channel = world.broker.connection.create_channel().await.unwrap();
+    let queue = world.broker.name("dead-letters");
+    let options = lapin::options::BasicPublishOptions::default();
+    channel.basic_publish("".into(), queue.as_str().into(), options, b"the body", properties).await.unwrap();
+    let letters = world.wait_for_dead_letters(1).await;
+    assert!(letters[0]["error"].as_str().unwrap().contains("its facts cannot be stored"), "{letters:?}");
+    let shown = world.json(&["dead-letters", "show", letters[0]["id"].as_str().unwrap()]);
+    assert_eq!(shown["body"], "the body");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_of_ours_are_not_believed_on_what_others_publish() {
+    let mut world = World::new().await;
+    world.serve().await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-provisioning-plan".into(), AMQPValue::LongString("1,2".into()));
+    headers.insert("x-provisioning-event-id".into(), AMQPValue::LongString("forged".into()));
+    let properties = BasicProperties::default().with_message_id("real".into()).with_headers(headers);
+    world.broker.publish_with("no.such.event", properties, b"{}").await;
+    let letters = world.wait_for_dead_letters(1).await;
+    assert_eq!((&letters[0]["event_id"], &letters[0]["plan"]), (&json!("real"), &json!([])));
     world.end().await;
 }

@@ -1,10 +1,13 @@
 //! Services that are not there yet, or go away: the program waits, says so, and goes on.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Proxy, World, envelope, eventually};
+use crate::support::{Endpoint, Proxy, Reply, World, envelope, eventually};
 
 /// The host and port in a url.
 fn address(url: &str) -> SocketAddr {
@@ -101,6 +104,40 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     })
     .await;
     world.keep(process);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_ends_although_the_broker_is_away() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(1))).await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.set("worker.drain_timeout", "3s");
+    let (mut broker, mut postgres) = behind_proxies(&mut world).await;
+    broker.open().await;
+    postgres.open().await;
+    let mut process = world.spawn(&[]);
+    eventually("it consumes", || async {
+        world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
+    })
+    .await;
+    world
+        .broker
+        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
+        .await;
+    endpoint.wait_for(1).await;
+    broker.close().await;
+    eventually("the loss is noticed", || async { process.log().contains("connection to the broker lost") })
+        .await;
+    process.signal(nix::sys::signal::Signal::SIGTERM);
+    let status = process.ended(Duration::from_secs(30)).await;
+    assert!(status.success(), "ended with {status}:\n{}", process.log());
+
+    // What it could not tell the broker is done again.
+    broker.open().await;
+    let process = world.spawn(&[]);
+    world.keep(process);
+    world.wait_for_executions(1, &["--status", "success"]).await;
     world.end().await;
 }
 

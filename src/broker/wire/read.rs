@@ -1,19 +1,14 @@
-//! Reading: a delivery's facts, a copy's plan, a dead letter.
+//! Reading: a delivery's facts, a copy's plan.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
-    super::{delay, delivery::Delivery, design::Names, publisher::Outgoing},
-    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, PLAN, TRACEPARENT, TRACESTATE, Trace, number_header,
-    text_header,
+    super::{delivery::Delivery, design::Names},
+    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, Trace, number_header, text_header,
 };
 use crate::domain::{
-    dead_letter::{DeadLetter, Reason},
-    event::{EventId, EventName, RunId},
+    event::{EventId, RunId},
     plan::Plan,
 };
 
@@ -37,10 +32,7 @@ impl Facts {
             message_id: properties.message_id().as_ref().map(ToString::to_string),
             timestamp: *properties.timestamp(),
             header_bytes: headers.map_or(0, table_bytes),
-            trace: Trace {
-                parent: text_header(headers, TRACEPARENT),
-                state: text_header(headers, TRACESTATE),
-            },
+            trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
         }
     }
 }
@@ -85,76 +77,6 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
     }))
 }
 
-/// A dead letter with its body, as it is stored.
-#[derive(Debug)]
-pub struct Letter {
-    pub facts: DeadLetter,
-    pub body: Bytes,
-    pub content_type: Option<String>,
-    pub exchange: String,
-    pub routing_key: String,
-    pub trace: Trace,
-}
-
-/// The dead letter in the dead-letter queue: one of ours, or one that the broker made.
-pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> Letter {
-    let headers = delivery.properties.headers().as_ref();
-    let ours = text_header(headers, LETTER).and_then(|json| serde_json::from_str(&json).ok());
-    let facts = ours.unwrap_or_else(|| died_in_the_broker(delivery, names));
-    Letter::of(delivery, facts)
-}
-
-/// The dead letter for an event that no queue took.
-pub fn unrouted_event(delivery: &Delivery) -> Letter {
-    let error = format!(
-        "no queue takes {:?}: it is not in the catalogue (add it: provisiond events add)",
-        delivery.routing_key
-    );
-    let facts = unseen(delivery, &delivery.routing_key, Reason::Unrouted, &error);
-    Letter::of(delivery, facts)
-}
-
-/// What the broker itself dead-lettered is told by its `x-death`.
-fn died_in_the_broker(delivery: &Delivery, names: &Names) -> DeadLetter {
-    let death = newest_death(delivery.properties.headers().as_ref());
-    let why = text_header(death, "reason").unwrap_or_default();
-    let queue = text_header(death, "queue").unwrap_or_default();
-    let (reason, error) = match why.as_str() {
-        "delivery_limit" => (
-            Reason::CrashLoop,
-            "it was delivered more often than the queue allows and never settled".to_owned(),
-        ),
-        "expired" => (Reason::Expired, format!("it waited in {queue} for longer than a policy allows")),
-        "" => (Reason::Malformed, "it was published to the dead letters without saying why".to_owned()),
-        other => (Reason::Expired, format!("the broker took it out of {queue}: {other}")),
-    };
-    let name = queue.strip_prefix(&format!("{}.", names.events())).unwrap_or(&delivery.routing_key);
-    unseen(delivery, name, reason, &error)
-}
-
-/// The facts of a letter that no worker wrote.
-fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str) -> DeadLetter {
-    let headers = delivery.properties.headers().as_ref();
-    let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
-    let whole = DeadLetter::of_whole(reason, error, name, message_id, &delivery.body, Timestamp::now());
-    let plan = text_header(headers, PLAN).and_then(|plan| plan.parse::<Plan>().ok());
-    DeadLetter {
-        event_id: text_header(headers, EVENT_ID).or_else(|| whole.event_id.clone()),
-        plan: plan.map(|plan| plan.handlers().collect()).unwrap_or_default(),
-        ..whole
-    }
-}
-
-fn newest_death(headers: Option<&FieldTable>) -> Option<&FieldTable> {
-    match headers?.inner().get("x-death")? {
-        AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
-            AMQPValue::FieldTable(death) => Some(death),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 /// What a table takes on the wire, near enough to bound it.
 fn table_bytes(table: &FieldTable) -> usize {
     table.inner().iter().map(|(name, value)| name.as_str().len() + 2 + value_bytes(value)).sum()
@@ -171,40 +93,4 @@ fn value_bytes(value: &AMQPValue) -> usize {
         }
         _ => 8,
     }
-}
-
-impl Letter {
-    /// The letter with these facts for `delivery`.
-    pub fn of(delivery: &Delivery, facts: DeadLetter) -> Self {
-        let Facts { content_type, trace, .. } = Facts::of(delivery);
-        Self {
-            facts,
-            body: delivery.body.clone(),
-            content_type,
-            exchange: delivery.exchange.clone(),
-            routing_key: delivery.routing_key.clone(),
-            trace,
-        }
-    }
-}
-
-/// A copy that left the ladder and found no queue, to be sent to the queue of its event at once.
-pub fn resent(delivery: &Delivery, names: &Names) -> Option<(EventName, Outgoing)> {
-    let event: EventName = after_delay_words(&delivery.routing_key)?.parse().ok()?;
-    let entry = delay::entry(names, &event, Duration::ZERO);
-    let mut properties = delivery.properties.clone();
-    let mut headers = FieldTable::default();
-    for (name, value) in properties.headers().as_ref()?.inner() {
-        if !name.as_str().starts_with("x-death") && !name.as_str().contains("-death-") {
-            headers.insert(name.clone(), value.clone());
-        }
-    }
-    properties = properties.with_headers(headers);
-    let (exchange, routing_key) = (entry.exchange, entry.routing_key);
-    Some((event, Outgoing { exchange, routing_key, properties, body: delivery.body.clone() }))
-}
-
-/// The event name in a routing key of the ladder.
-fn after_delay_words(routing_key: &str) -> Option<&str> {
-    routing_key.splitn(delay::LEVELS as usize + 1, '.').nth(delay::LEVELS as usize)
 }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use crate::{
-    cli::error::CliError,
+    cli::{context::read_text, error::CliError},
     domain::{
         event::EventName,
         handler::{HandlerId, HandlerName, HandlerSpec, Mode, OnFailure, Priority, Status, Timeout},
@@ -35,9 +35,9 @@ pub(in crate::cli) struct Create {
     /// Sign its requests with a new secret, which is printed once
     #[arg(long, conflicts_with = "signing_secret")]
     sign: bool,
-    /// Sign its requests with this secret (whsec_…)
-    #[arg(long, value_name = "WHSEC")]
-    signing_secret: Option<SigningSecret>,
+    /// Sign its requests with this secret (whsec_…), read from a file or from stdin (-)
+    #[arg(long, value_name = "@FILE|-")]
+    signing_secret: Option<String>,
 }
 
 #[derive(clap::Args, Clone)]
@@ -122,6 +122,16 @@ impl<T: FromStr> FromStr for OrDefault<T> {
     }
 }
 
+/// A secret is not typed as an argument: those are seen by everybody on the machine, and kept by the shell.
+pub(super) fn read_secret(from: &str) -> Result<SigningSecret, CliError> {
+    if from != "-" && !from.starts_with('@') {
+        return Err(CliError::usage(
+            "a secret is read from a file (@FILE) or from stdin (-), not given as an argument",
+        ));
+    }
+    read_text(from)?.trim().parse().map_err(CliError::usage)
+}
+
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
     let name = name.trim().parse().map_err(|e| format!("{e}"))?;
@@ -151,8 +161,11 @@ impl Create {
     }
 
     /// The secret it signs with from now on.
-    pub(super) fn secret(&self) -> Option<SigningSecret> {
-        if self.sign { Some(SigningSecret::generate()) } else { self.signing_secret.clone() }
+    pub(super) fn secret(&self) -> Result<Option<SigningSecret>, CliError> {
+        if self.sign {
+            return Ok(Some(SigningSecret::generate()));
+        }
+        self.signing_secret.as_deref().map(read_secret).transpose()
     }
 
     /// Whether the secret is a new one, which its owner has to see.

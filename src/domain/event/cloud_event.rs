@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Event, EventId, EventName,
-    parts::{Arrival, Malformed, check_name, check_object, parse, timestamp},
+    parts::{Arrival, Malformed, check_name, check_object, check_object_id, parse, timestamp},
 };
 
 #[derive(Deserialize)]
@@ -40,6 +40,7 @@ pub(super) fn read(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed
     }
     check_name("type", &ce.kind, arrival.name)?;
     let subject = ce.subject.ok_or_else(|| Malformed("subject is missing: it names the object".into()))?;
+    let subject = check_object_id("subject", subject.into_owned())?;
     let time = ce.time.ok_or_else(|| Malformed("time is missing: it says when it happened".into()))?;
     let dt = timestamp("time", &time)?;
     let data = ce.data.map_or("{}", RawValue::get);
@@ -49,7 +50,7 @@ pub(super) fn read(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed
     Ok(Event {
         id: EventId::from_cloud_event(&ce.source, &ce.id),
         name: arrival.name.clone(),
-        object_id: subject.into_owned(),
+        object_id: subject,
         dt,
         body,
     })

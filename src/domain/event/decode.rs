@@ -57,7 +57,7 @@ fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
     let Envelope { event, data } = parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
     check_name("event.events_id", &event.events_id, arrival.name)?;
     check_object("data", data)?;
-    let content_id = || EventId::from_content(arrival.name, arrival.timestamp, arrival.body);
+    let content_id = || EventId::from_content(arrival.name.as_str(), arrival.timestamp, arrival.body);
     Ok(Event {
         id: arrival
             .known_id

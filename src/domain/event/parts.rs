@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 use super::{EventId, EventName};
 
+/// More would not fit where an object's id travels.
+const MAX_OBJECT_ID_BYTES: usize = 1024;
 /// Objects and arrays may nest this deep; parsers of handlers in other languages stop about there too.
 const MAX_DEPTH: usize = 128;
 
@@ -51,23 +53,56 @@ pub(super) fn check_object(field: &str, value: &RawValue) -> Result<(), Malforme
 
 pub(super) fn object_id(raw: &RawValue) -> Result<String, Malformed> {
     match serde_json::from_str(raw.get()) {
-        Ok(serde_json::Value::String(text)) if !text.contains('\0') => Ok(text),
+        Ok(serde_json::Value::String(text)) => check_object_id("event.object_id", text),
         // The digits as they were written: a large number must not become 1e21.
-        Ok(serde_json::Value::Number(_)) => Ok(raw.get().to_owned()),
-        _ => {
-            let start: String = raw.get().chars().take(40).collect();
-            Err(Malformed(format!("event.object_id must be a number or a string; it is {start}")))
-        }
+        Ok(serde_json::Value::Number(_)) => check_object_id("event.object_id", raw.get().to_owned()),
+        _ => Err(Malformed(format!(
+            "event.object_id must be a number or a string; it is {}",
+            start(raw.get())
+        ))),
     }
 }
 
+/// An object's id travels in headers and in the environment of scripts, which are bounded.
+pub(super) fn check_object_id(field: &str, text: String) -> Result<String, Malformed> {
+    if text.contains('\0') || text.len() > MAX_OBJECT_ID_BYTES {
+        let rule = format!("has at most {MAX_OBJECT_ID_BYTES} bytes, none of them NUL");
+        return Err(Malformed(format!("{field} {rule}; it begins {:?}", start(&text))));
+    }
+    Ok(text)
+}
+
 pub(super) fn timestamp(field: &str, text: &str) -> Result<Timestamp, Malformed> {
-    text.parse().map_err(|_| {
-        let start: String = text.chars().take(60).collect();
+    let parsed = if is_rfc3339(text) { text.parse().ok() } else { None };
+    parsed.ok_or_else(|| {
         Malformed(format!(
-            "{field} must be an RFC 3339 time such as 2026-01-01T00:00:00+00:00; it is {start:?}"
+            "{field} must be an RFC 3339 time such as 2026-01-01T00:00:00+00:00; it is {:?}",
+            start(text)
         ))
     })
+}
+
+/// Whether `text` has the shape of RFC 3339. The parser takes more than that: other separators, time
+/// zone names, years that no database keeps.
+fn is_rfc3339(text: &str) -> bool {
+    let Some((date, rest)) = text.split_at_checked(10) else { return false };
+    let Some((clock, rest)) = rest.split_at_checked(9) else { return false };
+    let fraction = rest.trim_start_matches('.').trim_start_matches(|c: char| c.is_ascii_digit());
+    let zone = if rest.starts_with('.') { fraction } else { rest };
+    is_like(date, "0000-00-00")
+        && (is_like(clock, "T00:00:00") || is_like(clock, "t00:00:00"))
+        && (matches!(zone, "Z" | "z") || is_like(zone, "+00:00") || is_like(zone, "-00:00"))
+}
+
+/// Whether `text` is `pattern`, with any digit for each 0.
+fn is_like(text: &str, pattern: &str) -> bool {
+    text.len() == pattern.len()
+        && text.bytes().zip(pattern.bytes()).all(|(b, p)| if p == b'0' { b.is_ascii_digit() } else { b == p })
+}
+
+/// The beginning of what was said instead.
+fn start(text: &str) -> String {
+    text.chars().take(60).collect()
 }
 
 /// `serde_json` bounds the nesting only of what it builds, not of what it skips.
@@ -90,4 +125,29 @@ pub(in crate::domain) fn check_depth(text: &str) -> Result<(), Malformed> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_and_nothing_else() {
+        for good in ["2026-01-01T00:00:00Z", "2026-01-01t00:00:00.123456z", "2026-12-31T23:59:60-23:59"] {
+            assert!(timestamp("dt", good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "2026-01-01",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00Z[UTC]",
+            "-009000-01-01T00:00:00Z",
+            "2026-01-01T00:00Z",
+            "2026-13-01T00:00:00Z",
+            "２026-01-01T00:00:00Z",
+        ] {
+            assert!(timestamp("dt", bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
         outcome::{Failure, Outcome},
         plan::{Plan, Step},
     },
+    store::StoreError,
     worker::{attempt::Attempted, registry::Registered},
 };
 
@@ -101,10 +102,12 @@ impl Run<'_> {
 
     /// The endpoint said 410. The database may be away: then the next 410 tries again.
     async fn disable_gone(&self, handler: &Registered) {
-        let id = handler.handler.id;
+        let (id, version) = (handler.handler.id, Some(handler.handler.version));
         let (by, note) = ("provisiond", "its endpoint answered 410 Gone");
-        match self.worker.store.set_handler_status(id, None, Status::Disabled, by, Some(note)).await {
+        match self.worker.store.set_handler_status(id, version, Status::Disabled, by, Some(note)).await {
             Ok(_) => warn!(handler = %id, "disabled: {note}"),
+            // Somebody changed it since it was called: what answered may not be what it calls now.
+            Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 warn!(handler = %id, error, "{note}, and it could not be disabled");

@@ -1,0 +1,139 @@
+//! Reading what was given up: letters of ours, letters that the broker made, and what no queue took.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::{
+    super::{delay, delivery::Delivery, design::Names, publisher::Outgoing},
+    EVENT_ID, Facts, LETTER, PLAN, Trace, text_header,
+};
+use crate::domain::{
+    dead_letter::{DeadLetter, Reason},
+    event::{EventId, EventName},
+    plan::Plan,
+};
+
+/// A dead letter with its body, as it is stored.
+#[derive(Debug)]
+pub struct Letter {
+    pub facts: DeadLetter,
+    pub body: Bytes,
+    pub content_type: Option<String>,
+    pub exchange: String,
+    pub routing_key: String,
+    pub trace: Trace,
+}
+
+impl Letter {
+    /// The letter with these facts for `delivery`.
+    pub fn of(delivery: &Delivery, facts: DeadLetter) -> Self {
+        let Facts { content_type, trace, .. } = Facts::of(delivery);
+        Self {
+            facts,
+            body: delivery.body.clone(),
+            content_type,
+            exchange: delivery.exchange.clone(),
+            routing_key: delivery.routing_key.clone(),
+            trace,
+        }
+    }
+}
+
+/// The dead letter in the dead-letter queue: one of ours, or one that the broker made.
+pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> Letter {
+    let headers = delivery.properties.headers().as_ref();
+    let facts = match newest_death(headers) {
+        // An event that died in the broker may bring any header along.
+        Some(death) => died_in_the_broker(delivery, death, names),
+        None => text_header(headers, LETTER)
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_else(|| without_facts(delivery)),
+    };
+    Letter::of(delivery, facts)
+}
+
+/// The dead letter for an event that no queue took, or for a copy whose queue is gone for good.
+pub fn unrouted_event(delivery: &Delivery, names: &Names) -> Letter {
+    let is_copy = delivery.exchange.starts_with(&names.delay_prefix());
+    let name = if is_copy { after_delay_words(&delivery.routing_key) } else { None };
+    let name = name.unwrap_or(&delivery.routing_key);
+    let error = format!("no queue takes {name:?}: it is not in the catalogue (provisiond events add)");
+    Letter::of(delivery, unseen(delivery, name, Reason::Unrouted, &error, is_copy))
+}
+
+/// What the broker itself dead-lettered is told by its `x-death`.
+fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) -> DeadLetter {
+    let said = |name: &str| text_header(Some(death), name).unwrap_or_default();
+    let (why, queue) = (said("reason"), said("queue"));
+    let (reason, error) = match why.as_str() {
+        "delivery_limit" => (
+            Reason::CrashLoop,
+            "it was delivered more often than the queue allows and never settled".to_owned(),
+        ),
+        "expired" => (Reason::Expired, format!("it waited in {queue} for longer than a policy allows")),
+        other => (Reason::Expired, format!("the broker took it out of {queue}: {other}")),
+    };
+    let name = queue.strip_prefix(&format!("{}.", names.events())).unwrap_or(&delivery.routing_key);
+    let is_copy = said("exchange").starts_with(&names.delay_prefix());
+    unseen(delivery, name, reason, &error, is_copy)
+}
+
+fn without_facts(delivery: &Delivery) -> DeadLetter {
+    let error = "it was published to the dead letters without saying why";
+    unseen(delivery, &delivery.routing_key, Reason::Malformed, error, false)
+}
+
+/// The facts of a letter that no worker wrote. Of a copy of ours the headers are believed.
+fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str, is_copy: bool) -> DeadLetter {
+    let Facts { message_id, timestamp, .. } = Facts::of(delivery);
+    let run_id = match &message_id {
+        Some(id) => EventId::from_message_id(id),
+        None => EventId::from_content(name, timestamp, &delivery.body),
+    };
+    let run_id = Some(run_id.to_string());
+    let whole = DeadLetter::of_whole(reason, error, name, run_id, &delivery.body, Timestamp::now());
+    if !is_copy {
+        return whole;
+    }
+    let headers = delivery.properties.headers().as_ref();
+    let plan = text_header(headers, PLAN).and_then(|plan| plan.parse::<Plan>().ok());
+    DeadLetter {
+        event_id: text_header(headers, EVENT_ID).or_else(|| whole.event_id.clone()),
+        plan: plan.map(|plan| plan.handlers().collect()).unwrap_or_default(),
+        ..whole
+    }
+}
+
+fn newest_death(headers: Option<&FieldTable>) -> Option<&FieldTable> {
+    match headers?.inner().get("x-death")? {
+        AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
+            AMQPValue::FieldTable(death) => Some(death),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A copy that left the ladder and found no queue, to be sent to the queue of its event at once.
+pub fn resent(delivery: &Delivery, names: &Names) -> Option<(EventName, Outgoing)> {
+    let event: EventName = after_delay_words(&delivery.routing_key)?.parse().ok()?;
+    let entry = delay::entry(names, &event, Duration::ZERO);
+    let mut properties = delivery.properties.clone();
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().as_ref()?.inner() {
+        if !name.as_str().starts_with("x-death") && !name.as_str().contains("-death-") {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    properties = properties.with_headers(headers);
+    let (exchange, routing_key) = (entry.exchange, entry.routing_key);
+    Some((event, Outgoing { exchange, routing_key, properties, body: delivery.body.clone() }))
+}
+
+/// The event name in a routing key of the ladder.
+fn after_delay_words(routing_key: &str) -> Option<&str> {
+    routing_key.splitn(delay::LEVELS as usize + 1, '.').nth(delay::LEVELS as usize)
+}
