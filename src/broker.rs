@@ -11,6 +11,7 @@ mod delay;
 mod delivery;
 mod design;
 mod direct;
+mod error;
 mod publisher;
 mod topology;
 mod wire;

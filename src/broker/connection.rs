@@ -19,7 +19,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{declare::RPC_TIMEOUT, topology::Topology};
+use super::{declare::RPC_TIMEOUT, error::BrokerError, topology::Topology};
 
 /// RabbitMQ's own default. A header frame above it would close the connection: not to be made smaller.
 const FRAME_MAX: u32 = 131_072;
@@ -100,22 +100,13 @@ impl BrokerSettings {
         let connected = timeout(self.connect_timeout, dialling).await;
         let socket: Option<OwnedFd> = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Ok(connected) = connected {
-            return connected.map_err(described);
+            return Ok(connected.map_err(BrokerError::from)?);
         }
         if let Some(socket) = socket {
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
         }
         anyhow::bail!("no answer within {:?} (amqp.connect_timeout)", self.connect_timeout)
     }
-}
-
-/// lapin's errors in words that say what to do about the common ones.
-fn described(error: lapin::Error) -> anyhow::Error {
-    let text = error.to_string();
-    if text.contains("ACCESS_REFUSED") || text.contains("ACCESS-REFUSED") {
-        return anyhow::anyhow!("the user or password in amqp.url is refused, or has no access to the vhost");
-    }
-    anyhow::Error::new(error)
 }
 
 /// One supervised connection. Clones share it.
@@ -171,7 +162,9 @@ impl Link {
             let connection = self.connection().await?;
             match timeout(RPC_TIMEOUT, connection.create_channel()).await {
                 Ok(Ok(channel)) => return Some(channel),
-                Ok(Err(error)) => debug!(purpose = self.purpose, %error, "no channel"),
+                Ok(Err(error)) => {
+                    debug!(purpose = self.purpose, error = %BrokerError::from(error), "no channel");
+                }
                 Err(_) => warn!(purpose = self.purpose, "the broker gave no channel in time"),
             }
             tokio::time::sleep(jittered(FIRST_PAUSE)).await;
@@ -203,7 +196,7 @@ async fn hold(
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(reason)) => warn!(purpose, reason, "the broker blocks publishers"),
                 Some(Event::ConnectionUnblocked) => info!(purpose, "the broker takes messages again"),
-                Some(Event::Error(error)) => debug!(purpose, %error, "connection event"),
+                Some(Event::Error(error)) => debug!(purpose, error = %BrokerError::from(error), "connection event"),
                 Some(_) => {}
                 None => { look.tick().await; }
             },

@@ -15,8 +15,9 @@ use tracing::{debug, info, warn};
 use super::{
     acker,
     connection::{Link, jittered},
-    declare::{RPC_TIMEOUT, is_not_found, within},
+    declare::{RPC_TIMEOUT, within},
     delivery::{Delivery, Settled},
+    error::{BrokerError, is_not_found},
 };
 use crate::domain::event::EventName;
 
@@ -93,13 +94,13 @@ impl Consumer {
             tokio::select! {
                 () = stop.cancelled() => break,
                 ended = &mut acker => return End::Lost(match ended {
-                    Ok(Err(error)) => format!("acknowledging failed: {error}"),
+                    Ok(Err(error)) => format!("acknowledging failed: {}", BrokerError::from(error)),
                     _ => "the acker ended".to_owned(),
                 }),
                 next = consumer.next() => match next {
                     Some(Ok(raw)) => take(Delivery::new(raw, settled.clone())),
                     // lapin ends the stream, without an error, when the queue was deleted.
-                    Some(Err(error)) => { acker.abort(); return End::Lost(error.to_string()) }
+                    Some(Err(error)) => { acker.abort(); return End::Lost(BrokerError::from(error).to_string()) }
                     None => { acker.abort(); return End::Lost("the broker cancelled the consumer: is the queue deleted?".into()) }
                 },
             }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
+    Channel, Connection, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    protocol::AMQPError,
     types::FieldTable,
 };
 use tokio::time::timeout;
 
+use super::error::{BrokerError, is_not_found, reply};
+
 /// Every request to the broker that should answer at once is given this long.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(20);
-const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,21 +35,9 @@ pub struct Declared {
 
 /// `rpc`, bounded in time.
 pub(super) async fn within<T>(rpc: impl Future<Output = lapin::Result<T>>) -> anyhow::Result<T> {
-    Ok(timeout(RPC_TIMEOUT, rpc)
-        .await
-        .map_err(|_| anyhow::anyhow!("the broker did not answer within {RPC_TIMEOUT:?}"))??)
-}
-
-/// Whether the broker says that what was named does not exist (404).
-pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
-    reply(error).is_some_and(|reply| reply.get_id() == NOT_FOUND)
-}
-
-/// What the broker itself said, if it was that.
-fn reply(error: &anyhow::Error) -> Option<&AMQPError> {
-    match error.downcast_ref::<lapin::Error>()?.kind() {
-        ErrorKind::ProtocolError(reply) => Some(reply),
-        _ => None,
+    match timeout(RPC_TIMEOUT, rpc).await {
+        Ok(answer) => Ok(answer.map_err(BrokerError::from)?),
+        Err(_) => anyhow::bail!("the broker did not answer within {RPC_TIMEOUT:?}"),
     }
 }
 

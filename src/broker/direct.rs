@@ -13,8 +13,9 @@ use lapin::{
 };
 
 use super::{
-    declare::{is_not_found, within},
+    declare::within,
     design::Names,
+    error::{BrokerError, is_not_found},
     publisher::Outgoing,
 };
 use crate::domain::{event::EventName, execution::Execution};
@@ -59,7 +60,8 @@ async fn publish_one(channel: &Channel, message: Outgoing) -> anyhow::Result<()>
     let Outgoing { exchange, routing_key, properties, body } = message;
     let (exchange, key) = (exchange.as_str().into(), routing_key.as_str().into());
     let confirm =
-        channel.basic_publish(exchange, key, BasicPublishOptions::default(), &body, properties).await?;
+        channel.basic_publish(exchange, key, BasicPublishOptions::default(), &body, properties).await;
+    let confirm = confirm.map_err(BrokerError::from)?;
     match within(confirm).await? {
         Confirmation::Nack(_) => anyhow::bail!("the broker refused the message: it could not be stored"),
         Confirmation::Ack(_) | Confirmation::NotRequested => Ok(()),
@@ -99,7 +101,8 @@ impl ResultWatch {
 
     /// The next result.
     pub async fn next(&mut self) -> anyhow::Result<Execution> {
-        let delivery = self.consumer.next().await.context("the broker ended the watch")??;
+        let delivery =
+            self.consumer.next().await.context("the broker ended the watch")?.map_err(BrokerError::from)?;
         serde_json::from_slice(&delivery.data).context("an execution result that is none")
     }
 }

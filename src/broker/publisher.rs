@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{
     connection::{Link, jittered},
     declare::within,
+    error::BrokerError,
 };
 
 /// Messages that wait for their confirm at a time.
@@ -155,7 +156,7 @@ async fn session(
             again.push(request);
         }
     }
-    Err(lost.into())
+    Err(BrokerError::from(lost).into())
 }
 
 /// What is said of a broker that refuses messages: at once, every minute, and when it is over.

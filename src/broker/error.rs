@@ -1,0 +1,68 @@
+//! What lapin or the broker said, once: lapin's own errors say it again in their causes.
+
+use std::fmt;
+
+use lapin::{ErrorKind, protocol::AMQPError};
+
+const NOT_FOUND: u16 = 404;
+const ACCESS_REFUSED: u16 = 403;
+const NOT_ALLOWED: u16 = 530;
+
+/// An error of lapin, in words.
+#[derive(Debug)]
+pub(super) struct BrokerError(lapin::Error);
+
+impl BrokerError {
+    /// What the broker itself said, if it was that.
+    fn reply(&self) -> Option<&AMQPError> {
+        match self.0.kind() {
+            ErrorKind::ProtocolError(reply) => Some(reply),
+            _ => None,
+        }
+    }
+}
+
+impl From<lapin::Error> for BrokerError {
+    fn from(error: lapin::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl std::error::Error for BrokerError {}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            ErrorKind::ProtocolError(reply) => fmt_reply(reply, f),
+            ErrorKind::IOError(error) => {
+                let text = error.to_string();
+                f.write_str(&text)?;
+                let hint = " (amqp.ca_file names the certificates to trust)";
+                f.write_str(if text.contains("UnknownIssuer") { hint } else { "" })
+            }
+            ErrorKind::MissingHeartbeatError => f.write_str("it was silent for longer than two heartbeats"),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
+fn fmt_reply(reply: &AMQPError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let said = reply.get_message().as_str();
+    match reply.get_id() {
+        ACCESS_REFUSED if said.contains("Login was refused") => {
+            f.write_str("the user or the password in amqp.url is refused")
+        }
+        NOT_ALLOWED => write!(f, "{said}: does the virtual host in amqp.url exist, and may the user use it?"),
+        _ => f.write_str(said),
+    }
+}
+
+/// What the broker itself said in `error`, if it was that.
+pub(super) fn reply(error: &anyhow::Error) -> Option<&AMQPError> {
+    error.downcast_ref::<BrokerError>()?.reply()
+}
+
+/// Whether the broker says that what was named does not exist.
+pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
+    reply(error).is_some_and(|reply| reply.get_id() == NOT_FOUND)
+}
