@@ -19,6 +19,9 @@ async fn publish(world: &World, event: &str, id: &str) {
     world.broker.publish(event, Some(id), envelope(event, 12, &json!({"id": 12})).as_bytes()).await;
 }
 
+/// Erlang slews its clock by up to 1 % to follow the system's: the broker's seconds may be that much shorter.
+const SLEW: f64 = 0.99;
+
 /// Seconds between the calls of an endpoint.
 fn gaps(endpoint: &Endpoint) -> Vec<f64> {
     let times: Vec<Instant> = endpoint.calls().iter().map(|call| call.at).collect();
@@ -46,7 +49,7 @@ async fn unavailable_twice_and_then_well_takes_three_attempts() {
     assert!(first["retry_at"].is_string());
     // 1 s and 2 s, 20 % jitter, rounded up to whole seconds.
     let gaps = gaps(&endpoint);
-    assert!((1.0..3.0).contains(&gaps[0]) && (2.0..4.0).contains(&gaps[1]), "{gaps:?}");
+    assert!((SLEW..3.0).contains(&gaps[0]) && (2.0 * SLEW..4.0).contains(&gaps[1]), "{gaps:?}");
     let ids: Vec<_> = endpoint.calls().iter().map(|call| call.header("webhook-id").to_owned()).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "the delivery id is the same on every attempt: {ids:?}");
     let attempts: Vec<_> =
@@ -70,7 +73,7 @@ async fn retry_after_delays_the_next_attempt() {
     publish(&world, "clients.create", "e1").await;
     endpoint.wait_for(2).await;
     let gap = gaps(&endpoint)[0];
-    assert!((3.0..4.0).contains(&gap), "3 to 4 s, and it was {gap}");
+    assert!((3.0 * SLEW..4.0).contains(&gap), "3 to 4 s, and it was {gap}");
     world.wait_for_executions(2, &[]).await;
     world.end().await;
 }
