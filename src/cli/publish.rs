@@ -27,6 +27,8 @@ use crate::{
     store::HandlerFilter,
 };
 
+/// A change of a handler is live on every worker within this.
+const LIVE_WITHIN: Duration = Duration::from_secs(1);
 const UNHANDLED_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
@@ -171,19 +173,15 @@ struct Expected {
 }
 
 impl Expected {
+    /// Asks which handlers are enabled. If one was changed just now, waits until every worker knows.
     async fn of(context: &Context, name: &EventName, ids: &[EventId]) -> Result<Self, CliError> {
-        let filter = HandlerFilter {
-            event: Some(name.clone()),
-            status: Some(Status::Enabled),
-            ..HandlerFilter::default()
-        };
-        let handlers: HashMap<_, _> = context
-            .store()?
-            .list_handlers(&filter, 10_000)
-            .await?
-            .into_iter()
-            .map(|handler| (handler.id, handler.spec.on_failure()))
-            .collect();
+        let (event, status) = (Some(name.clone()), Some(Status::Enabled));
+        let filter = HandlerFilter { event, status, ..HandlerFilter::default() };
+        let handlers = context.store()?.list_handlers(&filter, 10_000).await?;
+        let age = handlers.iter().map(|h| Timestamp::now().duration_since(h.updated_at)).min();
+        let age = age.map(|age| Duration::try_from(age).unwrap_or_default());
+        tokio::time::sleep(LIVE_WITHIN.saturating_sub(age.unwrap_or(LIVE_WITHIN))).await;
+        let handlers: HashMap<_, _> = handlers.into_iter().map(|h| (h.id, h.spec.on_failure())).collect();
         let open = ids.iter().map(|id| (id.clone(), handlers.keys().copied().collect())).collect();
         Ok(Self { handlers, open })
     }

@@ -259,8 +259,6 @@ async fn publish_waits_for_the_executions() {
     world.handler("one", "clients.create", &["--http", &endpoint.url("/"), "--priority", "1"]);
     world.handler("two", "clients.create", &["--http", &endpoint.url("/"), "--priority", "2"]);
     world.serve().await;
-    // The registry learns of the handlers within a second.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let ran = world.run(&[
         "publish",
         "clients.create",
