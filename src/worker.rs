@@ -71,7 +71,8 @@ struct Publishers {
 /// Runs a worker until `stop`, then drains it.
 ///
 /// # Errors
-/// If the registry could not be loaded before `stop`, there was nothing to drain: that is no error.
+/// If a consumer ended by itself. That the registry could not be loaded before `stop` is none: then
+/// there is nothing to drain.
 pub async fn run(
     settings: WorkerSettings,
     runner: Runner,
