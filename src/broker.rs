@@ -22,6 +22,7 @@ pub use declare::Drift;
 pub use delivery::Delivery;
 pub use design::{Names, QueueType};
 pub use direct::{ResultWatch, publish_all, queue_depth};
+pub use error::is_not_found;
 pub use lapin::Connection;
 pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;

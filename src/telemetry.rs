@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, fmt, prelude::*}
 /// Libraries that tell at info what only their makers want to know; of connections to the broker our own
 /// supervisor tells. Whoever names one in the directives hears it all the same.
 const QUIET: &str = "lapin=off,amq_protocol=warn,async_rs=warn,hyper=warn,hyper_util=warn,h2=warn,\
-    reqwest=warn,rustls=warn,tower=warn";
+    reqwest=warn,rustls=warn,tower=warn,deadpool=off,deadpool.postgres=off";
 
 /// Logs from now on, once in a process, what `directives` let through (as in `telemetry.log`): JSON
 /// lines, or lines for people.

@@ -147,6 +147,11 @@ impl Link {
         (Self { purpose, state, topology }, task)
     }
 
+    /// Whether the connection stands now.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.borrow().as_ref().is_some_and(|connection| connection.status().connected())
+    }
+
     pub const fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -189,6 +194,7 @@ async fn hold(
     announce.send_replace(Some(Arc::clone(&connection)));
     let mut events = pin!(connection.events_listener());
     // The events tell at once; the clock is for what no event tells.
+    let mut why = String::new();
     let mut look = tokio::time::interval(Duration::from_secs(1));
     while connection.status().connected() {
         tokio::select! {
@@ -196,7 +202,7 @@ async fn hold(
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(reason)) => warn!(purpose, reason, "the broker blocks publishers"),
                 Some(Event::ConnectionUnblocked) => info!(purpose, "the broker takes messages again"),
-                Some(Event::Error(error)) => debug!(purpose, error = %BrokerError::from(error), "connection event"),
+                Some(Event::Error(error)) => why = BrokerError::from(error).to_string(),
                 Some(_) => {}
                 None => { look.tick().await; }
             },
@@ -208,7 +214,7 @@ async fn hold(
         // close() hung in 3 of 196 runs: never without a timeout.
         let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
     } else {
-        warn!(purpose, "connection to the broker lost");
+        warn!(purpose, why, "connection to the broker lost");
     }
 }
 

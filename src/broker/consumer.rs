@@ -67,6 +67,10 @@ impl Consumer {
             let Some(channel) = channel else { return };
             match self.session(channel, &stop, &mut take).await {
                 End::Stopped => return,
+                // Of a lost connection the supervisor tells, once for all that use it.
+                End::Lost(why) if !self.link.is_up() => {
+                    debug!(queue = self.intake.queue, why, "consumer lost");
+                }
                 End::Lost(why) => info!(queue = self.intake.queue, why, "consumer lost, consuming again"),
             }
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(PAUSE)) => {} }

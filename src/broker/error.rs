@@ -63,6 +63,6 @@ pub(super) fn reply(error: &anyhow::Error) -> Option<&AMQPError> {
 }
 
 /// Whether the broker says that what was named does not exist.
-pub(super) fn is_not_found(error: &anyhow::Error) -> bool {
+pub fn is_not_found(error: &anyhow::Error) -> bool {
     reply(error).is_some_and(|reply| reply.get_id() == NOT_FOUND)
 }

@@ -38,6 +38,11 @@ impl Topology {
         self.events.store(Arc::new(events));
     }
 
+    /// The event types that are known by now.
+    pub fn events(&self) -> Vec<EventName> {
+        self.events.load().to_vec()
+    }
+
     /// Declares everything that is shared, and the queues of the catalogue.
     pub async fn declare(&self, connection: &Connection) -> anyhow::Result<Declared> {
         self.declare_all(Declarer::new(connection)).await

@@ -5,7 +5,7 @@ mod report;
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
-    broker::{Drift, QueueType, queue_depth},
+    broker::{Connection, Drift, QueueType, Topology, queue_depth},
     domain::handler::{Handler, Status},
     store::{HandlerFilter, Store},
 };
@@ -53,6 +53,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             report.push(finding("topology", State::Failed, format!("{error:#}; {hint}")));
         }
     }
+    report.push(event_queues(&connection, &broker.topology).await);
     let names = &broker.topology.names;
     for (what, queue) in [
         ("execution log", names.execution_log()),
@@ -75,6 +76,30 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             });
         }
     }
+}
+
+/// Whether workers consume the event queues.
+async fn event_queues(connection: &Connection, topology: &Topology) -> Finding {
+    let (mut consumed, mut waiting, mut unattended) = (0, 0, Vec::new());
+    for event in topology.events() {
+        let queue = topology.names.event_queue(&event);
+        if let Ok(Some(depth)) = queue_depth(connection, &queue).await {
+            consumed += usize::from(depth.consumers > 0);
+            waiting += depth.messages;
+            if depth.messages > 0 && depth.consumers == 0 {
+                unattended.push(format!("{} in {queue}", depth.messages));
+            }
+        }
+    }
+    let run = "run provisiond serve --roles worker";
+    if !unattended.is_empty() {
+        let found = format!("events wait and no worker takes them: {}; {run}", unattended.join(", "));
+        return finding("workers", State::Warning, found);
+    }
+    if consumed == 0 {
+        return finding("workers", State::Warning, format!("none consumes an event queue: {run}"));
+    }
+    ok("workers", format!("{consumed} event queues are consumed, {waiting} events wait"))
 }
 
 fn topology(drifts: Vec<Drift>, missing: &[String]) -> Vec<Finding> {

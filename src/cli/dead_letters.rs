@@ -11,7 +11,7 @@ use super::{
     error::CliError,
     executions::summary,
     output::{facts, moment, or_dash, short, table},
-    time::parse_time,
+    time::{parse_id, parse_time},
 };
 use crate::{
     domain::{
@@ -30,7 +30,11 @@ pub(super) enum Command {
     /// List dead letters, newest first
     List(List),
     /// Show a dead letter whole: why, the event, every attempt
-    Show { id: Uuid },
+    Show {
+        /// Its id, as the list shows it
+        #[arg(value_parser = parse_id)]
+        id: Uuid,
+    },
 }
 
 #[derive(clap::Args)]
@@ -101,7 +105,8 @@ async fn list(context: &Context, args: List) -> Result<(), CliError> {
         let handler = line.handler_name.as_deref().map(|name| format!(" of {name}")).unwrap_or_default();
         format!("{} {}{handler}", line.count, line.reason)
     });
-    context.output.text(&format!("{total} {state}: {}\n", parts.collect::<Vec<_>>().join(", ")))
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    context.output.text(&if total == 0 { String::new() } else { format!("{total} {state}: {parts}\n") })
 }
 
 fn list_table(letters: &[DeadLetterRow]) -> String {
@@ -109,7 +114,7 @@ fn list_table(letters: &[DeadLetterRow]) -> String {
         return "no dead letters\n".to_owned();
     }
     table(
-        ["ID", "Died", "Event", "Object ID", "Reason", "Handler", "Attempts", "Error"],
+        ["ID", "Died (UTC)", "Event", "Object ID", "Reason", "Handler", "Attempts", "Error"],
         letters.iter().map(|letter| {
             let facts = &letter.letter;
             [

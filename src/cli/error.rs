@@ -69,9 +69,17 @@ impl From<StoreError> for CliError {
             error @ StoreError::NotFound(_) => Self::NotFound(error.to_string()),
             StoreError::Unavailable(_) => Self::Failed(
                 anyhow::Error::new(error)
-                    .context("cannot work with Postgres (database.url); provisiond check says more"),
+                    .context("cannot work with PostgreSQL (database.url); provisiond check says more"),
             ),
-            other => Self::Failed(other.into()),
+            other => {
+                let error = anyhow::Error::new(other);
+                // Undefined table and undefined column.
+                let text = format!("{error:#}");
+                if text.contains("42P01") || text.contains("42703") {
+                    return Self::Failed(error.context("the tables are not up to date: provisiond migrate"));
+                }
+                Self::Failed(error)
+            }
         }
     }
 }

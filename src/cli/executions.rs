@@ -8,14 +8,18 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{context::Context, error::CliError, time::parse_time};
+use super::{
+    context::Context,
+    error::CliError,
+    time::{parse_id, parse_time},
+};
 use crate::{
     domain::{
         event::{EventId, EventName},
         execution::{Disposition, Status},
         handler::HandlerId,
     },
-    store::{Cursor, ExecutionFilter},
+    store::{Cursor, ExecutionFilter, StoreError},
 };
 pub(super) use show::{Brief, summary};
 use show::{list_table, one};
@@ -27,8 +31,12 @@ pub(super) enum Command {
     /// List executions, newest first
     List(List),
     /// Show an execution whole: what was sent, what was answered
-    Show { id: Uuid },
-    /// Print executions as they are recorded, until Ctrl-C
+    Show {
+        /// Its id, as the list shows it
+        #[arg(value_parser = parse_id)]
+        id: Uuid,
+    },
+    /// Print the last ten executions, and then others as they are recorded, until Ctrl-C
     Tail(Filter),
 }
 
@@ -101,22 +109,35 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
     }
 }
 
-/// Follows the table until the process is told to end.
+/// Follows the table until the process is told to end. With PostgreSQL away it waits.
 async fn tail(context: &Context, filter: &ExecutionFilter) -> Result<(), CliError> {
     let store = context.store()?;
     let mut seen: Option<Cursor> = None;
+    let mut away = false;
     loop {
         // The table is read a second late, so that nothing is committed behind what was seen.
         let looked_at = Timestamp::now() - Duration::from_secs(1);
-        for row in store.tail_executions(filter, if seen.is_none() { 10 } else { 1000 }, seen).await? {
-            seen = Some(Cursor { at: row.recorded_at, id: row.id });
-            if context.output.is_json() {
-                context.output.json_line(&row)?;
-            } else {
-                context.output.text(&summary(&Brief::from(&row)))?;
+        let limit = if seen.is_none() { 10 } else { 1000 };
+        match store.tail_executions(filter, limit, seen).await {
+            Ok(rows) => {
+                away = false;
+                for row in rows {
+                    seen = Some(Cursor { at: row.recorded_at, id: row.id });
+                    if context.output.is_json() {
+                        context.output.json_line(&row)?;
+                    } else {
+                        context.output.text(&summary(&Brief::from(&row)))?;
+                    }
+                }
+                seen = seen.or(Some(Cursor { at: looked_at, id: Uuid::nil() }));
             }
+            Err(StoreError::Unavailable(why)) if seen.is_some() => {
+                if !std::mem::replace(&mut away, true) {
+                    Context::hint(&format!("waiting for PostgreSQL: {why}"));
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        seen = seen.or(Some(Cursor { at: looked_at, id: Uuid::nil() }));
         tokio::time::sleep(TAIL_INTERVAL).await;
     }
 }

@@ -2,20 +2,22 @@
 
 mod fields;
 mod show;
+mod task_args;
 
 use std::time::Duration;
 
 use clap::Subcommand;
 use secrecy::SecretString;
 
-use super::{context::Context, error::CliError};
+use super::{context::Context, error::CliError, time::parse_duration};
 use crate::{
     domain::{
         event::EventName,
         handler::{Handler, HandlerId, HandlerSpec, Status},
         secret::SigningSecret,
-        task::TaskType,
+        task::{Task, TaskType},
     },
+    runner::locate,
     store::{HandlerFilter, Store},
 };
 use fields::{Create, Update};
@@ -51,7 +53,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "@FILE|-")]
         secret: Option<String>,
         /// How long the old secret signs too
-        #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
+        #[arg(long, default_value = "24h", value_parser = parse_duration)]
         keep_old: Duration,
         /// Sign no more, instead
         #[arg(long, conflicts_with_all = ["secret", "keep_old"])]
@@ -82,17 +84,24 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         Command::List(list) => {
             let List { event, task, status, text } = list;
             let filter = HandlerFilter { event, task_type: task, status, text, ..HandlerFilter::default() };
-            context.output.value(&store.list_handlers(&filter, ALL).await?, |handlers| show::list(handlers))
+            let all = filter.event.is_none()
+                && filter.task_type.is_none()
+                && filter.status.is_none()
+                && filter.text.is_none();
+            context
+                .output
+                .value(&store.list_handlers(&filter, ALL).await?, |handlers| show::list(handlers, all))
         }
         Command::Show { id } => context.output.value(&store.handler(id).await?, show::one),
         Command::Create(create) => {
+            let spec = create.spec()?;
+            warn_script(context, &spec);
             let secret = create.secret()?;
-            let handler =
-                store.create_handler(&create.spec()?, secret.as_ref().map(stored).as_ref(), &by).await?;
-            if let (true, Some(secret)) = (create.shows_secret(), &secret) {
-                show::secret_once(secret);
-            }
-            context.output.value(&handler, |h| format!("created handler {}: {}\n", h.id, show::line(h)))
+            let handler = store.create_handler(&spec, secret.as_ref().map(stored).as_ref(), &by).await?;
+            let shown = secret.filter(|_| create.shows_secret());
+            show::with_secret(context, &handler, shown.as_ref(), |h| {
+                format!("created handler {}: {}\n", h.id, show::line(h))
+            })
         }
         Command::Update(update) => {
             let handler = change(&store, *update, &by).await?;
@@ -129,17 +138,26 @@ async fn rotate_secret(
     given: Option<String>,
     keep_old: Duration,
 ) -> Result<(), CliError> {
-    let secret =
-        given.as_deref().map(fields::read_secret).transpose()?.unwrap_or_else(SigningSecret::generate);
+    let is_new = given.is_none();
+    let secret = match given {
+        Some(given) => fields::read_secret(&given)?,
+        None => SigningSecret::generate(),
+    };
     let handler =
         context.store()?.rotate_secret(id, &stored(&secret), keep_old, &Context::operator()).await?;
-    if given.is_none() {
-        show::secret_once(&secret);
-    }
     let kept = humantime::format_duration(keep_old);
-    context.output.value(&handler, |h| {
+    show::with_secret(context, &handler, is_new.then_some(&secret), |h| {
         format!("handler {} signs with the new secret; the old one stays valid for {kept}\n", h.id)
     })
+}
+
+/// Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
+fn warn_script(context: &Context, spec: &HandlerSpec) {
+    if let Task::Script { path, .. } = &spec.task
+        && let Err(why) = locate(&context.config.script.roots, path)
+    {
+        Context::hint(&format!("warning: as configured here it cannot be run: {why}"));
+    }
 }
 
 async fn change(store: &Store, update: Update, by: &str) -> Result<Handler, CliError> {

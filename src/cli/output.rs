@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, IsTerminal as _, Write as _},
 };
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::error::CliError;
@@ -73,20 +73,36 @@ pub(super) fn lines(items: impl Iterator<Item: Display>) -> String {
     })
 }
 
-/// A table of `rows`; as wide as the terminal, and never wrapped where there is none.
+/// Columns that may be wrapped where a terminal is narrow. The others are copied from, and stay whole.
+const FLEXIBLE: [&str; 6] = ["Name", "Target", "Handler", "Error", "Change", "Note"];
+/// Columns that are left out below so many characters.
+const OPTIONAL: [(&str, u16); 4] =
+    [("Attempt", 150), ("Duration", 150), ("Object ID", 120), ("Handler", 100)];
+
+/// A table of `rows`: on a terminal as wide as that, elsewhere columns without lines, for `grep`.
 pub(super) fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
-    table.set_content_arrangement(if std::io::stdout().is_terminal() {
-        ContentArrangement::Dynamic
-    } else {
-        ContentArrangement::Disabled
-    });
+    table.set_header(header);
     for row in rows {
         table.add_row(row.map(|cell| clean(&cell)));
+    }
+    if !std::io::stdout().is_terminal() {
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        return format!("{}\n", table.trim_fmt());
+    }
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let width = table.width().unwrap_or(u16::MAX);
+    let hidden = |name: &str| OPTIONAL.iter().any(|(optional, least)| *optional == name && width < *least);
+    for (index, name) in header.into_iter().enumerate() {
+        let Some(column) = table.column_mut(index) else { continue };
+        if hidden(name) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        } else if !FLEXIBLE.contains(&name) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     format!("{table}\n")
 }

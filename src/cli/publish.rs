@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,9 +15,10 @@ use super::{
     context::{Context, read_text},
     error::CliError,
     executions::{Brief, summary},
+    time::parse_duration,
 };
 use crate::{
-    broker::{Connection, Names, ResultWatch, event, publish_all, queue_depth},
+    broker::{Connection, Names, ResultWatch, event, is_not_found, publish_all, queue_depth},
     domain::{
         event::{EventId, EventName},
         execution::{Disposition, Execution},
@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// The event's name, such as clients.create
     event: EventName,
     /// The object that the event is about: a number or a text
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     object_id: String,
     /// What happened to it, a JSON object; @FILE reads a file, - reads stdin
     #[arg(long, default_value = "{}", value_name = "JSON|@FILE|-")]
@@ -51,7 +51,7 @@ pub(super) struct Args {
     #[arg(long)]
     wait: bool,
     /// How long to wait for them
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, requires = "wait")]
+    #[arg(long, default_value = "60s", value_parser = parse_duration, requires = "wait")]
     timeout: Duration,
 }
 
@@ -109,8 +109,17 @@ async fn publish(
 ) -> Result<(), CliError> {
     let progress = context.progress(ids.len());
     let messages = ids.iter().map(|id| event(names, &args.event, id, body.clone()));
-    publish_all(connection, messages, || progress.inc(1)).await.with_context(|| {
-        format!("publishing to {}; it is declared when a worker starts (provisiond serve)", names.events())
+    publish_all(connection, messages, || progress.inc(1)).await.map_err(|error| {
+        let exchange = names.events();
+        let why = if is_not_found(&error) {
+            format!("there is no exchange {exchange}: it is declared when a worker starts (provisiond serve)")
+        } else {
+            let id = ids.first().map(EventId::as_str).unwrap_or_default();
+            format!(
+                "the broker did not confirm everything; what it has not may be published or not (id {id})"
+            )
+        };
+        error.context(why)
     })?;
     progress.finish_and_clear();
     Ok(())
@@ -169,6 +178,7 @@ fn say_published(context: &Context, name: &EventName, ids: &[EventId]) -> Result
 struct Expected {
     /// The handlers of the event, and whether the others wait for it.
     handlers: HashMap<HandlerId, OnFailure>,
+    dead_lettered: usize,
     open: HashMap<EventId, HashSet<HandlerId>>,
 }
 
@@ -183,7 +193,7 @@ impl Expected {
         tokio::time::sleep(LIVE_WITHIN.saturating_sub(age.unwrap_or(LIVE_WITHIN))).await;
         let handlers: HashMap<_, _> = handlers.into_iter().map(|h| (h.id, h.spec.on_failure())).collect();
         let open = ids.iter().map(|id| (id.clone(), handlers.keys().copied().collect())).collect();
-        Ok(Self { handlers, open })
+        Ok(Self { handlers, dead_lettered: 0, open })
     }
 
     /// Takes `execution` into account; false if it is of another event.
@@ -194,6 +204,7 @@ impl Expected {
         let ends_all = match execution.disposition {
             Disposition::NoHandler | Disposition::Duplicate => true,
             Disposition::DeadLettered => {
+                self.dead_lettered += 1;
                 handler.and_then(|id| self.handlers.get(&id)) == Some(&OnFailure::Halt)
             }
             Disposition::Retrying => return true,
@@ -209,6 +220,8 @@ impl Expected {
     }
 }
 
+/// # Errors
+/// If something was given up: whoever publishes from a script wants to know.
 async fn print_executions(
     context: &Context,
     mut expected: Expected,
@@ -224,5 +237,8 @@ async fn print_executions(
             }
         }
     }
-    Ok(())
+    match expected.dead_lettered {
+        0 => Ok(()),
+        n => Err(CliError::failed(format!("given up: {n} (provisiond dead-letters list says why)"))),
+    }
 }

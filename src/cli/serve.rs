@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The roles of this process; any number of processes may run any of them
+    /// The roles of this process, joined by commas; any number of processes may run any of them
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder])]
     roles: Vec<Role>,
     /// Consume only these events: names or patterns, * for one segment and # for any number

@@ -1,6 +1,7 @@
-//! Times as people type them.
+//! Times and ids as people type them.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use uuid::Uuid;
 
 /// A day (its beginning, UTC), an RFC 3339 time, or an age such as `2h`.
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
@@ -14,6 +15,16 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
         "a time is a day (2026-01-31), RFC 3339 (2026-01-31T12:00:00Z) or an age (2h)".to_owned()
     })?;
     Timestamp::now().checked_sub(age).map_err(|e| e.to_string())
+}
+
+/// A duration with its unit.
+pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "a number with a unit, such as 500ms, 30s or 24h")
+}
+
+/// The id of an execution or of a dead letter.
+pub(super) fn parse_id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "an id is 36 characters, such as 01a1ff9b-d1e1-778b-bea4-29f1f6b45403")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use fields::{HandlerName, Priority, Timeout};
+pub use fields::{HandlerName, InvalidField, Priority, Timeout};
 
 use super::{event::EventName, retry::RetryOverrides, task::Task, text_enum::text_enum};
 
@@ -23,10 +23,10 @@ impl fmt::Display for HandlerId {
 }
 
 impl FromStr for HandlerId {
-    type Err = std::num::ParseIntError;
+    type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
+        text.parse().map(Self).map_err(|_| InvalidField("a handler's id is a number"))
     }
 }
 

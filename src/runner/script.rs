@@ -91,7 +91,11 @@ impl ScriptRunner {
         match self.run_file(call, &script, args).await {
             Ok(finished) => meaning::outcome(call, finished),
             Err(error) => {
-                let error = format!("the script could not be started: {error:#}");
+                let missing = error.root_cause().downcast_ref().map(std::io::Error::kind)
+                    == Some(std::io::ErrorKind::NotFound);
+                // The file itself was found just now.
+                let hint = if missing { ": is the interpreter of its #! line there?" } else { "" };
+                let error = format!("the script could not be started: {error:#}{hint}");
                 Outcome::failed(FailureKind::Transient, error, None)
             }
         }

@@ -23,7 +23,7 @@ pub struct Cursor {
 
 /// A text that is no cursor.
 #[derive(Debug, thiserror::Error)]
-#[error("a cursor is what a page gave as its next")]
+#[error("copy the cursor of the line \"there are more: --after …\"")]
 pub struct InvalidCursor;
 
 impl<T> Page<T> {

@@ -117,6 +117,7 @@ fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
         event = %run.event.name,
         event_id = %run.event.id,
         handler = %handler.handler.id,
+        name = %handler.handler.spec.name,
         attempt = step.attempt.number(),
         outcome,
         error = error.map(String::as_str),

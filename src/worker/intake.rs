@@ -41,7 +41,14 @@ pub(super) async fn consume(
     let mut fault = Ok(());
     while !stop.is_cancelled() && fault.is_ok() {
         changes.mark_unchanged();
+        let before = subscriptions.len();
         subscribe(&mut subscriptions, &mut consumers, settings, &link, worker);
+        if subscriptions.is_empty() {
+            warn!(patterns = ?settings.events, "no event of the catalogue matches: nothing is consumed (serve --events)");
+        } else if subscriptions.len() != before {
+            let handlers = worker.registry.snapshot().enabled_count();
+            info!(events = subscriptions.len(), handlers, "consuming");
+        }
         tokio::select! {
             () = stop.cancelled() => {}
             _ = changes.changed() => {}
@@ -52,7 +59,7 @@ pub(super) async fn consume(
     for subscription in subscriptions.values() {
         subscription.stop.cancel();
     }
-    info!("draining: no new events are taken");
+    info!(running = worker.deliveries.len(), "draining: no new events are taken");
     drain(settings.drain_timeout, worker, consumers).await;
     fault
 }

@@ -173,6 +173,10 @@ impl Snapshot {
         self.plans.get(event).cloned().unwrap_or_else(|| Plan::new([]))
     }
 
+    pub(super) fn enabled_count(&self) -> usize {
+        self.plans.values().map(|plan| plan.handlers().count()).sum()
+    }
+
     /// The handler, if it is enabled for `event` now.
     pub(super) fn enabled(&self, id: HandlerId, event: &EventName) -> Option<Arc<Registered>> {
         let registered = self.handlers.get(&id)?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, World, envelope};
+use crate::support::{Endpoint, Reply, World, envelope};
 
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -78,6 +78,10 @@ async fn handlers_are_created_searched_changed_and_deleted() {
     let with_header = ["handlers", "update", &id, "--header", "Authorization: Bearer s3cret"];
     world.run(&with_header).assert_done();
     assert!(!world.run(&["handlers", "show", &id]).stdout().contains("s3cret"));
+    let moved = world.json(&["handlers", "update", &id, "--http", "127.0.0.1:5001/api"]);
+    assert_eq!(moved["task"]["headers"]["authorization"], "Bearer s3cret", "a new url keeps the headers");
+    let bare = world.json(&["handlers", "update", &id, "--bare"]);
+    assert_eq!(bare["task"], json!({"type": "http", "url": "http://127.0.0.1:5001/api"}));
     world.run(&["handlers", "disable", &id]).assert_done();
     let secret = world.run(&["handlers", "rotate-secret", &id]);
     assert!(secret.assert_done().stderr().contains("whsec_"), "a new secret is shown once");
@@ -89,7 +93,7 @@ async fn handlers_are_created_searched_changed_and_deleted() {
     if in_order.first() != Some(&"created") {
         in_order.reverse();
     }
-    assert_eq!(in_order, ["created", "updated", "updated", "disabled", "secret_set"]);
+    assert_eq!(in_order, ["created", "updated", "updated", "updated", "updated", "disabled", "secret_set"]);
     let history = history.to_string();
     assert!(!history.contains("whsec_") && !history.contains("s3cret"), "no secret in the history");
     world.run(&["handlers", "history", "999"]).assert_failed(3, "there is no handler 999");
@@ -255,7 +259,8 @@ async fn json_has_the_names_of_the_design() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publish_waits_for_the_executions() {
     let mut world = World::new().await;
-    let endpoint = Endpoint::ok().await;
+    let endpoint =
+        Endpoint::start(|call, _| Reply::status(if call.path == "/missing" { 404 } else { 200 })).await;
     world.handler("one", "clients.create", &["--http", &endpoint.url("/"), "--priority", "1"]);
     world.handler("two", "clients.create", &["--http", &endpoint.url("/"), "--priority", "2"]);
     world.serve().await;
@@ -278,8 +283,11 @@ async fn publish_waits_for_the_executions() {
     let unknown = world.run(&["publish", "clients.creat", "--object-id", "1"]);
     assert!(unknown.assert_done().stderr().contains("has no queue"), "{}", unknown.stderr());
     assert_eq!(endpoint.calls()[0].json()["data"], json!({"a": 1}));
-    world.wait_for_executions(7, &[]).await;
-    world.wait_for_dead_letters(1).await;
+    world.handler("missing", "clients.delete", &["--http", &endpoint.url("/missing")]);
+    let given_up = world.run(&["publish", "clients.delete", "--object-id", "1", "--wait"]);
+    given_up.assert_failed(1, "given up: 1");
+    world.wait_for_executions(8, &[]).await;
+    world.wait_for_dead_letters(2).await;
     let checked = world.run(&["check"]);
     assert!(checked.assert_done().stdout().contains("topology"), "{}", checked.stdout());
     world.end().await;

@@ -40,6 +40,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
             );
             report.push(finding("script roots", State::Failed, found));
         }
+        (false, _) if roots.iter().any(|root| !Path::new(root).is_dir()) => {}
         (false, _) => report.push(ok(
             "script roots",
             roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", "),

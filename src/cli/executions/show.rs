@@ -68,7 +68,8 @@ pub(super) fn list_table(rows: &[ExecutionRow]) -> String {
     if rows.is_empty() {
         return "no executions\n".to_owned();
     }
-    let header = ["ID", "Status", "Date", "Event", "Handler", "Object ID", "Attempt", "Error", "Duration"];
+    let header =
+        ["ID", "Status", "Date (UTC)", "Event", "Handler", "Object ID", "Attempt", "Error", "Duration"];
     table(
         header,
         rows.iter().map(|row| {

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
+use super::task_args::TaskArgs;
 use crate::{
     cli::{context::read_text, error::CliError},
     domain::{
@@ -9,11 +10,12 @@ use crate::{
         handler::{HandlerId, HandlerName, HandlerSpec, Mode, OnFailure, Priority, Status, Timeout},
         retry::RetryOverrides,
         secret::SigningSecret,
-        task::{HeaderName, HeaderValue, HttpTarget, ScriptPath, Task},
     },
 };
 
 pub(super) const EXAMPLES: &str = "\
+What is not given: priority 100, enabled, notify, continue, and for the rest what is configured.
+
 Examples:
   provisiond handlers create --name CRM --event clients.create --http 127.0.0.1:5000/api --priority 1
   provisiond handlers create --name Switch --event clients.balance_zero --script sync.py --timeout 20s
@@ -33,21 +35,24 @@ pub(in crate::cli) struct Create {
     #[command(flatten)]
     rest: Fields,
     /// Sign its requests with a new secret, which is printed once
-    #[arg(long, conflicts_with = "signing_secret")]
+    #[arg(long, conflicts_with_all = ["signing_secret", "script"])]
     sign: bool,
     /// Sign its requests with this secret (whsec_…), read from a file or from stdin (-)
-    #[arg(long, value_name = "@FILE|-")]
+    #[arg(long, value_name = "@FILE|-", conflicts_with = "script")]
     signing_secret: Option<String>,
 }
 
 #[derive(clap::Args, Clone)]
 pub(in crate::cli) struct Update {
+    /// The handler's id
     pub(super) id: HandlerId,
     /// Refuse the update if the handler has another version by now
     #[arg(long, value_name = "N")]
     pub(super) if_version: Option<i64>,
+    /// What people call it
     #[arg(long)]
     name: Option<HandlerName>,
+    /// The event it runs on
     #[arg(long)]
     event: Option<EventName>,
     #[command(flatten)]
@@ -56,42 +61,25 @@ pub(in crate::cli) struct Update {
     rest: Fields,
 }
 
-/// What it does; one of `--http` and `--script`.
-#[derive(clap::Args, Clone)]
-struct TaskArgs {
-    /// POST the event to this url; http:// may be left out
-    #[arg(long, value_name = "URL", conflicts_with = "script")]
-    http: Option<HttpTarget>,
-    /// Run this script with the event on its stdin: an absolute path, or one below script.roots
-    #[arg(long, value_name = "PATH")]
-    script: Option<ScriptPath>,
-    /// A header of the request; may be given several times
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, conflicts_with = "script")]
-    headers: Vec<(HeaderName, HeaderValue)>,
-    /// An argument of the script; may be given several times
-    #[arg(long = "arg", value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "http")]
-    args: Vec<String>,
-}
-
 #[derive(clap::Args, Clone)]
 struct Fields {
-    /// 1 goes first; equal priorities run by id [default: 100]
+    /// 1 goes first; equal priorities run by id
     #[arg(long)]
     priority: Option<Priority>,
-    /// Whether it takes part [default: enabled]
+    /// Whether it takes part
     #[arg(long, value_name = "enabled|disabled|archived")]
     status: Option<Status>,
-    /// Whether its answer may change or forbid the event (intercept) [default: notify]
+    /// Whether its answer may change or forbid the event (intercept)
     #[arg(long, value_name = "notify|intercept")]
     mode: Option<Mode>,
-    /// Whether the handlers after it wait until it succeeded (halt) [default: continue]
+    /// Whether the handlers after it wait until it succeeded (halt)
     #[arg(long, value_name = "continue|halt")]
     on_failure: Option<OnFailure>,
     /// The longest one attempt may take, at most 10m; `default`: 30s for http, 60s for scripts (configurable)
     #[arg(long, value_name = "DURATION|default")]
     timeout: Option<OrDefault<Timeout>>,
     /// Attempts at a time, per worker; `default`: no limit of its own
-    #[arg(long, value_name = "N|default")]
+    #[arg(long, value_name = "N|default", value_parser = parse_concurrency)]
     max_concurrency: Option<OrDefault<NonZeroU32>>,
     /// Attempts in all, the first included; `default`: section retry of the configuration
     #[arg(long, value_name = "N|default")]
@@ -130,12 +118,6 @@ pub(super) fn read_secret(from: &str) -> Result<SigningSecret, CliError> {
         ));
     }
     read_text(from)?.trim().parse().map_err(CliError::usage)
-}
-
-fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|e| format!("{e}"))?;
-    Ok((name, value.trim().parse().map_err(|e| format!("{e}"))?))
 }
 
 impl Create {
@@ -180,37 +162,8 @@ impl Update {
     pub(super) fn apply(self, mut spec: HandlerSpec) -> Result<HandlerSpec, String> {
         spec.name = self.name.unwrap_or(spec.name);
         spec.event = self.event.unwrap_or(spec.event);
-        match (self.task.task(), &mut spec.task) {
-            (Some(task), _) => spec.task = task,
-            (None, Task::Http { headers, .. }) if self.task.args.is_empty() => {
-                headers.extend(self.task.headers);
-            }
-            (None, Task::Script { args, .. }) if self.task.headers.is_empty() => {
-                if !self.task.args.is_empty() {
-                    *args = self.task.args;
-                }
-            }
-            (None, Task::Http { .. }) => {
-                return Err("--arg is for scripts, and this handler calls a url".into());
-            }
-            (None, Task::Script { .. }) => {
-                return Err("--header is for urls, and this handler runs a script".into());
-            }
-        }
+        self.task.apply(&mut spec.task)?;
         self.rest.apply(spec)
-    }
-}
-
-impl TaskArgs {
-    fn task(&self) -> Option<Task> {
-        let Self { http, script, headers, args } = self;
-        match (http, script) {
-            (Some(url), _) => {
-                Some(Task::Http { url: url.clone(), headers: headers.iter().cloned().collect() })
-            }
-            (None, Some(path)) => Some(Task::Script { path: path.clone(), args: args.clone() }),
-            (None, None) => None,
-        }
     }
 }
 
@@ -233,6 +186,10 @@ impl Fields {
         spec.retry.validate().map_err(|e| e.to_string())?;
         Ok(spec)
     }
+}
+
+fn parse_concurrency(text: &str) -> Result<OrDefault<NonZeroU32>, &'static str> {
+    text.parse().map_err(|_| "a number, 1 or more, or the word default")
 }
 
 fn set<T>(field: &mut Option<T>, given: Option<OrDefault<T>>) {

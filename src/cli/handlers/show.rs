@@ -1,16 +1,23 @@
 //! Handlers as a person reads them.
 
-use std::io::Write as _;
+use serde::Serialize;
 
 use crate::{
-    cli::output::{facts, moment, or_dash, short, table},
+    cli::{
+        context::Context,
+        error::CliError,
+        output::{facts, moment, or_dash, short, table},
+    },
     domain::{handler::Handler, secret::SigningSecret, task::Task},
     store::HistoryEntry,
 };
 
-pub(super) fn list(handlers: &[Handler]) -> String {
+/// `all`: nothing was asked for but all.
+pub(super) fn list(handlers: &[Handler], all: bool) -> String {
     if handlers.is_empty() {
-        return "no handlers; the first: provisiond handlers create --help\n".to_owned();
+        let hint =
+            if all { "no handlers yet: provisiond handlers create --help\n" } else { "no such handlers\n" };
+        return hint.to_owned();
     }
     table(
         ["ID", "Priority", "Name", "Event", "Handler", "Target", "Status"],
@@ -78,7 +85,7 @@ pub(super) fn one(handler: &Handler) -> String {
 
 pub(super) fn history(entries: &[HistoryEntry]) -> String {
     table(
-        ["Date", "By", "Action", "Change", "Note"],
+        ["Date (UTC)", "By", "Action", "Change", "Note"],
         entries.iter().map(|entry| {
             [
                 moment(entry.changed_at),
@@ -105,11 +112,29 @@ fn difference(entry: &HistoryEntry) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// A secret that was made here is shown to its owner, on stderr so that it does not end in a pipe.
-pub(super) fn secret_once(secret: &SigningSecret) {
-    let _ = writeln!(
-        std::io::stderr(),
-        "signing secret (shown only now, keep it where the handler verifies its requests):\n{}",
-        secret.expose()
-    );
+/// Prints `handler`, and a secret that was made here: to its owner, once. For people on stderr, so
+/// that it does not end in a pipe; for programs with the rest.
+pub(super) fn with_secret(
+    context: &Context,
+    handler: &Handler,
+    secret: Option<&SigningSecret>,
+    told: impl FnOnce(&Handler) -> String,
+) -> Result<(), CliError> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        #[serde(flatten)]
+        handler: &'a Handler,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signing_secret: Option<String>,
+    }
+    if context.output.is_json() {
+        return context.output.json(&Shown { handler, signing_secret: secret.map(SigningSecret::expose) });
+    }
+    if let Some(secret) = secret {
+        let secret = secret.expose();
+        Context::hint(&format!(
+            "signing secret, shown only now; who verifies the requests needs it:\n{secret}"
+        ));
+    }
+    context.output.text(&told(handler))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Why a field of a handler is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidField(&'static str);
+pub struct InvalidField(pub(super) &'static str);
 
 /// 1 to 200 characters, none of them a control character.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -69,6 +69,15 @@ impl Run<'_> {
             Burial { letter: &letter, body, content_type: Some("application/json"), trace: &self.trace };
         let outgoing = dead_letter(&self.worker.names, burial)?;
         self.worker.publishers.letters.publish(outgoing).await.confirmed().await?;
+        warn!(
+            event = %self.event.name,
+            event_id = %self.event.id,
+            handler = %step.handler,
+            name = %handler.handler.spec.name,
+            %reason,
+            error,
+            "given up: a dead letter"
+        );
         if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
             self.disable_gone(handler).await;
         }

@@ -1,0 +1,76 @@
+//! What a handler does, as it is typed.
+
+use crate::domain::task::{HeaderName, HeaderValue, HttpTarget, ScriptPath, Task};
+
+/// What it does; one of `--http` and `--script`.
+#[derive(clap::Args, Clone)]
+pub(super) struct TaskArgs {
+    /// POST the event to this url; http:// may be left out
+    #[arg(long, value_name = "URL", conflicts_with = "script")]
+    http: Option<HttpTarget>,
+    /// Run this script with the event on its stdin: an absolute path, or one below script.roots
+    #[arg(long, value_name = "PATH")]
+    script: Option<ScriptPath>,
+    /// A header of the request, added to those it has; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, conflicts_with = "script")]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// An argument of the script, in the place of those it has; may be given several times
+    #[arg(long = "arg", value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "http")]
+    args: Vec<String>,
+    /// Take away the headers or the arguments it has
+    #[arg(long, conflicts_with_all = ["headers", "args"])]
+    bare: bool,
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+    let name = name.trim().parse().map_err(|e| format!("{e}"))?;
+    Ok((name, value.trim().parse().map_err(|e| format!("{e}"))?))
+}
+
+impl TaskArgs {
+    /// The task of a new handler.
+    pub(super) fn task(&self) -> Option<Task> {
+        let Self { http, script, headers, args, .. } = self;
+        match (http, script) {
+            (Some(url), _) => {
+                Some(Task::Http { url: url.clone(), headers: headers.iter().cloned().collect() })
+            }
+            (None, Some(path)) => Some(Task::Script { path: path.clone(), args: args.clone() }),
+            (None, None) => None,
+        }
+    }
+
+    /// Changes `task` by what is given: a new url keeps the headers, a new path the arguments.
+    ///
+    /// # Errors
+    /// A sentence about what does not fit together.
+    pub(super) fn apply(self, task: &mut Task) -> Result<(), String> {
+        let given = self.task();
+        let Self { http, script, headers: more, args: new, bare } = self;
+        match task {
+            Task::Http { url, headers } if script.is_none() => {
+                if !new.is_empty() {
+                    return Err("--arg is for scripts, and this handler calls a url".into());
+                }
+                *url = http.unwrap_or_else(|| url.clone());
+                if bare {
+                    headers.clear();
+                }
+                headers.extend(more);
+            }
+            Task::Script { path, args } if http.is_none() => {
+                if !more.is_empty() {
+                    return Err("--header is for urls, and this handler runs a script".into());
+                }
+                *path = script.unwrap_or_else(|| path.clone());
+                if bare || !new.is_empty() {
+                    *args = new;
+                }
+            }
+            // From one type to the other there is nothing to keep.
+            _ => *task = given.unwrap_or_else(|| task.clone()),
+        }
+        Ok(())
+    }
+}
