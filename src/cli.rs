@@ -32,10 +32,10 @@ use output::{Format, Output};
 #[command(version, propagate_version = true, after_help = FIRST_STEPS, max_term_width = 110)]
 struct Cli {
     /// The configuration file (else $PROVISIOND_CONFIG, config/provisiond.toml or /etc/provisiond/provisiond.toml)
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     config: Option<PathBuf>,
     /// How results are printed
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = "Everywhere")]
     output: Format,
     #[command(subcommand)]
     command: Command,
