@@ -20,7 +20,7 @@ pub use connection::{BrokerSettings, Link};
 pub use consumer::{Consumer, Intake, Source};
 pub use declare::Drift;
 pub use delivery::Delivery;
-pub use design::{Names, QueueType};
+pub use design::Names;
 pub use direct::{ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
 pub use lapin::Connection;

@@ -111,7 +111,7 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
         telemetry::init(&log.log, log.log_format.is_json(std::io::stderr().is_terminal()))?;
     } else {
         // What a command has to say is its result; the log of what it uses is of interest when it warns.
-        telemetry::init("warn,lapin=off", false)?;
+        telemetry::init("warn", false)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let context = Context { config: loaded.config, output };

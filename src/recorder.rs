@@ -64,9 +64,9 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
     let recorder =
         Recorder { settings, store, id: this_process(), publisher, link: consuming, stop: stop.clone() };
     while !stop.is_cancelled() {
-        recorder.consume(&stop).await;
+        recorder.consume().await;
         if !stop.is_cancelled() {
-            recorder.wait_for_postgres(&stop).await;
+            recorder.wait_for_postgres().await;
         }
     }
     drop(recorder);
@@ -81,8 +81,8 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
 
 impl Recorder {
     /// Consumes and writes until `stop`, or until Postgres was away for too long.
-    async fn consume(&self, stop: &CancellationToken) {
-        let session = stop.child_token();
+    async fn consume(&self) {
+        let session = self.stop.child_token();
         let prefetch = u16::try_from(self.settings.batch_size.saturating_mul(2)).unwrap_or(u16::MAX);
         let (sender, entries) = mpsc::channel(usize::from(prefetch) * 3);
         let consumers: Vec<_> = self
@@ -116,10 +116,10 @@ impl Recorder {
         queues
     }
 
-    async fn wait_for_postgres(&self, stop: &CancellationToken) {
+    async fn wait_for_postgres(&self) {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
             if self.store.ping().await.is_ok() {

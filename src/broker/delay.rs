@@ -14,9 +14,12 @@ use lapin::{ExchangeKind, types::AMQPValue};
 
 use super::{
     declare::Declarer,
-    design::{Names, QueueType, exchange_arguments},
+    design::{Names, exchange_arguments},
 };
-use crate::domain::{event::EventName, retry::MAX_DELAY};
+use crate::{
+    config::QueueType,
+    domain::{event::EventName, retry::MAX_DELAY},
+};
 
 /// The number of levels: delays are numbers of this many bits.
 pub(super) const LEVELS: u32 = 20;

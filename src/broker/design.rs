@@ -4,16 +4,7 @@
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::domain::{event::EventName, text_enum::text_enum};
-
-text_enum! {
-    /// The kind of every queue of ours.
-    QueueType {
-        Quorum = "quorum",
-        /// On a single node only: no crash limit, at most once between the levels of the ladder.
-        Classic = "classic",
-    }
-}
+use crate::{config::QueueType, domain::event::EventName};
 
 /// The names of everything, under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +76,7 @@ impl QueueType {
     }
 
     /// Of a queue whose messages go to `exchange` when they expire or are given up.
-    pub(super) fn dead_lettering_arguments(self, exchange: &str) -> lapin::types::FieldTable {
+    pub(super) fn dead_lettering_arguments(self, exchange: &str) -> FieldTable {
         let mut arguments = self.arguments();
         arguments.insert("x-dead-letter-exchange".into(), text(exchange));
         if self == Self::Quorum {

@@ -13,9 +13,9 @@ use tracing::warn;
 use super::{
     declare::{Declared, Declarer, Drift, within},
     delay,
-    design::{Names, QueueType, exchange_arguments},
+    design::{Names, exchange_arguments},
 };
-use crate::domain::event::EventName;
+use crate::{config::QueueType, domain::event::EventName};
 
 /// What is declared on every new connection.
 #[derive(Clone, Debug)]

@@ -3,17 +3,15 @@
 mod handlers;
 mod report;
 
-use super::{context::Context, error::CliError, settings};
+use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
-    broker::{Connection, Drift, QueueType, Topology, queue_depth},
+    broker::{Connection, Drift, Topology, queue_depth},
+    config::QueueType,
     domain::handler::{Handler, Status},
     store::{HandlerFilter, Store},
 };
 use handlers::{check_scripts, check_timeouts};
 use report::{Finding, State, finding, ok, text};
-
-/// As many handlers as there may be.
-const ALL: usize = 1_000_000;
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let mut report = vec![ok("configuration", "every key is known and valid".into())];
@@ -156,7 +154,7 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
             return Vec::new();
         }
     }
-    match store.list_handlers(&HandlerFilter::default(), ALL).await {
+    match store.list_handlers(&HandlerFilter::default(), ALL_HANDLERS).await {
         Ok(handlers) => {
             let enabled = handlers.iter().filter(|h| h.spec.status == Status::Enabled).count();
             report.push(ok("handlers", format!("{enabled} enabled, {} disabled", handlers.len() - enabled)));

@@ -23,7 +23,7 @@ use crate::{
 use fields::{Create, Update};
 
 /// As many as there may be.
-const ALL: usize = 1_000_000;
+pub(super) const ALL_HANDLERS: usize = 1_000_000;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -88,9 +88,9 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
                 && filter.task_type.is_none()
                 && filter.status.is_none()
                 && filter.text.is_none();
-            context
-                .output
-                .value(&store.list_handlers(&filter, ALL).await?, |handlers| show::list(handlers, all))
+            context.output.value(&store.list_handlers(&filter, ALL_HANDLERS).await?, |handlers| {
+                show::list(handlers, all)
+            })
         }
         Command::Show { id } => context.output.value(&store.handler(id).await?, show::one),
         Command::Create(create) => {

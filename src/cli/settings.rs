@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use secrecy::SecretString;
 
 use crate::{
-    broker::{BrokerSettings, QueueType, Topology},
-    config::{self, Config, Variable},
+    broker::{BrokerSettings, Topology},
+    config::{Config, Variable},
     recorder::RecorderSettings,
     runner::{RunnerSettings, ScriptLimits, ScriptSettings},
     store::StoreSettings,
@@ -19,16 +19,12 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file).with_context(|| format!("reading amqp.ca_file {}", file.display()))
     };
-    let queue_type = match amqp.queue_type {
-        config::QueueType::Quorum => QueueType::Quorum,
-        config::QueueType::Classic => QueueType::Classic,
-    };
     Ok(BrokerSettings {
         urls: amqp.urls.iter().map(|url| SecretString::from(url.raw())).collect(),
         heartbeat: amqp.heartbeat,
         connect_timeout: amqp.connect_timeout,
         ca_pem: amqp.ca_file.as_ref().map(read).transpose()?,
-        topology: Topology::new(&amqp.prefix, queue_type),
+        topology: Topology::new(&amqp.prefix, amqp.queue_type),
     })
 }
 

@@ -28,8 +28,12 @@ pub struct Amqp {
 }
 
 text_enum! {
-    /// The kind of every queue.
-    QueueType { Quorum = "quorum", Classic = "classic" }
+    /// The kind of every queue of ours.
+    QueueType {
+        Quorum = "quorum",
+        /// On a single node only: no crash limit, at most once between the levels of the ladder.
+        Classic = "classic",
+    }
 }
 
 /// The url of a node: `amqp` or `amqps`, with a host, no parameters. `Display` and `Debug` mask the

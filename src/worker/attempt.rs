@@ -90,28 +90,29 @@ fn judge(worker: &Worker, run: &Run<'_>, handler: &Registered, outcome: Outcome)
     if handler.handler.spec.mode == Mode::Notify {
         return (outcome, Verdict::Allow);
     }
-    let verdict = match &outcome {
-        Outcome::Succeeded { answer: Some(answer), .. } => {
-            read_verdict(answer, &run.event, worker.max_event_bytes)
+    match outcome {
+        Outcome::Succeeded { response, answer: Some(answer) } => {
+            match read_verdict(&answer, &run.event, worker.max_event_bytes) {
+                Ok(verdict) => (Outcome::Succeeded { response, answer: None }, verdict),
+                Err(error) => {
+                    (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
+                }
+            }
         }
-        Outcome::Forbidden { reason, .. } => Ok(Verdict::Forbid { reason: reason.clone() }),
-        _ => Ok(Verdict::Allow),
-    };
-    match (verdict, outcome) {
-        (Ok(verdict), outcome) => (outcome, verdict),
-        (Err(error), Outcome::Succeeded { response, .. }) => {
-            (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
+        Outcome::Forbidden { ref reason, .. } => {
+            let verdict = Verdict::Forbid { reason: reason.clone() };
+            (outcome, verdict)
         }
-        (Err(error), _) => (Outcome::failed(FailureKind::Permanent, error, None), Verdict::Allow),
+        _ => (outcome, Verdict::Allow),
     }
 }
 
 fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
-    let (outcome, error) = match &attempted.outcome {
-        Outcome::Succeeded { .. } => ("success", None),
-        Outcome::Forbidden { reason, .. } => ("forbidden", Some(reason)),
-        Outcome::Failed { failure, .. } => ("fail", Some(&failure.error)),
-        Outcome::PutOff { error, .. } => ("put off", Some(error)),
+    let outcome = match &attempted.outcome {
+        Outcome::Succeeded { .. } => "success",
+        Outcome::Forbidden { .. } => "forbidden",
+        Outcome::Failed { .. } => "fail",
+        Outcome::PutOff { .. } => "put off",
     };
     info!(
         event = %run.event.name,
@@ -120,7 +121,7 @@ fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
         name = %handler.handler.spec.name,
         attempt = step.attempt.number(),
         outcome,
-        error = error.map(String::as_str),
+        error = attempted.error(),
         duration_ms = u64::try_from(attempted.duration.as_millis()).unwrap_or(u64::MAX),
         "attempt"
     );

@@ -132,10 +132,9 @@ impl<'a> Run<'a> {
 impl NoEvent {
     /// Makes a dead letter of it, with its bytes as they came.
     pub(super) async fn bury(self: Box<Self>, worker: &Worker, delivery: &Delivery) -> Result<(), Trouble> {
-        let run_id = match &self.facts.message_id {
-            Some(id) => EventId::from_message_id(id),
-            None => EventId::from_content(self.name.as_str(), self.facts.timestamp, &delivery.body),
-        };
+        let Facts { message_id, timestamp, .. } = &self.facts;
+        let body = &delivery.body;
+        let run_id = EventId::of_message(message_id.as_deref(), self.name.as_str(), *timestamp, body);
         let (error, name, run_id) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
         let letter = DeadLetter {
             worker: Some(worker.id.clone()),

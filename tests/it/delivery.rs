@@ -103,10 +103,7 @@ async fn a_deleted_event_queue_is_declared_and_consumed_again() {
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
     world.broker.delete_queue("events.clients.create").await;
-    eventually("the queue is consumed again", || async {
-        world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
-    })
-    .await;
+    world.wait_for_consumer("events.clients.create").await;
     world
         .broker
         .publish("clients.create", Some("e1"), envelope("clients.create", 5, &json!({})).as_bytes())

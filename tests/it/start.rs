@@ -47,10 +47,7 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     })
     .await;
     broker.open().await;
-    eventually("it consumes", || async {
-        world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
-    })
-    .await;
+    world.wait_for_consumer("events.clients.create").await;
     world
         .broker
         .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
@@ -73,11 +70,8 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     let process = world.spawn(&[]);
     world.set("amqp.url", &direct_amqp);
     world.set("database.url", &direct_database);
-    eventually("it consumes", || async {
-        world.broker.depth("execution-log").await.is_some_and(|(_, consumers)| consumers == 1)
-            && world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
-    })
-    .await;
+    world.wait_for_consumer("execution-log").await;
+    world.wait_for_consumer("events.clients.create").await;
     postgres.close().await;
     for number in 0..50 {
         let body = envelope("clients.create", number, &json!({}));
@@ -117,10 +111,7 @@ async fn a_process_ends_although_the_broker_is_away() {
     broker.open().await;
     postgres.open().await;
     let mut process = world.spawn(&[]);
-    eventually("it consumes", || async {
-        world.broker.depth("events.clients.create").await.is_some_and(|(_, consumers)| consumers == 1)
-    })
-    .await;
+    world.wait_for_consumer("events.clients.create").await;
     world
         .broker
         .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())

@@ -89,10 +89,7 @@ fn without_facts(delivery: &Delivery) -> DeadLetter {
 /// The facts of a letter that no worker wrote. Of a copy of ours the headers are believed.
 fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str, is_copy: bool) -> DeadLetter {
     let Facts { message_id, timestamp, .. } = Facts::of(delivery);
-    let run_id = match &message_id {
-        Some(id) => EventId::from_message_id(id),
-        None => EventId::from_content(name, timestamp, &delivery.body),
-    };
+    let run_id = EventId::of_message(message_id.as_deref(), name, timestamp, &delivery.body);
     let run_id = Some(run_id.to_string());
     let whole = DeadLetter::of_whole(reason, error, name, run_id, &delivery.body, Timestamp::now());
     if !is_copy {

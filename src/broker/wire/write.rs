@@ -11,7 +11,11 @@ use lapin::{
 };
 
 use super::{
-    super::{delay, design::Names, design::text, publisher::Outgoing},
+    super::{
+        delay,
+        design::{Names, text},
+        publisher::Outgoing,
+    },
     ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN, TRACEPARENT,
     TRACESTATE, Trace,
 };

@@ -57,13 +57,10 @@ fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
     let Envelope { event, data } = parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
     check_name("event.events_id", &event.events_id, arrival.name)?;
     check_object("data", data)?;
-    let content_id = || EventId::from_content(arrival.name.as_str(), arrival.timestamp, arrival.body);
+    let Arrival { message_id, timestamp: at, body, .. } = *arrival;
+    let derived = || EventId::of_message(message_id, arrival.name.as_str(), at, body);
     Ok(Event {
-        id: arrival
-            .known_id
-            .cloned()
-            .or_else(|| arrival.message_id.map(EventId::from_message_id))
-            .unwrap_or_else(content_id),
+        id: arrival.known_id.cloned().unwrap_or_else(derived),
         name: arrival.name.clone(),
         object_id: object_id(event.object_id)?,
         dt: timestamp("event.dt", &event.dt)?,

@@ -28,13 +28,18 @@ impl EventId {
         Self::try_from(message_id.to_owned()).unwrap_or_else(|_| derive(&["message-id", message_id], &[]))
     }
 
+    /// The id of a message that is no CloudEvent: by its `message_id` if it has one, else by its content.
+    pub fn of_message(message_id: Option<&str>, name: &str, timestamp: Option<u64>, body: &[u8]) -> Self {
+        message_id.map_or_else(|| Self::from_content(name, timestamp, body), Self::from_message_id)
+    }
+
     /// A CloudEvent is identified by its source and id together.
     pub fn from_cloud_event(source: &str, id: &str) -> Self {
         derive(&["cloudevent", source, id], &[])
     }
 
     /// Without a `message_id`: the same event told again (a redelivery) has the same identity.
-    pub fn from_content(name: &str, timestamp: Option<u64>, body: &[u8]) -> Self {
+    fn from_content(name: &str, timestamp: Option<u64>, body: &[u8]) -> Self {
         let timestamp = timestamp.map(|t| t.to_string()).unwrap_or_default();
         derive(&["content", name, &timestamp], body)
     }

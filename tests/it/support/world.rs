@@ -174,6 +174,14 @@ impl World {
         process
     }
 
+    /// Waits until one process consumes a queue.
+    pub async fn wait_for_consumer(&self, queue: &str) {
+        eventually(&format!("a consumer of {queue}"), || async {
+            self.broker.depth(queue).await.is_some_and(|(_, consumers)| consumers == 1)
+        })
+        .await;
+    }
+
     /// Creates a handler and gives its id.
     pub fn handler(&self, name: &str, event: &str, args: &[&str]) -> i64 {
         let create = ["handlers", "create", "--name", name, "--event", event];
