@@ -2,6 +2,7 @@
 //!
 //! Its hot path touches no database: handlers come from the registry, in memory.
 
+mod admission;
 mod attempt;
 mod intake;
 mod process;
@@ -21,6 +22,7 @@ use crate::{
     runner::Runner,
     store::Store,
 };
+use admission::Admission;
 use registry::Registry;
 use slots::Slots;
 
@@ -33,6 +35,10 @@ pub struct WorkerSettings {
     pub concurrency: u16,
     pub max_event_bytes: usize,
     pub record_unhandled: bool,
+    /// For how long an event is remembered, to know it when it is published again.
+    pub deduplicate: Option<Duration>,
+    /// A delivery that came this often before is given up.
+    pub crash_limit: u32,
     /// How long running handlers may take to end at a shutdown.
     pub drain_timeout: Duration,
     /// Scripts at a time.
@@ -48,6 +54,7 @@ struct Worker {
     names: Names,
     max_event_bytes: usize,
     record_unhandled: bool,
+    admission: Admission,
     registry: Arc<Registry>,
     runner: Runner,
     slots: Slots,
@@ -99,6 +106,7 @@ pub async fn run(
         names: settings.broker.topology.names.clone(),
         max_event_bytes: settings.max_event_bytes,
         record_unhandled: settings.record_unhandled,
+        admission: Admission::new(&store, settings.deduplicate, settings.crash_limit, &stop),
         slots: Slots::new(settings.script_concurrency),
         registry,
         runner,

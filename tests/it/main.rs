@@ -20,6 +20,7 @@ mod delivery;
 mod drain;
 mod garbage;
 mod integrator;
+mod redelivery;
 mod registry;
 mod retries;
 mod scripts;
