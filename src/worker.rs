@@ -12,6 +12,7 @@ mod slots;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -99,7 +100,7 @@ pub async fn run(
         Link::supervise(settings.broker.clone(), "worker: consume", links_stop.clone());
     let (publishing, publishing_task) =
         Link::supervise(settings.broker.clone(), "worker: publish", links_stop.clone());
-    let (publishers, publisher_tasks) = start_publishers(&publishing);
+    let (publishers, publisher_tasks) = start_publishers(&publishing, &stop);
     drop(publishing);
     let worker = Arc::new(Worker {
         id: this_process(),
@@ -122,8 +123,8 @@ pub async fn run(
     stop.cancel();
     // The last clone of the worker is dropped here: its publishers end when all is confirmed.
     drop(worker);
-    publisher_tasks.close();
-    if tokio::time::timeout(Duration::from_secs(5), publisher_tasks.wait()).await.is_err() {
+    let published = tokio::time::timeout(Duration::from_secs(5), all_ended(publisher_tasks)).await;
+    if published.is_err() {
         warn!("the broker did not confirm everything in time; what it has not will be run again");
     }
     links_stop.cancel();
@@ -131,14 +132,21 @@ pub async fn run(
     publishing_task.await?;
     keeping.await?;
     info!("worker drained");
-    consumed
+    consumed.and(published.unwrap_or(Ok(())))
 }
 
-fn start_publishers(link: &Link) -> (Publishers, TaskTracker) {
-    let tasks = TaskTracker::new();
-    let start = |purpose| {
-        let (publisher, task) = Publisher::start(link.clone(), purpose);
-        tasks.spawn(task);
+async fn all_ended(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinSet<anyhow::Result<()>>) {
+    let mut tasks = JoinSet::new();
+    let mut start = |purpose| {
+        let (publisher, task) = Publisher::start(link.clone(), purpose, stop.clone());
+        tasks.spawn(async move { task.await? });
         publisher
     };
     let publishers = Publishers {
