@@ -11,6 +11,7 @@ mod error;
 mod layers;
 mod reader;
 mod script;
+mod secrets;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use amqp::{Amqp, QueueType};
 pub use database::Database;
 pub use error::ConfigErrors;
 pub use script::{Script, Variable};
+pub use secrets::Secrets;
 pub use sections::{Http, Recorder, Telemetry, Worker};
 
 use layers::Layers;
@@ -47,6 +49,7 @@ pub struct Config {
     pub script: Script,
     pub retry: RetryPolicy,
     pub recorder: Recorder,
+    pub secrets: Secrets,
     pub telemetry: Telemetry,
 }
 
@@ -108,6 +111,7 @@ impl Config {
         let script = Script::read(reader);
         let retry = sections::retry(reader);
         let recorder = Recorder::read(reader);
+        let secrets = Secrets::read(reader);
         let telemetry = Telemetry::read(reader);
         Some(Self {
             amqp: amqp?,
@@ -117,6 +121,7 @@ impl Config {
             script: script?,
             retry: retry?,
             recorder: recorder?,
+            secrets: secrets?,
             telemetry: telemetry?,
         })
     }

@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod plan;
 pub mod resume;
 pub mod retry;
+pub mod seal;
 pub mod secret;
 pub mod task;
 pub mod text_enum;

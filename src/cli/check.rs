@@ -2,6 +2,7 @@
 
 mod handlers;
 mod report;
+mod secrets;
 
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
@@ -18,6 +19,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     check_broker(context, &store, &mut report).await;
     let handlers = check_database(&store, &mut report).await;
+    if !handlers.is_empty() {
+        secrets::check(&context.config, &store, &handlers, &mut report).await;
+    }
     check_scripts(&context.config, &handlers, &mut report);
     check_timeouts(&context.config, &handlers, &mut report);
     context.output.value(&report, |report| text(report))?;

@@ -35,6 +35,7 @@ pub(super) fn store(config: &Config) -> StoreSettings {
         pool_size: database.pool_size,
         connect_timeout: database.connect_timeout,
         ca_file: database.ca_file.clone(),
+        seals: config.secrets.seals.clone(),
     }
 }
 

@@ -54,18 +54,22 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     // It may have been changed, or switched off, while the slot was waited for.
     let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
-    let (outcome, verdict) = match slot {
-        Slot::Free(_held) => judge(worker, run, &handler, call(worker, run, &handler, step).await),
-        Slot::Busy => {
+    let (outcome, verdict) = match (slot, &handler.unusable) {
+        (_, Some(why)) => (put_off(format!("not called: {why}")), Verdict::Allow),
+        (Slot::Free(_held), None) => judge(worker, run, &handler, call(worker, run, &handler, step).await),
+        (Slot::Busy, None) => {
             let error =
                 "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
-            let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
-            (Outcome::PutOff { error: error.to_owned(), wait }, Verdict::Allow)
+            (put_off(error.to_owned()), Verdict::Allow)
         }
     };
     let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed() };
     log(run, &handler, step, &attempted);
     Turn::Made(handler, Box::new(attempted))
+}
+
+fn put_off(error: String) -> Outcome {
+    Outcome::PutOff { error, wait: PUT_OFF.mul_f64(rand::random_range(0.5..1.5)) }
 }
 
 async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {

@@ -24,4 +24,5 @@ mod redelivery;
 mod registry;
 mod retries;
 mod scripts;
+mod secrets;
 mod start;
