@@ -4,6 +4,7 @@
 //! with it; what follows from an outcome is decided elsewhere, as are retries, concurrency and
 //! verdicts.
 
+mod family;
 mod group;
 mod http;
 mod http_error;
@@ -72,6 +73,8 @@ pub struct ScriptLimits {
     pub address_space: Option<u64>,
     pub open_files: Option<u64>,
     pub cpu_seconds: Option<u64>,
+    /// Of the user that it runs as, in all.
+    pub processes: Option<u64>,
 }
 
 /// Runs attempts. Holds the connection pool: one for the process, shared.

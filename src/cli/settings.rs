@@ -52,6 +52,7 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
                 address_space: script.limits.address_space,
                 open_files: script.limits.open_files,
                 cpu_seconds: script.limits.cpu_seconds,
+                processes: script.limits.processes,
             },
         },
     }
