@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tracing::{info, warn};
 
@@ -77,7 +80,7 @@ impl Watch {
             let before = process::cpu_time();
             left = self.sweep(&mut seen);
             let took = process::cpu_time().saturating_sub(before);
-            drop(dirs);
+            dirs.into_iter().for_each(remove);
             self.state().done = asked;
             self.changed.notify_all();
             thread::sleep((took * SHARE).clamp(PAUSE, IDLE));
@@ -168,4 +171,31 @@ fn kill(process: &Adopted) {
         kill_process_group(process.group, Signal::KILL).ok();
     }
     kill_process(process.pid, Signal::KILL).ok();
+}
+
+/// Its script may have taken the right to look into a directory away from us (root has it always).
+fn remove(dir: TempDir) {
+    let path = dir.keep();
+    if fs::remove_dir_all(&path).is_err() {
+        if !geteuid().is_root() {
+            open_up(&path);
+        }
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(dir = %path.display(), %error, "the working directory of a script cannot be removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// No link is followed.
+fn open_up(dir: &Path) {
+    if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return;
+    }
+    fs::set_permissions(dir, PermissionsExt::from_mode(0o700)).ok();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        open_up(&entry.path());
+    }
 }
