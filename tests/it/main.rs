@@ -19,6 +19,7 @@ mod cli;
 mod delivery;
 mod drain;
 mod garbage;
+mod handler_docs;
 mod hostile_scripts;
 mod integrator;
 mod redelivery;
