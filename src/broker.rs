@@ -25,9 +25,9 @@ pub use design::Names;
 pub use direct::{ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
 pub use lapin::Connection;
-pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
+pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use wire::{
     Burial, CopyOf, Facts, Letter, MAX_HEADER_BYTES, Trace, copy_of, dead_letter, dead_letter_of, event,
-    resent, result, retry_copy, unrouted_event,
+    reply, resent, result, retry_copy, unrouted_event,
 };

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    broker::{BrokerSettings, Consumer, Intake, Link, Publisher, Source},
+    broker::{BrokerSettings, Care, Consumer, Intake, Link, Publisher, Source},
     domain::execution::WorkerId,
     process_id::this_process,
     store::Store,
@@ -59,7 +59,7 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
     let (consuming, consuming_task) = supervise("recorder: consume");
     let (publishing, publishing_task) = supervise("recorder: publish");
     let (publisher, publisher_task) =
-        Publisher::start(publishing, "what the recorder sends on", stop.clone());
+        Publisher::start(publishing, "what the recorder sends on", Care::UntilConfirmed, stop.clone());
     let housekeeping = tokio::spawn(partitions::keep(store.clone(), settings.retention_days, stop.clone()));
 
     let recorder =

@@ -11,7 +11,7 @@ use super::header::{number_header, text_header};
 
 pub use letters::{Letter, dead_letter_of, resent, unrouted_event};
 pub use read::{Facts, copy_of};
-pub use write::{Burial, CopyOf, dead_letter, event, result, retry_copy};
+pub use write::{Burial, CopyOf, dead_letter, event, reply, result, retry_copy};
 
 /// More than this in headers is malformed.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;

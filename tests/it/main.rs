@@ -13,6 +13,7 @@
 
 mod support;
 
+mod breaker;
 mod broker;
 mod catalogue;
 mod cli;
@@ -22,6 +23,7 @@ mod garbage;
 mod integrator;
 mod redelivery;
 mod registry;
+mod replies;
 mod retries;
 mod scripts;
 mod start;
