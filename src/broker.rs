@@ -27,6 +27,6 @@ pub use lapin::Connection;
 pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use wire::{
-    Burial, CopyOf, Facts, Letter, MAX_HEADER_BYTES, Trace, copy_of, dead_letter, dead_letter_of, event,
-    resent, result, retry_copy, unrouted_event,
+    Burial, CopyOf, Facts, MAX_HEADER_BYTES, copy_of, dead_letter, dead_letter_of, event, letter_of, resent,
+    result, retry_copy, unrouted_event,
 };

@@ -14,4 +14,5 @@ pub mod retry;
 pub mod secret;
 pub mod task;
 pub mod text_enum;
+pub mod trace;
 pub mod verdict;

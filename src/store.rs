@@ -19,7 +19,7 @@ mod sql;
 mod testing;
 mod tls;
 
-pub use dead_letters::{DeadLetterFilter, DeadLetterRow, NewDeadLetter, StoredDeadLetter};
+pub use dead_letters::{DeadLetterFilter, DeadLetterRow, StoredDeadLetter};
 pub use error::{SqlError, StoreError};
 pub use event_types::EventType;
 pub use executions::{ExecutionFilter, ExecutionRow};

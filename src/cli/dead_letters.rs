@@ -188,8 +188,8 @@ impl<'a> Shown<'a> {
             content_type: letter.content_type.as_deref(),
             exchange: letter.exchange.as_deref(),
             routing_key: letter.routing_key.as_deref(),
-            traceparent: letter.traceparent.as_deref(),
-            tracestate: letter.tracestate.as_deref(),
+            traceparent: letter.trace.parent.as_deref(),
+            tracestate: letter.trace.state.as_deref(),
             executions,
         }
     }

@@ -11,6 +11,7 @@ use crate::{
         dead_letter::{DeadLetter, State},
         execution::WorkerId,
         handler::{HandlerId, HandlerName},
+        trace::Trace,
     },
     store::{Result, StoreError},
 };
@@ -35,8 +36,7 @@ pub struct StoredDeadLetter {
     pub content_type: Option<String>,
     pub exchange: Option<String>,
     pub routing_key: Option<String>,
-    pub traceparent: Option<String>,
-    pub tracestate: Option<String>,
+    pub trace: Trace,
 }
 
 pub(super) const COLUMNS: &str =
@@ -55,8 +55,7 @@ pub(super) fn stored(row: &Row) -> Result<StoredDeadLetter> {
         content_type: row.try_get("content_type")?,
         exchange: row.try_get("exchange")?,
         routing_key: row.try_get("routing_key")?,
-        traceparent: row.try_get("traceparent")?,
-        tracestate: row.try_get("tracestate")?,
+        trace: Trace { parent: row.try_get("traceparent")?, state: row.try_get("tracestate")? },
     })
 }
 
