@@ -1,5 +1,7 @@
-//! Dead letters: written here, searched in `search`.
+//! Dead letters: written here, searched in `search` by `filter`, closed in `close`.
 
+mod close;
+mod filter;
 mod row;
 mod search;
 
@@ -8,8 +10,11 @@ use super::{
     sql::{Column, clean, clean_opt, insert_all, values_of},
 };
 use crate::domain::{dead_letter::Letter, handler::HandlerName, plan::Plan};
+pub use close::Closing;
+pub use filter::DeadLetterFilter;
+pub(super) use row::{COLUMNS, MESSAGE, stored};
 pub use row::{DeadLetterRow, StoredDeadLetter};
-pub use search::DeadLetterFilter;
+pub use search::Summary;
 
 impl Store {
     /// Writes a batch in one statement; those that are there already stay as they are, whatever became

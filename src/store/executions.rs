@@ -1,5 +1,7 @@
 //! Executions: written in batches here, searched in `search`, kept a day a partition in `partitions`.
 
+mod attempts;
+mod filter;
 mod partitions;
 mod row;
 mod search;
@@ -18,8 +20,8 @@ use crate::domain::{
     handler::{HandlerName, Mode},
     outcome::Response,
 };
+pub use filter::ExecutionFilter;
 pub use row::ExecutionRow;
-pub use search::ExecutionFilter;
 
 impl Store {
     /// Writes a batch in one statement; executions that are there already stay as they are. Gives the

@@ -16,6 +16,7 @@ mod support;
 mod broker;
 mod catalogue;
 mod cli;
+mod dead_letters;
 mod delivery;
 mod drain;
 mod garbage;

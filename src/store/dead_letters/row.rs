@@ -13,7 +13,7 @@ use crate::{
         handler::{HandlerId, HandlerName},
         trace::Trace,
     },
-    store::{Result, StoreError},
+    store::{Cursor, Result, StoreError},
 };
 
 /// A dead letter as lists show it: without its body.
@@ -28,6 +28,12 @@ pub struct DeadLetterRow {
     pub recorded_at: Timestamp,
 }
 
+impl DeadLetterRow {
+    pub(super) const fn cursor(&self) -> Cursor {
+        Cursor { at: self.letter.died_at, id: self.letter.id }
+    }
+}
+
 /// All that is kept of a dead letter.
 #[derive(Clone, Debug)]
 pub struct StoredDeadLetter {
@@ -39,16 +45,17 @@ pub struct StoredDeadLetter {
     pub trace: Trace,
 }
 
-pub(super) const COLUMNS: &str =
+pub(in crate::store) const COLUMNS: &str =
     "id, event_id, run_id, event_name, object_id, reason, error, handler_id, handler_name, attempts,
     plan, first_failed_at, died_at, worker_host, worker_pid, worker_version, state, state_changed_at,
     state_changed_by, state_note, recorded_at";
 
 /// What [`stored`] reads beside [`COLUMNS`].
-pub(super) const MESSAGE: &str = "body, content_type, exchange, routing_key, traceparent, tracestate";
+pub(in crate::store) const MESSAGE: &str =
+    "body, content_type, exchange, routing_key, traceparent, tracestate";
 
 /// Reads a row of [`COLUMNS`] and [`MESSAGE`].
-pub(super) fn stored(row: &Row) -> Result<StoredDeadLetter> {
+pub(in crate::store) fn stored(row: &Row) -> Result<StoredDeadLetter> {
     Ok(StoredDeadLetter {
         row: dead_letter_row(row)?,
         body: Bytes::from(row.try_get::<_, Vec<u8>>("body")?),

@@ -125,6 +125,6 @@ async fn pages_and_counts_agree() {
     }
     assert_eq!(seen, 15);
     let summary = store.dead_letter_summary(&all).await.expect("counts");
-    let told: Vec<_> = summary.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
+    let told: Vec<_> = summary.lines.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
     assert_eq!(told, [(Reason::Exhausted, Some("CRM"), 10), (Reason::Malformed, None, 5)]);
 }
