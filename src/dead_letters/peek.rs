@@ -38,6 +38,8 @@ pub struct Peeked {
     /// Whether a recorder, or another tool, takes from it.
     pub consumers: u32,
     pub waiting: Vec<Waiting>,
+    /// So many had been given back before that these could not keep their place.
+    pub moved: bool,
 }
 
 /// One message.
@@ -62,7 +64,7 @@ pub struct Waiting {
 
 impl DeadLetters {
     /// Looks at the first `limit` messages of a queue; none if there is no such queue.
-    pub async fn peek(&self, queue: Queue, limit: usize) -> anyhow::Result<Option<Peeked>> {
+    pub async fn peek(&self, queue: Queue, limit: u16) -> anyhow::Result<Option<Peeked>> {
         let names = &self.broker.topology.names;
         let name = match queue {
             Queue::DeadLetters => names.dead_letters(),
@@ -71,10 +73,10 @@ impl DeadLetters {
         };
         let connection = self.broker.dial("peek").await?;
         let Some(depth) = queue_depth(&connection, &name).await? else { return Ok(None) };
-        let found = peek(&connection, &name, limit).await?;
-        let waiting = found.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
+        let look = peek(&connection, &name, depth.messages, limit).await?;
+        let waiting = look.found.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
         let (messages, consumers) = (depth.messages, depth.consumers);
-        Ok(Some(Peeked { queue: name, messages, consumers, waiting }))
+        Ok(Some(Peeked { queue: name, messages, consumers, waiting, moved: look.moved }))
     }
 }
 

@@ -19,8 +19,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, default_value = "dead-letters")]
     queue: Queue,
     /// Look at so many, from the front
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
+    limit: u16,
 }
 
 /// A message in JSON, with its body.
@@ -33,7 +33,7 @@ struct Whole<'a> {
 }
 
 pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> {
-    let peeked = context.dead_letters()?.peek(args.queue, args.limit as usize).await?;
+    let peeked = context.dead_letters()?.peek(args.queue, args.limit).await?;
     let Some(peeked) = peeked else {
         return Err(CliError::NotFound(format!(
             "there is no queue for {}: it is declared when a worker or a recorder starts (provisiond serve)",
@@ -48,12 +48,15 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         context.output.text(&waiting_table(&peeked))?;
     }
     Context::hint(&recorder_said(context, args.queue, &peeked));
+    if peeked.moved {
+        Context::hint("most of this queue was given back before: what was looked at is behind that now");
+    }
     Ok(())
 }
 
 /// Why it waits, as far as that can be told.
 fn recorder_said(context: &Context, queue: Queue, peeked: &Peeked) -> String {
-    let Peeked { queue: name, messages, consumers, waiting } = peeked;
+    let Peeked { queue: name, messages, consumers, waiting, .. } = peeked;
     let held = queue == Queue::DeadLetters && !context.config.recorder.drain_dead_letters;
     let shown = if (*messages as usize) > waiting.len() {
         format!(", of which the first {} were looked at", waiting.len())

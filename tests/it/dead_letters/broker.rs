@@ -26,8 +26,8 @@ async fn peeking_leaves_the_queue_as_it_was() {
     world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]);
     let (worker, mut recorder) = (world.worker().await, world.recorder().await);
     world.keep(worker);
-    publish(&world, "clients.create", 12).await;
-    eventually("the letters wait", || async { world.broker.depth("dead-letters").await.unwrap().0 == 12 })
+    publish(&world, "clients.create", 60).await;
+    eventually("the letters wait", || async { world.broker.depth("dead-letters").await.unwrap().0 == 60 })
         .await;
     assert!(recorder.terminate().await.success());
 
@@ -36,7 +36,8 @@ async fn peeking_leaves_the_queue_as_it_was() {
         let letters = peeked.as_array().unwrap().iter();
         letters.map(|letter| letter["dead_letter"]["id"].as_str().unwrap().to_owned()).collect()
     };
-    let first = peek(&[]);
+    let first = peek(&["--limit", "200"]);
+    assert_eq!(order(&first).len(), 60);
     let letter = &first[0]["dead_letter"];
     assert_eq!((&letter["handler_name"], &letter["attempts"]), (&json!("broken"), &json!(1)));
     assert_eq!(
@@ -46,12 +47,13 @@ async fn peeking_leaves_the_queue_as_it_was() {
     let body: Value = serde_json::from_str(first[0]["body"].as_str().unwrap()).unwrap();
     assert!(body["data"]["number"].is_u64());
     for _ in 0..3 {
-        assert_eq!(order(&peek(&[])), order(&first), "the same letters in the same order");
+        assert_eq!(order(&peek(&["--limit", "200"])), order(&first), "the same letters in the same order");
         assert_eq!(order(&peek(&["--limit", "5"])), order(&first)[..5]);
+        assert_eq!(world.broker.depth("dead-letters").await.unwrap().0, 60);
     }
     let said = world.run(&["dead-letters", "peek", "--limit", "5"]);
     let told = "recorder.drain_dead_letters is false";
-    assert!(said.stderr().contains("12 wait in") && said.stderr().contains(told), "{}", said.stderr());
+    assert!(said.stderr().contains("60 wait in") && said.stderr().contains(told), "{}", said.stderr());
     world.set("recorder.drain_dead_letters", "true");
     let said = world.run(&["dead-letters", "peek"]);
     assert!(said.stderr().contains("no recorder is running"), "{}", said.stderr());
