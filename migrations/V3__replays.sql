@@ -53,6 +53,9 @@ CREATE INDEX replay_items_replayed ON replay_items (share, settled_at) WHERE sha
 -- Counting reads this index alone (7 MB for a million letters), not the letters. Costs the recorder nothing
 -- that can be measured: the same few entries come again and again.
 CREATE INDEX dead_letters_count ON dead_letters (state, event_name, handler_id, reason);
+-- Newest first in a state, as before; and a count since some time reads it alone too.
+DROP INDEX dead_letters_state_died;
+CREATE INDEX dead_letters_state_died ON dead_letters (state, died_at) INCLUDE (event_name, handler_id, reason);
 -- What retention deletes.
 CREATE INDEX dead_letters_closed ON dead_letters (state_changed_at) WHERE state <> 'open';
 

@@ -83,15 +83,17 @@ impl Store {
     /// Counts by reason and handler, the most first. Of a search through text only so many are counted: the
     /// others would have to be read one by one.
     pub async fn dead_letter_summary(&self, filter: &DeadLetterFilter) -> Result<Summary> {
-        // Counted first, from an index alone; then each group's handler gets its name.
+        // Counted first, from an index alone; then each group's handler gets its name, by an order that only
+        // the index of handlers has: along died_at a handler that is rare would be looked for long.
         let mut query = filter.query("WITH found AS (SELECT reason, handler_id FROM dead_letters");
         if filter.text.is_some() {
             query.limit(MOST_COUNTED);
         }
         query.end(
             "), counted AS (SELECT reason, handler_id, count(*) AS count FROM found GROUP BY reason, handler_id)
-             SELECT c.*, (SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = c.handler_id
-                 ORDER BY d.died_at DESC LIMIT 1) AS handler_name
+             SELECT c.*, CASE WHEN c.handler_id IS NOT NULL THEN (
+                 SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = c.handler_id
+                 ORDER BY d.handler_id DESC, d.died_at DESC LIMIT 1) END AS handler_name
              FROM counted c ORDER BY c.count DESC, c.reason, c.handler_id",
         );
         let line = |row: &Row| {

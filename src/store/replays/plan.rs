@@ -97,8 +97,9 @@ pub struct PlannedHandler {
 const LETTERS: &str = "WITH g AS (SELECT event_name, handler_id, count(*) AS count FROM dead_letters";
 
 const LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id)
-    SELECT g.*, (SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = g.handler_id
-            ORDER BY d.died_at DESC LIMIT 1) AS handler_name,
+    SELECT g.*, CASE WHEN g.handler_id IS NOT NULL THEN (
+            SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = g.handler_id
+            ORDER BY d.handler_id DESC, d.died_at DESC LIMIT 1) END AS handler_name,
         (SELECT count(*) FROM handlers h WHERE h.event = g.event_name AND h.status = 'enabled'
             AND (g.handler_id IS NULL OR h.id = g.handler_id)) AS enabled
     FROM g ORDER BY count DESC, event_name, handler_id";
