@@ -12,11 +12,12 @@ use jiff::Timestamp;
 
 use super::Worker;
 use crate::{
-    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Trace, Unconfirmed, copy_of, dead_letter},
+    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Unconfirmed, copy_of, dead_letter},
     domain::{
         dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
         plan::{Plan, Step},
+        trace::Trace,
     },
 };
 use replies::Asked;

@@ -5,11 +5,12 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names},
-    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, Trace, number_header, text_header,
+    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
     plan::Plan,
+    trace::Trace,
 };
 
 /// What any delivery says of itself.

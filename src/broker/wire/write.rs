@@ -17,7 +17,7 @@ use super::{
         publisher::Outgoing,
     },
     ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN, TRACEPARENT,
-    TRACESTATE, Trace,
+    TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
@@ -25,6 +25,7 @@ use crate::domain::{
     execution::Execution,
     plan::Plan,
     reply::Reply,
+    trace::Trace,
 };
 
 const PERSISTENT: u8 = 2;
@@ -38,6 +39,7 @@ pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outg
 /// What a copy says beside the event.
 pub struct CopyOf<'a> {
     pub event: &'a Event,
+    /// Empty: it is planned afresh where it arrives.
     pub plan: &'a Plan,
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
@@ -48,8 +50,10 @@ pub struct CopyOf<'a> {
 pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing {
     let mut headers = trace_headers(copy.trace);
     headers.insert(EVENT_ID.into(), text(copy.event.id.as_str()));
-    headers.insert(PLAN.into(), text(&copy.plan.to_string()));
-    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(copy.plan.first_attempt().number().into()));
+    if !copy.plan.is_empty() {
+        headers.insert(PLAN.into(), text(&copy.plan.to_string()));
+        headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(copy.plan.first_attempt().number().into()));
+    }
     if let Some(at) = copy.first_failed_at {
         headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
     }
