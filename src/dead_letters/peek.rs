@@ -110,7 +110,7 @@ fn of_letter(kind: Kind, delivery: &Delivery, letter: Letter) -> Waiting {
         handler: facts.handler_name.as_ref().map(ToString::to_string),
         attempts: Some(facts.attempts),
         error: Some(facts.error.clone()),
-        died_at: Some(facts.died_at),
+        died_at: (kind == Kind::DeadLetter).then_some(facts.died_at),
         body: letter.body,
         dead_letter: (kind == Kind::DeadLetter).then_some(facts),
     }
