@@ -73,7 +73,7 @@ impl DeadLetters {
         };
         let connection = self.broker.dial("peek").await?;
         let Some(depth) = queue_depth(&connection, &name).await? else { return Ok(None) };
-        let look = peek(&connection, &name, depth.messages, limit).await?;
+        let look = peek(&connection, &name, depth, limit).await?;
         let waiting = look.found.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
         let (messages, consumers) = (depth.messages, depth.consumers);
         Ok(Some(Peeked { queue: name, messages, consumers, waiting, moved: look.moved }))
