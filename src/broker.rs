@@ -12,6 +12,7 @@ mod delivery;
 mod design;
 mod direct;
 mod error;
+mod header;
 mod peek;
 mod publisher;
 mod topology;
@@ -26,9 +27,9 @@ pub use direct::{OneByOne, ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
 pub use lapin::Connection;
 pub use peek::peek;
-pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
+pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use wire::{
-    Burial, CopyOf, Facts, MAX_HEADER_BYTES, copy_of, dead_letter, dead_letter_of, event, letter_of, resent,
-    result, retry_copy, unrouted_event,
+    Burial, CopyOf, Facts, MAX_HEADER_BYTES, copy_of, dead_letter, dead_letter_of, event, letter_of, reply,
+    resent, result, retry_copy, unrouted_event,
 };

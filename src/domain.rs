@@ -11,6 +11,8 @@ pub mod handler;
 pub mod outcome;
 pub mod plan;
 pub mod replay;
+pub mod reply;
+pub mod resume;
 pub mod retry;
 pub mod secret;
 pub mod task;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    broker::{BrokerSettings, Consumer, Intake, Link, Publisher, Source},
+    broker::{BrokerSettings, Care, Consumer, Intake, Link, Publisher, Source},
     domain::execution::WorkerId,
     process_id::this_process,
     store::Store,
@@ -61,7 +61,8 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
     let supervise = |purpose| Link::supervise(settings.broker.clone(), purpose, links_stop.clone());
     let (consuming, consuming_task) = supervise("recorder: consume");
     let (publishing, publishing_task) = supervise("recorder: publish");
-    let (publisher, publisher_task) = Publisher::start(publishing, "recorder");
+    let (publisher, publisher_task) =
+        Publisher::start(publishing, "what the recorder sends on", Care::UntilConfirmed, stop.clone());
     let retention =
         Retention { executions: settings.retention_days, dead_letters: settings.dead_letter_retention_days };
     let housekeeping = tokio::spawn(housekeeping::keep(store.clone(), retention, stop.clone()));
@@ -75,13 +76,13 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
         }
     }
     drop(recorder);
-    let _ = tokio::time::timeout(Duration::from_secs(5), publisher_task).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), publisher_task).await;
     links_stop.cancel();
     consuming_task.await?;
     publishing_task.await?;
     housekeeping.await?;
     info!("recorder drained");
-    Ok(())
+    ended.unwrap_or(Ok(Ok(())))?
 }
 
 impl Recorder {

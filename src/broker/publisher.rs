@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{
@@ -17,6 +18,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
@@ -37,6 +39,15 @@ pub struct Outgoing {
     pub routing_key: String,
     pub properties: BasicProperties,
     pub body: Bytes,
+}
+
+/// How much a message is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// It is published again until the broker has confirmed it.
+    UntilConfirmed,
+    /// It is published once: whoever waits for it has a deadline of their own.
+    Once,
 }
 
 /// Hands messages to the publishing task. Clones share it.
@@ -67,10 +78,24 @@ enum Fate {
 
 impl Publisher {
     /// Starts a publisher on `link`; its task ends when every clone of the publisher is dropped and
-    /// everything is confirmed.
-    pub fn start(link: Link, purpose: &'static str) -> (Self, JoinHandle<()>) {
+    /// everything is confirmed. Should it panic, which would be a fault of ours, `stop` is cancelled and
+    /// the task says so: without it the role could only give everything back, again and again.
+    pub fn start(
+        link: Link,
+        purpose: &'static str,
+        care: Care,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let (sender, requests) = mpsc::channel(WINDOW);
-        (Self(sender), tokio::spawn(run(link, purpose, requests)))
+        let publishing = tokio::spawn(run(link, purpose, care, requests));
+        let task = tokio::spawn(async move {
+            publishing.await.with_context(|| format!("the publisher of {purpose} panicked")).inspect_err(
+                |_| {
+                    stop.cancel();
+                },
+            )
+        });
+        (Self(sender), task)
     }
 
     /// Queues `message`; waits only while [`WINDOW`] others are queued already.
@@ -90,7 +115,7 @@ impl Confirm {
     }
 }
 
-async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver<Request>) {
+async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mpsc::Receiver<Request>) {
     let mut again = Vec::new();
     loop {
         if again.is_empty() {
@@ -100,13 +125,19 @@ async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver
         }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
-            Ok(()) => session(&channel, &mut requests, &mut again).await,
+            Ok(()) => session(&channel, care, &mut requests, &mut again).await,
             Err(error) => Err(error),
         };
         match ended {
             Ok(()) => return,
             Err(error) => {
-                warn!(purpose, error = format!("{error:#}"), unconfirmed = again.len(), "publishing again");
+                let error = format!("{error:#}");
+                if care == Care::Once {
+                    warn!(purpose, error, lost = again.len(), "could not be published");
+                    again.clear();
+                } else {
+                    warn!(purpose, error, unconfirmed = again.len(), "publishing again");
+                }
             }
         }
         tokio::time::sleep(jittered(PAUSE)).await;
@@ -117,6 +148,7 @@ async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver
 /// Publishes until the requests end (`Ok`) or the channel is lost; what is unconfirmed then is left in `again`.
 async fn session(
     channel: &Channel,
+    care: Care,
     requests: &mut mpsc::Receiver<Request>,
     again: &mut Vec<Request>,
 ) -> anyhow::Result<()> {
@@ -131,6 +163,7 @@ async fn session(
             biased;
             Some(fate) = in_flight.next() => match fate {
                 Fate::Confirmed => complaint.confirmed(),
+                Fate::Refused(_) if care == Care::Once => {}
                 Fate::Refused(request) => {
                     complaint.refused(&request.message.exchange, in_flight.len());
                     in_flight.push(publish(channel, request));

@@ -7,11 +7,11 @@ mod letters;
 mod read;
 mod write;
 
-use lapin::types::{AMQPValue, FieldTable};
+use super::header::{number_header, text_header};
 
 pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
 pub use read::{Facts, copy_of};
-pub use write::{Burial, CopyOf, dead_letter, event, result, retry_copy};
+pub use write::{Burial, CopyOf, dead_letter, event, reply, result, retry_copy};
 
 /// More than this in headers is malformed.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -26,24 +26,3 @@ const LETTER_HANDLER: &str = "x-provisioning-handler";
 const LETTER: &str = "x-provisioning-dead-letter";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-
-fn text_header(headers: Option<&FieldTable>, name: &str) -> Option<String> {
-    match headers?.inner().get(name)? {
-        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-fn number_header(headers: Option<&FieldTable>, name: &str) -> Option<i64> {
-    match *headers?.inner().get(name)? {
-        AMQPValue::ShortShortInt(n) => Some(n.into()),
-        AMQPValue::ShortShortUInt(n) => Some(n.into()),
-        AMQPValue::ShortInt(n) => Some(n.into()),
-        AMQPValue::ShortUInt(n) => Some(n.into()),
-        AMQPValue::LongInt(n) => Some(n.into()),
-        AMQPValue::LongUInt(n) => Some(n.into()),
-        AMQPValue::LongLongInt(n) => Some(n),
-        _ => None,
-    }
-}

@@ -52,8 +52,11 @@ fn the_defaults_are_the_designed_ones_and_every_key_is_read() {
     assert_eq!(config.http.timeout.duration().as_secs(), 30);
     assert!(config.script.concurrency >= 2 && config.script.limits.address_space.is_none());
     assert_eq!((config.retry.max_attempts, config.retry.max_interval.as_secs()), (8, 21_600));
-    assert_eq!((config.recorder.batch_size, config.recorder.retention_days), (500, 90));
-    assert_eq!(config.recorder.dead_letter_retention_days, 180);
+    let recorder = &config.recorder;
+    assert_eq!(
+        (recorder.batch_size, recorder.retention_days, recorder.dead_letter_retention_days),
+        (500, 90, 180)
+    );
     assert_eq!(
         (config.telemetry.log.as_str(), config.telemetry.log_format),
         ("info", sections::LogFormat::Auto)
@@ -147,13 +150,15 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     (
         "worker.concurrency = 99999999",
-        "worker.concurrency (file F): must be a whole number, 1 to 10000, \
-            not 99999999",
+        "worker.concurrency (file F): must be a whole number, 1 to 10000, not 99999999",
     ),
     (
-        "worker.max_event_bytes = '9MiB'",
-        "worker.max_event_bytes (file F): must be a size, 1KiB to 8MiB, \
-            such as 64KiB or 1MiB, not \"9MiB\"",
+        "worker.max_event_bytes = '9MB'",
+        "worker.max_event_bytes (file F): must be a size, 1KiB to 8MiB, such as 64KiB or 1MiB, not \"9MB\"",
+    ),
+    (
+        "worker.deduplicate = '5s'",
+        "worker.deduplicate (file F): must be 1m to 30days, not \"5s\"; off for none",
     ),
     ("[worker.concurrency]\nx = 1", "worker.concurrency (file F): is a key, not a section"),
     ("http.timeout = '11m'", "http.timeout (file F): must be 1ms to 10m, not \"11m\""),
@@ -180,11 +185,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "retry.max_interval (file F): must be at least retry.initial_interval \
             and at most 12d (retry.initial_interval is set by default)",
     ),
-    ("recorder.batch_delay = '1us'", "recorder.batch_delay (file F): must be 1ms to 10s, not \"1us\""),
     (
         "worker = 3",
-        "worker (file F): is a section, with the keys worker.concurrency, \
-            worker.drain_timeout, worker.max_event_bytes, worker.record_unhandled",
+        "worker (file F): is a section, with the keys worker.concurrency, worker.crash_limit, \
+            worker.deduplicate, worker.drain_timeout, worker.max_event_bytes, worker.record_unhandled",
     ),
     ("workr.concurrency = 3", "workr (file F): there is no such key or section; did you mean worker?"),
     (

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     broker::{CopyOf, OneByOne, retry_copy},
     domain::replay::JobState,
-    store::{Claim, Refusal, Replay, ReplayItem, ReplayRun, Settled},
+    store::{InHand, Refusal, Replay, ReplayItem, ReplayRun, Settled},
 };
 
 /// After the last one was sent, its first attempt is waited for while others end within this.
@@ -111,8 +111,8 @@ impl DeadLetters {
             }
             let settled = match run.next().await? {
                 None => break None,
-                Some(Claim::Pass(why)) => Settled::Passed(why),
-                Some(Claim::Replay(item)) => self.send(&mut publisher, &watch, &item).await?,
+                Some(InHand::Pass(why)) => Settled::Passed(why),
+                Some(InHand::Replay(item)) => self.send(&mut publisher, &watch, &item).await?,
             };
             if matches!(settled, Settled::Replayed(_)) {
                 pace.took_turn();

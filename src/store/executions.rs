@@ -2,6 +2,7 @@
 
 mod attempts;
 mod filter;
+mod history;
 mod partitions;
 mod row;
 mod search;
@@ -21,6 +22,7 @@ use crate::domain::{
     outcome::Response,
 };
 pub use filter::ExecutionFilter;
+pub use history::RunKey;
 pub use row::ExecutionRow;
 
 impl Store {

@@ -16,7 +16,7 @@ use super::{Result, Store, StoreError, session::Session};
 use crate::domain::replay::{Caution, JobState, Source};
 pub use create::{Chosen, NewReplay};
 pub use plan::{PlanLine, PlannedHandler};
-pub use run::{Claim, ReplayItem, ReplayRun, Settled};
+pub use run::{InHand, ReplayItem, ReplayRun, Settled};
 
 /// A job.
 #[derive(Clone, Debug, Serialize)]

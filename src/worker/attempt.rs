@@ -7,9 +7,9 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::time::timeout_at;
-use tracing::info;
+use tracing::{debug, info};
 
-use super::{Worker, registry::Registered, run::Run, slots::Slot};
+use super::{Worker, breaker::Refused, registry::Registered, run::Run, slots::Slot};
 use crate::{
     domain::{
         handler::Mode,
@@ -54,18 +54,36 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     // It may have been changed, or switched off, while the slot was waited for.
     let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
-    let (outcome, verdict) = match slot {
-        Slot::Free(_held) => judge(worker, run, &handler, call(worker, run, &handler, step).await),
-        Slot::Busy => {
+    let (outcome, verdict) = match (slot, worker.breakers.pass(&handler.handler)) {
+        (Slot::Free(_held), Ok(pass)) => {
+            let outcome = call(worker, run, &handler, step).await;
+            match &outcome {
+                Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
+                    pass.failed(&failure.error);
+                }
+                _ => pass.answered(),
+            }
+            judge(worker, run, &handler, outcome)
+        }
+        (_, Err(refused)) => (refuse(run, &handler, refused), Verdict::Allow),
+        (Slot::Busy, Ok(_)) => {
             let error =
                 "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
             let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
-            (Outcome::PutOff { error: error.to_owned(), wait }, Verdict::Allow)
+            (Outcome::PutOff { error: error.to_owned(), wait, is_failing: false }, Verdict::Allow)
         }
     };
     let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed() };
     log(run, &handler, step, &attempted);
     Turn::Made(handler, Box::new(attempted))
+}
+
+/// Waits until the circuit may be closed, and as long again as it has failed so far: that doubles from
+/// time to time.
+fn refuse(run: &Run<'_>, handler: &Registered, refused: Refused) -> Outcome {
+    let so_far = run.failing_for().min(handler.policy.max_interval);
+    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5));
+    Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }
 
 async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {
@@ -112,7 +130,11 @@ fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
         Outcome::Succeeded { .. } => "success",
         Outcome::Forbidden { .. } => "forbidden",
         Outcome::Failed { .. } => "fail",
-        Outcome::PutOff { .. } => "put off",
+        Outcome::PutOff { error, .. } => {
+            // No attempt was made; of an open circuit it is told once.
+            debug!(event_id = %run.event.id, handler = %handler.handler.id, error, "put off");
+            return;
+        }
     };
     info!(
         event = %run.event.name,

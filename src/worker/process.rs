@@ -1,9 +1,11 @@
 //! What happens to a delivery: one event's story.
 
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::{
     Worker,
+    admission::admit,
     attempt::{Turn, take_turn},
     run::{Run, Trouble},
 };
@@ -17,9 +19,11 @@ use crate::{
 
 /// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
 /// broker, and gives it back where that could not be done.
-pub(super) async fn process(worker: &Worker, name: &EventName, delivery: Delivery) {
+///
+/// `room` is what this event may take of the process.
+pub(super) async fn process(worker: &Worker, name: &EventName, room: &Semaphore, delivery: Delivery) {
     let told = tokio::select! {
-        told = tell(worker, name, &delivery) => told,
+        told = tell(worker, name, room, &delivery) => told,
         () = worker.cut.cancelled() => Err(Trouble::Cut),
     };
     match told {
@@ -33,20 +37,35 @@ pub(super) async fn process(worker: &Worker, name: &EventName, delivery: Deliver
     }
 }
 
-async fn tell(worker: &Worker, name: &EventName, delivery: &Delivery) -> Result<(), Trouble> {
+async fn tell(
+    worker: &Worker,
+    name: &EventName,
+    room: &Semaphore,
+    delivery: &Delivery,
+) -> Result<(), Trouble> {
     let mut run = match Run::open(worker, name, delivery) {
         Ok(run) => run,
         Err(malformed) => return malformed.bury(worker, delivery).await,
     };
+    // Held to the end: until all is confirmed, what comes again would find nothing recorded.
+    let admitted = admit(worker, &mut run, delivery, room).await?;
+    if admitted.is_some() {
+        run_plan(worker, &mut run).await?;
+    }
+    run.answer().await?;
+    run.confirmed().await
+}
+
+async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
     if run.plan.is_empty() {
         run.record_unhandled().await?;
     }
-    while let Some(step) = run.plan.take_next() {
+    while let Some(step) = run.next_step() {
         if run.must_end() {
             run.hand_over(step).await?;
             break;
         }
-        let (handler, attempted) = match take_turn(worker, &run, step).await {
+        let (handler, attempted) = match take_turn(worker, run, step).await {
             Turn::Made(handler, attempted) => (handler, *attempted),
             Turn::Off => {
                 run.record_skipped(step).await?;
@@ -58,7 +77,7 @@ async fn tell(worker: &Worker, name: &EventName, delivery: &Delivery) -> Result<
             }
         };
         let on_failure = handler.handler.spec.on_failure();
-        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
+        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy, run.failing_for()) {
             Settlement::Done => run.record_ended(&handler, step, attempted).await?,
             Settlement::Retry { plan, delay, rest } => {
                 run.retry(&handler, step, attempted, &plan, delay).await?;
@@ -74,5 +93,5 @@ async fn tell(worker: &Worker, name: &EventName, delivery: &Delivery) -> Result<
             }
         }
     }
-    run.confirmed().await
+    Ok(())
 }

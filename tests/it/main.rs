@@ -13,6 +13,7 @@
 
 mod support;
 
+mod breaker;
 mod broker;
 mod catalogue;
 mod cli;
@@ -21,7 +22,9 @@ mod delivery;
 mod drain;
 mod garbage;
 mod integrator;
+mod redelivery;
 mod registry;
+mod replies;
 mod retries;
 mod scripts;
 mod start;

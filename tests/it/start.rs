@@ -17,7 +17,7 @@ fn address(url: &str) -> SocketAddr {
     host.to_socket_addrs().expect("an address").next().expect("an address")
 }
 
-async fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
+pub(crate) async fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
     let (amqp, database) = (address(&world.amqp_url), address(&world.database_url));
     let (broker, postgres) = (Proxy::closed(amqp).await, Proxy::closed(database).await);
     let amqp_url = world.amqp_url.replace(&amqp.to_string(), &broker.address.to_string());

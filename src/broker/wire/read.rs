@@ -21,6 +21,9 @@ pub struct Facts {
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
     pub header_bytes: usize,
+    /// The queue in which an answer is awaited.
+    pub reply_to: Option<String>,
+    pub correlation_id: Option<String>,
     pub trace: Trace,
 }
 
@@ -30,8 +33,15 @@ impl Facts {
         let headers = properties.headers().as_ref();
         Self {
             content_type: properties.content_type().as_ref().map(ToString::to_string),
-            message_id: properties.message_id().as_ref().map(ToString::to_string),
+            // An empty one is a client library's way of sending none.
+            message_id: properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty()),
             timestamp: *properties.timestamp(),
+            reply_to: properties
+                .reply_to()
+                .as_ref()
+                .map(ToString::to_string)
+                .filter(|queue| !queue.is_empty()),
+            correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
             header_bytes: headers.map_or(0, table_bytes),
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
         }

@@ -24,6 +24,7 @@ use crate::domain::{
     event::{Event, EventId, EventName, RunId},
     execution::Execution,
     plan::Plan,
+    reply::Reply,
     trace::Trace,
 };
 
@@ -76,6 +77,24 @@ pub fn result(names: &Names, execution: &Execution) -> anyhow::Result<Outgoing> 
         routing_key: format!("{}.{}", execution.event.name, execution.status),
         properties: json_properties(&execution.id.to_string()),
         body: body.into(),
+    })
+}
+
+/// The answer to one who asked, by the default exchange: it leads to the queue of that name, or nowhere
+/// if whoever asked has gone.
+///
+/// # Errors
+/// If it cannot be written as JSON, which would be a fault of ours.
+pub fn reply(to: &str, correlation_id: Option<&str>, reply: &Reply) -> anyhow::Result<Outgoing> {
+    let mut properties = BasicProperties::default().with_content_type("application/json".into());
+    if let Some(id) = correlation_id {
+        properties = properties.with_correlation_id(id.into());
+    }
+    Ok(Outgoing {
+        exchange: String::new(),
+        routing_key: to.to_owned(),
+        properties,
+        body: serde_json::to_vec(reply).context("writing a reply")?.into(),
     })
 }
 
