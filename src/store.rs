@@ -31,7 +31,7 @@ pub use page::{Cursor, Page};
 pub use pool::StoreSettings;
 pub use registry::{RegisteredHandler, Registry};
 pub use replays::{
-    Chosen, Claim, NewReplay, PlanLine, PlannedHandler, Replay, ReplayItem, ReplayRun, Settled,
+    Chosen, InHand, NewReplay, PlanLine, PlannedHandler, Refusal, Replay, ReplayItem, ReplayRun, Settled,
 };
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;

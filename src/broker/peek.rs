@@ -23,10 +23,16 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{declare::within, delivery::Delivery, direct::queue_depth, error::BrokerError};
+use super::{
+    declare::within,
+    delivery::Delivery,
+    direct::{Depth, queue_depth},
+    error::BrokerError,
+};
 
 /// Others may consume the queue too: what does not come within this does not come.
 const PATIENCE: Duration = Duration::from_secs(1);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_millis(10);
 /// Taken at a time, beyond what is looked at. Their bodies are not kept.
 const FURTHER: u16 = 1000;
@@ -48,15 +54,15 @@ struct Part {
     fresh: bool,
 }
 
-/// Looks at the first `limit` messages of a queue that holds `depth`.
+/// Looks at the first `limit` messages of a queue of that depth.
 ///
 /// # Errors
 /// If there is no such queue, or the broker is lost: then it gives everything back by itself.
-pub async fn peek(connection: &Connection, queue: &str, depth: u32, limit: u16) -> anyhow::Result<Look> {
+pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16) -> anyhow::Result<Look> {
     let mut look = Look { found: Vec::new(), moved: false };
     // Nobody listens: these deliveries are settled by the end of their channel.
     let (unsettled, _) = mpsc::unbounded_channel();
-    let (mut parts, mut left, mut size) = (Vec::new(), depth as usize, limit);
+    let (mut parts, mut left, mut size) = (Vec::new(), depth.messages as usize, limit);
     while left > 0 {
         let part = take(connection, queue, left, size, |raw| {
             if look.found.len() < limit.into() {
@@ -85,12 +91,12 @@ pub async fn peek(connection: &Connection, queue: &str, depth: u32, limit: u16) 
 }
 
 /// The end of a channel takes a moment to reach its queue: whoever looks next is to find everything there.
-/// Where others consume it may never be.
-async fn back_again(connection: &Connection, queue: &str, depth: u32) -> anyhow::Result<()> {
+/// Where others consume, it may never be.
+async fn back_again(connection: &Connection, queue: &str, before: Depth) -> anyhow::Result<()> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while before.consumers == 0 && begun.elapsed() < RETURN_TIMEOUT {
         match queue_depth(connection, queue).await? {
-            Some(now) if now.messages < depth && now.consumers == 0 => sleep(SOON).await,
+            Some(now) if now.messages < before.messages => sleep(SOON).await,
             _ => break,
         }
     }

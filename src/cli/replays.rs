@@ -25,14 +25,15 @@ pub(super) struct Flags {
     /// Say what would be replayed, and stop there
     #[arg(long)]
     pub dry_run: bool,
-    /// At most so many a second
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE)))]
-    pub rate: u32,
+    /// At most so many a second, 1 to 1000 [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE)))]
+    rate: Option<u32>,
     /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never
-    #[arg(long, default_value = "50", value_name = "PERCENT", value_parser = parse_percent)]
-    pub max_failures: u8,
+    /// [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    max_failures: Option<u8>,
     /// Go on with a replay that was stopped or killed; without its number, the only one
-    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "yes", "ids"])]
+    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "ids"])]
     #[expect(clippy::option_option, reason = "absent, given, given with a number")]
     pub resume: Option<Option<i64>>,
 }
@@ -50,6 +51,7 @@ pub(super) async fn replay_chosen(
     flags: &Flags,
 ) -> Result<(), CliError> {
     let letters = context.dead_letters()?;
+    let caution = flags.caution(Caution::default());
     let plan = letters.plan(&chosen).await?;
     let count = total(&plan);
     if flags.dry_run {
@@ -58,25 +60,30 @@ pub(super) async fn replay_chosen(
     let named = matches!(chosen, Chosen::Letters(_) | Chosen::Edited(..) | Chosen::Executions(..));
     if !named {
         if count == 0 {
-            return context.output.value(&plan, |_| "nothing to replay\n".to_owned());
+            let nothing = serde_json::json!({"replayed": 0, "refused": 0, "passed": 0, "waiting": 0});
+            return context.output.value(&nothing, |_| "nothing to replay\n".to_owned());
         }
         if !context.output.is_json() {
             context.output.text(&plan_table(&plan))?;
         }
         if !flags.yes {
-            let seconds = u64::try_from(count).unwrap_or_default().div_ceil(u64::from(flags.rate));
+            let seconds = u64::try_from(count).unwrap_or_default().div_ceil(u64::from(caution.rate));
             let time = humantime::format_duration(std::time::Duration::from_secs(seconds));
-            ask(&format!("Replay {count} at {} a second, for {time} or longer?", flags.rate))?;
+            ask(&format!("Replay {count} at {} a second, for {time} or longer?", caution.rate))?;
         }
     }
-    let caution = Caution { rate: flags.rate, max_failures: flags.max_failures };
     let new = NewReplay { asked: asked.to_owned(), caution, by: Context::operator() };
     let job = letters.store.create_replay(&new, &chosen).await?;
     run(context, &letters, &job).await
 }
 
 /// Goes on with `job`, or with the only one that can be resumed.
-pub(super) async fn resume(context: &Context, source: Source, job: Option<i64>) -> Result<(), CliError> {
+pub(super) async fn resume(
+    context: &Context,
+    source: Source,
+    job: Option<i64>,
+    flags: &Flags,
+) -> Result<(), CliError> {
     let letters = context.dead_letters()?;
     let job = match job {
         Some(id) => letters.store.replay(id).await?,
@@ -92,7 +99,19 @@ pub(super) async fn resume(context: &Context, source: Source, job: Option<i64>) 
             }
         },
     };
+    let before = Caution { rate: job.rate, max_failures: job.max_failures };
+    letters.store.set_caution(job.id, flags.caution(before)).await?;
     run(context, &letters, &job).await
+}
+
+impl Flags {
+    /// What is said here; where nothing is, `otherwise`.
+    fn caution(&self, otherwise: Caution) -> Caution {
+        Caution {
+            rate: self.rate.unwrap_or(otherwise.rate),
+            max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
+        }
+    }
 }
 
 fn described(job: &Replay) -> String {
@@ -154,7 +173,7 @@ fn told(report: &Report) -> String {
     let mut first = vec![format!("replayed {} of {}", counts.replayed, counts.total())];
     first.extend(others.map(|(count, what)| format!("{count} {what}")));
     let mut told = vec![first.join(", ")];
-    told.extend(report.refusals.iter().map(|(why, count)| format!("  refused {count}: {}", short(why, 200))));
+    told.extend(report.refusals.iter().map(|r| format!("  refused {}: {}", r.count, short(&r.why, 200))));
     if report.first_attempts + report.unheard > 0 {
         let succeeded = report.first_attempts - report.failed;
         let unheard = match report.unheard {

@@ -54,8 +54,11 @@ fn the_defaults_are_the_designed_ones_and_every_key_is_read() {
     assert_eq!(config.http.timeout.duration().as_secs(), 30);
     assert!(config.script.concurrency >= 2 && config.script.limits.address_space.is_none());
     assert_eq!((config.retry.max_attempts, config.retry.max_interval.as_secs()), (8, 21_600));
-    assert_eq!((config.recorder.batch_size, config.recorder.retention_days), (500, 90));
-    assert_eq!(config.recorder.dead_letter_retention_days, 180);
+    let recorder = &config.recorder;
+    assert_eq!(
+        (recorder.batch_size, recorder.retention_days, recorder.dead_letter_retention_days),
+        (500, 90, 180)
+    );
     assert_eq!(
         (config.telemetry.log.as_str(), config.telemetry.log_format),
         ("info", sections::LogFormat::Auto)

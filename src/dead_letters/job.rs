@@ -18,7 +18,7 @@ use super::{
 use crate::{
     broker::{CopyOf, OneByOne, retry_copy},
     domain::replay::JobState,
-    store::{Claim, Replay, ReplayItem, ReplayRun, Settled},
+    store::{InHand, Refusal, Replay, ReplayItem, ReplayRun, Settled},
 };
 
 /// After the last one was sent, its first attempt is waited for while others end within this.
@@ -47,7 +47,7 @@ pub struct Report {
     pub failed: u64,
     pub unheard: u64,
     /// What was refused and how often, the most frequent first.
-    pub refusals: Vec<(String, i64)>,
+    pub refusals: Vec<Refusal>,
 }
 
 /// The next moment at which something may be sent.
@@ -111,8 +111,8 @@ impl DeadLetters {
             }
             let settled = match run.next().await? {
                 None => break None,
-                Some(Claim::Pass(why)) => Settled::Passed(why),
-                Some(Claim::Replay(item)) => self.send(&mut publisher, &watch, &item).await?,
+                Some(InHand::Pass(why)) => Settled::Passed(why),
+                Some(InHand::Replay(item)) => self.send(&mut publisher, &watch, &item).await?,
             };
             if matches!(settled, Settled::Replayed(_)) {
                 pace.took_turn();

@@ -73,7 +73,7 @@ impl DeadLetters {
         };
         let connection = self.broker.dial("peek").await?;
         let Some(depth) = queue_depth(&connection, &name).await? else { return Ok(None) };
-        let look = peek(&connection, &name, depth.messages, limit).await?;
+        let look = peek(&connection, &name, depth, limit).await?;
         let waiting = look.found.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
         let (messages, consumers) = (depth.messages, depth.consumers);
         Ok(Some(Peeked { queue: name, messages, consumers, waiting, moved: look.moved }))
@@ -110,7 +110,7 @@ fn of_letter(kind: Kind, delivery: &Delivery, letter: Letter) -> Waiting {
         handler: facts.handler_name.as_ref().map(ToString::to_string),
         attempts: Some(facts.attempts),
         error: Some(facts.error.clone()),
-        died_at: Some(facts.died_at),
+        died_at: (kind == Kind::DeadLetter).then_some(facts.died_at),
         body: letter.body,
         dead_letter: (kind == Kind::DeadLetter).then_some(facts),
     }

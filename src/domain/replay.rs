@@ -40,6 +40,12 @@ pub struct Caution {
 
 pub const MAX_RATE: u32 = 1000;
 
+impl Default for Caution {
+    fn default() -> Self {
+        Self { rate: 50, max_failures: 50 }
+    }
+}
+
 /// The first attempts of a job as they end: whether too many of the latest fail.
 #[derive(Debug, Default)]
 pub struct FirstAttempts {

@@ -13,10 +13,10 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::{Result, Store, StoreError, session::Session};
-use crate::domain::replay::{JobState, Source};
+use crate::domain::replay::{Caution, JobState, Source};
 pub use create::{Chosen, NewReplay};
 pub use plan::{PlanLine, PlannedHandler};
-pub use run::{Claim, ReplayItem, ReplayRun, Settled};
+pub use run::{InHand, ReplayItem, ReplayRun, Settled};
 
 /// A job.
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +52,13 @@ impl Counts {
     }
 }
 
+/// Why so many items were refused.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refusal {
+    pub why: String,
+    pub count: i64,
+}
+
 const SELECT: &str =
     "SELECT r.id, source, asked, rate, max_failures, r.state, note, created_at, created_by, ended_at,
         count(i.*) FILTER (WHERE i.state = 'waiting') AS waiting,
@@ -75,12 +82,19 @@ impl Store {
         self.session().await?.query(&sql, &[&source.as_str()]).await?.iter().map(read).collect()
     }
 
+    /// Changes how fast a job goes, from its next run on, and when it stops.
+    pub async fn set_caution(&self, id: i64, caution: Caution) -> Result<()> {
+        let rate = i32::try_from(caution.rate).unwrap_or(i32::MAX);
+        let sql = "UPDATE replays SET rate = $2, max_failures = $3 WHERE id = $1";
+        self.session().await?.execute(sql, &[&id, &rate, &i32::from(caution.max_failures)]).await.map(drop)
+    }
+
     /// What was refused in a job and why: the most frequent reasons first.
-    pub async fn refusals(&self, id: i64) -> Result<Vec<(String, i64)>> {
+    pub async fn refusals(&self, id: i64) -> Result<Vec<Refusal>> {
         let sql = "SELECT coalesce(why, ''), count(*) FROM replay_items
                    WHERE replay_id = $1 AND state = 'refused' GROUP BY why ORDER BY 2 DESC, 1 LIMIT 20";
         let rows = self.session().await?.query(sql, &[&id]).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        rows.iter().map(|row| Ok(Refusal { why: row.try_get(0)?, count: row.try_get(1)? })).collect()
     }
 }
 

@@ -64,7 +64,14 @@ fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) ->
     };
     let name = queue.strip_prefix(&format!("{}.", names.events())).unwrap_or(&delivery.routing_key);
     let is_copy = said("exchange").starts_with(&names.delay_prefix());
-    unseen(delivery, name, reason, &error, is_copy)
+    let letter = unseen(delivery, name, reason, &error, is_copy);
+    let died_at = match death.inner().get("time") {
+        Some(AMQPValue::Timestamp(seconds)) => {
+            i64::try_from(*seconds).ok().and_then(|s| Timestamp::from_second(s).ok())
+        }
+        _ => None,
+    };
+    DeadLetter { died_at: died_at.unwrap_or(letter.died_at), ..letter }
 }
 
 fn without_facts(delivery: &Delivery) -> DeadLetter {

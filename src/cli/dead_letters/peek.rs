@@ -85,7 +85,7 @@ fn waiting_table(peeked: &Peeked) -> String {
             let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
             [
                 w.kind.to_string(),
-                or_dash(w.dead_letter.as_ref().and(w.died_at).map(moment)),
+                or_dash(w.died_at.map(moment)),
                 short(&w.event_name, 60),
                 or_dash(w.event_id.as_deref().map(|id| short(id, 40))),
                 or_dash(w.reason.map(|reason| reason.to_string())),

@@ -48,7 +48,7 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let Args { ids, filter, reason, all, flags, edit, data } = args;
     if let Some(job) = flags.resume {
-        return resume(context, Source::DeadLetters, job).await;
+        return resume(context, Source::DeadLetters, job, &flags).await;
     }
     match Which::of(ids, filter.with(reason, State::Open), all)? {
         Which::These(ids) if edit || data.is_some() => {

@@ -44,7 +44,7 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let Args { ids, flags, handler_only, whole_event, event, filter } = args;
     if let Some(job) = flags.resume {
-        return resume(context, Source::Executions, job).await;
+        return resume(context, Source::Executions, job, &flags).await;
     }
     let whole_event = whole_event || event.iter().any(String::is_empty);
     let event = event.into_iter().find(|name| !name.is_empty());

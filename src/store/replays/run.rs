@@ -41,7 +41,7 @@ struct Ahead {
 }
 
 /// The next item, locked until it is settled.
-pub enum Claim {
+pub enum InHand {
     Replay(Box<ReplayItem>),
     /// Somebody else was faster, or it is gone: this says who or why.
     Pass(String),
@@ -117,7 +117,7 @@ impl ReplayRun {
     }
 
     /// Locks the next item; none: every one is settled. It must be settled before the next one.
-    pub async fn next(&mut self) -> Result<Option<Claim>> {
+    pub async fn next(&mut self) -> Result<Option<InHand>> {
         if self.ahead.is_empty() {
             self.read_ahead().await?;
         }
@@ -129,7 +129,7 @@ impl ReplayRun {
             (None, Some(execution)) => {
                 self.execution(execution, item.share.as_deref().unwrap_or_default()).await?
             }
-            (None, None) => Claim::Pass("it names nothing".to_owned()),
+            (None, None) => InHand::Pass("it names nothing".to_owned()),
         };
         Ok(Some(claim))
     }

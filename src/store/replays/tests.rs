@@ -48,12 +48,12 @@ async fn with_letters(count: usize) -> (Database, Vec<Uuid>) {
 
 async fn replay_one(run: &mut ReplayRun) -> Option<String> {
     match run.next().await.expect("claimed")? {
-        Claim::Replay(item) => {
+        InHand::Replay(item) => {
             assert_eq!((item.plan.len(), item.enabled.len()), (1, 1));
             run.settle(&Settled::Replayed(None)).await.expect("settled");
             Some(item.key)
         }
-        Claim::Pass(why) => {
+        InHand::Pass(why) => {
             run.settle(&Settled::Passed(why.clone())).await.expect("settled");
             Some(why)
         }
@@ -106,7 +106,7 @@ async fn two_jobs_share_their_letters() {
     );
     let mut ann = store.run_replay(first.id).await.expect("taken");
     let mut bob = store.run_replay(second.id).await.expect("taken");
-    let Some(Claim::Replay(_)) = ann.next().await.expect("claimed") else { panic!("open") };
+    let Some(InHand::Replay(_)) = ann.next().await.expect("claimed") else { panic!("open") };
     // Bob waits for the letter that Ann has in hand.
     let (settled, passed) = tokio::join!(ann.settle(&Settled::Replayed(None)), replay_one(&mut bob));
     settled.expect("settled");
