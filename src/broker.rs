@@ -13,6 +13,7 @@ mod design;
 mod direct;
 mod error;
 mod header;
+mod peek;
 mod publisher;
 mod topology;
 mod wire;
@@ -22,12 +23,13 @@ pub use consumer::{Consumer, Intake, Source};
 pub use declare::Drift;
 pub use delivery::Delivery;
 pub use design::Names;
-pub use direct::{ResultWatch, publish_all, queue_depth};
+pub use direct::{OneByOne, ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
 pub use lapin::Connection;
-pub use publisher::{Confirm, Outgoing, Publisher, Unconfirmed};
+pub use peek::peek;
+pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use wire::{
-    Burial, CopyOf, Facts, Letter, MAX_HEADER_BYTES, Trace, copy_of, dead_letter, dead_letter_of, event,
+    Burial, CopyOf, Facts, MAX_HEADER_BYTES, copy_of, dead_letter, dead_letter_of, event, letter_of, reply,
     resent, result, retry_copy, unrouted_event,
 };

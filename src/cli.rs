@@ -14,6 +14,7 @@ mod handlers;
 mod migrate;
 mod output;
 mod publish;
+mod replays;
 mod serve;
 mod settings;
 mod time;

@@ -6,7 +6,7 @@
 
 mod batch;
 mod entry;
-mod partitions;
+mod housekeeping;
 mod write;
 
 use std::time::Duration;
@@ -16,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    broker::{BrokerSettings, Consumer, Intake, Link, Publisher, Source},
+    broker::{BrokerSettings, Care, Consumer, Intake, Link, Publisher, Source},
     domain::execution::WorkerId,
     process_id::this_process,
     store::Store,
 };
 use entry::Queue;
+use housekeeping::Retention;
 
 /// What a recorder needs to know.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct RecorderSettings {
     /// How long a row waits for others.
     pub batch_delay: Duration,
     pub retention_days: u16,
+    /// Of dead letters that are not open.
+    pub dead_letter_retention_days: u16,
     /// False: dead letters stay in their queue, for other tools.
     pub drain_dead_letters: bool,
 }
@@ -59,8 +62,10 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
     let (consuming, consuming_task) = supervise("recorder: consume");
     let (publishing, publishing_task) = supervise("recorder: publish");
     let (publisher, publisher_task) =
-        Publisher::start(publishing, "what the recorder sends on", stop.clone());
-    let housekeeping = tokio::spawn(partitions::keep(store.clone(), settings.retention_days, stop.clone()));
+        Publisher::start(publishing, "what the recorder sends on", Care::UntilConfirmed, stop.clone());
+    let retention =
+        Retention { executions: settings.retention_days, dead_letters: settings.dead_letter_retention_days };
+    let housekeeping = tokio::spawn(housekeeping::keep(store.clone(), retention, stop.clone()));
 
     let recorder =
         Recorder { settings, store, id: this_process(), publisher, link: consuming, stop: stop.clone() };

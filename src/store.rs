@@ -1,4 +1,4 @@
-//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters, the inbox.
+//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters and their replays, the inbox.
 //!
 //! All of tokio-postgres is in here: what leaves are types of the domain, and errors that say what a
 //! caller can do about them. Nothing in here retries: whoever calls knows whether that is sensible.
@@ -14,21 +14,25 @@ mod migrate;
 mod page;
 mod pool;
 mod registry;
+mod replays;
 mod session;
 mod sql;
 #[cfg(test)]
 mod testing;
 mod tls;
 
-pub use dead_letters::{DeadLetterFilter, DeadLetterRow, NewDeadLetter, StoredDeadLetter};
+pub use dead_letters::{Closing, DeadLetterFilter, DeadLetterRow, StoredDeadLetter, Summary};
 pub use error::{SqlError, StoreError};
 pub use event_types::EventType;
 pub use executions::{ExecutionFilter, ExecutionRow, RunKey};
 pub use handlers::{HandlerFilter, HistoryEntry};
-pub use inbox::Claim;
+pub use inbox::InboxClaim;
 pub use page::{Cursor, Page};
 pub use pool::StoreSettings;
 pub use registry::{RegisteredHandler, Registry};
+pub use replays::{
+    Chosen, InHand, NewReplay, PlanLine, PlannedHandler, Refusal, Replay, ReplayItem, ReplayRun, Settled,
+};
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 

@@ -4,6 +4,7 @@
 
 mod admission;
 mod attempt;
+mod breaker;
 mod intake;
 mod process;
 mod registry;
@@ -17,13 +18,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    broker::{BrokerSettings, Link, Names, Publisher},
+    broker::{BrokerSettings, Care, Link, Names, Publisher},
     domain::execution::WorkerId,
     process_id::this_process,
     runner::Runner,
     store::Store,
 };
 use admission::Admission;
+use breaker::Breakers;
 use registry::Registry;
 use slots::Slots;
 
@@ -59,6 +61,7 @@ struct Worker {
     registry: Arc<Registry>,
     runner: Runner,
     slots: Slots,
+    breakers: Breakers,
     store: Store,
     publishers: Publishers,
     /// Everything that runs.
@@ -74,6 +77,7 @@ struct Publishers {
     results: Publisher,
     copies: Publisher,
     letters: Publisher,
+    replies: Publisher,
 }
 
 /// Runs a worker until `stop`, then drains it.
@@ -109,6 +113,7 @@ pub async fn run(
         record_unhandled: settings.record_unhandled,
         admission: Admission::new(&store, settings.deduplicate, settings.crash_limit, &stop),
         slots: Slots::new(settings.script_concurrency),
+        breakers: Breakers::default(),
         registry,
         runner,
         store,
@@ -144,15 +149,16 @@ async fn all_ended(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()>
 
 fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinSet<anyhow::Result<()>>) {
     let mut tasks = JoinSet::new();
-    let mut start = |purpose| {
-        let (publisher, task) = Publisher::start(link.clone(), purpose, stop.clone());
+    let mut start = |purpose, care| {
+        let (publisher, task) = Publisher::start(link.clone(), purpose, care, stop.clone());
         tasks.spawn(async move { task.await? });
         publisher
     };
     let publishers = Publishers {
-        results: start("results"),
-        copies: start("retry copies"),
-        letters: start("dead letters"),
+        results: start("results", Care::UntilConfirmed),
+        copies: start("retry copies", Care::UntilConfirmed),
+        letters: start("dead letters", Care::UntilConfirmed),
+        replies: start("replies", Care::Once),
     };
     (publishers, tasks)
 }

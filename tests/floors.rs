@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 5] = [
     &["domain"],
     &["config", "telemetry", "shutdown", "process_id"],
     &["broker", "store", "runner"],
-    &["worker", "recorder"],
+    &["worker", "recorder", "dead_letters"],
     &["cli", "main"],
 ];
 

@@ -59,16 +59,32 @@ pub async fn publish_all(
 async fn publish_one(channel: &Channel, message: Outgoing) -> anyhow::Result<()> {
     let Outgoing { exchange, routing_key, properties, body } = message;
     let (exchange, key) = (exchange.as_str().into(), routing_key.as_str().into());
-    let confirm =
-        channel.basic_publish(exchange, key, BasicPublishOptions::default(), &body, properties).await;
-    let confirm = confirm.map_err(BrokerError::from)?;
+    let options = BasicPublishOptions::default();
+    let confirm = within(channel.basic_publish(exchange, key, options, &body, properties)).await?;
     match within(confirm).await? {
         Confirmation::Nack(_) => anyhow::bail!("the broker refused the message: it could not be stored"),
         Confirmation::Ack(_) | Confirmation::NotRequested => Ok(()),
     }
 }
 
-/// The execution results of one event type, as they are published, from now on.
+/// Publishes one message after the other, each confirmed before the next.
+pub struct OneByOne(Channel);
+
+impl OneByOne {
+    pub async fn open(connection: &Connection) -> anyhow::Result<Self> {
+        let channel = within(connection.create_channel()).await?;
+        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(Self(channel))
+    }
+
+    /// # Errors
+    /// After one the broker may have the message or not, and nothing more can be published here.
+    pub async fn publish(&mut self, message: Outgoing) -> anyhow::Result<()> {
+        publish_one(&self.0, message).await
+    }
+}
+
+/// The execution results of some event types, as they are published, from now on.
 pub struct ResultWatch {
     consumer: Consumer,
     /// The queue lives as long as this.
@@ -76,33 +92,37 @@ pub struct ResultWatch {
 }
 
 impl ResultWatch {
-    pub async fn open(connection: &Connection, names: &Names, event: &EventName) -> anyhow::Result<Self> {
+    pub async fn open(connection: &Connection, names: &Names, events: &[EventName]) -> anyhow::Result<Self> {
         let channel = within(connection.create_channel()).await?;
         let options =
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let name = names.watch();
         let name = name.as_str();
         within(channel.queue_declare(name.into(), options, FieldTable::default())).await?;
-        let (exchange, key) = (names.results(), format!("{event}.*"));
-        within(channel.queue_bind(
-            name.into(),
-            exchange.as_str().into(),
-            key.as_str().into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        ))
-        .await
-        .with_context(|| format!("watching {exchange}"))?;
+        let exchange = names.results();
+        for event in events {
+            let bound = channel.queue_bind(
+                name.into(),
+                exchange.as_str().into(),
+                format!("{event}.*").as_str().into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            within(bound).await.with_context(|| format!("watching {exchange}"))?;
+        }
         let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
         let consumer =
             within(channel.basic_consume(name.into(), "".into(), options, FieldTable::default())).await?;
         Ok(Self { consumer, _channel: channel })
     }
 
-    /// The next result.
+    /// The next result. What others publish there that is none is passed over.
     pub async fn next(&mut self) -> anyhow::Result<Execution> {
-        let delivery =
-            self.consumer.next().await.context("the broker ended the watch")?.map_err(BrokerError::from)?;
-        serde_json::from_slice(&delivery.data).context("an execution result that is none")
+        loop {
+            let next = self.consumer.next().await.context("the broker ended the watch")?;
+            if let Ok(execution) = serde_json::from_slice(&next.map_err(BrokerError::from)?.data) {
+                return Ok(execution);
+            }
+        }
     }
 }

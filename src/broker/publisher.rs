@@ -41,6 +41,15 @@ pub struct Outgoing {
     pub body: Bytes,
 }
 
+/// How much a message is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// It is published again until the broker has confirmed it.
+    UntilConfirmed,
+    /// It is published once: whoever waits for it has a deadline of their own.
+    Once,
+}
+
 /// Hands messages to the publishing task. Clones share it.
 #[derive(Clone)]
 pub struct Publisher(mpsc::Sender<Request>);
@@ -74,10 +83,11 @@ impl Publisher {
     pub fn start(
         link: Link,
         purpose: &'static str,
+        care: Care,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let (sender, requests) = mpsc::channel(WINDOW);
-        let publishing = tokio::spawn(run(link, purpose, requests));
+        let publishing = tokio::spawn(run(link, purpose, care, requests));
         let task = tokio::spawn(async move {
             publishing.await.with_context(|| format!("the publisher of {purpose} panicked")).inspect_err(
                 |_| {
@@ -105,7 +115,7 @@ impl Confirm {
     }
 }
 
-async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver<Request>) {
+async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mpsc::Receiver<Request>) {
     let mut again = Vec::new();
     loop {
         if again.is_empty() {
@@ -115,13 +125,19 @@ async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver
         }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
-            Ok(()) => session(&channel, &mut requests, &mut again).await,
+            Ok(()) => session(&channel, care, &mut requests, &mut again).await,
             Err(error) => Err(error),
         };
         match ended {
             Ok(()) => return,
             Err(error) => {
-                warn!(purpose, error = format!("{error:#}"), unconfirmed = again.len(), "publishing again");
+                let error = format!("{error:#}");
+                if care == Care::Once {
+                    warn!(purpose, error, lost = again.len(), "could not be published");
+                    again.clear();
+                } else {
+                    warn!(purpose, error, unconfirmed = again.len(), "publishing again");
+                }
             }
         }
         tokio::time::sleep(jittered(PAUSE)).await;
@@ -132,6 +148,7 @@ async fn run(mut link: Link, purpose: &'static str, mut requests: mpsc::Receiver
 /// Publishes until the requests end (`Ok`) or the channel is lost; what is unconfirmed then is left in `again`.
 async fn session(
     channel: &Channel,
+    care: Care,
     requests: &mut mpsc::Receiver<Request>,
     again: &mut Vec<Request>,
 ) -> anyhow::Result<()> {
@@ -146,6 +163,7 @@ async fn session(
             biased;
             Some(fate) = in_flight.next() => match fate {
                 Fate::Confirmed => complaint.confirmed(),
+                Fate::Refused(_) if care == Care::Once => {}
                 Fate::Refused(request) => {
                     complaint.refused(&request.message.exchange, in_flight.len());
                     in_flight.push(publish(channel, request));

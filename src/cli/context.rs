@@ -16,6 +16,7 @@ use super::{
 use crate::{
     broker::BrokerSettings,
     config::{Config, Loaded},
+    dead_letters::DeadLetters,
     store::Store,
 };
 
@@ -35,6 +36,12 @@ impl Context {
         Ok(settings::broker(&self.config)?)
     }
 
+    /// The database and the broker, for work with dead letters and replays.
+    pub(super) fn dead_letters(&self) -> Result<DeadLetters, CliError> {
+        let max_event_bytes = self.config.worker.max_event_bytes;
+        Ok(DeadLetters { store: self.store()?, broker: self.broker()?, max_event_bytes })
+    }
+
     /// Who changes something, for the history.
     pub(super) fn operator() -> String {
         let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
@@ -43,12 +50,20 @@ impl Context {
 
     /// A progress bar for long work, on a terminal only.
     pub(super) fn progress(&self, length: usize) -> ProgressBar {
-        if length < 1000 || self.output.is_json() || !std::io::stderr().is_terminal() {
+        if length < 1000 {
             return ProgressBar::hidden();
         }
-        let bar = ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX));
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {per_sec} {eta}")
-        {
+        self.bar(u64::try_from(length).unwrap_or(u64::MAX))
+    }
+
+    /// The same, also for less that takes its time.
+    pub(super) fn bar(&self, length: u64) -> ProgressBar {
+        if self.output.is_json() || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(length);
+        let template = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));

@@ -1,67 +1,50 @@
 //! `dead-letters`: events, or shares of them, that were given up.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+mod close;
+mod filter;
+mod peek;
+mod replay;
+mod show;
+
 use clap::Subcommand;
-use jiff::Timestamp;
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
     context::Context,
     error::CliError,
-    executions::summary,
-    output::{facts, moment, or_dash, short, table},
-    time::{parse_id, parse_time},
+    output::{moment, or_dash, short, table},
+    time::parse_id,
 };
-use crate::{
-    domain::{
-        dead_letter::{Reason, State},
-        execution::Execution,
-        handler::HandlerId,
-    },
-    store::{Cursor, DeadLetterFilter, DeadLetterRow, StoredDeadLetter},
-};
-
-/// In JSON each attempt comes whole, with its bodies: the latest of them.
-const WHOLE_ATTEMPTS: usize = 100;
+use crate::store::{Cursor, DeadLetterRow, Summary};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// List dead letters, newest first
+    /// List dead letters, newest first, and say how many there are
     List(List),
-    /// Show a dead letter whole: why, the event, every attempt
+    /// Show a dead letter whole: why, the event, every attempt, what a replay would run
     Show {
         /// Its id, as the list shows it
         #[arg(value_parser = parse_id)]
         id: Uuid,
     },
+    /// Send dead letters back to their handlers: counted first, at a bounded rate, each once
+    Replay(Box<replay::Args>),
+    /// Close dead letters that nobody needs to replay
+    Discard(Box<close::Discard>),
+    /// Write dead letters as JSON lines, bodies exact
+    Export(Box<close::Export>),
+    /// Look at what waits in the broker's queue, without taking it
+    Peek(peek::Args),
 }
 
 #[derive(clap::Args)]
 pub(super) struct List {
-    #[arg(long)]
-    event: Option<String>,
-    #[arg(long)]
-    event_id: Option<String>,
-    /// The handler's id
-    #[arg(long)]
-    handler: Option<HandlerId>,
-    #[arg(long, value_name = "malformed|permanent|exhausted|crash_loop|unrouted|expired")]
-    reason: Option<Reason>,
-    #[arg(long)]
-    object_id: Option<String>,
-    /// With this text in the body or the error
-    #[arg(long)]
-    text: Option<String>,
-    /// Died from this time on: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
-    #[arg(long, value_parser = parse_time)]
-    since: Option<Timestamp>,
-    /// Died before this time
-    #[arg(long, value_parser = parse_time)]
-    until: Option<Timestamp>,
-    /// If absent: open ones
-    #[arg(long, value_name = "open|replayed|discarded", default_value = "open")]
-    state: State,
+    #[command(flatten)]
+    filter: filter::Filter,
+    #[command(flatten)]
+    reason: filter::ReasonArg,
+    #[command(flatten)]
+    state: filter::StateArg,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -73,40 +56,40 @@ pub(super) struct List {
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::List(args) => list(context, args).await,
-        Command::Show { id } => show(context, id).await,
+        Command::Show { id } => show::run(context, id).await,
+        Command::Replay(args) => replay::run(context, *args).await,
+        Command::Discard(args) => close::discard(context, *args).await,
+        Command::Export(args) => close::export(context, *args).await,
+        Command::Peek(args) => peek::run(context, &args).await,
     }
 }
 
 async fn list(context: &Context, args: List) -> Result<(), CliError> {
     let store = context.store()?;
-    let List { event, event_id, handler, reason, object_id, text, since, until, state, limit, after } = args;
-    let filter = DeadLetterFilter {
-        event,
-        handler,
-        reason,
-        object_id,
-        text,
-        since,
-        until,
-        state: Some(state),
-        event_id,
-    };
+    let List { filter, reason, state, limit, after } = args;
+    let state = state.state;
+    let filter = filter.with(reason, state);
     let page = store.list_dead_letters(&filter, limit as usize, after).await?;
     context.output.value(&page.items, |letters| list_table(letters))?;
     if let Some(next) = page.next {
         Context::hint(&format!("there are more: --after {next}"));
     }
-    if context.output.is_json() {
+    if context.output.is_json() || page.items.is_empty() {
         return Ok(());
     }
-    let lines = store.dead_letter_summary(&filter).await?;
-    let total: i64 = lines.iter().map(|line| line.count).sum();
+    let summary = store.dead_letter_summary(&filter).await?;
+    context.output.text(&summary_line(&summary, state.as_str()))
+}
+
+fn summary_line(summary: &Summary, state: &str) -> String {
+    let Summary { total, cut, lines } = summary;
     let parts = lines.iter().map(|line| {
-        let handler = line.handler_name.as_deref().map(|name| format!(" of {name}")).unwrap_or_default();
-        format!("{} {}{handler}", line.count, line.reason)
+        let handler = line.handler_name.as_deref().map(|name| format!(" of {}", short(name, 30)));
+        format!("{} {}{}", line.count, line.reason, handler.unwrap_or_default())
     });
     let parts = parts.collect::<Vec<_>>().join(", ");
-    context.output.text(&if total == 0 { String::new() } else { format!("{total} {state}: {parts}\n") })
+    let more = if *cut { "at least " } else { "" };
+    format!("{more}{total} {state}: {parts}\n")
 }
 
 fn list_table(letters: &[DeadLetterRow]) -> String {
@@ -132,107 +115,4 @@ fn list_table(letters: &[DeadLetterRow]) -> String {
             ]
         }),
     )
-}
-
-async fn show(context: &Context, id: Uuid) -> Result<(), CliError> {
-    let store = context.store()?;
-    let letter = store.dead_letter(id).await?;
-    let facts = &letter.row.letter;
-    // Of its handler, or of all where the whole event was given up.
-    let attempts = match &facts.event_id {
-        Some(event_id) => store.attempts(event_id, facts.handler_id).await?,
-        None => Vec::new(),
-    };
-    if context.output.is_json() {
-        let mut whole = Vec::new();
-        for attempt in attempts.iter().rev().take(WHOLE_ATTEMPTS) {
-            whole.push(store.execution(attempt.id).await?);
-        }
-        return context.output.json(&Shown::of(&letter, &whole));
-    }
-    let mut text = one(&letter);
-    text.push_str("\nEvery attempt:\n");
-    text.extend(attempts.iter().map(|attempt| summary(&attempt.into())));
-    if attempts.is_empty() {
-        text.push_str("none was recorded\n");
-    }
-    context.output.text(&text)
-}
-
-/// A dead letter in JSON: the body as text, or in base64 where it is none.
-#[derive(Serialize)]
-struct Shown<'a> {
-    #[serde(flatten)]
-    row: &'a DeadLetterRow,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
-    content_type: Option<&'a str>,
-    /// How it was published, where that is known.
-    exchange: Option<&'a str>,
-    routing_key: Option<&'a str>,
-    traceparent: Option<&'a str>,
-    tracestate: Option<&'a str>,
-    executions: &'a [Execution],
-}
-
-impl<'a> Shown<'a> {
-    fn of(letter: &'a StoredDeadLetter, executions: &'a [Execution]) -> Self {
-        let body = std::str::from_utf8(&letter.body).ok();
-        let body_base64 = body.is_none().then(|| BASE64_STANDARD.encode(&letter.body));
-        Self {
-            row: &letter.row,
-            body,
-            body_base64,
-            content_type: letter.content_type.as_deref(),
-            exchange: letter.exchange.as_deref(),
-            routing_key: letter.routing_key.as_deref(),
-            traceparent: letter.traceparent.as_deref(),
-            tracestate: letter.tracestate.as_deref(),
-            executions,
-        }
-    }
-}
-
-fn one(letter: &StoredDeadLetter) -> String {
-    let f = &letter.row.letter;
-    let handler = f.handler_name.as_ref().map(ToString::to_string);
-    let plan = f.plan.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    facts(&[
-        ("ID", f.id.to_string()),
-        ("State", letter.row.state.to_string()),
-        ("Why", format!("{}: {}", why(f.reason), f.error)),
-        ("Event", f.event_name.clone()),
-        ("Event ID", f.event_id.clone().unwrap_or_default()),
-        ("Object ID", f.object_id.clone().unwrap_or_default()),
-        (
-            "Handler",
-            f.handler_id.map(|id| format!("{} (id {id})", handler.unwrap_or_default())).unwrap_or_default(),
-        ),
-        ("Attempts", f.attempts.to_string()),
-        ("First failed", f.first_failed_at.map(moment).unwrap_or_default()),
-        ("Died", moment(f.died_at)),
-        (
-            "A replay runs",
-            if plan.is_empty() {
-                "what is enabled for the event by then".into()
-            } else {
-                format!("handlers {plan}")
-            },
-        ),
-        ("Body", String::from_utf8_lossy(&letter.body).into_owned()),
-    ])
-}
-
-/// The reason, in a sentence's words.
-const fn why(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Malformed => "it is malformed",
-        Reason::Permanent => "the handler failed in a way that trying again does not mend",
-        Reason::Exhausted => "every attempt failed",
-        Reason::CrashLoop => "it was delivered again and again without being settled",
-        Reason::Unrouted => "no queue took it",
-        Reason::Expired => "it waited longer than its queue allows",
-    }
 }

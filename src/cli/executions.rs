@@ -1,5 +1,6 @@
 //! `executions`: the Execution Logs.
 
+mod replay;
 mod show;
 
 use std::time::Duration;
@@ -37,11 +38,23 @@ pub(super) enum Command {
         id: Uuid,
     },
     /// Print the last ten executions, and then others as they are recorded, until Ctrl-C
-    Tail(Filter),
+    Tail(Tail),
+    /// Run handlers, or whole events, again: counted first, at a bounded rate
+    Replay(Box<replay::Args>),
+}
+
+#[derive(clap::Args)]
+pub(super) struct Tail {
+    #[arg(long)]
+    event: Option<EventName>,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 #[derive(clap::Args)]
 pub(super) struct List {
+    #[arg(long)]
+    event: Option<EventName>,
     #[command(flatten)]
     filter: Filter,
     /// At most so many
@@ -59,8 +72,6 @@ pub(super) struct Filter {
     /// What became of it: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler, duplicate
     #[arg(long)]
     disposition: Option<Disposition>,
-    #[arg(long)]
-    event: Option<EventName>,
     /// The handler's id
     #[arg(long)]
     handler: Option<HandlerId>,
@@ -82,22 +93,30 @@ pub(super) struct Filter {
     until: Option<Timestamp>,
 }
 
-impl TryFrom<Filter> for ExecutionFilter {
-    type Error = CliError;
-
-    fn try_from(filter: Filter) -> Result<Self, CliError> {
-        let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
-            filter;
+impl Filter {
+    fn with(self, event: Option<EventName>) -> Result<ExecutionFilter, CliError> {
+        let Self { status, disposition, handler, object_id, event_id, data, error, since, until } = self;
         let event_id = event_id.map(EventId::try_from).transpose().map_err(CliError::usage)?;
-        Ok(Self { status, disposition, event, handler, object_id, event_id, data, error, since, until })
+        Ok(ExecutionFilter {
+            status,
+            disposition,
+            event,
+            handler,
+            object_id,
+            event_id,
+            data,
+            error,
+            since,
+            until,
+        })
     }
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
     let store = context.store()?;
     match command {
-        Command::List(List { filter, limit, after }) => {
-            let page = store.list_executions(&filter.try_into()?, limit as usize, after).await?;
+        Command::List(List { event, filter, limit, after }) => {
+            let page = store.list_executions(&filter.with(event)?, limit as usize, after).await?;
             context.output.value(&page.items, |rows| list_table(rows))?;
             if let Some(next) = page.next {
                 Context::hint(&format!("there are more: --after {next}"));
@@ -105,7 +124,8 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             Ok(())
         }
         Command::Show { id } => context.output.value(&store.execution(id).await?, one),
-        Command::Tail(filter) => tail(context, &filter.try_into()?).await,
+        Command::Replay(args) => replay::run(context, *args).await,
+        Command::Tail(Tail { event, filter }) => tail(context, &filter.with(event)?).await,
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let connection = broker.dial("publish").await?;
     let expected = if args.wait { Some(Expected::of(context, &args.event, &ids).await?) } else { None };
     let watch = match &expected {
-        Some(_) => Some(ResultWatch::open(&connection, &names, &args.event).await?),
+        Some(_) => Some(ResultWatch::open(&connection, &names, std::slice::from_ref(&args.event)).await?),
         None => None,
     };
     warn_unrouted(&connection, &names, &args.event).await?;

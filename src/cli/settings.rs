@@ -93,6 +93,7 @@ pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSetti
         batch_size: recorder.batch_size,
         batch_delay: recorder.batch_delay,
         retention_days: recorder.retention_days,
+        dead_letter_retention_days: recorder.dead_letter_retention_days,
         drain_dead_letters: recorder.drain_dead_letters,
     }
 }

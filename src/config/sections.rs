@@ -49,6 +49,8 @@ pub struct Recorder {
     /// How long a row waits for others.
     pub batch_delay: Duration,
     pub retention_days: u16,
+    /// Of dead letters that are not open.
+    pub dead_letter_retention_days: u16,
     /// Whether dead letters are taken from their queue.
     pub drain_dead_letters: bool,
 }
@@ -156,6 +158,8 @@ impl Recorder {
             batch_size: reader.get("recorder.batch_size", integer(1..=5000))?,
             batch_delay: reader.get("recorder.batch_delay", duration(delays))?,
             retention_days: reader.get("recorder.retention_days", integer(1..=36_500))?,
+            dead_letter_retention_days: reader
+                .get("recorder.dead_letter_retention_days", integer(1..=36_500))?,
             drain_dead_letters: reader.get("recorder.drain_dead_letters", flag)?,
         })
     }

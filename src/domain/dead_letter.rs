@@ -1,5 +1,6 @@
 //! An event, or one handler's share of it, that was given up, and why.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,6 +10,7 @@ use super::{
     execution::WorkerId,
     handler::{HandlerId, HandlerName},
     text_enum::text_enum,
+    trace::Trace,
 };
 
 /// The error of a dead letter travels in a header: at most this many bytes of it.
@@ -61,6 +63,19 @@ pub struct DeadLetter {
     pub died_at: Timestamp,
     /// Absent where no worker saw it.
     pub worker: Option<WorkerId>,
+}
+
+/// A dead letter whole: what is known of it, and the message that it was.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub facts: DeadLetter,
+    /// The bytes as they came, or as handlers changed them.
+    pub body: Bytes,
+    pub content_type: Option<String>,
+    /// Where and how it was published, where that is known.
+    pub exchange: Option<String>,
+    pub routing_key: Option<String>,
+    pub trace: Trace,
 }
 
 impl DeadLetter {

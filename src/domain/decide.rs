@@ -30,13 +30,15 @@ pub enum Rest {
     Moved,
 }
 
-/// Decides about the attempt `step` that ended as `outcome`, with `after` still to run.
+/// Decides about the attempt `step` that ended as `outcome`, with `after` still to run. Its handler
+/// has failed for `failing_for` so far.
 pub fn decide(
     outcome: &Outcome,
     step: Step,
     after: &Plan,
     on_failure: OnFailure,
     policy: &RetryPolicy,
+    failing_for: Duration,
 ) -> Settlement {
     let (plan_of, rest): (fn(&Plan, Step) -> Plan, Rest) = match on_failure {
         OnFailure::Continue => (|_, step| Plan::only(step), Rest::Here),
@@ -44,9 +46,12 @@ pub fn decide(
     };
     match outcome {
         Outcome::Succeeded { .. } | Outcome::Forbidden { .. } => Settlement::Done,
+        Outcome::PutOff { is_failing: true, .. } if failing_for > policy.whole_schedule() => {
+            Settlement::GiveUp { reason: Reason::Exhausted, plan: plan_of(after, step), rest }
+        }
         Outcome::PutOff { wait, .. } => {
-            // Not counted: the copy carries the same attempt number.
             let delay = ladder_delay((*wait).max(Duration::from_secs(1)));
+            // Not counted: the copy carries the same attempt number.
             Settlement::Retry { plan: plan_of(after, step), delay, rest }
         }
         Outcome::Failed { failure, .. } => {
@@ -94,7 +99,7 @@ mod tests {
         let mut after = plan("5,6,7", attempt);
         let step = after.take_next().expect("handler 5");
         assert_eq!(step.handler, HandlerId(5));
-        decide(outcome, step, &after, on_failure, &policy())
+        decide(outcome, step, &after, on_failure, &policy(), Duration::from_secs(2))
     }
 
     #[test]
@@ -104,7 +109,7 @@ mod tests {
         use Rest::{Here, Moved};
         let ok = Outcome::Succeeded { response: Response::default(), answer: None };
         let forbidden = Outcome::Forbidden { reason: "debt".into(), response: Response::default() };
-        let put_off = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO };
+        let put_off = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO, is_failing: false };
         let retry = |ids, attempt, secs, rest| Settlement::Retry {
             plan: plan(ids, attempt),
             delay: Duration::from_secs(secs),
@@ -131,5 +136,21 @@ mod tests {
                 "{outcome:?} at {attempt}, {on_failure}"
             );
         }
+    }
+
+    #[test]
+    fn what_fails_without_being_called_does_not_wait_for_ever() {
+        let refused =
+            Outcome::PutOff { error: "circuit open".into(), wait: Duration::from_secs(1), is_failing: true };
+        let settle = |failing_for| {
+            let mut after = plan("5,6", 2);
+            let step = after.take_next().expect("handler 5");
+            decide(&refused, step, &after, OnFailure::Continue, &policy(), Duration::from_secs(failing_for))
+        };
+        // The schedule is 1 s and 2 s.
+        let waits = Settlement::Retry { plan: plan("5", 2), delay: Duration::from_secs(1), rest: Rest::Here };
+        assert_eq!(settle(3), waits);
+        let given_up = Settlement::GiveUp { reason: Reason::Exhausted, plan: plan("5", 2), rest: Rest::Here };
+        assert_eq!(settle(4), given_up);
     }
 }

@@ -23,8 +23,14 @@ pub enum Outcome {
     },
     /// An `intercept` handler forbade the event without an answer to read: a script ended with 77.
     Forbidden { reason: String, response: Response },
-    /// No call was made, and none is counted: there was no room for it. Try again after `wait`.
-    PutOff { error: String, wait: Duration },
+    /// No call was made, and none is counted: there was no room for it, or its circuit is open. Try
+    /// again after `wait`.
+    PutOff {
+        error: String,
+        wait: Duration,
+        /// The handler fails, as others found out: that does not go on for ever.
+        is_failing: bool,
+    },
 }
 
 /// Why a task failed: its fault, not ours.

@@ -14,6 +14,7 @@ pub struct Recorded {
     /// None where no handler is concerned (`no_handler`, `duplicate`).
     pub handler: Option<HandlerId>,
     pub disposition: Disposition,
+    pub error: Option<String>,
     pub started_at: Timestamp,
     /// SHA-256 of the body that was sent.
     pub request: Vec<u8>,
@@ -102,6 +103,7 @@ mod tests {
         Recorded {
             handler: Some(HandlerId(handler)),
             disposition,
+            error: None,
             started_at: Timestamp::UNIX_EPOCH,
             request: Vec::new(),
             modified: false,

@@ -96,14 +96,24 @@ impl RetryPolicy {
         }
     }
 
+    /// From the first attempt to the last, without jitter and without the attempts themselves.
+    pub fn whole_schedule(&self) -> Duration {
+        let waits = (1..self.max_attempts).map(|attempt| self.interval_after(attempt));
+        Duration::from_secs_f64(waits.sum())
+    }
+
+    /// Seconds after the failed attempt number `attempt`, without jitter.
+    fn interval_after(&self, attempt: u32) -> f64 {
+        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+        let interval = self.initial_interval.as_secs_f64() * self.multiplier.powi(exponent);
+        interval.min(self.max_interval.as_secs_f64())
+    }
+
     /// The wait after the failed attempt number `attempt`, jitter included, before rounding.
     /// `asked` is what the handler asked for (`Retry-After`): the later counts, up to `max_interval`.
     pub fn delay_after(&self, attempt: u32, asked: Option<Duration>) -> Duration {
-        let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
-        let interval = self.initial_interval.as_secs_f64() * self.multiplier.powi(exponent);
-        let interval = interval.min(self.max_interval.as_secs_f64());
         let mut schedule = ExponentialBackoff {
-            current_interval: Duration::from_secs_f64(interval),
+            current_interval: Duration::from_secs_f64(self.interval_after(attempt)),
             randomization_factor: self.jitter,
             max_interval: self.max_interval,
             max_elapsed_time: None,

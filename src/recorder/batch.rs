@@ -15,8 +15,7 @@ use super::{
 };
 use crate::{
     broker::{Delivery, Outgoing},
-    domain::{event::EventName, execution::Execution},
-    store::NewDeadLetter,
+    domain::{dead_letter::Letter, event::EventName, execution::Execution},
 };
 
 /// One statement with much more than this would run into its time limit.
@@ -27,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct Batch {
     pub executions: Rows<Execution>,
-    pub letters: Rows<NewDeadLetter>,
+    pub letters: Rows<Letter>,
     pub copies: Vec<(EventName, Outgoing, Delivery)>,
 }
 

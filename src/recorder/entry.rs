@@ -4,13 +4,12 @@ use jiff::Timestamp;
 
 use super::Recorder;
 use crate::{
-    broker::{Delivery, Letter, Outgoing, copy_of, dead_letter_of, resent, unrouted_event},
+    broker::{Delivery, Outgoing, copy_of, dead_letter_of, letter_of, resent, unrouted_event},
     domain::{
-        dead_letter::{DeadLetter, Reason},
+        dead_letter::{DeadLetter, Letter, Reason},
         event::EventName,
         execution::Execution,
     },
-    store::NewDeadLetter,
 };
 
 /// Where a delivery came from.
@@ -24,7 +23,7 @@ pub(super) enum Queue {
 /// What a delivery is.
 pub(super) enum Entry {
     Execution(Box<Execution>),
-    Letter(Box<NewDeadLetter>),
+    Letter(Box<Letter>),
     /// A retry copy that missed its queue: it is sent again.
     Copy(EventName, Box<Outgoing>),
 }
@@ -34,18 +33,18 @@ impl Recorder {
         let names = &self.settings.broker.topology.names;
         match queue {
             Queue::ExecutionLog => self.read_result(delivery),
-            Queue::DeadLetters => Entry::Letter(Box::new(new_dead_letter(dead_letter_of(delivery, names)))),
+            Queue::DeadLetters => Entry::Letter(Box::new(dead_letter_of(delivery, names))),
             // A message in `unrouted` still names the exchange it was published to.
             Queue::Unrouted if delivery.exchange == names.results() => self.read_result(delivery),
             Queue::Unrouted if delivery.exchange == names.dead_letters() => {
-                Entry::Letter(Box::new(new_dead_letter(dead_letter_of(delivery, names))))
+                Entry::Letter(Box::new(dead_letter_of(delivery, names)))
             }
             Queue::Unrouted => match copy_of(delivery, names) {
                 Ok(Some(_)) => match resent(delivery, names) {
                     Some((event, copy)) => Entry::Copy(event, Box::new(copy)),
-                    None => Entry::Letter(Box::new(new_dead_letter(unrouted_event(delivery, names)))),
+                    None => Entry::Letter(Box::new(unrouted_event(delivery, names))),
                 },
-                _ => Entry::Letter(Box::new(new_dead_letter(unrouted_event(delivery, names)))),
+                _ => Entry::Letter(Box::new(unrouted_event(delivery, names))),
             },
         }
     }
@@ -61,26 +60,12 @@ impl Recorder {
     }
 
     /// The dead letter for a result that cannot be read or stored, its bytes kept.
-    pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> NewDeadLetter {
+    pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> Letter {
         let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
         let (name, body) = (&delivery.routing_key, &delivery.body);
         let facts = DeadLetter::of_whole(Reason::Malformed, error, name, message_id, body, Timestamp::now());
         // The message is a result: its id is not that of an event.
         let facts = DeadLetter { event_id: None, worker: Some(self.id.clone()), ..facts };
-        new_dead_letter(Letter::of(delivery, facts))
-    }
-}
-
-/// The letter as it is stored.
-pub(super) fn new_dead_letter(letter: Letter) -> NewDeadLetter {
-    let Letter { facts, body, content_type, exchange, routing_key, trace } = letter;
-    NewDeadLetter {
-        letter: facts,
-        body,
-        content_type,
-        exchange: Some(exchange),
-        routing_key: Some(routing_key),
-        traceparent: trace.parent,
-        tracestate: trace.state,
+        letter_of(delivery, facts)
     }
 }

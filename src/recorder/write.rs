@@ -8,16 +8,16 @@ use tracing::warn;
 use super::{
     Recorder,
     batch::{Batch, Rows},
-    entry::new_dead_letter,
 };
 use crate::{
-    broker::{Burial, Delivery, Outgoing, Trace, dead_letter, unrouted_event},
+    broker::{Burial, Delivery, Outgoing, dead_letter, unrouted_event},
     domain::{
-        dead_letter::{DeadLetter, Reason},
+        dead_letter::{DeadLetter, Letter, Reason},
         event::EventName,
         execution::Execution,
+        trace::Trace,
     },
-    store::{NewDeadLetter, StoreError},
+    store::StoreError,
 };
 
 /// Before a copy whose queue cannot be declared is given back, and comes again at once.
@@ -65,7 +65,7 @@ impl Recorder {
         Ok(())
     }
 
-    async fn write_letters(&self, batch: &mut Rows<NewDeadLetter>) -> Result<(), StoreError> {
+    async fn write_letters(&self, batch: &mut Rows<Letter>) -> Result<(), StoreError> {
         if batch.rows.is_empty() {
             return Ok(());
         }
@@ -83,11 +83,11 @@ impl Recorder {
     }
 
     /// Writes the letters one by one; one whose facts Postgres refuses is kept with its body alone.
-    async fn sift_letters(&self, batch: &mut Rows<NewDeadLetter>) -> Result<(), StoreError> {
+    async fn sift_letters(&self, batch: &mut Rows<Letter>) -> Result<(), StoreError> {
         while let Some(letter) = batch.rows.last() {
             match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
                 Err(StoreError::BadData(error)) => {
-                    warn!(letter = %letter.letter.id, %error, "Postgres refuses the facts of a dead letter");
+                    warn!(letter = %letter.facts.id, %error, "Postgres refuses the facts of a dead letter");
                     let reduced = [reduced(letter, &error.to_string())];
                     self.store.insert_dead_letters(&reduced).await?;
                 }
@@ -114,7 +114,7 @@ impl Recorder {
         for (event, copy, delivery) in copies.drain(..) {
             if !catalogue.iter().any(|known| known.name == event) {
                 let letter = unrouted_event(&delivery, &self.settings.broker.topology.names);
-                self.bury(new_dead_letter(letter), delivery).await;
+                self.bury(letter, delivery).await;
             } else if self.declare(&event).await {
                 self.publish(copy, delivery).await;
             } else {
@@ -141,10 +141,9 @@ impl Recorder {
     }
 
     /// Publishes the dead letter for `delivery`.
-    async fn bury(&self, letter: NewDeadLetter, delivery: Delivery) {
-        let NewDeadLetter { letter, body, content_type, traceparent, tracestate, .. } = letter;
-        let trace = &Trace { parent: traceparent, state: tracestate };
-        let burial = Burial { letter: &letter, body, content_type: content_type.as_deref(), trace };
+    async fn bury(&self, letter: Letter, delivery: Delivery) {
+        let Letter { facts, body, content_type, trace, .. } = letter;
+        let burial = Burial { letter: &facts, body, content_type: content_type.as_deref(), trace: &trace };
         match dead_letter(&self.settings.broker.topology.names, burial) {
             Ok(outgoing) => self.publish(outgoing, delivery).await,
             Err(error) => warn!(error = format!("{error:#}"), "a dead letter cannot be written"),
@@ -169,19 +168,18 @@ impl Recorder {
 }
 
 /// The letter with none of the facts that can be refused.
-fn reduced(letter: &NewDeadLetter, why: &str) -> NewDeadLetter {
-    let name: String = letter.letter.event_name.chars().take(127).collect();
-    let error = format!("its facts cannot be stored ({why}); reason {}", letter.letter.reason);
-    let run_id = Some(letter.letter.id.to_string());
+fn reduced(letter: &Letter, why: &str) -> Letter {
+    let name: String = letter.facts.event_name.chars().take(127).collect();
+    let error = format!("its facts cannot be stored ({why}); reason {}", letter.facts.reason);
+    let run_id = Some(letter.facts.id.to_string());
     let facts =
         DeadLetter::of_whole(Reason::Malformed, &error, &name, run_id, &letter.body, Timestamp::now());
-    NewDeadLetter {
-        letter: DeadLetter { id: letter.letter.id, ..facts },
+    Letter {
+        facts: DeadLetter { id: letter.facts.id, ..facts },
         body: letter.body.clone(),
         content_type: None,
         exchange: None,
         routing_key: None,
-        traceparent: None,
-        tracestate: None,
+        trace: Trace::default(),
     }
 }

@@ -1,5 +1,7 @@
 //! Executions: written in batches here, searched in `search`, kept a day a partition in `partitions`.
 
+mod attempts;
+mod filter;
 mod history;
 mod partitions;
 mod row;
@@ -19,9 +21,9 @@ use crate::domain::{
     handler::{HandlerName, Mode},
     outcome::Response,
 };
+pub use filter::ExecutionFilter;
 pub use history::RunKey;
 pub use row::ExecutionRow;
-pub use search::ExecutionFilter;
 
 impl Store {
     /// Writes a batch in one statement; executions that are there already stay as they are. Gives the

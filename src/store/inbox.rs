@@ -8,7 +8,7 @@ use super::{Result, Store};
 
 /// One delivery's word that it is the first of its event.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct InboxClaim {
     pub event_id: String,
     pub event_name: String,
     /// Random, made for this delivery.
@@ -21,11 +21,11 @@ const PURGE_ROWS: i64 = 5000;
 impl Store {
     /// Writes `claims`, and gives those that stand: nobody else claimed the same event within `window`.
     /// Of two in the same batch one stands.
-    pub async fn claim(&self, claims: &[Claim], window: Duration) -> Result<HashSet<Uuid>> {
+    pub async fn claim(&self, claims: &[InboxClaim], window: Duration) -> Result<HashSet<Uuid>> {
         let mut seen = HashSet::new();
         // A statement may not touch a row twice; and all take their locks in one order, or two workers
         // that were sent the same events would wait for each other.
-        let mut first: Vec<&Claim> =
+        let mut first: Vec<&InboxClaim> =
             claims.iter().filter(|c| seen.insert((&c.event_id, &c.event_name))).collect();
         first.sort_by_key(|c| (&c.event_id, &c.event_name));
         let ids: Vec<&str> = first.iter().map(|c| c.event_id.as_str()).collect();
@@ -55,16 +55,17 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
 
-    fn claim(event_id: &str) -> Claim {
-        Claim { event_id: event_id.into(), event_name: "clients.create".into(), id: Uuid::new_v4() }
+    fn claim(event_id: &str) -> InboxClaim {
+        InboxClaim { event_id: event_id.into(), event_name: "clients.create".into(), id: Uuid::new_v4() }
     }
 
     #[tokio::test]
     async fn one_claim_stands_within_the_window() {
         let database = Database::migrated().await;
         let store = database.store();
-        let claim_all =
-            |claims: Vec<Claim>, window| async move { store.claim(&claims, window).await.expect("claimed") };
+        let claim_all = |claims: Vec<InboxClaim>, window| async move {
+            store.claim(&claims, window).await.expect("claimed")
+        };
         let (first, second, other) = (claim("e1"), claim("e1"), claim("e2"));
         let three = vec![first.clone(), second.clone(), other.clone()];
         assert_eq!(claim_all(three, DAY).await, HashSet::from([first.id, other.id]));

@@ -2,9 +2,13 @@
 //!
 //! Values travel as parameters only; the text is put together of literals of this crate.
 
-use std::{borrow::Cow, fmt::Write};
+mod text;
+
+use std::fmt::Write;
 
 use tokio_postgres::types::{ToSql, Type};
+
+pub(super) use text::{bytea_escaped, clean, clean_opt, contains, json_forms};
 
 type Value<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
@@ -24,11 +28,31 @@ impl<'a> Query<'a> {
         Self { sql: head.to_owned(), values: Vec::new(), conditions: 0 }
     }
 
+    /// A search whose head holds a value already: each `?` in it stands for that.
+    pub(super) fn with(head: &str, value: impl ToSql + Sync + Send + 'a, ty: Type) -> Self {
+        let mut query = Self::new(&head.replace('?', "$1"));
+        query.values.push((Box::new(value), ty));
+        query
+    }
+
     /// Adds a condition; each `?` in it stands for `value`.
     pub(super) fn and(&mut self, condition: &'static str, value: impl ToSql + Sync + Send + 'a, ty: Type) {
         self.values.push((Box::new(value), ty));
         let placeholder = format!("${}", self.values.len());
         self.condition(&condition.replace('?', &placeholder));
+    }
+
+    /// Adds the alternatives of `condition`, one for each of `patterns`. (`= ANY` of an array would be shorter,
+    /// and is not what a trigram index looks at.)
+    pub(super) fn and_any(&mut self, condition: &'static str, patterns: Vec<String>) {
+        let alternatives: Vec<String> = patterns
+            .into_iter()
+            .map(|pattern| {
+                self.values.push((Box::new(pattern), Type::TEXT));
+                condition.replace('?', &format!("${}", self.values.len()))
+            })
+            .collect();
+        self.condition(&format!("({})", alternatives.join(" OR ")));
     }
 
     /// Adds a condition without a value.
@@ -129,73 +153,6 @@ pub(super) fn values_of<'c>(columns: &'c [Column<'_>]) -> Vec<&'c (dyn ToSql + S
         .collect()
 }
 
-/// Text columns hold every character but NUL: one in a name or an answer must not fail its batch.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
-
-pub(super) fn clean_opt(text: Option<&str>) -> Option<Cow<'_, str>> {
-    text.map(clean)
-}
-
-/// A `LIKE` pattern for `text` anywhere.
-pub(super) fn contains(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len() + 2);
-    pattern.push('%');
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    clean(&pattern).into_owned()
-}
-
-/// The forms that `text` has in JSON as publishers write it: plain, or with everything escaped that
-/// Python (`ü` as `\u00fc`) or PHP (`/` as `\/`) escapes.
-pub(super) fn json_forms(text: &str) -> Vec<String> {
-    let ascii = json_escaped(text);
-    let slashes = ascii.replace('/', "\\/");
-    let mut forms = vec![text.to_owned(), ascii, slashes];
-    forms.dedup();
-    forms
-}
-
-fn json_escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' => escaped.push_str("\\\""),
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '\t' => escaped.push_str("\\t"),
-            ' '..='~' => escaped.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(escaped, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    escaped
-}
-
-/// `text` as `encode(bytea, 'escape')` writes it: so a body that is no text can be searched.
-pub(super) fn bytea_escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'\\' => escaped.push_str("\\\\"),
-            0 | 0x80.. => {
-                let _ = write!(escaped, "\\{byte:03o}");
-            }
-            _ => escaped.push(char::from(byte)),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,21 +184,5 @@ mod tests {
              ON CONFLICT DO NOTHING"
         );
         assert_eq!(values_of(&columns).len(), 2);
-    }
-
-    #[test]
-    fn patterns_take_text_literally() {
-        assert_eq!(contains("50%_\\"), "%50\\%\\_\\\\%");
-        assert_eq!(contains("a\0b"), "%a\u{fffd}b%");
-        assert_eq!(json_forms("plain"), ["plain"]);
-        assert_eq!(json_forms("ü/"), ["ü/", "\\u00fc/", "\\u00fc\\/"]);
-        assert_eq!(json_escaped("a\"\u{1f600}"), "a\\\"\\ud83d\\ude00");
-        assert_eq!(bytea_escaped("a\\ü\0"), "a\\\\\\303\\274\\000");
-    }
-
-    #[test]
-    fn nul_is_replaced() {
-        assert_eq!(clean("a\0b"), "a\u{fffd}b");
-        assert!(matches!(clean("ab"), Cow::Borrowed("ab")));
     }
 }

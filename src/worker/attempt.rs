@@ -7,9 +7,9 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::time::timeout_at;
-use tracing::info;
+use tracing::{debug, info};
 
-use super::{Worker, registry::Registered, run::Run, slots::Slot};
+use super::{Worker, breaker::Refused, registry::Registered, run::Run, slots::Slot};
 use crate::{
     domain::{
         handler::Mode,
@@ -54,10 +54,23 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     // It may have been changed, or switched off, while the slot was waited for.
     let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
-    let (outcome, verdict) = match (slot, &handler.unusable) {
-        (_, Some(why)) => (put_off(format!("not called: {why}")), Verdict::Allow),
-        (Slot::Free(_held), None) => judge(worker, run, &handler, call(worker, run, &handler, step).await),
-        (Slot::Busy, None) => {
+    let pass = match &handler.unusable {
+        Some(why) => Err(put_off(format!("not called: {why}"))),
+        None => worker.breakers.pass(&handler.handler).map_err(|refused| refuse(run, &handler, refused)),
+    };
+    let (outcome, verdict) = match (slot, pass) {
+        (Slot::Free(_held), Ok(pass)) => {
+            let outcome = call(worker, run, &handler, step).await;
+            match &outcome {
+                Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
+                    pass.failed(&failure.error);
+                }
+                _ => pass.answered(),
+            }
+            judge(worker, run, &handler, outcome)
+        }
+        (_, Err(refused)) => (refused, Verdict::Allow),
+        (Slot::Busy, Ok(_)) => {
             let error =
                 "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
             (put_off(error.to_owned()), Verdict::Allow)
@@ -69,7 +82,16 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
 }
 
 fn put_off(error: String) -> Outcome {
-    Outcome::PutOff { error, wait: PUT_OFF.mul_f64(rand::random_range(0.5..1.5)) }
+    let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
+    Outcome::PutOff { error, wait, is_failing: false }
+}
+
+/// Waits until the circuit may be closed, and as long again as it has failed so far: that doubles from
+/// time to time.
+fn refuse(run: &Run<'_>, handler: &Registered, refused: Refused) -> Outcome {
+    let so_far = run.failing_for().min(handler.policy.max_interval);
+    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5));
+    Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }
 
 async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {
@@ -116,7 +138,11 @@ fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
         Outcome::Succeeded { .. } => "success",
         Outcome::Forbidden { .. } => "forbidden",
         Outcome::Failed { .. } => "fail",
-        Outcome::PutOff { .. } => "put off",
+        Outcome::PutOff { error, .. } => {
+            // No attempt was made; of an open circuit it is told once.
+            debug!(event_id = %run.event.id, handler = %handler.handler.id, error, "put off");
+            return;
+        }
     };
     info!(
         event = %run.event.name,

@@ -47,9 +47,16 @@ async fn tell(
         Ok(run) => run,
         Err(malformed) => return malformed.bury(worker, delivery).await,
     };
-    let Some(_admitted) = admit(worker, &mut run, delivery, room).await? else {
-        return run.confirmed().await;
-    };
+    // Held to the end: until all is confirmed, what comes again would find nothing recorded.
+    let admitted = admit(worker, &mut run, delivery, room).await?;
+    if admitted.is_some() {
+        run_plan(worker, &mut run).await?;
+    }
+    run.answer().await?;
+    run.confirmed().await
+}
+
+async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
     if run.plan.is_empty() {
         run.record_unhandled().await?;
     }
@@ -58,7 +65,7 @@ async fn tell(
             run.hand_over(step).await?;
             break;
         }
-        let (handler, attempted) = match take_turn(worker, &run, step).await {
+        let (handler, attempted) = match take_turn(worker, run, step).await {
             Turn::Made(handler, attempted) => (handler, *attempted),
             Turn::Off => {
                 run.record_skipped(step).await?;
@@ -70,7 +77,7 @@ async fn tell(
             }
         };
         let on_failure = handler.handler.spec.on_failure();
-        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
+        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy, run.failing_for()) {
             Settlement::Done => run.record_ended(&handler, step, attempted).await?,
             Settlement::Retry { plan, delay, rest } => {
                 run.retry(&handler, step, attempted, &plan, delay).await?;
@@ -86,5 +93,5 @@ async fn tell(
             }
         }
     }
-    run.confirmed().await
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod copies;
 mod records;
+mod replies;
 mod resumed;
 
 use std::time::{Duration, Instant};
@@ -11,13 +12,15 @@ use jiff::Timestamp;
 
 use super::Worker;
 use crate::{
-    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Trace, Unconfirmed, copy_of, dead_letter},
+    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Unconfirmed, copy_of, dead_letter},
     domain::{
         dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
         plan::{Plan, Step},
+        trace::Trace,
     },
 };
+use replies::Asked;
 
 /// A delivery that has run for this long hands over the rest of its plan, well before the broker's
 /// consumer timeout (30 minutes).
@@ -37,6 +40,7 @@ pub(super) struct Run<'a> {
     /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
     touched: bool,
     unconfirmed: Vec<Confirm>,
+    asked: Option<Asked>,
 }
 
 /// Why a delivery goes back to its queue: our trouble, not a handler's.
@@ -104,6 +108,7 @@ impl<'a> Run<'a> {
             None => (RunId::from(event.id.clone()), None),
         };
         let plan = plan.unwrap_or_else(|| worker.registry.snapshot().plan(name));
+        let asked = if is_first { Asked::by(&facts, &plan, worker, name) } else { None };
         Ok(Self {
             worker,
             event,
@@ -115,6 +120,7 @@ impl<'a> Run<'a> {
             begun: Instant::now(),
             touched: false,
             unconfirmed: Vec::new(),
+            asked,
         })
     }
 
@@ -129,6 +135,13 @@ impl<'a> Run<'a> {
             self.first_failed_at = None;
         }
         self.plan.take_next()
+    }
+
+    /// Since the handler of this step failed first.
+    pub(super) fn failing_for(&self) -> Duration {
+        let since = self.first_failed_at.map(|at| Timestamp::now().duration_since(at));
+        // A clock that went back has no failure in the future.
+        since.and_then(|so_far| so_far.try_into().ok()).unwrap_or_default()
     }
 
     /// Whether no further handler may begin in this delivery.
@@ -153,15 +166,19 @@ impl NoEvent {
         let Facts { message_id, timestamp, .. } = &self.facts;
         let body = &delivery.body;
         let run_id = EventId::of_message(message_id.as_deref(), self.name.as_str(), *timestamp, body);
-        let (error, name, run_id) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
+        let (error, name, run) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
         let letter = DeadLetter {
             worker: Some(worker.id.clone()),
-            ..DeadLetter::of_whole(Reason::Malformed, &error, name, run_id, &delivery.body, Timestamp::now())
+            ..DeadLetter::of_whole(Reason::Malformed, &error, name, run, &delivery.body, Timestamp::now())
         };
         let content_type = self.facts.content_type.as_deref();
         let body = delivery.body.clone();
         let burial = Burial { letter: &letter, body, content_type, trace: &self.facts.trace };
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
-        Ok(confirm.confirmed().await?)
+        confirm.confirmed().await?;
+        if copy_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
+            Asked::answer_malformed(worker, &self.facts, run_id, &error).await?;
+        }
+        Ok(())
     }
 }

@@ -48,7 +48,7 @@ with open(os.path.join(os.path.dirname(os.path.realpath(__file__)), "calls"), "a
 "#;
 
 /// The Python of `script/test`, which has Flask and pika.
-fn python() -> String {
+pub(crate) fn python() -> String {
     std::env::var("PROVISIOND_TEST_PYTHON")
         .expect("PROVISIOND_TEST_PYTHON names a python3 with flask and pika: ./script/test sets it")
 }

@@ -13,9 +13,11 @@
 
 mod support;
 
+mod breaker;
 mod broker;
 mod catalogue;
 mod cli;
+mod dead_letters;
 mod delivery;
 mod drain;
 mod garbage;
@@ -24,6 +26,7 @@ mod hostile_scripts;
 mod integrator;
 mod redelivery;
 mod registry;
+mod replies;
 mod retries;
 mod scripts;
 mod secrets;

@@ -2,43 +2,29 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delay, delivery::Delivery, design::Names, publisher::Outgoing},
-    EVENT_ID, Facts, LETTER, PLAN, Trace, text_header,
+    EVENT_ID, Facts, LETTER, PLAN, text_header,
 };
 use crate::domain::{
-    dead_letter::{DeadLetter, Reason},
+    dead_letter::{DeadLetter, Letter, Reason},
     event::{EventId, EventName},
     plan::Plan,
 };
 
-/// A dead letter with its body, as it is stored.
-#[derive(Debug)]
-pub struct Letter {
-    pub facts: DeadLetter,
-    pub body: Bytes,
-    pub content_type: Option<String>,
-    pub exchange: String,
-    pub routing_key: String,
-    pub trace: Trace,
-}
-
-impl Letter {
-    /// The letter with these facts for `delivery`.
-    pub fn of(delivery: &Delivery, facts: DeadLetter) -> Self {
-        let Facts { content_type, trace, .. } = Facts::of(delivery);
-        Self {
-            facts,
-            body: delivery.body.clone(),
-            content_type,
-            exchange: delivery.exchange.clone(),
-            routing_key: delivery.routing_key.clone(),
-            trace,
-        }
+/// The letter with these facts for `delivery`.
+pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> Letter {
+    let Facts { content_type, trace, .. } = Facts::of(delivery);
+    Letter {
+        facts,
+        body: delivery.body.clone(),
+        content_type,
+        exchange: Some(delivery.exchange.clone()),
+        routing_key: Some(delivery.routing_key.clone()),
+        trace,
     }
 }
 
@@ -52,7 +38,7 @@ pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> Letter {
             .and_then(|json| serde_json::from_str(&json).ok())
             .unwrap_or_else(|| without_facts(delivery)),
     };
-    Letter::of(delivery, facts)
+    letter_of(delivery, facts)
 }
 
 /// The dead letter for an event that no queue took, or for a copy whose queue is gone for good.
@@ -61,7 +47,7 @@ pub fn unrouted_event(delivery: &Delivery, names: &Names) -> Letter {
     let name = if is_copy { after_delay_words(&delivery.routing_key) } else { None };
     let name = name.unwrap_or(&delivery.routing_key);
     let error = format!("no queue takes {name:?}: it is not in the catalogue (provisiond events add)");
-    Letter::of(delivery, unseen(delivery, name, Reason::Unrouted, &error, is_copy))
+    letter_of(delivery, unseen(delivery, name, Reason::Unrouted, &error, is_copy))
 }
 
 /// What the broker itself dead-lettered is told by its `x-death`.
@@ -78,7 +64,14 @@ fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) ->
     };
     let name = queue.strip_prefix(&format!("{}.", names.events())).unwrap_or(&delivery.routing_key);
     let is_copy = said("exchange").starts_with(&names.delay_prefix());
-    unseen(delivery, name, reason, &error, is_copy)
+    let letter = unseen(delivery, name, reason, &error, is_copy);
+    let died_at = match death.inner().get("time") {
+        Some(AMQPValue::Timestamp(seconds)) => {
+            i64::try_from(*seconds).ok().and_then(|s| Timestamp::from_second(s).ok())
+        }
+        _ => None,
+    };
+    DeadLetter { died_at: died_at.unwrap_or(letter.died_at), ..letter }
 }
 
 fn without_facts(delivery: &Delivery) -> DeadLetter {

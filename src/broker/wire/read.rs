@@ -5,11 +5,12 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names},
-    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, Trace, number_header, text_header,
+    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
     plan::Plan,
+    trace::Trace,
 };
 
 /// What any delivery says of itself.
@@ -20,6 +21,9 @@ pub struct Facts {
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
     pub header_bytes: usize,
+    /// The queue in which an answer is awaited.
+    pub reply_to: Option<String>,
+    pub correlation_id: Option<String>,
     pub trace: Trace,
 }
 
@@ -32,6 +36,12 @@ impl Facts {
             // An empty one is a client library's way of sending none.
             message_id: properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty()),
             timestamp: *properties.timestamp(),
+            reply_to: properties
+                .reply_to()
+                .as_ref()
+                .map(ToString::to_string)
+                .filter(|queue| !queue.is_empty()),
+            correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
             header_bytes: headers.map_or(0, table_bytes),
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
         }

@@ -17,13 +17,15 @@ use super::{
         publisher::Outgoing,
     },
     ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN, TRACEPARENT,
-    TRACESTATE, Trace,
+    TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
     event::{Event, EventId, EventName, RunId},
     execution::Execution,
     plan::Plan,
+    reply::Reply,
+    trace::Trace,
 };
 
 const PERSISTENT: u8 = 2;
@@ -37,6 +39,7 @@ pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outg
 /// What a copy says beside the event.
 pub struct CopyOf<'a> {
     pub event: &'a Event,
+    /// Empty: it is planned afresh where it arrives.
     pub plan: &'a Plan,
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
@@ -47,8 +50,10 @@ pub struct CopyOf<'a> {
 pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing {
     let mut headers = trace_headers(copy.trace);
     headers.insert(EVENT_ID.into(), text(copy.event.id.as_str()));
-    headers.insert(PLAN.into(), text(&copy.plan.to_string()));
-    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(copy.plan.first_attempt().number().into()));
+    if !copy.plan.is_empty() {
+        headers.insert(PLAN.into(), text(&copy.plan.to_string()));
+        headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(copy.plan.first_attempt().number().into()));
+    }
     if let Some(at) = copy.first_failed_at {
         headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
     }
@@ -72,6 +77,24 @@ pub fn result(names: &Names, execution: &Execution) -> anyhow::Result<Outgoing> 
         routing_key: format!("{}.{}", execution.event.name, execution.status),
         properties: json_properties(&execution.id.to_string()),
         body: body.into(),
+    })
+}
+
+/// The answer to one who asked, by the default exchange: it leads to the queue of that name, or nowhere
+/// if whoever asked has gone.
+///
+/// # Errors
+/// If it cannot be written as JSON, which would be a fault of ours.
+pub fn reply(to: &str, correlation_id: Option<&str>, reply: &Reply) -> anyhow::Result<Outgoing> {
+    let mut properties = BasicProperties::default().with_content_type("application/json".into());
+    if let Some(id) = correlation_id {
+        properties = properties.with_correlation_id(id.into());
+    }
+    Ok(Outgoing {
+        exchange: String::new(),
+        routing_key: to.to_owned(),
+        properties,
+        body: serde_json::to_vec(reply).context("writing a reply")?.into(),
     })
 }
 

@@ -38,6 +38,11 @@ impl EventId {
         derive(&["cloudevent", source, id], &[])
     }
 
+    /// The id of an event that is made of another by editing it: receivers would take the old one's for it.
+    pub fn of_edited(original: &str, body: &[u8]) -> Self {
+        derive(&["edited", original], body)
+    }
+
     /// Without a `message_id`: the same event told again (a redelivery) has the same identity.
     fn from_content(name: &str, timestamp: Option<u64>, body: &[u8]) -> Self {
         let timestamp = timestamp.map(|t| t.to_string()).unwrap_or_default();

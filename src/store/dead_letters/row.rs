@@ -11,8 +11,9 @@ use crate::{
         dead_letter::{DeadLetter, State},
         execution::WorkerId,
         handler::{HandlerId, HandlerName},
+        trace::Trace,
     },
-    store::{Result, StoreError},
+    store::{Cursor, Result, StoreError},
 };
 
 /// A dead letter as lists show it: without its body.
@@ -27,6 +28,12 @@ pub struct DeadLetterRow {
     pub recorded_at: Timestamp,
 }
 
+impl DeadLetterRow {
+    pub(super) const fn cursor(&self) -> Cursor {
+        Cursor { at: self.letter.died_at, id: self.letter.id }
+    }
+}
+
 /// All that is kept of a dead letter.
 #[derive(Clone, Debug)]
 pub struct StoredDeadLetter {
@@ -35,28 +42,27 @@ pub struct StoredDeadLetter {
     pub content_type: Option<String>,
     pub exchange: Option<String>,
     pub routing_key: Option<String>,
-    pub traceparent: Option<String>,
-    pub tracestate: Option<String>,
+    pub trace: Trace,
 }
 
-pub(super) const COLUMNS: &str =
+pub(in crate::store) const COLUMNS: &str =
     "id, event_id, run_id, event_name, object_id, reason, error, handler_id, handler_name, attempts,
     plan, first_failed_at, died_at, worker_host, worker_pid, worker_version, state, state_changed_at,
     state_changed_by, state_note, recorded_at";
 
 /// What [`stored`] reads beside [`COLUMNS`].
-pub(super) const MESSAGE: &str = "body, content_type, exchange, routing_key, traceparent, tracestate";
+pub(in crate::store) const MESSAGE: &str =
+    "body, content_type, exchange, routing_key, traceparent, tracestate";
 
 /// Reads a row of [`COLUMNS`] and [`MESSAGE`].
-pub(super) fn stored(row: &Row) -> Result<StoredDeadLetter> {
+pub(in crate::store) fn stored(row: &Row) -> Result<StoredDeadLetter> {
     Ok(StoredDeadLetter {
         row: dead_letter_row(row)?,
         body: Bytes::from(row.try_get::<_, Vec<u8>>("body")?),
         content_type: row.try_get("content_type")?,
         exchange: row.try_get("exchange")?,
         routing_key: row.try_get("routing_key")?,
-        traceparent: row.try_get("traceparent")?,
-        tracestate: row.try_get("tracestate")?,
+        trace: Trace { parent: row.try_get("traceparent")?, state: row.try_get("tracestate")? },
     })
 }
 

@@ -1,38 +1,28 @@
-//! Searching the dead letters, and closing them.
+//! Searching the dead letters, counting them, reading one.
 
-use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::row::{COLUMNS, DeadLetterRow, MESSAGE, StoredDeadLetter, dead_letter_row, stored};
+use super::{
+    filter::DeadLetterFilter,
+    row::{COLUMNS, DeadLetterRow, MESSAGE, StoredDeadLetter, dead_letter_row, stored},
+};
 use crate::{
-    domain::{
-        dead_letter::{Reason, State},
-        handler::HandlerId,
-    },
-    store::{
-        Cursor, Page, Result, Store, StoreError,
-        sql::{Query, bytea_escaped, clean, contains, json_forms},
-    },
+    domain::{dead_letter::Reason, handler::HandlerId},
+    store::{Cursor, Page, Result, Store, StoreError},
 };
 
-/// Which dead letters are asked for; what is absent does not matter.
-#[derive(Clone, Debug, Default)]
-pub struct DeadLetterFilter {
-    /// The name it was published by; of an unrouted event it may be any text.
-    pub event: Option<String>,
-    pub event_id: Option<String>,
-    pub handler: Option<HandlerId>,
-    pub reason: Option<Reason>,
-    pub object_id: Option<String>,
-    /// In the body or the error; the case of ASCII letters does not matter.
-    pub text: Option<String>,
-    /// Died then or later.
-    pub since: Option<Timestamp>,
-    /// Died before then.
-    pub until: Option<Timestamp>,
-    pub state: Option<State>,
+/// Of what a search through text finds.
+const MOST_COUNTED: usize = 10_000;
+
+/// How many dead letters there are.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub total: i64,
+    /// There are more: counting ended there.
+    pub cut: bool,
+    pub lines: Vec<SummaryLine>,
 }
 
 /// How many died for one reason at one handler.
@@ -56,24 +46,56 @@ impl Store {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<DeadLetterRow>> {
-        let mut query = filter.query(&format!("SELECT {COLUMNS} FROM dead_letters"));
+        let rows = self.page_of_letters(&format!("SELECT {COLUMNS}"), filter, limit, after).await?;
+        let rows = rows.iter().map(dead_letter_row).collect::<Result<_>>()?;
+        Ok(Page::of(rows, limit, DeadLetterRow::cursor))
+    }
+
+    /// The same, with what each message was.
+    pub async fn list_whole_dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Page<StoredDeadLetter>> {
+        let rows =
+            self.page_of_letters(&format!("SELECT {COLUMNS}, {MESSAGE}"), filter, limit, after).await?;
+        let rows = rows.iter().map(stored).collect::<Result<_>>()?;
+        Ok(Page::of(rows, limit, |letter: &StoredDeadLetter| letter.row.cursor()))
+    }
+
+    async fn page_of_letters(
+        &self,
+        select: &str,
+        filter: &DeadLetterFilter,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Vec<Row>> {
+        let mut query = filter.query(&format!("{select} FROM dead_letters"));
         if let Some(after) = after {
             query.and_place("(died_at, id) < (?at, ?id)", after.at, after.id);
         }
         query.end("ORDER BY died_at DESC, id DESC");
         query.limit(limit + 1);
-        let rows = self.session().await?.search(&query).await?;
-        let rows = rows.iter().map(dead_letter_row).collect::<Result<_>>()?;
-        Ok(Page::of(rows, limit, |row: &DeadLetterRow| Cursor { at: row.letter.died_at, id: row.letter.id }))
+        self.session().await?.search(&query).await
     }
 
-    /// Counts by reason and handler, the most first.
-    pub async fn dead_letter_summary(&self, filter: &DeadLetterFilter) -> Result<Vec<SummaryLine>> {
-        let mut query = filter.query(
-            "SELECT reason, handler_id, (array_agg(handler_name ORDER BY died_at DESC))[1] AS handler_name,
-                 count(*) FROM dead_letters",
+    /// Counts by reason and handler, the most first. Of a search through text only so many are counted: the
+    /// others would have to be read one by one.
+    pub async fn dead_letter_summary(&self, filter: &DeadLetterFilter) -> Result<Summary> {
+        // Counted first, from an index alone; then each group's handler gets its name, by an order that only
+        // the index of handlers has: along died_at a handler that is rare would be looked for long.
+        let mut query = filter.query("WITH found AS (SELECT reason, handler_id FROM dead_letters");
+        if filter.text.is_some() {
+            query.limit(MOST_COUNTED);
+        }
+        query.end(
+            "), counted AS (SELECT reason, handler_id, count(*) AS count FROM found GROUP BY reason, handler_id)
+             SELECT c.*, CASE WHEN c.handler_id IS NOT NULL THEN (
+                 SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = c.handler_id
+                 ORDER BY d.handler_id DESC, d.died_at DESC LIMIT 1) END AS handler_name
+             FROM counted c ORDER BY c.count DESC, c.reason, c.handler_id",
         );
-        query.end("GROUP BY reason, handler_id ORDER BY count(*) DESC, reason, handler_id");
         let line = |row: &Row| {
             Ok(SummaryLine {
                 reason: row.try_get::<_, &str>("reason")?.parse()?,
@@ -83,7 +105,11 @@ impl Store {
             })
         };
         let rows = self.session().await?.search(&query).await?;
-        rows.iter().map(line).collect::<anyhow::Result<_>>().map_err(|e| StoreError::Other(e.into()))
+        let lines: anyhow::Result<Vec<SummaryLine>> = rows.iter().map(line).collect();
+        let lines = lines.map_err(|e| StoreError::Other(e.into()))?;
+        let total: i64 = lines.iter().map(|line| line.count).sum();
+        let cut = filter.text.is_some() && usize::try_from(total).is_ok_and(|n| n >= MOST_COUNTED);
+        Ok(Summary { total, cut, lines })
     }
 
     /// # Errors
@@ -95,43 +121,6 @@ impl Store {
     }
 }
 
-fn not_found(id: Uuid) -> StoreError {
+pub(in crate::store) fn not_found(id: Uuid) -> StoreError {
     StoreError::NotFound(format!("dead letter {id}"))
-}
-
-impl DeadLetterFilter {
-    fn query(&self, head: &str) -> Query<'_> {
-        let mut query = Query::new(head);
-        if let Some(event) = &self.event {
-            query.and("event_name = ?", clean(event), Type::TEXT);
-        }
-        if let Some(event_id) = &self.event_id {
-            query.and("left(event_id, 128) = left(?, 128) AND event_id = ?", clean(event_id), Type::TEXT);
-        }
-        if let Some(handler) = self.handler {
-            query.and("handler_id = ?", handler.0, Type::INT8);
-        }
-        if let Some(reason) = self.reason {
-            query.and("reason = ?", reason.as_str(), Type::TEXT);
-        }
-        if let Some(object) = &self.object_id {
-            query.and("left(object_id, 128) = left(?, 128) AND object_id = ?", clean(object), Type::TEXT);
-        }
-        if let Some(text) = &self.text {
-            let anywhere = "(error ILIKE ANY (?) OR encode(body, 'escape') COLLATE \"C\" ILIKE ANY (?))";
-            let mut patterns = vec![contains(text)];
-            patterns.extend(json_forms(text).iter().map(|form| contains(&bytea_escaped(form))));
-            query.and(anywhere, patterns, Type::TEXT_ARRAY);
-        }
-        if let Some(since) = self.since {
-            query.and("died_at >= ?", since, Type::TIMESTAMPTZ);
-        }
-        if let Some(until) = self.until {
-            query.and("died_at < ?", until, Type::TIMESTAMPTZ);
-        }
-        if let Some(state) = self.state {
-            query.and("state = ?", state.as_str(), Type::TEXT);
-        }
-        query
-    }
 }

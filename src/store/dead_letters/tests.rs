@@ -1,37 +1,38 @@
+use bytes::Bytes;
 use jiff::{Timestamp, ToSpan};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     domain::{
-        dead_letter::{Reason, State},
+        dead_letter::{DeadLetter, Reason, State},
         handler::HandlerId,
+        trace::Trace,
     },
     store::{Cursor, testing::Database},
 };
 
-fn letter(at: Timestamp) -> NewDeadLetter {
+fn letter(at: Timestamp) -> Letter {
     let letter = serde_json::json!({
         "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create",
         "object_id": "12", "reason": "exhausted", "error": "status 500", "handler_id": 7,
         "handler_name": "CRM", "attempts": 8, "plan": [7, 9], "first_failed_at": at, "died_at": at,
         "worker": {"host": "w1", "pid": 42, "version": "0.1.0"},
     });
-    NewDeadLetter {
-        letter: serde_json::from_value(letter).expect("a letter"),
+    Letter {
+        facts: serde_json::from_value(letter).expect("a letter"),
         body: Bytes::from_static(br#"{"data":{"name":"Anna"}}"#),
         content_type: Some("application/json".into()),
         exchange: None,
         routing_key: None,
-        traceparent: None,
-        tracestate: None,
+        trace: Trace::default(),
     }
 }
 
 /// What the recorder makes of bytes that are no event.
-fn malformed(at: Timestamp) -> NewDeadLetter {
+fn malformed(at: Timestamp) -> Letter {
     let mut new = letter(at);
-    new.letter = DeadLetter {
+    new.facts = DeadLetter {
         event_id: Some("x".repeat(9000)),
         run_id: None,
         event_name: "Strange\0 name".into(),
@@ -43,7 +44,7 @@ fn malformed(at: Timestamp) -> NewDeadLetter {
         plan: vec![],
         first_failed_at: None,
         worker: None,
-        ..new.letter
+        ..new.facts
     };
     new.body = Bytes::from_static(b"\xff\0caf\xc3\xa9 100% \\ end");
     new.exchange = Some("provisioning.events".into());
@@ -62,11 +63,11 @@ async fn what_was_written_is_read() {
     assert_eq!(store.insert_dead_letters(&batch).await.expect("written"), 2);
     assert_eq!(store.insert_dead_letters(&batch).await.expect("nothing new"), 0);
 
-    let read = store.dead_letter(batch[0].letter.id).await.expect("there");
+    let read = store.dead_letter(batch[0].facts.id).await.expect("there");
     let json = |letter: &DeadLetter| serde_json::to_value(letter).expect("JSON");
-    assert_eq!(json(&read.row.letter), json(&batch[0].letter));
+    assert_eq!(json(&read.row.letter), json(&batch[0].facts));
     assert_eq!((read.body, read.content_type), (batch[0].body.clone(), Some("application/json".into())));
-    let read = store.dead_letter(batch[1].letter.id).await.expect("there");
+    let read = store.dead_letter(batch[1].facts.id).await.expect("there");
     assert_eq!(read.body, batch[1].body);
     assert_eq!(read.row.letter.event_name, "Strange\u{fffd} name");
     assert!(read.row.letter.plan.is_empty() && read.row.letter.worker.is_none());
@@ -90,8 +91,8 @@ async fn every_filter_finds_its_own() {
         (DeadLetterFilter { handler: Some(HandlerId(7)), ..any() }, vec![&usual]),
         (DeadLetterFilter { reason: Some(Reason::Malformed), ..any() }, vec![&odd]),
         (DeadLetterFilter { object_id: Some("12".into()), ..any() }, vec![&usual]),
-        (DeadLetterFilter { since: Some(odd.letter.died_at), ..any() }, vec![&odd]),
-        (DeadLetterFilter { until: Some(odd.letter.died_at), ..any() }, vec![&usual]),
+        (DeadLetterFilter { since: Some(odd.facts.died_at), ..any() }, vec![&odd]),
+        (DeadLetterFilter { until: Some(odd.facts.died_at), ..any() }, vec![&usual]),
         (DeadLetterFilter { state: Some(State::Discarded), ..any() }, vec![]),
         (text("anna"), vec![&usual]),
         (text("STATUS 500"), vec![&usual]),
@@ -100,7 +101,7 @@ async fn every_filter_finds_its_own() {
     ] {
         let page = store.list_dead_letters(&filter, 10, None).await.expect("a page");
         let ids: Vec<Uuid> = page.items.iter().map(|row| row.letter.id).collect();
-        assert_eq!(ids, found.into_iter().map(|d| d.letter.id).collect::<Vec<_>>(), "{filter:?}");
+        assert_eq!(ids, found.into_iter().map(|d| d.facts.id).collect::<Vec<_>>(), "{filter:?}");
     }
 }
 
@@ -109,7 +110,7 @@ async fn pages_and_counts_agree() {
     let database = Database::migrated().await;
     let store = database.store();
     let at = now();
-    let mut batch: Vec<NewDeadLetter> = (0..10).map(|_| letter(at)).collect();
+    let mut batch: Vec<Letter> = (0..10).map(|_| letter(at)).collect();
     batch.extend((0..5).map(|n| malformed(at - n.minutes())));
     store.insert_dead_letters(&batch).await.expect("written");
     let all = DeadLetterFilter::default();
@@ -124,6 +125,6 @@ async fn pages_and_counts_agree() {
     }
     assert_eq!(seen, 15);
     let summary = store.dead_letter_summary(&all).await.expect("counts");
-    let told: Vec<_> = summary.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
+    let told: Vec<_> = summary.lines.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
     assert_eq!(told, [(Reason::Exhausted, Some("CRM"), 10), (Reason::Malformed, None, 5)]);
 }

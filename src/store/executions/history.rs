@@ -28,7 +28,7 @@ impl Store {
         let run_ids: Vec<&str> = runs.iter().map(|(_, run)| run.as_str()).collect();
         let yesterday = day_of(Timestamp::now()).saturating_sub(1.day());
         let since = yesterday.to_zoned(TimeZone::UTC).map_err(|e| StoreError::Other(e.into()))?.timestamp();
-        let sql = "SELECT event_id, run_id, handler_id, disposition, started_at, modified,
+        let sql = "SELECT event_id, run_id, handler_id, disposition, error, started_at, modified,
                 sha256(convert_to(request, 'UTF8')) AS request
             FROM executions
             WHERE event_id = ANY ($1) AND run_id = ANY ($2) AND started_at >= $3
@@ -55,6 +55,7 @@ fn read(row: &Row) -> anyhow::Result<(RunKey, Recorded)> {
     let recorded = Recorded {
         handler: row.try_get::<_, Option<i64>>("handler_id")?.map(HandlerId),
         disposition: row.try_get::<_, &str>("disposition")?.parse()?,
+        error: row.try_get("error")?,
         started_at: row.try_get("started_at")?,
         request: row.try_get("request")?,
         modified: row.try_get("modified")?,

@@ -3,41 +3,16 @@
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan};
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::row::{BODIES, COLUMNS, ExecutionRow, execution, execution_row};
-use crate::{
-    domain::{
-        event::{EventId, EventName},
-        execution::{Disposition, Execution, Status},
-        handler::HandlerId,
-    },
-    store::{
-        Cursor, Page, Result, Store, StoreError,
-        session::Session,
-        sql::{Query, clean, contains, json_forms},
-    },
+use super::{
+    filter::ExecutionFilter,
+    row::{BODIES, COLUMNS, ExecutionRow, execution, execution_row},
 };
-
-/// Which executions are asked for; what is absent does not matter.
-#[derive(Clone, Debug, Default)]
-pub struct ExecutionFilter {
-    pub status: Option<Status>,
-    pub disposition: Option<Disposition>,
-    pub event: Option<EventName>,
-    pub handler: Option<HandlerId>,
-    pub object_id: Option<String>,
-    pub event_id: Option<EventId>,
-    /// Text in what was sent or answered; the case of ASCII letters does not matter.
-    pub data: Option<String>,
-    /// Text in the error, likewise.
-    pub error: Option<String>,
-    /// Started then or later.
-    pub since: Option<Timestamp>,
-    /// Started before then.
-    pub until: Option<Timestamp>,
-}
+use crate::{
+    domain::execution::Execution,
+    store::{Cursor, Page, Result, Store, StoreError, session::Session},
+};
 
 /// A tail shows what was recorded this long ago or longer: rows become visible in the order of their
 /// commits, and a batch that is being committed now must not be passed over.
@@ -78,17 +53,6 @@ impl Store {
         let sql = format!("SELECT {COLUMNS}, {BODIES} FROM executions WHERE id = $1");
         let row = self.session().await?.query_opt(&sql, &[&id]).await?;
         execution(&row.ok_or_else(|| StoreError::NotFound(format!("execution {id}")))?)
-    }
-
-    /// Every attempt for an event, of one handler or of all, oldest first; at most 1000.
-    pub async fn attempts(&self, event_id: &str, handler: Option<HandlerId>) -> Result<Vec<ExecutionRow>> {
-        let mut query = Query::new(&format!("SELECT {COLUMNS} FROM executions"));
-        query.and("event_id = ?", event_id, Type::TEXT);
-        if let Some(handler) = handler {
-            query.and("handler_id = ?", handler.0, Type::INT8);
-        }
-        query.end("ORDER BY started_at, id LIMIT 1000");
-        self.session().await?.search(&query).await?.iter().map(execution_row).collect()
     }
 
     /// What was recorded after `after` (the `recorded_at` and `id` of the last one seen), in that
@@ -187,55 +151,6 @@ async fn extent(session: &mut Session) -> Result<Option<(Timestamp, Timestamp)>>
     let row = session.query_opt("SELECT min(started_at), max(started_at) FROM executions", &[]).await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Option::zip(row.try_get(0)?, row.try_get(1)?))
-}
-
-impl ExecutionFilter {
-    /// The conditions, without order and limit.
-    fn query(&self) -> Query<'_> {
-        let mut query = Query::new(&format!("SELECT {COLUMNS} FROM executions"));
-        // The second conditions say nothing new, but in the words of the partial indexes: the planner does
-        // not see through a parameter.
-        if let Some(status) = self.status {
-            query.and("status = ?", status.as_str(), Type::TEXT);
-            if status != Status::Success {
-                query.and_that("status <> 'success'");
-            }
-        }
-        if let Some(disposition) = self.disposition {
-            query.and("disposition = ?", disposition.as_str(), Type::TEXT);
-            if disposition != Disposition::Done {
-                query.and_that("disposition <> 'done'");
-            }
-        }
-        if let Some(event) = &self.event {
-            query.and("event_name = ?", event.as_str(), Type::TEXT);
-        }
-        if let Some(handler) = self.handler {
-            query.and("handler_id = ?", handler.0, Type::INT8);
-        }
-        if let Some(object) = &self.object_id {
-            query.and("left(object_id, 128) = left(?, 128) AND object_id = ?", clean(object), Type::TEXT);
-        }
-        if let Some(event) = &self.event_id {
-            query.and("event_id = ?", event.as_str(), Type::TEXT);
-        }
-        if let Some(text) = &self.data {
-            let anywhere = "(request ILIKE ANY (?) OR response_body ILIKE ANY (?)
-                OR response_stdout ILIKE ANY (?) OR response_stderr ILIKE ANY (?))";
-            let patterns: Vec<String> = json_forms(text).iter().map(|form| contains(form)).collect();
-            query.and(anywhere, patterns, Type::TEXT_ARRAY);
-        }
-        if let Some(text) = &self.error {
-            query.and("error ILIKE ?", contains(text), Type::TEXT);
-        }
-        if let Some(since) = self.since {
-            query.and("started_at >= ?", since, Type::TIMESTAMPTZ);
-        }
-        if let Some(until) = self.until {
-            query.and("started_at < ?", until, Type::TIMESTAMPTZ);
-        }
-        query
-    }
 }
 
 #[cfg(test)]

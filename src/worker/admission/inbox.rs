@@ -9,21 +9,21 @@ use uuid::Uuid;
 use super::batched::Batched;
 use crate::{
     domain::event::Event,
-    store::{Claim, Store, StoreError},
+    store::{InboxClaim, Store, StoreError},
 };
 
 const BATCH: usize = 100;
 const PURGE_EVERY: Duration = Duration::from_mins(10);
 
 /// Claims each event for the delivery that comes first.
-pub(super) struct Inbox(Batched<Claim, bool>);
+pub(super) struct Inbox(Batched<InboxClaim, bool>);
 
 impl Inbox {
     /// Remembers events for `window`; forgets them until `stop`.
     pub(super) fn start(store: &Store, window: Duration, stop: CancellationToken) -> Self {
         tokio::spawn(purge(store.clone(), window, stop));
         let store = store.clone();
-        Self(Batched::start(BATCH, "running what may be duplicates", move |claims: Vec<Claim>| {
+        Self(Batched::start(BATCH, "running what may be duplicates", move |claims: Vec<InboxClaim>| {
             let store = store.clone();
             async move {
                 let standing = match store.claim(&claims, window).await {
@@ -39,8 +39,11 @@ impl Inbox {
 
     /// Whether `event` was begun by another delivery before. Without the database the answer is no.
     pub(super) async fn is_duplicate(&self, event: &Event) -> bool {
-        let claim =
-            Claim { event_id: event.id.to_string(), event_name: event.name.to_string(), id: Uuid::new_v4() };
+        let claim = InboxClaim {
+            event_id: event.id.to_string(),
+            event_name: event.name.to_string(),
+            id: Uuid::new_v4(),
+        };
         self.0.ask(claim).await == Some(false)
     }
 }

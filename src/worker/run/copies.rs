@@ -30,10 +30,13 @@ impl Run<'_> {
         delay: Duration,
     ) -> Result<(), Trouble> {
         self.touched = true;
-        let first_failed_at = self.first_failed_at.unwrap_or(attempted.started_at);
+        // One that only found no room has not failed.
+        let is_busy = matches!(attempted.outcome, Outcome::PutOff { is_failing: false, .. });
+        let failed_now = (!is_busy).then_some(attempted.started_at);
+        let first_failed_at = self.first_failed_at.or(failed_now);
         let retry_at = Timestamp::now() + delay;
         let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
-        self.publish_copy(plan, &run_id, delay, Some(first_failed_at)).await?;
+        self.publish_copy(plan, &run_id, delay, first_failed_at).await?;
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
     }
 
@@ -49,7 +52,11 @@ impl Run<'_> {
         self.touched = true;
         let error = attempted.error().unwrap_or_default();
         self.first_failed_at.get_or_insert(attempted.started_at);
-        self.bury(self.letter(reason, error, Some(step.handler), step.attempt.number(), plan)).await?;
+        let made = match attempted.outcome {
+            Outcome::PutOff { .. } => step.attempt.number() - 1,
+            _ => step.attempt.number(),
+        };
+        self.bury(self.letter(reason, error, Some(step.handler), made, plan)).await?;
         if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
             self.disable_gone(handler).await;
         }
@@ -109,6 +116,7 @@ impl Run<'_> {
         if !self.touched && self.worker.draining.is_cancelled() {
             return Err(Trouble::NotStarted);
         }
+        self.leave_open("the rest of its handlers was handed over");
         let plan = self.plan.with_first(step);
         info!(event = %self.event.name, event_id = %self.event.id, %plan, "the rest of the plan is handed over");
         let run_id = format!("handover/{}/{}", step.handler, step.attempt.number());

@@ -11,6 +11,7 @@ use crate::{
         execution::{Disposition, EventRef, Execution, HandlerRef},
         outcome::{Outcome, Response},
         plan::{Plan, Step},
+        reply::ShareOf,
         verdict::Verdict,
     },
     worker::{attempt::Attempted, registry::Registered},
@@ -150,6 +151,10 @@ impl Run<'_> {
 
     /// Publishes without waiting: the confirms are awaited together, before the acknowledgement.
     async fn publish_record(&mut self, execution: &Execution) -> Result<(), Trouble> {
+        if let Some(asked) = &mut self.asked {
+            let share = execution.handler.as_ref().map(|h| ShareOf { id: h.id, name: h.name.clone() });
+            asked.tally.note(share, execution.disposition, execution.error.as_deref());
+        }
         let outgoing = result(&self.worker.names, execution)?;
         self.unconfirmed.push(self.worker.publishers.results.publish(outgoing).await);
         Ok(())

@@ -10,6 +10,7 @@ use crate::domain::{
     execution::Disposition,
     handler::{HandlerId, Mode, OnFailure},
     plan::Plan,
+    reply::ShareOf,
     resume::{Recorded, Resumption, of_this_event, resume},
 };
 
@@ -27,6 +28,12 @@ impl Run<'_> {
         };
         let intercepts = |id| spec(id).is_some_and(|now| now.handler.spec.mode == Mode::Intercept);
         let Resumption { plan, not_reached } = resume(&self.plan, &recorded, halts, intercepts);
+        if let Some(asked) = &mut self.asked {
+            for row in &recorded {
+                let share = row.handler.map(|id| ShareOf { id, name: snapshot.handler_ref(id).name });
+                asked.tally.note(share, row.disposition, row.error.as_deref());
+            }
+        }
         debug!(
             event = %self.event.name,
             event_id = %self.event.id,
@@ -61,11 +68,13 @@ impl Run<'_> {
 
     /// The event was published before.
     pub(crate) async fn record_duplicate(&mut self) -> Result<(), Trouble> {
+        self.leave_open("it was published before, and that one is answered");
         self.record_passed(None, 0, Disposition::Duplicate).await
     }
 
     /// Makes a dead letter of the plan before anything of it runs: it seems to take workers down.
     pub(crate) async fn give_up_crashing(&mut self, deliveries: u32) -> Result<(), Trouble> {
+        self.leave_open("it seems to take workers down, and was given up");
         let plan = std::mem::replace(&mut self.plan, Plan::new([]));
         let error = format!(
             "it was delivered {deliveries} times and never settled: does one of its handlers take the worker \

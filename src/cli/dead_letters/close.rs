@@ -1,0 +1,96 @@
+//! `dead-letters discard` and `dead-letters export`.
+
+use clap::builder::NonEmptyStringValueParser;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    filter::{DiedOf, Filter, ReasonArg, StateArg, Which, described},
+    show::Exported,
+};
+use crate::{
+    cli::{
+        context::Context,
+        error::CliError,
+        replays::{ask, plan_table, total},
+        time::parse_id,
+    },
+    domain::dead_letter::State,
+    store::{Chosen, Closing},
+};
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Discard {
+    /// Their ids, as the list shows them
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    ids: Vec<Uuid>,
+    /// Why nobody needs them: it stays with them
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    died_of: DiedOf,
+    /// Every open dead letter
+    #[arg(long, help_heading = "Which dead letters")]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Say how many, and stop there
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Export {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    reason: ReasonArg,
+    #[command(flatten)]
+    state: StateArg,
+}
+
+#[derive(Serialize)]
+struct Discarded {
+    discarded: u64,
+}
+
+pub(super) async fn discard(context: &Context, args: Discard) -> Result<(), CliError> {
+    let Discard { ids, reason, filter, died_of, all, yes, dry_run } = args;
+    let letters = context.dead_letters()?;
+    let by = Context::operator();
+    let discarded = match Which::of(ids, filter.with(died_of, State::Open), all)? {
+        Which::These(ids) => {
+            for id in &ids {
+                super::replay::open_letter(&letters.store.dead_letter(*id).await?)?;
+            }
+            if dry_run {
+                return context.output.text(&format!("{} would be discarded\n", ids.len()));
+            }
+            letters.store.discard_dead_letters(Closing::These(&ids), &reason, &by).await?
+        }
+        Which::By(filter) => {
+            let plan = letters.plan(&Chosen::LettersBy(filter.clone())).await?;
+            let count = total(&plan);
+            if dry_run {
+                return context.output.value(&plan, |plan| plan_table(plan));
+            }
+            if count > 0 && !yes {
+                context.output.text(&plan_table(&plan))?;
+                let asked = described(&filter);
+                ask(&format!("Discard {count} open dead letters ({asked}), for good?"))?;
+            }
+            letters.store.discard_dead_letters(Closing::By(&filter), &reason, &by).await?
+        }
+    };
+    context.output.value(&Discarded { discarded }, |d| format!("discarded {}\n", d.discarded))
+}
+
+pub(super) async fn export(context: &Context, args: Export) -> Result<(), CliError> {
+    let Export { filter, reason, state } = args;
+    let filter = filter.with(reason, state.state);
+    let letters = context.dead_letters()?;
+    letters.export(&filter, |letter| context.output.json_line(&Exported::of(&letter))).await
+}

@@ -1,0 +1,122 @@
+//! The filters of `dead-letters`, the same for every command.
+
+use jiff::Timestamp;
+
+use crate::{
+    cli::{error::CliError, time::parse_time},
+    domain::{
+        dead_letter::{Reason, State},
+        handler::HandlerId,
+    },
+    store::DeadLetterFilter,
+};
+
+/// All but the reason it died of, which `discard` has to name otherwise.
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Which dead letters")]
+pub(super) struct Filter {
+    /// Of this event
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Of the event with this id
+    #[arg(long, value_name = "ID")]
+    event_id: Option<String>,
+    /// Of the handler with this id
+    #[arg(long, value_name = "ID")]
+    handler: Option<HandlerId>,
+    /// Of events about this object
+    #[arg(long = "object", alias = "object-id", value_name = "ID")]
+    object: Option<String>,
+    /// With this text in the body or the error
+    #[arg(long)]
+    text: Option<String>,
+    /// Died from this time on: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Died before this time
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Which dead letters")]
+pub(super) struct ReasonArg {
+    /// That died of this: malformed, permanent, exhausted, crash_loop, unrouted or expired
+    #[arg(long, alias = "died-of", value_name = "REASON")]
+    reason: Option<Reason>,
+}
+
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Which dead letters")]
+pub(super) struct DiedOf {
+    /// That died of this: malformed, permanent, exhausted, crash_loop, unrouted or expired
+    #[arg(long, value_name = "REASON")]
+    died_of: Option<Reason>,
+}
+
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Which dead letters")]
+pub(super) struct StateArg {
+    /// In this state: open, replayed or discarded
+    #[arg(long, value_name = "STATE", default_value = "open")]
+    pub state: State,
+}
+
+impl From<ReasonArg> for Option<Reason> {
+    fn from(arg: ReasonArg) -> Self {
+        arg.reason
+    }
+}
+
+impl From<DiedOf> for Option<Reason> {
+    fn from(arg: DiedOf) -> Self {
+        arg.died_of
+    }
+}
+
+impl Filter {
+    pub(super) fn with(self, reason: impl Into<Option<Reason>>, state: State) -> DeadLetterFilter {
+        let Self { event, event_id, handler, object, text, since, until } = self;
+        let (object_id, reason, state) = (object, reason.into(), Some(state));
+        DeadLetterFilter { event, event_id, handler, reason, object_id, text, since, until, state }
+    }
+}
+
+/// The letters that a command changes: ids, or a filter, or explicitly all.
+pub(super) enum Which {
+    These(Vec<uuid::Uuid>),
+    By(DeadLetterFilter),
+}
+
+impl Which {
+    /// # Errors
+    /// If nothing says which, or two things do.
+    pub(super) fn of(ids: Vec<uuid::Uuid>, filter: DeadLetterFilter, all: bool) -> Result<Self, CliError> {
+        let filtered = !described(&filter).is_empty();
+        match (ids.is_empty(), filtered || all) {
+            (false, true) => {
+                Err(CliError::usage("name dead letters by their ids or by a filter, not by both"))
+            }
+            (false, false) => Ok(Self::These(ids)),
+            (true, true) => Ok(Self::By(filter)),
+            (true, false) => Err(CliError::usage(
+                "which dead letters? Name their ids, or a filter such as --handler 3 or --since 2h, or --all",
+            )),
+        }
+    }
+}
+
+/// The filter as a person reads it: what a job remembers of what was asked.
+pub(super) fn described(filter: &DeadLetterFilter) -> String {
+    let parts = [
+        filter.event.as_ref().map(|event| format!("event {event}")),
+        filter.event_id.as_ref().map(|id| format!("event id {id}")),
+        filter.handler.map(|id| format!("handler {id}")),
+        filter.reason.map(|reason| format!("died of {reason}")),
+        filter.object_id.as_ref().map(|id| format!("object {id}")),
+        filter.text.as_ref().map(|text| format!("text {text:?}")),
+        filter.since.map(|at| format!("since {at}")),
+        filter.until.map(|at| format!("until {at}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,151 @@
+//! `dead-letters replay`.
+
+use std::{io::Write as _, path::Path, process::Command};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::filter::{Filter, ReasonArg, Which, described};
+use crate::{
+    cli::{
+        context::{Context, read_text},
+        error::CliError,
+        replays::{Flags, replay_chosen, resume},
+        time::parse_id,
+    },
+    dead_letters::edited_event,
+    domain::{dead_letter::State, replay::Source},
+    store::{Chosen, StoredDeadLetter},
+};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A replay runs what the letter says: its handler alone, or it and those that waited behind it; a letter of a whole event
+runs what is enabled by then. The event keeps its id. A letter of which nothing would run is refused and stays open.
+Each letter is replayed once, also by two people at a time. A replay that was stopped, or killed, goes on with --resume.")]
+pub(in crate::cli) struct Args {
+    /// Their ids, as the list shows them
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    reason: ReasonArg,
+    /// Every open dead letter
+    #[arg(long, help_heading = "Which dead letters")]
+    all: bool,
+    #[command(flatten)]
+    flags: Flags,
+    /// Edit the body in $EDITOR first; the edited event gets an id of its own
+    #[arg(long, conflicts_with_all = ["data", "resume"])]
+    edit: bool,
+    /// Replay with this body instead: the whole event, as JSON; @FILE reads a file, - reads stdin
+    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "resume")]
+    data: Option<String>,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let Args { ids, filter, reason, all, flags, edit, data } = args;
+    if let Some(job) = flags.resume {
+        return resume(context, Source::DeadLetters, job, &flags).await;
+    }
+    match Which::of(ids, filter.with(reason, State::Open), all)? {
+        Which::These(ids) if edit || data.is_some() => {
+            let [id] = ids.as_slice() else {
+                return Err(CliError::usage("--edit and --data replay one dead letter: name one id"));
+            };
+            replay_edited(context, *id, data.as_deref(), &flags).await
+        }
+        Which::By(_) if edit || data.is_some() => {
+            Err(CliError::usage("--edit and --data replay one dead letter: name its id"))
+        }
+        Which::These(ids) => {
+            check_open(context, &ids).await?;
+            let asked = format!("{} by id", ids.len());
+            replay_chosen(context, Chosen::Letters(ids), &asked, &flags).await
+        }
+        Which::By(filter) => {
+            let mut asked = described(&filter);
+            if asked.is_empty() {
+                "all".clone_into(&mut asked);
+            }
+            replay_chosen(context, Chosen::LettersBy(filter), &asked, &flags).await
+        }
+    }
+}
+
+/// Whoever names a letter wants to know that it is closed already.
+async fn check_open(context: &Context, ids: &[Uuid]) -> Result<(), CliError> {
+    let store = context.store()?;
+    for id in ids {
+        open_letter(&store.dead_letter(*id).await?)?;
+    }
+    Ok(())
+}
+
+pub(super) fn open_letter(letter: &StoredDeadLetter) -> Result<(), CliError> {
+    let row = &letter.row;
+    if row.state == State::Open {
+        return Ok(());
+    }
+    let by = row.state_changed_by.as_deref().unwrap_or("somebody");
+    Err(CliError::failed(format!(
+        "dead letter {} was {} already, by {by}; what ran can be run again: provisiond executions replay",
+        row.letter.id, row.state
+    )))
+}
+
+async fn replay_edited(
+    context: &Context,
+    id: Uuid,
+    data: Option<&str>,
+    flags: &Flags,
+) -> Result<(), CliError> {
+    let letters = context.dead_letters()?;
+    let letter = letters.store.dead_letter(id).await?;
+    open_letter(&letter)?;
+    let (body, kept) = match data {
+        Some(data) => (Bytes::from(read_text(data)?), None),
+        None => edit(&letter.body)?,
+    };
+    let (facts, content_type) = (&letter.row.letter, letter.content_type.as_deref());
+    if let Err(why) = edited_event(facts, content_type, &body, letters.max_event_bytes) {
+        let kept = kept.map(|path| format!("; what you wrote is in {path} (--data @{path})"));
+        return Err(CliError::failed(format!("the body is no event: {why}{}", kept.unwrap_or_default())));
+    }
+    if let Some(path) = kept {
+        let _ = std::fs::remove_file(path);
+    }
+    replay_chosen(context, Chosen::Edited(id, body), "1 by id, edited", flags).await
+}
+
+/// Lets the operator edit `body`; also gives the file, which stays until the event is known to be one.
+fn edit(body: &[u8]) -> Result<(Bytes, Option<String>), CliError> {
+    let mut file = tempfile::Builder::new().prefix("dead-letter-").suffix(".json").tempfile()?;
+    file.write_all(body)?;
+    let path = file.into_temp_path().keep().map_err(anyhow::Error::from)?;
+    run_editor(&path)?;
+    let edited = std::fs::read(&path)?;
+    // Editors end the last line.
+    let unchanged = edited == body || edited.strip_suffix(b"\n") == Some(body);
+    if unchanged {
+        let _ = std::fs::remove_file(&path);
+        return Err(CliError::failed(
+            "nothing was changed, so nothing is replayed (without --edit it would be)",
+        ));
+    }
+    Ok((Bytes::from(edited), Some(path.display().to_string())))
+}
+
+fn run_editor(path: &Path) -> Result<(), CliError> {
+    let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok());
+    let editor = editor.filter(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "vi".to_owned());
+    // The variable may hold arguments, as in "code --wait".
+    let ran = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
+    let status = ran.with_context(|| format!("running the editor {editor} ($EDITOR)"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(CliError::failed(format!("the editor {editor} ended with {status}: nothing is replayed")))
+}

@@ -1,0 +1,152 @@
+//! One dead letter as a person reads it, and as a program does.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    cli::{
+        context::Context,
+        error::CliError,
+        executions::{Brief, summary},
+        output::{Body, facts, lines, moment, short},
+    },
+    dead_letters::Shown,
+    domain::{
+        dead_letter::{DeadLetter, Reason},
+        execution::Execution,
+    },
+    store::{DeadLetterRow, StoredDeadLetter},
+};
+
+pub(super) async fn run(context: &Context, id: Uuid) -> Result<(), CliError> {
+    let shown = context.dead_letters()?.show(id).await?;
+    if context.output.is_json() {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            #[serde(flatten)]
+            letter: Exported<'a>,
+            executions: &'a [Execution],
+            replay: &'a crate::dead_letters::WouldRun,
+        }
+        let (executions, replay) = (shown.attempts.as_slice(), &shown.replay);
+        return context.output.json(&Whole { letter: Exported::of(&shown.letter), executions, replay });
+    }
+    let mut text = one(&shown);
+    text.push_str("\nEvery attempt:\n");
+    for attempt in &shown.attempts {
+        text.push_str(&summary(&Brief::from(attempt)));
+        if let Some(answer) = answer(attempt) {
+            text.extend(["    ", &answer, "\n"]);
+        }
+    }
+    if shown.attempts.is_empty() {
+        text.push_str("none was recorded\n");
+    }
+    context.output.text(&text)
+}
+
+/// A dead letter in JSON: the body as text, or in base64 where it is none.
+#[derive(Serialize)]
+pub(super) struct Exported<'a> {
+    #[serde(flatten)]
+    row: &'a DeadLetterRow,
+    #[serde(flatten)]
+    body: Body<'a>,
+    content_type: Option<&'a str>,
+    /// How it was published, where that is known.
+    exchange: Option<&'a str>,
+    routing_key: Option<&'a str>,
+    traceparent: Option<&'a str>,
+    tracestate: Option<&'a str>,
+}
+
+impl<'a> Exported<'a> {
+    pub(super) fn of(letter: &'a StoredDeadLetter) -> Self {
+        Self {
+            row: &letter.row,
+            body: Body::of(&letter.body),
+            content_type: letter.content_type.as_deref(),
+            exchange: letter.exchange.as_deref(),
+            routing_key: letter.routing_key.as_deref(),
+            traceparent: letter.trace.parent.as_deref(),
+            tracestate: letter.trace.state.as_deref(),
+        }
+    }
+}
+
+fn one(shown: &Shown) -> String {
+    let row = &shown.letter.row;
+    let f = &row.letter;
+    let handler = f.handler_name.as_ref().map(ToString::to_string).unwrap_or_default();
+    facts(&[
+        ("ID", f.id.to_string()),
+        ("State", state(row)),
+        ("Why", why(f)),
+        ("Event", f.event_name.clone()),
+        ("Event ID", f.event_id.clone().unwrap_or_default()),
+        ("Object ID", f.object_id.clone().unwrap_or_default()),
+        ("Handler", f.handler_id.map(|id| format!("{handler} (id {id})")).unwrap_or_default()),
+        ("Attempts", f.attempts.to_string()),
+        ("First failed", f.first_failed_at.map(moment).unwrap_or_default()),
+        ("Died", moment(f.died_at)),
+        ("A replay runs", would_run(shown)),
+        ("Body", String::from_utf8_lossy(&shown.letter.body).into_owned()),
+    ])
+}
+
+fn state(row: &DeadLetterRow) -> String {
+    let (Some(at), Some(by)) = (row.state_changed_at, &row.state_changed_by) else {
+        return row.state.to_string();
+    };
+    let note = row.state_note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+    format!("{} at {} by {by}{note}", row.state, moment(at))
+}
+
+/// Why, in a sentence.
+fn why(facts: &DeadLetter) -> String {
+    let handler = facts.handler_name.as_ref().map_or_else(|| "The handler".to_owned(), ToString::to_string);
+    let event = short(&facts.event_name, 60);
+    let error = &facts.error;
+    match facts.reason {
+        Reason::Malformed => format!("What was published as {event} is no event: {error}"),
+        Reason::Permanent => {
+            format!("{handler} failed on {event} in a way that trying again does not mend: {error}")
+        }
+        Reason::Exhausted => {
+            format!("{handler} failed on {event} {} times, the last time so: {error}", facts.attempts)
+        }
+        Reason::CrashLoop => format!("{event} was delivered again and again without being settled: {error}"),
+        Reason::Unrouted => format!("No queue took {event}: {error}"),
+        Reason::Expired => format!("{event} waited longer than its queue allows: {error}"),
+    }
+}
+
+fn would_run(shown: &Shown) -> String {
+    let handlers = shown.replay.handlers.iter().map(|handler| {
+        let name = handler.name.as_deref().unwrap_or("a deleted handler");
+        let off = if handler.enabled { "" } else { ", not enabled for it: passed over" };
+        format!("{} (id {}{off})", short(name, 60), handler.id)
+    });
+    let handlers = lines(handlers);
+    match &shown.replay.obstacle {
+        Some(obstacle) => format!("nothing: {obstacle}\n{}", handlers.trim_end()).trim_end().to_owned(),
+        None => handlers.trim_end().to_owned(),
+    }
+}
+
+/// What an attempt was answered, on one line.
+fn answer(attempt: &Execution) -> Option<String> {
+    let response = attempt.response.as_ref()?;
+    let code = match (response.http_status, response.exit_code, response.signal) {
+        (Some(status), ..) => format!("HTTP {status}"),
+        (_, Some(code), _) => format!("exit code {code}"),
+        (_, _, Some(signal)) => format!("signal {signal}"),
+        _ => return None,
+    };
+    let texts = [&response.body, &response.stdout, &response.stderr];
+    let said = texts.into_iter().flatten().find(|text| !text.trim().is_empty());
+    Some(match said {
+        Some(said) => format!("answered {code}: {}", short(said, 200)),
+        None => format!("answered {code}, and nothing more"),
+    })
+}

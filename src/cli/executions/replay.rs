@@ -1,0 +1,95 @@
+//! `executions replay`.
+
+use uuid::Uuid;
+
+use super::Filter;
+use crate::{
+    cli::{
+        context::Context,
+        error::CliError,
+        replays::{Flags, replay_chosen, resume},
+        time::parse_id,
+    },
+    domain::{
+        event::EventName,
+        replay::{Share, Source},
+    },
+    store::{Chosen, ExecutionFilter},
+};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Of each execution its handler runs again, alone, with what was sent to it; where it had none (no_handler), what is
+enabled for the event by now. --event without a name replays the whole event. The event keeps its id; several attempts
+of one handler for one event are replayed once. A replay that was stopped, or killed, goes on with --resume.")]
+pub(in crate::cli) struct Args {
+    /// Their ids, as the list shows them
+    #[arg(value_parser = parse_id, value_name = "ID")]
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Replay handlers only: executions without one do not matter
+    #[arg(long, conflicts_with = "whole_event")]
+    handler_only: bool,
+    /// Replay the whole event: what is enabled for it by now (as --event without a name)
+    #[arg(long)]
+    whole_event: bool,
+    /// Of this event; without a name: replay the whole event rather than the handler
+    #[arg(long, num_args = 0..=1, default_missing_value = "", value_name = "NAME")]
+    event: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let Args { ids, flags, handler_only, whole_event, event, filter } = args;
+    if let Some(job) = flags.resume {
+        return resume(context, Source::Executions, job, &flags).await;
+    }
+    let whole_event = whole_event || event.iter().any(String::is_empty);
+    let event = event.into_iter().find(|name| !name.is_empty());
+    let event: Option<EventName> = event.map(|name| name.parse()).transpose().map_err(CliError::usage)?;
+    let share = match (handler_only, whole_event) {
+        (true, true) => return Err(CliError::usage("--handler-only or --event, not both")),
+        (true, false) => Share::HandlerOnly,
+        (false, true) => Share::WholeEvent,
+        (false, false) => Share::AsRecorded,
+    };
+    let filter = filter.with(event)?;
+    let mut asked = described(&filter);
+    let chosen = match (ids.is_empty(), asked.is_empty()) {
+        (false, true) => {
+            asked = format!("{} by id", ids.len());
+            Chosen::Executions(ids, share)
+        }
+        (true, false) => Chosen::ExecutionsBy(filter, share),
+        (false, false) => {
+            return Err(CliError::usage("name executions by their ids or by a filter, not by both"));
+        }
+        (true, true) => {
+            return Err(CliError::usage(
+                "which executions? Name their ids, or a filter such as --disposition no_handler --since 2h",
+            ));
+        }
+    };
+    if share == Share::WholeEvent {
+        asked.push_str(", the whole event");
+    }
+    replay_chosen(context, chosen, &asked, &flags).await
+}
+
+fn described(filter: &ExecutionFilter) -> String {
+    let parts = [
+        filter.status.map(|status| format!("status {status}")),
+        filter.disposition.map(|disposition| format!("disposition {disposition}")),
+        filter.event.as_ref().map(|event| format!("event {event}")),
+        filter.handler.map(|id| format!("handler {id}")),
+        filter.object_id.as_ref().map(|id| format!("object {id}")),
+        filter.event_id.as_ref().map(|id| format!("event id {id}")),
+        filter.data.as_ref().map(|text| format!("data {text:?}")),
+        filter.error.as_ref().map(|text| format!("error {text:?}")),
+        filter.since.map(|at| format!("since {at}")),
+        filter.until.map(|at| format!("until {at}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,233 @@
+//! What the replays of dead letters and of executions have in common: count, ask, run, tell.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use super::{
+    context::Context,
+    error::CliError,
+    output::{lines, short, table},
+};
+use crate::{
+    dead_letters::{DeadLetters, Progress, Report},
+    domain::replay::{Caution, JobState, MAX_RATE, Source},
+    shutdown::Shutdown,
+    store::{Chosen, NewReplay, PlanLine, Replay},
+};
+
+/// From so many on there is a progress bar.
+const WORTH_A_BAR: u64 = 100;
+
+#[derive(clap::Args)]
+pub(super) struct Flags {
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Say what would be replayed, and stop there
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At most so many a second, 1 to 1000 [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE)))]
+    rate: Option<u32>,
+    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never
+    /// [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    max_failures: Option<u8>,
+    /// Go on with a replay that was stopped or killed; without its number, the only one
+    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "ids"])]
+    #[expect(clippy::option_option, reason = "absent, given, given with a number")]
+    pub resume: Option<Option<i64>>,
+}
+
+fn parse_percent(text: &str) -> Result<u8, &'static str> {
+    let percent = text.strip_suffix('%').unwrap_or(text).trim().parse().ok();
+    percent.filter(|percent| *percent <= 100).ok_or("0 to 100")
+}
+
+/// Counts what is chosen, asks where that is not named one by one, and replays it.
+pub(super) async fn replay_chosen(
+    context: &Context,
+    chosen: Chosen,
+    asked: &str,
+    flags: &Flags,
+) -> Result<(), CliError> {
+    let letters = context.dead_letters()?;
+    let caution = flags.caution(Caution::default());
+    let plan = letters.plan(&chosen).await?;
+    let count = total(&plan);
+    if flags.dry_run {
+        return context.output.value(&plan, |plan| plan_table(plan));
+    }
+    let named = matches!(chosen, Chosen::Letters(_) | Chosen::Edited(..) | Chosen::Executions(..));
+    if !named {
+        if count == 0 {
+            let nothing = serde_json::json!({"replayed": 0, "refused": 0, "passed": 0, "waiting": 0});
+            return context.output.value(&nothing, |_| "nothing to replay\n".to_owned());
+        }
+        if !context.output.is_json() {
+            context.output.text(&plan_table(&plan))?;
+        }
+        if !flags.yes {
+            let seconds = u64::try_from(count).unwrap_or_default().div_ceil(u64::from(caution.rate));
+            let time = humantime::format_duration(std::time::Duration::from_secs(seconds));
+            ask(&format!("Replay {count} at {} a second, for {time} or longer?", caution.rate))?;
+        }
+    }
+    let new = NewReplay { asked: asked.to_owned(), caution, by: Context::operator() };
+    let job = letters.store.create_replay(&new, &chosen).await?;
+    run(context, &letters, &job).await
+}
+
+/// Goes on with `job`, or with the only one that can be resumed.
+pub(super) async fn resume(
+    context: &Context,
+    source: Source,
+    job: Option<i64>,
+    flags: &Flags,
+) -> Result<(), CliError> {
+    let letters = context.dead_letters()?;
+    let job = match job {
+        Some(id) => letters.store.replay(id).await?,
+        None => match letters.store.unfinished_replays(source).await?.as_slice() {
+            [] => return Err(CliError::NotFound("there is no replay to resume".to_owned())),
+            [one] => one.clone(),
+            several => {
+                let list = lines(several.iter().map(described));
+                return Err(CliError::usage(format!(
+                    "which replay? --resume with one of\n{}",
+                    list.trim_end()
+                )));
+            }
+        },
+    };
+    let before = Caution { rate: job.rate, max_failures: job.max_failures };
+    letters.store.set_caution(job.id, flags.caution(before)).await?;
+    run(context, &letters, &job).await
+}
+
+impl Flags {
+    /// What is said here; where nothing is, `otherwise`.
+    fn caution(&self, otherwise: Caution) -> Caution {
+        Caution {
+            rate: self.rate.unwrap_or(otherwise.rate),
+            max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
+        }
+    }
+}
+
+fn described(job: &Replay) -> String {
+    let (done, total) = (job.counts.total() - job.counts.waiting, job.counts.total());
+    let note = job.note.as_ref().map(|note| format!(" ({})", short(note, 60))).unwrap_or_default();
+    format!(
+        "{:>6}  {done} of {total} done, {}, by {}: {}{note}",
+        job.id, job.state, job.created_by, job.asked
+    )
+}
+
+async fn run(context: &Context, letters: &DeadLetters, job: &Replay) -> Result<(), CliError> {
+    let total = u64::try_from(job.counts.total()).unwrap_or_default();
+    let bar = if total < WORTH_A_BAR { indicatif::ProgressBar::hidden() } else { context.bar(total) };
+    if !context.output.is_json() {
+        Context::hint(&format!("replay {} begins; Ctrl-C stops it, and it can be resumed", job.id));
+    }
+    let shutdown = Shutdown::listen()?;
+    let note = |progress: &Progress| {
+        bar.set_position(progress.settled);
+        bar.set_message(format!("{} failed", progress.failed));
+    };
+    let stop = shutdown.token();
+    let ran = tokio::select! {
+        ran = letters.run_replay(job.id, &stop, note) => ran,
+        () = shutdown.cut() => Err(anyhow::anyhow!("asked twice to stop")),
+    };
+    bar.finish_and_clear();
+    let resume = resume_command(job);
+    let report =
+        ran.map_err(|error| error.context(format!("the replay was interrupted; it goes on with {resume}")))?;
+    context.output.value(&report, told)?;
+    match report.replay.state {
+        JobState::Finished if report.replay.counts.refused == 0 => Ok(()),
+        JobState::Finished => Err(CliError::Told),
+        _ => {
+            let why = report.replay.note.unwrap_or_default();
+            Err(CliError::failed(format!("replay {} stopped: {why}; it goes on with {resume}", job.id)))
+        }
+    }
+}
+
+fn resume_command(job: &Replay) -> String {
+    let command = match job.source {
+        Source::DeadLetters => "dead-letters",
+        Source::Executions => "executions",
+    };
+    format!("provisiond {command} replay --resume {}", job.id)
+}
+
+fn told(report: &Report) -> String {
+    let counts = report.replay.counts;
+    let others = [
+        (counts.passed, "left to others, who were faster"),
+        (counts.refused, "refused"),
+        (counts.waiting, "still to be replayed"),
+    ];
+    let others = others.into_iter().filter(|(count, _)| *count > 0);
+    let mut first = vec![format!("replayed {} of {}", counts.replayed, counts.total())];
+    first.extend(others.map(|(count, what)| format!("{count} {what}")));
+    let mut told = vec![first.join(", ")];
+    told.extend(report.refusals.iter().map(|r| format!("  refused {}: {}", r.count, short(&r.why, 200))));
+    if report.first_attempts + report.unheard > 0 {
+        let succeeded = report.first_attempts - report.failed;
+        let unheard = match report.unheard {
+            0 => String::new(),
+            n => format!("; of {n} nothing was heard yet"),
+        };
+        told.push(format!("first attempts: {succeeded} succeeded, {} failed{unheard}", report.failed));
+    }
+    lines(told.iter())
+}
+
+pub(super) fn total(plan: &[PlanLine]) -> i64 {
+    plan.iter().map(|line| line.count).sum()
+}
+
+/// The count by event and handler.
+pub(super) fn plan_table(plan: &[PlanLine]) -> String {
+    if plan.is_empty() {
+        return "none\n".to_owned();
+    }
+    let rows = table(
+        ["Count", "Event", "Handler", "Now"],
+        plan.iter().map(|line| {
+            let name = line.handler_name.as_deref().unwrap_or_default();
+            let handler = line.handler_id.map(|id| format!("{} (id {id})", short(name, 40)));
+            let now = match (line.handler_id, line.enabled) {
+                (Some(_), 0) => "not enabled".to_owned(),
+                (Some(_), _) => "enabled".to_owned(),
+                (None, 0) => "nothing is enabled".to_owned(),
+                (None, n) => format!("{n} enabled"),
+            };
+            [
+                line.count.to_string(),
+                short(&line.event, 60),
+                handler.unwrap_or_else(|| "the whole event".to_owned()),
+                now,
+            ]
+        }),
+    );
+    format!("{rows}{} in all\n", total(plan))
+}
+
+/// Asks on the terminal; anything but yes is no.
+pub(super) fn ask(question: &str) -> Result<(), CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::usage(format!("{question} Say --yes: there is no terminal to ask on")));
+    }
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(CliError::failed("not confirmed: nothing was done"))
+}

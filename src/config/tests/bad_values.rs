@@ -1,0 +1,85 @@
+//! Every kind of value that is refused, and how that is told.
+
+use super::load_with;
+
+/// What is wrong, and what is told.
+const BAD_VALUES: &[(&str, &str)] = &[
+    ("amqp.prefix = 'a b'", "amqp.prefix (file F): must be 1 to 60 of A-Z a-z 0-9 _ . -, not \"a b\""),
+    ("amqp.queue_type = 'lazy'", "amqp.queue_type (file F): \"lazy\" is not one of quorum, classic"),
+    ("amqp.heartbeat = '1500ms'", "amqp.heartbeat (file F): must be whole seconds, 1s to 10m"),
+    ("amqp.heartbeat = '1h'", "amqp.heartbeat (file F): must be 1s to 10m, not \"1h\""),
+    ("amqp.url = []", "amqp.url (file F): must name at least one url"),
+    ("amqp.url = 5", "amqp.url (file F): must be a list of texts, such as [\"a\", \"b\"]"),
+    (
+        "amqp.url = ['amqp://a/x', 'amqp://b/y']",
+        "amqp.url (file F): the urls must name the same virtual host: they are the nodes of one cluster",
+    ),
+    (
+        "amqp.ca_file = '/ca.pem'",
+        "amqp.ca_file (file F): has no use: no url begins with amqps:// (amqp.url is set by default)",
+    ),
+    (
+        "database.ca_file = '/ca.pem'\ndatabase.url = 'postgres://h/d?sslmode=disable'",
+        "database.ca_file (file F): has no use: the url says sslmode=disable (database.url is set by file F)",
+    ),
+    ("database.pool_size = 0", "database.pool_size (file F): must be a whole number, 1 to 1000, not 0"),
+    ("database.migrate = 'yes'", "database.migrate (file F): must be true or false, not \"yes\""),
+    (
+        "worker.concurrency = '100'",
+        "worker.concurrency (file F): must be a whole number, 1 to 10000, not \"100\"",
+    ),
+    (
+        "worker.concurrency = 99999999",
+        "worker.concurrency (file F): must be a whole number, 1 to 10000, not 99999999",
+    ),
+    (
+        "worker.max_event_bytes = '9MB'",
+        "worker.max_event_bytes (file F): must be a size, 1KiB to 8MiB, such as 64KiB or 1MiB, not \"9MB\"",
+    ),
+    (
+        "worker.deduplicate = '5s'",
+        "worker.deduplicate (file F): must be 1m to 30days, not \"5s\"; off for none",
+    ),
+    ("[worker.concurrency]\nx = 1", "worker.concurrency (file F): is a key, not a section"),
+    ("http.timeout = '11m'", "http.timeout (file F): must be 1ms to 10m, not \"11m\""),
+    (
+        "http.timeout = 30",
+        "http.timeout (file F): must be a number with a unit, such as 500ms, 30s or 5m, not 30",
+    ),
+    (
+        "script.roots = ['scripts']",
+        "script.roots (file F): must be absolute paths, such as /srv/scripts, not \"scripts\"",
+    ),
+    ("script.env = ['A', 'A=hunter2']", "script.env (file F): must name A once only"),
+    ("script.env = ['PROVISIONING_X']", "script.env (file F): PROVISIONING_X is set by provisiond itself"),
+    ("script.user = 'a:b'", "script.user (file F): must be the name of a user, not \"a:b\""),
+    (
+        "script.limits.open_files = 3",
+        "script.limits.open_files (file F): must be a whole number, \
+            8 to 1048576, not 3; 0 for none",
+    ),
+    ("retry.jitter = 1", "retry.jitter (file F): must be 0 to below 1"),
+    ("retry.multiplier = 'x'", "retry.multiplier (file F): must be a number, not \"x\""),
+    (
+        "retry.max_interval = '4s'",
+        "retry.max_interval (file F): must be at least retry.initial_interval \
+            and at most 12d (retry.initial_interval is set by default)",
+    ),
+    (
+        "worker = 3",
+        "worker (file F): is a section, with the keys worker.concurrency, worker.crash_limit, \
+            worker.deduplicate, worker.drain_timeout, worker.max_event_bytes, worker.record_unhandled",
+    ),
+    ("workr.concurrency = 3", "workr (file F): there is no such key or section; did you mean worker?"),
+    (
+        "worker.concurency = 3",
+        "worker.concurency (file F): there is no such key or section; did you mean worker.concurrency?",
+    ),
+];
+
+#[test]
+fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
+    for (text, told) in BAD_VALUES {
+        assert_eq!(load_with(text, &[]).expect_err(text), *told);
+    }
+}

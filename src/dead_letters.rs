@@ -1,0 +1,64 @@
+//! Dead letters as operators work with them: look, replay, discard, export, peek; and replays of executions,
+//! which are the same jobs.
+//!
+//! The command line and the console call the same functions. They take typed filters and give typed
+//! values, report progress to a callback, and print nothing. Plain searches are the store's.
+
+mod job;
+mod peek;
+mod prepare;
+mod show;
+mod watch;
+
+use crate::{
+    broker::BrokerSettings,
+    store::{Chosen, DeadLetterFilter, PlanLine, Store, StoreError, StoredDeadLetter},
+};
+pub use job::{Progress, Report};
+pub use peek::{Peeked, Queue, Waiting};
+pub use prepare::edited_event;
+pub use show::{Shown, WouldRun};
+
+/// Letters of one page of an export.
+const EXPORTED_AT_ONCE: usize = 200;
+
+/// Everything that is needed to work with dead letters.
+pub struct DeadLetters {
+    pub store: Store,
+    pub broker: BrokerSettings,
+    /// A larger body is no event.
+    pub max_event_bytes: usize,
+}
+
+impl DeadLetters {
+    /// How many a replay of `chosen` would send, by event and handler.
+    pub async fn plan(&self, chosen: &Chosen) -> Result<Vec<PlanLine>, StoreError> {
+        match chosen {
+            Chosen::Letters(ids) => self.store.plan_these_letters(ids).await,
+            Chosen::Edited(id, _) => self.store.plan_these_letters(&[*id]).await,
+            Chosen::LettersBy(filter) => self.store.plan_letters(filter).await,
+            Chosen::Executions(ids, share) => self.store.plan_these_executions(ids, *share).await,
+            Chosen::ExecutionsBy(filter, share) => self.store.plan_executions(filter, *share).await,
+        }
+    }
+
+    /// Hands over every letter of `filter`, newest first, with its body.
+    ///
+    /// # Errors
+    /// Those of the store, and the first that `take` gives.
+    pub async fn export<E: From<StoreError>>(
+        &self,
+        filter: &DeadLetterFilter,
+        mut take: impl FnMut(StoredDeadLetter) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after = None;
+        loop {
+            let page = self.store.list_whole_dead_letters(filter, EXPORTED_AT_ONCE, after).await?;
+            page.items.into_iter().try_for_each(&mut take)?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}

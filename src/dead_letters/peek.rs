@@ -1,0 +1,137 @@
+//! What waits in the broker: dead letters, or what is on its way into the database.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::DeadLetters;
+use crate::{
+    broker::{Delivery, Names, copy_of, dead_letter_of, peek, queue_depth, unrouted_event},
+    domain::{
+        dead_letter::{DeadLetter, Letter, Reason},
+        execution::Execution,
+        text_enum::text_enum,
+    },
+};
+
+text_enum! {
+    /// A queue that can be looked into without using up a delivery limit.
+    Queue { DeadLetters = "dead-letters", Unrouted = "unrouted", ExecutionLog = "execution-log" }
+}
+
+text_enum! {
+    /// What a message is.
+    Kind {
+        DeadLetter = "dead letter",
+        Result = "execution result",
+        RetryCopy = "retry copy",
+        Event = "event",
+    }
+}
+
+/// What a queue holds.
+#[derive(Debug)]
+pub struct Peeked {
+    pub queue: String,
+    /// Ready ones, before anything was looked at.
+    pub messages: u32,
+    /// Whether a recorder, or another tool, takes from it.
+    pub consumers: u32,
+    pub waiting: Vec<Waiting>,
+    /// So many had been given back before that these could not keep their place.
+    pub moved: bool,
+}
+
+/// One message.
+#[derive(Debug, Serialize)]
+pub struct Waiting {
+    pub kind: Kind,
+    pub exchange: String,
+    pub routing_key: String,
+    /// What the recorder will make of it; of a result, the attempt's.
+    pub event_name: String,
+    pub event_id: Option<String>,
+    pub reason: Option<Reason>,
+    pub handler: Option<String>,
+    pub attempts: Option<u32>,
+    pub error: Option<String>,
+    pub died_at: Option<Timestamp>,
+    #[serde(skip)]
+    pub body: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+impl DeadLetters {
+    /// Looks at the first `limit` messages of a queue; none if there is no such queue.
+    pub async fn peek(&self, queue: Queue, limit: u16) -> anyhow::Result<Option<Peeked>> {
+        let names = &self.broker.topology.names;
+        let name = match queue {
+            Queue::DeadLetters => names.dead_letters(),
+            Queue::Unrouted => names.unrouted(),
+            Queue::ExecutionLog => names.execution_log(),
+        };
+        let connection = self.broker.dial("peek").await?;
+        let Some(depth) = queue_depth(&connection, &name).await? else { return Ok(None) };
+        let look = peek(&connection, &name, depth, limit).await?;
+        let waiting = look.found.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
+        let (messages, consumers) = (depth.messages, depth.consumers);
+        Ok(Some(Peeked { queue: name, messages, consumers, waiting, moved: look.moved }))
+    }
+}
+
+fn waiting(queue: Queue, delivery: &Delivery, names: &Names) -> Waiting {
+    match queue {
+        Queue::DeadLetters => of_letter(Kind::DeadLetter, delivery, dead_letter_of(delivery, names)),
+        Queue::ExecutionLog => of_result(delivery),
+        Queue::Unrouted if delivery.exchange == names.results() => of_result(delivery),
+        Queue::Unrouted if delivery.exchange == names.dead_letters() => {
+            of_letter(Kind::DeadLetter, delivery, dead_letter_of(delivery, names))
+        }
+        Queue::Unrouted => {
+            let kind = match copy_of(delivery, names) {
+                Ok(Some(_)) => Kind::RetryCopy,
+                _ => Kind::Event,
+            };
+            of_letter(kind, delivery, unrouted_event(delivery, names))
+        }
+    }
+}
+
+fn of_letter(kind: Kind, delivery: &Delivery, letter: Letter) -> Waiting {
+    let facts = letter.facts;
+    Waiting {
+        kind,
+        exchange: delivery.exchange.clone(),
+        routing_key: delivery.routing_key.clone(),
+        event_name: facts.event_name.clone(),
+        event_id: facts.event_id.clone(),
+        reason: Some(facts.reason),
+        handler: facts.handler_name.as_ref().map(ToString::to_string),
+        attempts: Some(facts.attempts),
+        error: Some(facts.error.clone()),
+        died_at: (kind == Kind::DeadLetter).then_some(facts.died_at),
+        body: letter.body,
+        dead_letter: (kind == Kind::DeadLetter).then_some(facts),
+    }
+}
+
+fn of_result(delivery: &Delivery) -> Waiting {
+    let execution = serde_json::from_slice::<Execution>(&delivery.body).ok();
+    let name = execution.as_ref().map(|e| e.event.name.to_string());
+    let handler = execution.as_ref().and_then(|e| e.handler.as_ref()?.name.as_ref().map(ToString::to_string));
+    Waiting {
+        kind: Kind::Result,
+        exchange: delivery.exchange.clone(),
+        routing_key: delivery.routing_key.clone(),
+        event_name: name.unwrap_or_else(|| delivery.routing_key.clone()),
+        event_id: execution.as_ref().map(|e| e.event.id.to_string()),
+        reason: None,
+        handler,
+        attempts: execution.as_ref().map(|e| e.attempt),
+        error: execution.and_then(|e| e.error),
+        died_at: None,
+        body: delivery.body.clone(),
+        dead_letter: None,
+    }
+}

@@ -1,0 +1,145 @@
+//! From what is stored to what is sent back: the event, its plan, its identity.
+
+use bytes::Bytes;
+
+use crate::{
+    domain::{
+        dead_letter::DeadLetter,
+        event::{Arrival, Event, EventId, EventName, RunId, decode},
+        plan::Plan,
+    },
+    store::ReplayItem,
+};
+
+/// A replay, ready to be published.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub event: Event,
+    pub plan: Plan,
+    /// Derived: the same replay published twice is the same run.
+    pub run_id: RunId,
+}
+
+/// # Errors
+/// Says why it is refused: it is no event, or nothing would run.
+pub(super) fn prepare(item: &ReplayItem, max_event_bytes: usize) -> Result<Prepared, String> {
+    let mut event = read(item, max_event_bytes)?;
+    if item.edited {
+        // Receivers would take the same id for the old event.
+        event.id = EventId::of_edited(&item.key, &item.body);
+    }
+    if item.enabled.is_empty() {
+        let ids: Vec<String> = item.plan.iter().map(ToString::to_string).collect();
+        return Err(match ids.as_slice() {
+            [] => format!("no handler is enabled for {}", event.name),
+            [one] => format!("handler {one} is not enabled for {}", event.name),
+            _ => format!("none of the handlers {} is enabled for {}", ids.join(", "), event.name),
+        });
+    }
+    let run_id = RunId::from(event.id.clone()).next(&format!("replay/{}", item.key));
+    Ok(Prepared { event, plan: Plan::new(item.plan.iter().copied()), run_id })
+}
+
+fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
+    let name = name_of(&item.event_name)?;
+    let known_id = item.event_id.clone().and_then(|id| EventId::try_from(id).ok());
+    let arrival = Arrival {
+        name: &name,
+        content_type: item.content_type.as_deref(),
+        message_id: item.event_id.as_deref(),
+        timestamp: None,
+        body: &item.body,
+        known_id: known_id.as_ref(),
+    };
+    decode(&arrival, max_event_bytes).map_err(|why| {
+        let way_out = if item.edited { "" } else { " (dead-letters replay --edit mends the body)" };
+        format!("it is no event: {why}{way_out}")
+    })
+}
+
+fn name_of(name: &str) -> Result<EventName, String> {
+    name.parse().map_err(|e| format!("it cannot be sent back: {e}"))
+}
+
+/// The event that `body` is, in the place of a letter's own.
+///
+/// # Errors
+/// Says what was expected and where the body stops being that.
+pub fn edited_event(
+    letter: &DeadLetter,
+    content_type: Option<&str>,
+    body: &Bytes,
+    max_event_bytes: usize,
+) -> Result<Event, String> {
+    let name = name_of(&letter.event_name)?;
+    let arrival =
+        Arrival { name: &name, content_type, message_id: None, timestamp: None, body, known_id: None };
+    decode(&arrival, max_event_bytes).map_err(|why| why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{handler::HandlerId, trace::Trace};
+
+    const BODY: &str =
+        r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":1},"data":{}}"#;
+
+    fn item() -> ReplayItem {
+        ReplayItem {
+            key: "letter-1".into(),
+            event_name: "clients.create".into(),
+            event_id: Some("e1".into()),
+            body: Bytes::from_static(BODY.as_bytes()),
+            content_type: Some("application/json".into()),
+            edited: false,
+            plan: vec![HandlerId(3), HandlerId(4)],
+            enabled: vec![HandlerId(4)],
+            trace: Trace::default(),
+        }
+    }
+
+    #[test]
+    fn a_replay_keeps_its_identity_and_its_plan() {
+        let first = prepare(&item(), 1000).expect("prepared");
+        assert_eq!((first.event.id.as_str(), first.plan.to_string().as_str()), ("e1", "3,4"));
+        assert_eq!(first.plan.first_attempt().number(), 1);
+        let again = prepare(&item(), 1000).expect("prepared");
+        assert_eq!(first.run_id, again.run_id, "published twice, it is one run");
+        let other = ReplayItem { key: "letter-2".into(), ..item() };
+        assert_ne!(first.run_id, prepare(&other, 1000).expect("prepared").run_id);
+        assert_ne!(first.run_id.as_str(), "e1");
+    }
+
+    #[test]
+    fn an_edited_body_is_another_event() {
+        let edited = ReplayItem { edited: true, ..item() };
+        let event = prepare(&edited, 1000).expect("prepared").event;
+        assert_ne!(event.id.as_str(), "e1");
+        assert_eq!(event.id, prepare(&edited, 1000).expect("prepared").event.id);
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_with_its_reason() {
+        let none = Vec::new;
+        for (item, told) in [
+            (ReplayItem { enabled: none(), ..item() }, "none of the handlers 3, 4 is enabled"),
+            (
+                ReplayItem { enabled: none(), plan: none(), ..item() },
+                "no handler is enabled for clients.create",
+            ),
+            (ReplayItem { body: Bytes::from_static(b"\xff"), ..item() }, "not UTF-8 at byte 0 (dead-letters"),
+            (ReplayItem { event_name: "Strange name".into(), ..item() }, "is not an event name"),
+            (ReplayItem { event_name: "clients.update".into(), ..item() }, "published as clients.update"),
+        ] {
+            let why = prepare(&item, 1000).expect_err(told);
+            assert!(why.contains(told), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_event_id_that_is_none_is_derived() {
+        let odd = ReplayItem { event_id: Some("x".repeat(9000)), ..item() };
+        assert_eq!(prepare(&odd, 1000).expect("prepared").event.id.as_str().len(), 36);
+    }
+}

@@ -1,0 +1,59 @@
+//! One dead letter with everything that is known around it.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::DeadLetters;
+use crate::{
+    domain::{dead_letter::State, event::EventName, execution::Execution},
+    store::{PlannedHandler, StoreError, StoredDeadLetter},
+};
+
+/// A dead letter, its attempts, and what a replay would run.
+#[derive(Debug)]
+pub struct Shown {
+    pub letter: StoredDeadLetter,
+    /// Of its handler, or of all where the whole event was given up; the latest hundred, oldest first.
+    pub attempts: Vec<Execution>,
+    pub replay: WouldRun,
+}
+
+/// What a replay would run now.
+#[derive(Debug, Serialize)]
+pub struct WouldRun {
+    pub handlers: Vec<PlannedHandler>,
+    /// Why it would be refused.
+    pub obstacle: Option<String>,
+}
+
+impl DeadLetters {
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn show(&self, id: Uuid) -> Result<Shown, StoreError> {
+        let letter = self.store.dead_letter(id).await?;
+        let facts = &letter.row.letter;
+        let attempts = match &facts.event_id {
+            Some(event_id) => self.store.attempts(event_id, facts.handler_id).await?,
+            None => Vec::new(),
+        };
+        let handlers = self.store.planned_handlers(&facts.event_name, &facts.plan).await?;
+        let obstacle = self.obstacle(&letter, &handlers);
+        Ok(Shown { letter, attempts, replay: WouldRun { handlers, obstacle } })
+    }
+
+    fn obstacle(&self, letter: &StoredDeadLetter, handlers: &[PlannedHandler]) -> Option<String> {
+        let facts = &letter.row.letter;
+        if letter.row.state != State::Open {
+            return Some(format!("it is {} already", letter.row.state));
+        }
+        if facts.event_name.parse::<EventName>().is_err() {
+            return Some("its name is no event name".to_owned());
+        }
+        let content_type = letter.content_type.as_deref();
+        if let Err(why) = super::edited_event(facts, content_type, &letter.body, self.max_event_bytes) {
+            return Some(format!("it is no event: {why}"));
+        }
+        (!handlers.iter().any(|handler| handler.enabled))
+            .then(|| format!("no handler of its plan is enabled for {}", facts.event_name))
+    }
+}

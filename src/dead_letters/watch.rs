@@ -1,0 +1,91 @@
+//! Watching what becomes of a replay: the first attempts of its runs, as workers publish them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::task::AbortHandle;
+
+use crate::{
+    broker::{Connection, Names, ResultWatch},
+    domain::{
+        event::{EventName, RunId},
+        execution::{Execution, Status},
+        replay::FirstAttempts,
+    },
+};
+
+/// The results of the runs that it was told to expect.
+pub(super) struct Watch {
+    seen: Arc<Mutex<Seen>>,
+    task: AbortHandle,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Whether something was heard of each.
+    runs: HashMap<RunId, bool>,
+    unheard: u64,
+    attempts: FirstAttempts,
+}
+
+impl Watch {
+    pub(super) async fn open(
+        connection: &Connection,
+        names: &Names,
+        events: &[EventName],
+    ) -> anyhow::Result<Self> {
+        let mut results = ResultWatch::open(connection, names, events).await?;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let noting = Arc::clone(&seen);
+        // It ends with its connection; then publishing fails as well, and tells.
+        let task = tokio::spawn(async move {
+            while let Ok(execution) = results.next().await {
+                lock(&noting).note(&execution);
+            }
+        });
+        Ok(Self { seen, task: task.abort_handle() })
+    }
+
+    /// Before the run is published: its result may be there before the confirm is.
+    pub(super) fn expect(&self, run: RunId) {
+        let mut seen = lock(&self.seen);
+        if seen.runs.insert(run, false).is_none() {
+            seen.unheard += 1;
+        }
+    }
+
+    pub(super) fn too_many_failures(&self, max_failures: u8) -> Option<(usize, usize)> {
+        lock(&self.seen).attempts.too_many_failures(max_failures)
+    }
+
+    /// First attempts that ended, that failed of these, and runs of which nothing was heard.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        let seen = lock(&self.seen);
+        (seen.attempts.ended, seen.attempts.failed, seen.unheard)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, execution: &Execution) {
+        let Some(heard) = self.runs.get_mut(&execution.run_id) else { return };
+        if !std::mem::replace(heard, true) {
+            self.unheard -= 1;
+        }
+        // What was skipped neither succeeded nor failed.
+        if execution.attempt == 1 && execution.status != Status::Skipped {
+            self.attempts.note(execution.status == Status::Fail);
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

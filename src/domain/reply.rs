@@ -1,0 +1,145 @@
+//! What a publisher that asked (`reply_to`) is told at the end of the first pass over its event.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    event::EventId,
+    execution::{Disposition, Status},
+    handler::{HandlerId, HandlerName},
+    text_enum::text_enum,
+};
+
+text_enum! {
+    /// What the handlers say of the event, all together.
+    Answer {
+        Allow = "allow",
+        Forbid = "forbid",
+        /// An `intercept` handler has not answered yet, or not all were asked.
+        Pending = "pending",
+    }
+}
+
+/// The body of a reply.
+#[derive(Debug, Serialize)]
+pub struct Reply {
+    pub event_id: EventId,
+    pub verdict: Answer,
+    /// Why it is forbidden, or pending.
+    pub reason: Option<String>,
+    /// The event's data, as handlers changed it; absent of what is no event.
+    pub data: Option<Box<RawValue>>,
+    pub executions: Vec<Share>,
+}
+
+/// What one handler made of the event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// None where no handler is concerned.
+    pub handler: Option<ShareOf>,
+    pub status: Status,
+    pub disposition: Disposition,
+    pub error: Option<String>,
+}
+
+/// Whose share it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShareOf {
+    pub id: HandlerId,
+    pub name: Option<HandlerName>,
+}
+
+/// What a pass over an event comes to, as it goes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// The `intercept` handlers of the plan.
+    must_answer: Vec<HandlerId>,
+    shares: Vec<Share>,
+    /// Why it is not answered whatever the handlers said.
+    open: Option<String>,
+}
+
+impl Tally {
+    pub fn new(must_answer: Vec<HandlerId>) -> Self {
+        Self { must_answer, ..Self::default() }
+    }
+
+    pub fn note(&mut self, handler: Option<ShareOf>, disposition: Disposition, error: Option<&str>) {
+        let (status, error) = (disposition.status(), error.map(str::to_owned));
+        self.shares.push(Share { handler, status, disposition, error });
+    }
+
+    /// Not all were asked.
+    pub fn leave_open(&mut self, why: impl Into<String>) {
+        self.open = Some(why.into());
+    }
+
+    /// The reply about the event `id`, whose body is now `body`.
+    pub fn into_reply(self, id: EventId, body: &[u8]) -> Reply {
+        #[derive(Deserialize)]
+        struct Envelope {
+            data: Box<RawValue>,
+        }
+        let (verdict, reason) = self.verdict();
+        let data = serde_json::from_slice(body).ok().map(|envelope: Envelope| envelope.data);
+        Reply { event_id: id, verdict, reason, data, executions: self.shares }
+    }
+
+    fn verdict(&self) -> (Answer, Option<String>) {
+        use Disposition::{DeadLettered, Forbidden, Retrying};
+        if let Some(share) = self.shares.iter().find(|share| share.disposition == Forbidden) {
+            return (Answer::Forbid, share.error.clone());
+        }
+        let answered = |id: &HandlerId| {
+            self.shares.iter().any(|share| {
+                share.handler.as_ref().is_some_and(|handler| handler.id == *id)
+                    && !matches!(share.disposition, Retrying | DeadLettered)
+            })
+        };
+        let unanswered = self.must_answer.iter().find(|id| !answered(id));
+        let waiting = unanswered.map(|id| format!("handler {id} has not answered yet"));
+        match self.open.clone().or(waiting) {
+            Some(why) => (Answer::Pending, Some(why)),
+            None => (Answer::Allow, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Disposition::{DeadLettered, Done, Forbidden, HandlerOff, NoHandler, Retrying};
+
+    #[test]
+    fn the_verdict_is_that_of_those_who_must_answer() {
+        for (shares, open, verdict, reason) in [
+            (&[(Some(1), Done), (Some(2), Done)][..], None, Answer::Allow, None),
+            (&[(Some(1), Retrying), (Some(2), Done)], None, Answer::Allow, None),
+            (&[(Some(1), Done), (Some(2), HandlerOff)], None, Answer::Allow, None),
+            (&[(None, NoHandler)], Some("x"), Answer::Pending, Some("x")),
+            (&[(Some(1), Done)], None, Answer::Pending, Some("handler 2 has not answered yet")),
+            (&[(Some(2), Retrying)], None, Answer::Pending, Some("handler 2 has not answered yet")),
+            (&[(Some(2), DeadLettered)], None, Answer::Pending, Some("handler 2 has not answered yet")),
+            (&[(Some(2), Forbidden)], Some("x"), Answer::Forbid, Some("debt")),
+        ] {
+            let mut tally = Tally::new(vec![HandlerId(2)]);
+            for (id, disposition) in shares {
+                let of = id.map(|id| ShareOf { id: HandlerId(id), name: None });
+                tally.note(of, *disposition, Some("debt"));
+            }
+            if let Some(why) = open {
+                tally.leave_open(why);
+            }
+            assert_eq!(tally.verdict(), (verdict, reason.map(str::to_owned)), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_has_the_data_as_it_is_now() {
+        let id = EventId::from_message_id("e1");
+        let reply = Tally::default().into_reply(id, br#"{"event":{},"data":{"a": 1},"x":2}"#);
+        let json = serde_json::to_string(&reply).expect("JSON");
+        let expected = r#"{"event_id":"e1","verdict":"allow","reason":null,"data":{"a": 1},"executions":[]}"#;
+        assert_eq!(json, expected);
+    }
+}

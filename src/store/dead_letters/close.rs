@@ -1,0 +1,75 @@
+//! Closing dead letters without replaying them, and forgetting closed ones when their time is over.
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::filter::DeadLetterFilter;
+use crate::{
+    domain::dead_letter::State,
+    store::{Result, Store, sql::Query},
+};
+
+/// Rows that one statement changes: it stays far from its time limit.
+const AT_ONCE: usize = 5000;
+
+/// Which letters are closed.
+#[derive(Clone, Copy, Debug)]
+pub enum Closing<'a> {
+    These(&'a [Uuid]),
+    By(&'a DeadLetterFilter),
+}
+
+impl Store {
+    /// Discards open letters; gives how many. One that is being replayed just now is waited for, and then is
+    /// not open any more.
+    pub async fn discard_dead_letters(&self, which: Closing<'_>, note: &str, by: &str) -> Result<u64> {
+        let open;
+        let mut chosen = match which {
+            Closing::These(ids) => {
+                let mut query = Query::new("SELECT id FROM dead_letters");
+                query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
+                query.and_that("state = 'open'");
+                query
+            }
+            Closing::By(filter) => {
+                open = DeadLetterFilter { state: Some(State::Open), ..filter.clone() };
+                open.query("SELECT id FROM dead_letters")
+            }
+        };
+        chosen.limit(AT_ONCE);
+        let mut session = self.session().await?;
+        let mut discarded = 0;
+        loop {
+            let ids: Vec<Uuid> = session.search(&chosen).await?.iter().map(|row| row.get(0)).collect();
+            if ids.is_empty() {
+                return Ok(discarded);
+            }
+            let sql = "UPDATE dead_letters SET state = 'discarded', state_changed_at = now(),
+                           state_changed_by = $2, state_note = $3
+                       WHERE id = ANY ($1) AND state = 'open'";
+            discarded += session.execute(sql, &[&ids, &by, &note]).await?;
+        }
+    }
+
+    /// Deletes letters that were replayed or discarded, and jobs that ended or were left, more than `days`
+    /// ago; gives the number of letters. An open letter is never deleted.
+    pub async fn forget_closed_dead_letters(&self, days: u16) -> Result<u64> {
+        let (days, at_once) = (i32::from(days), i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
+        let mut session = self.session().await?;
+        let mut deleted = 0;
+        loop {
+            let sql = "DELETE FROM dead_letters WHERE state <> 'open' AND id IN (
+                           SELECT id FROM dead_letters
+                           WHERE state <> 'open' AND state_changed_at < now() - make_interval(days => $1) LIMIT $2)";
+            let now = session.execute(sql, &[&days, &at_once]).await?;
+            deleted += now;
+            if now == 0 {
+                break;
+            }
+        }
+        let sql =
+            "DELETE FROM replays WHERE coalesce(ended_at, created_at) < now() - make_interval(days => $1)";
+        session.execute(sql, &[&days]).await?;
+        Ok(deleted)
+    }
+}

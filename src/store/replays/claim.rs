@@ -1,0 +1,88 @@
+//! Taking one item in hand: its row, what would run, and whether somebody else was faster.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::run::{InHand, ReplayItem, ReplayRun};
+use crate::{
+    domain::{dead_letter::State, handler::HandlerId, trace::Trace},
+    store::{
+        Result,
+        dead_letters::{COLUMNS, MESSAGE, stored},
+    },
+};
+
+impl ReplayRun {
+    /// Waits for whoever replays or discards the same letter just now.
+    pub(super) async fn letter(&mut self, id: Uuid, edited: Option<Vec<u8>>) -> Result<InHand> {
+        let sql = format!(
+            "SELECT {COLUMNS}, {MESSAGE}, ARRAY(
+                 SELECT h.id FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
+                     AND (cardinality(plan) = 0 OR h.id = ANY (plan)) ORDER BY h.priority, h.id) AS enabled
+             FROM dead_letters WHERE id = $1 FOR UPDATE"
+        );
+        let Some(row) = self.session.query_opt(&sql, &[&id]).await? else {
+            return Ok(InHand::Pass("it is not there any more".to_owned()));
+        };
+        let letter = stored(&row)?;
+        if letter.row.state != State::Open {
+            let by = letter.row.state_changed_by.unwrap_or_default();
+            return Ok(InHand::Pass(format!("it was {} already, by {by}", letter.row.state)));
+        }
+        let facts = letter.row.letter;
+        Ok(InHand::Replay(Box::new(ReplayItem {
+            key: facts.id.to_string(),
+            event_name: facts.event_name,
+            event_id: facts.event_id,
+            edited: edited.is_some(),
+            body: edited.map_or(letter.body, Bytes::from),
+            content_type: letter.content_type,
+            plan: facts.plan,
+            enabled: enabled(&row)?,
+            trace: letter.trace,
+        })))
+    }
+
+    /// Waits for whoever replays the same share just now, and leaves it to them if they did since this job was made.
+    pub(super) async fn execution(&mut self, id: Uuid, share: &str) -> Result<InHand> {
+        self.session.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&share]).await?;
+        let other = "SELECT r.id, r.created_by FROM replay_items i JOIN replays r ON r.id = i.replay_id
+            WHERE i.share = $2 AND i.state = 'replayed' AND i.replay_id <> $1
+                AND i.settled_at > (SELECT created_at FROM replays WHERE id = $1) LIMIT 1";
+        if let Some(row) = self.session.query_opt(other, &[&self.job.id, &share]).await? {
+            let (other, by): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+            return Ok(InHand::Pass(format!("it was replayed already, by {by} in replay {other}")));
+        }
+        let sql = "SELECT e.event_name, e.event_id, s.handler_id, s.handler_id IS NULL AS whole,
+                CASE WHEN s.handler_id IS NULL THEN (
+                    -- What came first has the body that no handler has changed yet.
+                    SELECT f.request FROM executions f WHERE f.event_id = e.event_id AND f.started_at <= e.started_at
+                    ORDER BY f.started_at, f.id LIMIT 1) ELSE e.request END AS request,
+                ARRAY(SELECT h.id FROM handlers h WHERE h.event = e.event_name AND h.status = 'enabled'
+                    AND (s.handler_id IS NULL OR h.id = s.handler_id) ORDER BY h.priority, h.id) AS enabled
+            FROM replay_items i
+            JOIN executions e ON e.id = i.execution_id AND e.started_at = i.execution_started_at
+            CROSS JOIN LATERAL (SELECT CASE WHEN i.share <> e.event_id THEN e.handler_id END AS handler_id) s
+            WHERE i.replay_id = $1 AND i.position = $2";
+        let Some(row) = self.session.query_opt(sql, &[&self.job.id, &self.position]).await? else {
+            return Ok(InHand::Pass("it is not there any more".to_owned()));
+        };
+        let handler: Option<i64> = row.try_get("handler_id")?;
+        Ok(InHand::Replay(Box::new(ReplayItem {
+            key: format!("{}/{id}", self.job.id),
+            event_name: row.try_get("event_name")?,
+            event_id: row.try_get("event_id")?,
+            body: Bytes::from(row.try_get::<_, String>("request")?),
+            content_type: None,
+            edited: false,
+            plan: handler.map(HandlerId).into_iter().collect(),
+            enabled: enabled(&row)?,
+            trace: Trace::default(),
+        })))
+    }
+}
+
+fn enabled(row: &Row) -> Result<Vec<HandlerId>> {
+    Ok(row.try_get::<_, Vec<i64>>("enabled")?.into_iter().map(HandlerId).collect())
+}

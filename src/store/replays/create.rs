@@ -1,0 +1,169 @@
+//! Writing down what a job comprises.
+
+use bytes::Bytes;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{Replay, replay};
+use crate::{
+    domain::{
+        dead_letter::State,
+        replay::{Caution, Share, Source},
+    },
+    store::{
+        Cursor, DeadLetterFilter, ExecutionFilter, Result, Store, StoreError, session::Session, sql::Query,
+    },
+};
+
+/// Letters that one statement takes up: it stays far from its time limit.
+const AT_ONCE: usize = 50_000;
+
+/// A job to be made.
+#[derive(Clone, Debug)]
+pub struct NewReplay {
+    /// What is asked for, as a person reads it.
+    pub asked: String,
+    pub caution: Caution,
+    pub by: String,
+}
+
+/// What a job is made of.
+#[derive(Clone, Debug)]
+pub enum Chosen {
+    Letters(Vec<Uuid>),
+    /// Those that are open now.
+    LettersBy(DeadLetterFilter),
+    /// With another body.
+    Edited(Uuid, Bytes),
+    Executions(Vec<Uuid>, Share),
+    ExecutionsBy(ExecutionFilter, Share),
+}
+
+impl Chosen {
+    const fn source(&self) -> Source {
+        match self {
+            Self::Letters(_) | Self::LettersBy(_) | Self::Edited(..) => Source::DeadLetters,
+            Self::Executions(..) | Self::ExecutionsBy(..) => Source::Executions,
+        }
+    }
+}
+
+impl Store {
+    /// Makes a job; nothing runs yet. All of it is written down, or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if one of the ids is none; [`StoreError::TooSlow`].
+    pub async fn create_replay(&self, new: &NewReplay, chosen: &Chosen) -> Result<Replay> {
+        let mut session = self.session().await?;
+        session.begin().await?;
+        let sql = "INSERT INTO replays (source, asked, rate, max_failures, created_by)
+                   VALUES ($1, $2, $3, $4, $5) RETURNING id";
+        let rate = i32::try_from(new.caution.rate).unwrap_or(i32::MAX);
+        let max_failures = i32::from(new.caution.max_failures);
+        let source = chosen.source().as_str();
+        let row = session.query_opt(sql, &[&source, &new.asked, &rate, &max_failures, &new.by]).await?;
+        let id: i64 = row.ok_or_else(|| StoreError::other("no replay was made"))?.try_get(0)?;
+        fill(&mut session, id, chosen).await?;
+        session.commit().await?;
+        replay(&mut session, id).await
+    }
+}
+
+async fn fill(session: &mut Session, id: i64, chosen: &Chosen) -> Result<()> {
+    match chosen {
+        Chosen::Letters(ids) => {
+            let sql = "INSERT INTO replay_items (replay_id, letter_id)
+                       SELECT $1, id FROM dead_letters WHERE id = ANY ($2) ORDER BY died_at, id";
+            let taken = session.execute(sql, &[&id, ids]).await?;
+            check_all(session, "dead_letters", "dead letter", ids, taken).await
+        }
+        Chosen::LettersBy(filter) => letters_by(session, id, filter).await,
+        Chosen::Edited(letter, body) => {
+            let sql = "INSERT INTO replay_items (replay_id, letter_id, body)
+                       SELECT $1, id, $3 FROM dead_letters WHERE id = $2";
+            let taken = session.execute(sql, &[&id, letter, &body.as_ref()]).await?;
+            check_all(session, "dead_letters", "dead letter", &[*letter], taken).await
+        }
+        Chosen::Executions(ids, share) => {
+            let mut query = executions(id, *share);
+            query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
+            executions_by(session, query, *share).await?;
+            check_all(session, "executions", "execution", ids, 0).await
+        }
+        Chosen::ExecutionsBy(filter, share) => {
+            executions_by(session, filter.continued(executions(id, *share)), *share).await
+        }
+    }
+}
+
+/// Takes up the open letters of `filter`, oldest first, a part at a time.
+async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -> Result<()> {
+    let open = DeadLetterFilter { state: Some(State::Open), ..filter.clone() };
+    let mut after: Option<Cursor> = None;
+    loop {
+        let mut query = open.continued(Query::with(
+            "WITH part AS (SELECT ?::bigint AS job, id, died_at FROM dead_letters",
+            id,
+            Type::INT8,
+        ));
+        if let Some(after) = after {
+            query.and_place("(died_at, id) > (?at, ?id)", after.at, after.id);
+        }
+        query.end("ORDER BY died_at, id");
+        query.limit(AT_ONCE);
+        query.end(
+            "), taken AS (INSERT INTO replay_items (replay_id, letter_id)
+                SELECT job, id FROM part ORDER BY died_at, id)
+             SELECT died_at, id FROM part ORDER BY died_at DESC, id DESC LIMIT 1",
+        );
+        let rows = session.search(&query).await?;
+        let Some(last) = rows.first() else { return Ok(()) };
+        after = Some(Cursor { at: last.try_get(0)?, id: last.try_get(1)? });
+    }
+}
+
+/// Of several executions of one share (attempts, or handlers of one event) the first is taken.
+fn executions<'a>(id: i64, share: Share) -> Query<'a> {
+    let head = match share {
+        Share::AsRecorded | Share::HandlerOnly => {
+            "INSERT INTO replay_items (replay_id, execution_id, execution_started_at, share)
+             SELECT ?::bigint, id, started_at, share FROM (
+                 SELECT DISTINCT ON (share) id, started_at,
+                     event_id || coalesce(' ' || handler_id, '') AS share FROM executions"
+        }
+        Share::WholeEvent => {
+            "INSERT INTO replay_items (replay_id, execution_id, execution_started_at, share)
+             SELECT ?::bigint, id, started_at, share FROM (
+                 SELECT DISTINCT ON (share) id, started_at, event_id AS share FROM executions"
+        }
+    };
+    Query::with(head, id, Type::INT8)
+}
+
+async fn executions_by(session: &mut Session, mut query: Query<'_>, share: Share) -> Result<()> {
+    if share == Share::HandlerOnly {
+        query.and_that("handler_id IS NOT NULL");
+    }
+    query.end("ORDER BY share, started_at, id) AS once ORDER BY started_at, id");
+    session.search(&query).await.map(drop)
+}
+
+/// That each of `ids` is there; `taken` of them were found.
+async fn check_all(
+    session: &mut Session,
+    table: &'static str,
+    what: &str,
+    ids: &[Uuid],
+    taken: u64,
+) -> Result<()> {
+    if usize::try_from(taken) == Ok(ids.len()) {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT asked FROM unnest($1::uuid[]) asked WHERE asked NOT IN (SELECT id FROM {table} WHERE id = ANY ($1))"
+    );
+    match session.query_opt(&sql, &[&ids]).await? {
+        Some(row) => Err(StoreError::NotFound(format!("{what} {}", row.try_get::<_, Uuid>(0)?))),
+        None => Ok(()),
+    }
+}

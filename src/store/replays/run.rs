@@ -1,0 +1,181 @@
+//! Running a job: one item at a time, each in a transaction of its own that is committed when the broker has
+//! confirmed the copy.
+//!
+//! All of a run is on one connection. It holds an advisory lock on the job, and a row lock on the letter
+//! in hand: both end with the process, however that ends, and nobody has to tell a dead claim from a live one.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Replay, replay};
+use crate::{
+    domain::{
+        event::EventName,
+        handler::HandlerId,
+        replay::{JobState, Source},
+        trace::Trace,
+    },
+    store::{Result, Store, StoreError, session::Session},
+};
+
+/// Beside the job's id: part of the protocol between versions.
+const LOCK: i32 = 0x7265_706c;
+const READ_AHEAD: i64 = 500;
+
+/// A job in hand.
+pub struct ReplayRun {
+    pub(super) session: Session,
+    pub job: Replay,
+    ahead: VecDeque<Ahead>,
+    pub(super) position: i64,
+}
+
+struct Ahead {
+    position: i64,
+    letter: Option<Uuid>,
+    execution: Option<Uuid>,
+    share: Option<String>,
+    edited: Option<Vec<u8>>,
+}
+
+/// The next item, locked until it is settled.
+pub enum InHand {
+    Replay(Box<ReplayItem>),
+    /// Somebody else was faster, or it is gone: this says who or why.
+    Pass(String),
+}
+
+/// What is to be sent back.
+#[derive(Debug)]
+pub struct ReplayItem {
+    /// The letter or the execution, and what makes this replay differ from others of it.
+    pub key: String,
+    pub event_name: String,
+    pub event_id: Option<String>,
+    pub body: Bytes,
+    pub content_type: Option<String>,
+    /// The body is not the letter's own.
+    pub edited: bool,
+    /// Empty: it is planned afresh.
+    pub plan: Vec<HandlerId>,
+    /// Of the plan, or of the event: those that would run.
+    pub enabled: Vec<HandlerId>,
+    pub trace: Trace,
+}
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The broker has it; with a word for the letter.
+    Replayed(Option<String>),
+    Refused(String),
+    Passed(String),
+}
+
+impl Store {
+    /// Takes a job in hand.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if somebody else has it, or it is finished.
+    pub async fn run_replay(&self, id: i64) -> Result<ReplayRun> {
+        let mut session = self.session().await?;
+        let job = replay(&mut session, id).await?;
+        // The lock outlives transactions: the connection does not go back into the pool.
+        session.take_over()?;
+        let key = i32::try_from(id).unwrap_or(i32::MAX);
+        let row = session.query_opt("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK, &key]).await?;
+        if !row.is_some_and(|row| row.get(0)) {
+            return Err(StoreError::Refused(format!("replay {id} is running already, in another process")));
+        }
+        if job.state == JobState::Finished {
+            return Err(StoreError::Refused(format!("replay {id} is finished")));
+        }
+        let sql = "UPDATE replays SET state = 'running', ended_at = NULL, note = NULL WHERE id = $1";
+        session.execute(sql, &[&id]).await?;
+        Ok(ReplayRun { session, job, ahead: VecDeque::new(), position: 0 })
+    }
+}
+
+impl ReplayRun {
+    /// The names of the events that wait in this job.
+    pub async fn events(&mut self) -> Result<Vec<EventName>> {
+        let sql = match self.job.source {
+            Source::DeadLetters => {
+                "SELECT DISTINCT d.event_name FROM replay_items i JOIN dead_letters d ON d.id = i.letter_id
+                 WHERE i.replay_id = $1 AND i.state = 'waiting'"
+            }
+            Source::Executions => {
+                "SELECT DISTINCT e.event_name FROM replay_items i
+                 JOIN executions e ON e.id = i.execution_id AND e.started_at = i.execution_started_at
+                 WHERE i.replay_id = $1 AND i.state = 'waiting'"
+            }
+        };
+        let rows = self.session.query(sql, &[&self.job.id]).await?;
+        Ok(rows.iter().filter_map(|row| row.get::<_, &str>(0).parse().ok()).collect())
+    }
+
+    /// Locks the next item; none: every one is settled. It must be settled before the next one.
+    pub async fn next(&mut self) -> Result<Option<InHand>> {
+        if self.ahead.is_empty() {
+            self.read_ahead().await?;
+        }
+        let Some(item) = self.ahead.pop_front() else { return Ok(None) };
+        self.position = item.position;
+        self.session.begin().await?;
+        let claim = match (item.letter, item.execution) {
+            (Some(letter), _) => self.letter(letter, item.edited).await?,
+            (None, Some(execution)) => {
+                self.execution(execution, item.share.as_deref().unwrap_or_default()).await?
+            }
+            (None, None) => InHand::Pass("it names nothing".to_owned()),
+        };
+        Ok(Some(claim))
+    }
+
+    async fn read_ahead(&mut self) -> Result<()> {
+        let sql = "SELECT position, letter_id, execution_id, share, body FROM replay_items
+                   WHERE replay_id = $1 AND position > $2 AND state = 'waiting' ORDER BY position LIMIT $3";
+        for row in self.session.query(sql, &[&self.job.id, &self.position, &READ_AHEAD]).await? {
+            self.ahead.push_back(Ahead {
+                position: row.try_get(0)?,
+                letter: row.try_get(1)?,
+                execution: row.try_get(2)?,
+                share: row.try_get(3)?,
+                edited: row.try_get(4)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Settles the item in hand, and its letter with it.
+    pub async fn settle(&mut self, settled: &Settled) -> Result<()> {
+        let (state, why) = match settled {
+            Settled::Replayed(note) => ("replayed", note.as_deref()),
+            Settled::Refused(why) => ("refused", Some(why.as_str())),
+            Settled::Passed(why) => ("passed", Some(why.as_str())),
+        };
+        let sql = "WITH item AS (
+                UPDATE replay_items SET state = $3, why = $4, settled_at = clock_timestamp()
+                WHERE replay_id = $1 AND position = $2 RETURNING letter_id)
+            UPDATE dead_letters SET state = 'replayed', state_changed_at = clock_timestamp(),
+                state_changed_by = $5, state_note = 'replay ' || $1::bigint || coalesce(': ' || $4, '')
+            WHERE $3 = 'replayed' AND id = (SELECT letter_id FROM item)";
+        let by = self.job.created_by.clone();
+        self.session.execute(sql, &[&self.job.id, &self.position, &state, &why, &by]).await?;
+        self.session.batch("COMMIT").await
+    }
+
+    /// Gives the item in hand back, unsettled.
+    pub async fn release(&mut self) -> Result<()> {
+        self.session.batch("ROLLBACK").await
+    }
+
+    /// Ends the run: the job is finished, or can be resumed.
+    pub async fn end(mut self, state: JobState, note: Option<&str>) -> Result<Replay> {
+        let sql = "UPDATE replays SET state = $2, note = $3, ended_at = now() WHERE id = $1";
+        self.session.execute(sql, &[&self.job.id, &state.as_str(), &note]).await?;
+        replay(&mut self.session, self.job.id).await
+    }
+}

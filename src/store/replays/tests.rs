@@ -1,0 +1,153 @@
+use bytes::Bytes;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    domain::{
+        dead_letter::{DeadLetter, Letter, State},
+        replay::Caution,
+        trace::Trace,
+    },
+    store::{
+        Closing, DeadLetterFilter,
+        testing::{Database, handler_spec},
+    },
+};
+
+fn letter(error: &str, plan: &[i64]) -> Letter {
+    let facts = serde_json::json!({
+        "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create", "object_id": "1",
+        "reason": "exhausted", "error": error, "handler_id": plan.first(), "handler_name": "CRM", "attempts": 8,
+        "plan": plan, "first_failed_at": Timestamp::now(), "died_at": Timestamp::now(), "worker": null,
+    });
+    Letter {
+        facts: serde_json::from_value::<DeadLetter>(facts).expect("a letter"),
+        body: Bytes::from_static(b"{}"),
+        content_type: None,
+        exchange: None,
+        routing_key: None,
+        trace: Trace::default(),
+    }
+}
+
+fn new(by: &str) -> NewReplay {
+    let caution = Caution { rate: 50, max_failures: 50 };
+    NewReplay { asked: "all".into(), caution, by: by.into() }
+}
+
+async fn with_letters(count: usize) -> (Database, Vec<Uuid>) {
+    let database = Database::migrated().await;
+    let store = database.store();
+    let handler =
+        store.create_handler(&handler_spec("CRM", "clients.create"), None, "me").await.expect("made");
+    let letters: Vec<Letter> = (0..count).map(|n| letter(&format!("error {n}"), &[handler.id.0])).collect();
+    store.insert_dead_letters(&letters).await.expect("written");
+    (database, letters.iter().map(|letter| letter.facts.id).collect())
+}
+
+async fn replay_one(run: &mut ReplayRun) -> Option<String> {
+    match run.next().await.expect("claimed")? {
+        InHand::Replay(item) => {
+            assert_eq!((item.plan.len(), item.enabled.len()), (1, 1));
+            run.settle(&Settled::Replayed(None)).await.expect("settled");
+            Some(item.key)
+        }
+        InHand::Pass(why) => {
+            run.settle(&Settled::Passed(why.clone())).await.expect("settled");
+            Some(why)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_replays_each_of_its_letters_oldest_first() {
+    let (database, ids) = with_letters(3).await;
+    let store = database.store();
+    let by_text = DeadLetterFilter { text: Some("ERROR".into()), ..DeadLetterFilter::default() };
+    let plan = store.plan_letters(&by_text).await.expect("planned");
+    assert_eq!((plan[0].count, plan[0].enabled, plan[0].handler_name.as_deref()), (3, 1, Some("CRM")));
+    let job = store.create_replay(&new("me"), &Chosen::LettersBy(by_text)).await.expect("made");
+    assert_eq!(job.counts, Counts { waiting: 3, ..Counts::default() });
+
+    let mut run = store.run_replay(job.id).await.expect("taken");
+    let busy = store.run_replay(job.id).await.err().expect("it runs already").to_string();
+    assert!(busy.contains("running already"), "{busy}");
+    assert_eq!(run.events().await.expect("events")[0].as_str(), "clients.create");
+    assert_eq!(replay_one(&mut run).await, Some(ids[0].to_string()));
+    // Whoever is killed now settled one and holds another; both locks go with the connection.
+    run.next().await.expect("claimed");
+    drop(run);
+    let mut run = loop {
+        match store.run_replay(job.id).await {
+            Ok(run) => break run,
+            Err(StoreError::Refused(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(replay_one(&mut run).await, Some(ids[1].to_string()), "it is in hand again");
+    assert_eq!(replay_one(&mut run).await, Some(ids[2].to_string()));
+    assert_eq!(replay_one(&mut run).await, None);
+    let done = run.end(JobState::Finished, None).await.expect("ended");
+    assert_eq!(done.counts, Counts { replayed: 3, ..Counts::default() });
+    let row = store.dead_letter(ids[1]).await.expect("there").row;
+    assert_eq!((row.state, row.state_changed_by.as_deref()), (State::Replayed, Some("me")));
+    assert!(store.unfinished_replays(Source::DeadLetters).await.expect("listed").is_empty());
+}
+
+#[tokio::test]
+async fn two_jobs_share_their_letters() {
+    let (database, ids) = with_letters(2).await;
+    let store = database.store();
+    let all = Chosen::LettersBy(DeadLetterFilter::default());
+    let (first, second) = (
+        store.create_replay(&new("Ann"), &all).await.expect("made"),
+        store.create_replay(&new("Bob"), &all).await.expect("made"),
+    );
+    let mut ann = store.run_replay(first.id).await.expect("taken");
+    let mut bob = store.run_replay(second.id).await.expect("taken");
+    let Some(InHand::Replay(_)) = ann.next().await.expect("claimed") else { panic!("open") };
+    // Bob waits for the letter that Ann has in hand.
+    let (settled, passed) = tokio::join!(ann.settle(&Settled::Replayed(None)), replay_one(&mut bob));
+    settled.expect("settled");
+    assert!(passed.expect("one").contains("replayed already, by Ann"));
+    assert_eq!(replay_one(&mut bob).await, Some(ids[1].to_string()));
+    assert!(replay_one(&mut ann).await.expect("one").contains("by Bob"));
+    bob.end(JobState::Finished, None).await.expect("ended");
+    ann.end(JobState::Stopped, Some("asked to")).await.expect("ended");
+}
+
+#[tokio::test]
+async fn unknown_ids_make_no_job() {
+    let (database, ids) = with_letters(1).await;
+    let store = database.store();
+    let unknown = Uuid::now_v7();
+    let error =
+        store.create_replay(&new("me"), &Chosen::Letters(vec![ids[0], unknown])).await.expect_err("unknown");
+    assert!(matches!(&error, StoreError::NotFound(what) if what.contains(&unknown.to_string())), "{error}");
+    assert!(store.unfinished_replays(Source::DeadLetters).await.expect("listed").is_empty());
+}
+
+#[tokio::test]
+async fn closed_letters_are_forgotten_in_time_and_open_ones_never() {
+    let (database, ids) = with_letters(4).await;
+    let store = database.store();
+    let gone = Closing::These(&ids[..2]);
+    assert_eq!(store.discard_dead_letters(gone, "not needed", "me").await.expect("discarded"), 2);
+    assert_eq!(store.discard_dead_letters(gone, "again", "you").await.expect("none is open"), 0);
+    let row = store.dead_letter(ids[0]).await.expect("there").row;
+    assert_eq!((row.state, row.state_note.as_deref()), (State::Discarded, Some("not needed")));
+    database
+        .psql(&format!(
+            "UPDATE dead_letters SET died_at = now() - interval '400 days', recorded_at = now() - interval '400 days';
+             UPDATE dead_letters SET state_changed_at = now() - interval '181 days' WHERE id = '{}';
+             UPDATE dead_letters SET state_changed_at = now() - interval '179 days' WHERE id = '{}'",
+            ids[0], ids[1]
+        ))
+        .await;
+    assert_eq!(store.forget_closed_dead_letters(180).await.expect("deleted"), 1);
+    assert!(matches!(store.dead_letter(ids[0]).await, Err(StoreError::NotFound(_))));
+    for kept in &ids[1..] {
+        store.dead_letter(*kept).await.expect("kept");
+    }
+}

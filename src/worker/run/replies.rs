@@ -1,0 +1,70 @@
+//! Answering a publisher that asked (`reply_to`).
+
+use super::{Run, Trouble};
+use crate::{
+    broker::{Facts, reply},
+    domain::{
+        event::{EventId, EventName},
+        handler::{HandlerId, Mode},
+        plan::Plan,
+        reply::Tally,
+    },
+    worker::Worker,
+};
+
+/// Where an answer is awaited, and what it comes to.
+pub(super) struct Asked {
+    reply_to: String,
+    correlation_id: Option<String>,
+    pub(super) tally: Tally,
+}
+
+impl Asked {
+    /// None: nobody asks.
+    pub(super) fn by(facts: &Facts, plan: &Plan, worker: &Worker, name: &EventName) -> Option<Self> {
+        let reply_to = facts.reply_to.clone()?;
+        let snapshot = worker.registry.snapshot();
+        let intercepts = |id: &HandlerId| {
+            snapshot.enabled(*id, name).is_some_and(|h| h.handler.spec.mode == Mode::Intercept)
+        };
+        let tally = Tally::new(plan.handlers().filter(intercepts).collect());
+        Some(Self { reply_to, correlation_id: facts.correlation_id.clone(), tally })
+    }
+
+    /// Without waiting for the confirm: who asked has a deadline, and will not ask what became of it.
+    async fn answer(self, worker: &Worker, id: EventId, body: &[u8]) -> Result<(), Trouble> {
+        let answer = self.tally.into_reply(id, body);
+        let outgoing = reply(&self.reply_to, self.correlation_id.as_deref(), &answer)?;
+        drop(worker.publishers.replies.publish(outgoing).await);
+        Ok(())
+    }
+
+    /// What is no event is not answered by any handler.
+    pub(super) async fn answer_malformed(
+        worker: &Worker,
+        facts: &Facts,
+        id: EventId,
+        error: &str,
+    ) -> Result<(), Trouble> {
+        let Some(reply_to) = facts.reply_to.clone() else { return Ok(()) };
+        let mut tally = Tally::default();
+        tally.leave_open(format!("malformed: {error}"));
+        Self { reply_to, correlation_id: facts.correlation_id.clone(), tally }.answer(worker, id, &[]).await
+    }
+}
+
+impl Run<'_> {
+    /// Answers whoever asked, at the end of the first pass.
+    pub(crate) async fn answer(&mut self) -> Result<(), Trouble> {
+        match self.asked.take() {
+            Some(asked) => asked.answer(self.worker, self.event.id.clone(), &self.event.body).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn leave_open(&mut self, why: &str) {
+        if let Some(asked) = &mut self.asked {
+            asked.tally.leave_open(why);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A handler that mostly fails is left alone for a while, and its neighbours do not notice.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Endpoint, Reply, World, envelope};
+
+const EVENTS: usize = 200;
+
+async fn publish(world: &World) {
+    for object in 0..EVENTS {
+        let body = envelope("clients.create", object as u64, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{object}")), body.as_bytes()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_handler_is_left_alone_until_a_probe_succeeds() {
+    let mut world = World::new().await;
+    world.set("retry.initial_interval", "10m");
+    world.set("worker.concurrency", "5");
+    let (healthy, began) = (Endpoint::ok().await, Instant::now());
+    let is_down = move || began.elapsed() < Duration::from_secs(20);
+    let failing = Endpoint::start(move |_, _| Reply::status(if is_down() { 503 } else { 200 })).await;
+    world.handler("failing", "clients.create", &["--http", &failing.url("/"), "--priority", "1"]);
+    world.handler("healthy", "clients.create", &["--http", &healthy.url("/"), "--priority", "2"]);
+    world.serve().await;
+    publish(&world).await;
+    healthy.wait_for(EVENTS).await;
+    let called = failing.count();
+    assert!((10..15).contains(&called), "it was called {called} times");
+    let failed = world.wait_for_executions(EVENTS, &["--status", "fail"]).await;
+    let refused = world.executions(&["--error", "circuit open; the last failure: answered 503"]).len();
+    assert_eq!(refused + called, EVENTS);
+    assert!(failed.iter().all(|e| e["attempt"] == 1 && e["disposition"] == "retrying"));
+
+    // Those that were refused come back after half a minute; the first of them is the probe.
+    world.wait_for_executions(refused + EVENTS, &["--status", "success"]).await;
+    assert_eq!(failing.count(), called + refused);
+    world.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_for_longer_than_its_schedule_is_given_up() {
+    let mut world = World::new().await;
+    world.set("retry.initial_interval", "1s");
+    world.set("retry.max_attempts", "2");
+    let failing = Endpoint::start(|_, _| Reply::status(503)).await;
+    let handler = world.handler("failing", "clients.create", &["--http", &failing.url("/")]);
+    world.set("worker.concurrency", "5");
+    world.serve().await;
+    publish(&world).await;
+    let letters = world.wait_for_dead_letters(EVENTS).await;
+    assert!(letters.iter().all(|l| l["reason"] == "exhausted" && l["plan"] == json!([handler])));
+    assert!(failing.count() < 40, "it was called {} times", failing.count());
+    let attempts: u64 = letters.iter().map(|l| l["attempts"].as_u64().expect("a number")).sum();
+    assert_eq!(attempts, failing.count() as u64, "what was refused is no attempt");
+    world.end().await;
+}

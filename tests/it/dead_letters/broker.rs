@@ -1,0 +1,173 @@
+//! Dead letters in the broker: peeked at where they wait, and told apart where RabbitMQ itself made them.
+
+use lapin::{
+    BasicProperties,
+    options::{BasicGetOptions, BasicNackOptions},
+};
+use serde_json::{Value, json};
+
+use super::{Mendable, publish, replay};
+use crate::support::{Endpoint, World, envelope, eventually};
+
+/// Everything in a queue, in its order, taken out of it.
+async fn drained(world: &World, queue: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    while let Some(message) = world.broker.take(queue).await {
+        ids.push(message.delivery.properties.message_id().as_ref().expect("an id").to_string());
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peeking_leaves_the_queue_as_it_was() {
+    let mut world = World::new().await;
+    world.set("recorder.drain_dead_letters", "false");
+    let broken = Mendable::down().await;
+    world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]);
+    let (worker, mut recorder) = (world.worker().await, world.recorder().await);
+    world.keep(worker);
+    publish(&world, "clients.create", 60).await;
+    eventually("the letters wait", || async { world.broker.depth("dead-letters").await.unwrap().0 == 60 })
+        .await;
+    assert!(recorder.terminate().await.success());
+
+    let peek = |args: &[&str]| -> Value { world.json(&[&["dead-letters", "peek"], args].concat()) };
+    let order = |peeked: &Value| -> Vec<String> {
+        let letters = peeked.as_array().unwrap().iter();
+        letters.map(|letter| letter["dead_letter"]["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = peek(&["--limit", "200"]);
+    assert_eq!(order(&first).len(), 60);
+    let letter = &first[0]["dead_letter"];
+    assert_eq!((&letter["handler_name"], &letter["attempts"]), (&json!("broken"), &json!(1)));
+    assert_eq!(
+        (&letter["reason"], &letter["error"]),
+        (&json!("permanent"), &json!("answered 400 Bad Request"))
+    );
+    let body: Value = serde_json::from_str(first[0]["body"].as_str().unwrap()).unwrap();
+    assert!(body["data"]["number"].is_u64());
+    for _ in 0..3 {
+        assert_eq!(order(&peek(&["--limit", "200"])), order(&first), "the same letters in the same order");
+        assert_eq!(order(&peek(&["--limit", "5"])), order(&first)[..5]);
+        assert_eq!(world.broker.depth("dead-letters").await.unwrap().0, 60);
+    }
+    let said = world.run(&["dead-letters", "peek", "--limit", "5"]);
+    let told = "recorder.drain_dead_letters is false";
+    assert!(said.stderr().contains("60 wait in") && said.stderr().contains(told), "{}", said.stderr());
+    world.set("recorder.drain_dead_letters", "true");
+    let said = world.run(&["dead-letters", "peek"]);
+    assert!(said.stderr().contains("no recorder is running"), "{}", said.stderr());
+    world.run(&["dead-letters", "peek", "--queue", "events"]).assert_failed(2, "dead-letters, unrouted");
+    assert_eq!(drained(&world, "dead-letters").await, order(&first), "nothing was lost or moved");
+    drained(&world, "execution-log").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_takes_can_be_peeked_at_before_the_recorder_has_it() {
+    let mut world = World::new().await;
+    let worker = world.worker().await;
+    world.keep(worker);
+    world.broker.publish("no.such.event", Some("e1"), b"anything").await;
+    eventually("it is there", || async { world.broker.depth("unrouted").await.unwrap().0 == 1 }).await;
+    let peeked = world.json(&["dead-letters", "peek", "--queue", "unrouted"]);
+    assert_eq!((&peeked[0]["kind"], &peeked[0]["event_name"]), (&json!("event"), &json!("no.such.event")));
+    assert_eq!((&peeked[0]["event_id"], &peeked[0]["body"]), (&json!("e1"), &json!("anything")));
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    let letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(letters[0]["reason"], "unrouted");
+    let said = world.run(&["dead-letters", "peek"]).stderr();
+    assert!(said.contains("the recorder is up to date"), "{said}");
+    world.end().await;
+}
+
+/// What a policy does to an event queue; gone with the test.
+struct Policy(String);
+
+impl Policy {
+    fn set(world: &World, queue: &str, definition: &Value) -> Self {
+        let name = format!("{}-policy", world.broker.prefix);
+        let pattern = format!("^{}$", world.broker.name(queue).replace('.', "\\."));
+        ctl(&["set_policy", &name, &pattern, &definition.to_string(), "--apply-to", "queues"]);
+        Self(name)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        ctl(&["clear_policy", &self.0]);
+    }
+}
+
+/// rabbitmqctl of the private services.
+fn ctl(args: &[&str]) {
+    let services = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("script/services");
+    let ran = std::process::Command::new(services).arg("ctl").args(args).output().expect("script/services");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_by_a_policy_is_told_and_replayed() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let mut worker = world.worker().await;
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    assert!(worker.terminate().await.success());
+    let policy = Policy::set(&world, "events.clients.create", &json!({"message-ttl": 500}));
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", Some("late"), body.as_bytes()).await;
+    let letters = world.wait_for_dead_letters(1).await;
+    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("late")));
+    assert_eq!((&letters[0]["event_name"], &letters[0]["plan"]), (&json!("clients.create"), &json!([])));
+    let error = letters[0]["error"].as_str().unwrap();
+    assert!(error.contains("events.clients.create for longer than a policy allows"), "{error}");
+    drop(policy);
+    let worker = world.worker().await;
+    world.keep(worker);
+    assert_eq!(replay(&world, &["--reason", "expired"])["replayed"], 1);
+    let executions = world.wait_for_executions(1, &["--status", "success"]).await;
+    assert_eq!(executions[0]["event"]["id"], "late", "it keeps its identity");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_delivered_too_often_is_a_crash_loop() {
+    let mut world = World::new().await;
+    let mut worker = world.worker().await;
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    assert!(worker.terminate().await.success());
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", Some("poison"), body.as_bytes()).await;
+    let channel = world.broker.connection.create_channel().await.unwrap();
+    let queue = world.broker.name("events.clients.create");
+    // As a worker that dies with it, again and again: the queue's own limit is 100.
+    for _ in 0..150 {
+        let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();
+        let Some(message) = got else { break };
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        channel.basic_nack(message.delivery.delivery_tag, options).await.unwrap();
+    }
+    let letters = world.wait_for_dead_letters(1).await;
+    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("crash_loop"), &json!("poison")));
+    assert!(letters[0]["error"].as_str().unwrap().contains("more often than the queue allows"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_expires_by_itself_is_told_too() {
+    let mut world = World::new().await;
+    let mut worker = world.worker().await;
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    assert!(worker.terminate().await.success());
+    let properties = BasicProperties::default().with_message_id("short".into()).with_expiration("200".into());
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish_with("clients.create", properties, body.as_bytes()).await;
+    let letters = world.wait_for_dead_letters(1).await;
+    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("short")));
+    world.end().await;
+}
