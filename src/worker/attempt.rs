@@ -12,10 +12,9 @@ use tracing::info;
 use super::{Worker, registry::Registered, run::Run, slots::Slot};
 use crate::{
     domain::{
-        handler::Mode,
-        outcome::{FailureKind, KEPT_BYTES, Outcome},
+        outcome::Outcome,
         plan::Step,
-        verdict::{Verdict, read_verdict},
+        verdict::{Verdict, answer_limit, judge},
     },
     runner::Call,
 };
@@ -55,7 +54,10 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
     let (outcome, verdict) = match slot {
-        Slot::Free(_held) => judge(worker, run, &handler, call(worker, run, &handler, step).await),
+        Slot::Free(_held) => {
+            let outcome = call(worker, run, &handler, step).await;
+            judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes)
+        }
         Slot::Busy => {
             let error =
                 "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
@@ -69,7 +71,6 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
 }
 
 async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {
-    let intercepts = handler.handler.spec.mode == Mode::Intercept;
     worker
         .runner
         .run(&Call {
@@ -78,33 +79,11 @@ async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) 
             event: &run.event,
             attempt: step.attempt,
             timeout: handler.timeout,
-            answer_limit: intercepts.then_some(worker.max_event_bytes + KEPT_BYTES),
+            answer_limit: answer_limit(handler.handler.spec.mode, worker.max_event_bytes),
             traceparent: run.trace.parent.as_deref(),
             tracestate: run.trace.state.as_deref(),
         })
         .await
-}
-
-/// What the answer of an `intercept` handler means for the event.
-fn judge(worker: &Worker, run: &Run<'_>, handler: &Registered, outcome: Outcome) -> (Outcome, Verdict) {
-    if handler.handler.spec.mode == Mode::Notify {
-        return (outcome, Verdict::Allow);
-    }
-    match outcome {
-        Outcome::Succeeded { response, answer: Some(answer) } => {
-            match read_verdict(&answer, &run.event, worker.max_event_bytes) {
-                Ok(verdict) => (Outcome::Succeeded { response, answer: None }, verdict),
-                Err(error) => {
-                    (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
-                }
-            }
-        }
-        Outcome::Forbidden { ref reason, .. } => {
-            let verdict = Verdict::Forbid { reason: reason.clone() };
-            (outcome, verdict)
-        }
-        _ => (outcome, Verdict::Allow),
-    }
 }
 
 fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
