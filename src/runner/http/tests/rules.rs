@@ -72,7 +72,7 @@ async fn call(runner: &HttpRunner, url: &str) -> Outcome {
     runner.run(&call, url, headers, Timestamp::now()).await
 }
 
-const GOOD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const GOOD: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const BAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 #[tokio::test]
