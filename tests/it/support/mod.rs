@@ -2,12 +2,13 @@
 
 mod broker;
 mod endpoint;
+pub mod hostile;
 mod process;
 mod proxy;
 mod world;
 
 pub use broker::Broker;
-pub use endpoint::{Endpoint, Reply};
+pub use endpoint::{Call, Endpoint, Reply};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use world::World;

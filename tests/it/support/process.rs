@@ -56,9 +56,24 @@ impl Process {
 
     /// Resident memory that is backed by no file, in KiB.
     pub fn anonymous_kib(&self) -> u64 {
+        self.status_kib("RssAnon")
+    }
+
+    /// Resident memory in KiB, from which [`Process::peak_kib`] counts anew.
+    pub fn begin_peak_kib(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("a running process of ours");
+        self.status_kib("VmRSS")
+    }
+
+    /// The most that was resident since, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
-        let line = status.lines().find(|line| line.starts_with("RssAnon")).expect("RssAnon");
+        let line = status.lines().find(|line| line.starts_with(field)).expect(field);
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
     }
 }
