@@ -18,6 +18,7 @@ mod catalogue;
 mod cli;
 mod delivery;
 mod drain;
+mod faults;
 mod garbage;
 mod integrator;
 mod registry;

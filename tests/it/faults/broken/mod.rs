@@ -1,0 +1,3 @@
+//! Faults that break the services themselves: on a pair of their own, one at a time (`.config/nextest.toml`).
+
+mod broker;
