@@ -11,10 +11,12 @@ pub struct Allowed {
     pub repeated: usize,
     /// Calls of which there is no row, because their process was killed before it could tell.
     pub unrecorded: usize,
-    /// Dead letters for which the handlers gave no reason.
-    pub unearned: usize,
-    /// Events whose queue was deleted with them in it.
+    /// Events that were lost with a queue that somebody deleted.
     pub excused: usize,
+    /// Dead letters of events that met no queue.
+    pub unrouted: usize,
+    /// The event that is to become the only dead letter `crash_loop`.
+    pub doomed: Option<u64>,
 }
 
 /// What was found.
@@ -22,6 +24,8 @@ pub struct Allowed {
 pub struct Verdict {
     pub confirmed: usize,
     pub ended: usize,
+    /// Lost with a queue that was deleted.
+    pub excused: usize,
     pub lost: usize,
     pub repeated: usize,
     /// What is wrong, in words.
@@ -43,28 +47,30 @@ fn surplus<K>(counts: &HashMap<K, usize>) -> usize {
 }
 
 pub fn judge(facts: &Facts, allowed: Allowed) -> Verdict {
-    let lost = lost(facts);
+    let open = open(facts);
+    let (excused, lost): (Vec<_>, Vec<_>) =
+        open.iter().partition(|(number, _)| facts.excusable.contains(number));
     let mut verdict = Verdict {
         confirmed: facts.confirmed.len(),
-        ended: facts.confirmed.len() - lost.keys().filter(|number| !facts.excused.contains(number)).count(),
-        lost: lost.keys().filter(|number| !facts.excused.contains(number)).count(),
+        ended: facts.confirmed.len() - open.len(),
+        excused: excused.len(),
+        lost: lost.len(),
         ..Verdict::default()
     };
-    let unexcused = lost.iter().filter(|(number, _)| !facts.excused.contains(number));
-    for (number, handlers) in unexcused.take(5) {
-        verdict.wrong.push(format!("LOST: {} has no end for {handlers:?}", event_id(*number)));
+    for (number, handlers) in lost.iter().take(5) {
+        verdict.wrong.push(format!("LOST: {} has no end for {handlers:?}", event_id(**number)));
     }
-    let excused = lost.len() - verdict.lost;
-    verdict.ended -= excused;
-    verdict.limit("events went with their queue", excused, allowed.excused);
-    verdict.limit("ends are missing, as PostgreSQL counts", usize::try_from(facts.missing).unwrap_or(0), 0);
+    verdict.limit("events went with their queue", excused.len(), allowed.excused);
+    let missing = usize::try_from(facts.missing).unwrap_or(0);
+    let excused: usize = excused.iter().map(|(_, handlers)| handlers.len()).sum();
+    verdict.limit("ends are missing, as PostgreSQL counts", missing.saturating_sub(excused), 0);
     verdict.rows(facts, allowed);
     verdict.calls(facts, allowed);
     verdict
 }
 
 /// Confirmed events, with the handlers that have not ended.
-fn lost(facts: &Facts) -> BTreeMap<u64, Vec<&'static str>> {
+fn open(facts: &Facts) -> BTreeMap<u64, Vec<&'static str>> {
     let mut ended: BTreeSet<(&str, i64)> = BTreeSet::new();
     for execution in &facts.executions {
         if let ("done", Some(handler)) = (execution.disposition.as_str(), execution.handler) {
@@ -102,18 +108,25 @@ impl Verdict {
         self.limit("dead letters are there twice for one run and handler", surplus(&letters), 0);
         let number =
             |id: &Option<String>| id.as_ref().and_then(|id| id.strip_prefix('e')?.parse::<u64>().ok());
-        let unearned = facts.letters.iter().filter(|letter| {
+        let (mut unearned, mut unrouted, mut crash_loops) = (Vec::new(), 0, 0);
+        for letter in &facts.letters {
             let handler = letter.handler.and_then(|id| facts.handlers.get(&id));
-            match (number(&letter.event_id), handler) {
-                (Some(number), Some(handler)) => !earns_letter(number, handler),
-                // An event of the load that was given up as a whole.
-                (Some(_), None) => true,
-                (None, _) => false,
+            match (letter.reason.as_str(), number(&letter.event_id), handler) {
+                // What is none of the load's is judged by its own test.
+                (_, None, _) => {}
+                ("unrouted", _, None) => unrouted += 1,
+                ("crash_loop", number, _) if number == allowed.doomed => crash_loops += 1,
+                ("permanent" | "exhausted", Some(number), Some(handler)) if earns_letter(number, handler) => {
+                }
+                _ => unearned.push((&letter.event_id, &letter.reason, letter.handler)),
             }
-        });
-        let reasons: Vec<_> = unearned.map(|letter| (&letter.event_id, &letter.reason)).collect();
-        let what = format!("dead letters are not earned ({:?}…)", reasons.first());
-        self.limit(&what, reasons.len(), allowed.unearned);
+        }
+        let what = format!("dead letters are not earned ({:?}…)", unearned.first());
+        self.limit(&what, unearned.len(), 0);
+        self.limit("events became dead letters because they met no queue", unrouted, allowed.unrouted);
+        if crash_loops != usize::from(allowed.doomed.is_some()) {
+            self.wrong.push(format!("{crash_loops} dead letters crash_loop of {:?}", allowed.doomed));
+        }
     }
 
     /// What the handlers saw, against what is recorded.

@@ -99,9 +99,9 @@ fn a_dead_letter_answers_for_its_whole_plan() {
 fn what_a_deleted_queue_held_is_counted_apart() {
     let mut facts = good();
     facts.confirmed.insert(7);
-    facts.excused.insert(7);
+    facts.excusable.insert(7);
     let verdict = judge(&facts, Allowed { excused: 1, ..Allowed::default() });
-    assert_eq!((verdict.confirmed, verdict.ended, verdict.lost), (4, 3, 0));
+    assert_eq!((verdict.confirmed, verdict.ended, verdict.excused, verdict.lost), (4, 3, 1, 0));
     assert!(verdict.wrong.is_empty(), "{:?}", verdict.wrong);
     assert!(!judge(&facts, Allowed::default()).wrong.is_empty(), "but only as many as it can have held");
 }

@@ -15,8 +15,8 @@ pub struct Facts {
     pub confirmed: BTreeSet<u64>,
     /// Those of them that the platform published more than once.
     pub published_again: BTreeSet<u64>,
-    /// What was in a queue that was deleted: outside the guarantee.
-    pub excused: BTreeSet<u64>,
+    /// What may have been in a queue when that was deleted, which is outside the guarantee.
+    pub excusable: BTreeSet<u64>,
     /// Handler ids and names.
     pub handlers: BTreeMap<i64, &'static str>,
     pub executions: Vec<Execution>,
@@ -72,7 +72,7 @@ impl Facts {
     pub async fn gather(
         world: &World,
         published: &BTreeMap<u64, Published>,
-        excused: &BTreeSet<u64>,
+        excusable: &BTreeSet<u64>,
         receivers: &Receivers,
     ) -> Self {
         let executions = "SELECT id::text, event_id, handler_id, attempt, disposition FROM executions";
@@ -92,16 +92,15 @@ impl Facts {
             plan: row.get(4),
         });
         let confirmed: BTreeSet<u64> = published.keys().copied().collect();
-        let in_question = confirmed.difference(excused).copied().collect();
         Self {
-            missing: missing(world, &in_question, receivers).await,
+            missing: missing(world, &confirmed, receivers).await,
             confirmed,
             published_again: published
                 .iter()
                 .filter(|(_, how)| how.again)
                 .map(|(number, _)| *number)
                 .collect(),
-            excused: excused.clone(),
+            excusable: excusable.clone(),
             handlers: receivers.names.clone(),
             executions: executions.collect(),
             letters: letters.collect(),

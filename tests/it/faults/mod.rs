@@ -14,8 +14,11 @@ mod report;
 mod scene;
 
 mod broken;
+mod content;
 mod links;
+mod postgres;
 mod processes;
+mod queues;
 
 use std::time::Duration;
 
@@ -40,7 +43,7 @@ impl Form {
 
     /// How long something is away.
     const fn away(self) -> Duration {
-        if self.is_long { Duration::from_mins(1) } else { Duration::from_secs(3) }
+        if self.is_long { Duration::from_secs(65) } else { Duration::from_secs(3) }
     }
 }
 

@@ -1,6 +1,10 @@
 //! The handlers of the load: four on one event, which between them do all that a handler may do.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crate::support::{Endpoint, Reply, World};
 
@@ -44,9 +48,13 @@ pub fn earns_letter(number: u64, handler: &str) -> bool {
     }
 }
 
+/// Changes what a handler answers: given its name, the event's number and the attempt.
+pub type Twist = Box<dyn FnMut(&str, u64, u64) -> Option<Reply> + Send>;
+
 /// The endpoint of all four, and their ids.
 pub struct Receivers {
     pub endpoint: Endpoint,
+    twist: Arc<Mutex<Option<Twist>>>,
     /// By id.
     pub names: BTreeMap<i64, &'static str>,
 }
@@ -60,21 +68,37 @@ pub struct Call {
 }
 
 impl Receivers {
-    pub async fn start(world: &World) -> Self {
-        let endpoint = Endpoint::start(|call, _| {
-            let answer = HANDLERS.iter().find(|(name, ..)| call.path[1..] == **name).expect("a handler").1;
+    /// Makes the handlers; a first retry comes after `interval`.
+    pub async fn start(world: &World, interval: &str) -> Self {
+        let twist: Arc<Mutex<Option<Twist>>> = Arc::default();
+        let twisted = Arc::clone(&twist);
+        let endpoint = Endpoint::start(move |call, _| {
+            let (name, answer, _) =
+                HANDLERS.iter().find(|(name, ..)| call.path[1..] == **name).expect("a handler");
             let attempt = call.header("x-provisioning-attempt").parse().expect("a number");
-            // Long enough for something to be running at every moment.
-            Reply::status(answer(call.object_id(), attempt)).after(Duration::from_millis(20))
+            let number = call.object_id();
+            let mut twist = twisted.lock().expect("unpoisoned");
+            twist.as_mut().and_then(|twist| twist(name, number, attempt)).unwrap_or_else(|| {
+                // Long enough for something to be running at every moment.
+                Reply::status(answer(number, attempt)).after(Duration::from_millis(20))
+            })
         })
         .await;
         let mut names = BTreeMap::new();
         for (priority, (name, _, flags)) in (1..).zip(HANDLERS) {
             let (url, priority) = (endpoint.url(&format!("/{name}")), u32::to_string(&priority));
-            let common = ["--http", &url, "--priority", &priority, "--initial-interval", "1s"];
+            let common = ["--http", &url, "--priority", &priority, "--initial-interval", interval];
             names.insert(world.handler(name, EVENT, &[&common, flags].concat()), name);
         }
-        Self { endpoint, names }
+        Self { endpoint, twist, names }
+    }
+
+    pub fn twist(&self, twist: impl FnMut(&str, u64, u64) -> Option<Reply> + Send + 'static) {
+        *self.twist.lock().expect("unpoisoned") = Some(Box::new(twist));
+    }
+
+    pub fn untwist(&self) {
+        *self.twist.lock().expect("unpoisoned") = None;
     }
 
     pub fn calls(&self) -> Vec<Call> {

@@ -14,6 +14,10 @@ pub fn tell(form: Form, fault: &str, injections: usize, verdict: &Verdict, recov
         None => recovery.push('–'),
     }
     let Verdict { confirmed, ended, lost, repeated, .. } = verdict;
+    let ended = match verdict.excused {
+        0 => ended.to_string(),
+        excused => format!("{ended} (+{excused} deleted with their queue)"),
+    };
     println!(
         "{fault}: {injections} injections, {confirmed} confirmed, {ended} ended, {lost} lost, {repeated} repeated, \
          recovered in {recovery}"

@@ -38,15 +38,17 @@ pub struct Setup<'a> {
     pub rate: u32,
     /// How often the platform publishes each event.
     pub times: usize,
+    /// How often the address of the broker is written into `amqp.url`.
+    pub urls: usize,
+    /// Before a first retry.
+    pub interval: &'a str,
     pub settings: &'a [(&'a str, &'a str)],
     pub services: Option<&'a Services>,
-    /// False: the worker is not waited for.
-    pub is_ready: bool,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { workers: 1, rate: 100, times: 1, settings: &[], services: None, is_ready: true }
+        Self { workers: 1, rate: 100, times: 1, urls: 1, interval: "1s", settings: &[], services: None }
     }
 }
 
@@ -66,11 +68,12 @@ pub struct Scene {
     pub workers: Vec<Process>,
     pub recorder: Process,
     pub load: Load,
-    /// What a deleted queue held.
-    pub excused: BTreeSet<u64>,
+    /// What was published before this number may have been in a queue that was deleted.
+    pub excusable: u64,
     /// A recovery may take so long.
     pub patience: Duration,
     name: &'static str,
+    urls: usize,
     injections: usize,
     /// The first event that was published after the last injection.
     struck: u64,
@@ -108,14 +111,13 @@ impl Scene {
             world.set(key, value);
         }
         setup.settings.iter().for_each(|(key, value)| world.set(key, value));
-        let receivers = Receivers::start(&world).await;
+        let receivers = Receivers::start(&world, setup.interval).await;
         let mut links = Links::of(&world);
         links.open();
-        let workers = (0..setup.workers).map(|_| spawn(&mut world, &links, Role::Worker)).collect();
-        let recorder = spawn(&mut world, &links, Role::Recorder);
-        if setup.is_ready {
-            consumed(&world, setup.workers).await;
-        }
+        let workers =
+            (0..setup.workers).map(|_| spawn(&mut world, &links, setup.urls, Role::Worker)).collect();
+        let recorder = spawn(&mut world, &links, setup.urls, Role::Recorder);
+        consumed(&world, setup.workers).await;
         let load = Load::start(&world, setup.rate, form.events(), setup.times);
         let mut scene = Self {
             rng: StdRng::seed_from_u64(seed),
@@ -126,18 +128,17 @@ impl Scene {
             workers,
             recorder,
             load,
-            excused: BTreeSet::new(),
+            excusable: 0,
             patience: RECOVERY,
             name,
+            urls: setup.urls,
             injections: 0,
             struck: 0,
             recoveries: Vec::new(),
             before: Vec::new(),
         };
-        if setup.is_ready {
-            scene.load.wait_for(100).await;
-            scene.before = scene.vitals();
-        }
+        scene.load.wait_for(100).await;
+        scene.before = scene.vitals();
         scene
     }
 
@@ -165,11 +166,11 @@ impl Scene {
 
     /// A fresh process in the place of one that has ended.
     pub fn start_worker(&mut self, number: usize) {
-        self.workers[number] = spawn(&mut self.world, &self.links, Role::Worker);
+        self.workers[number] = spawn(&mut self.world, &self.links, self.urls, Role::Worker);
     }
 
     pub fn start_recorder(&mut self) {
-        self.recorder = spawn(&mut self.world, &self.links, Role::Recorder);
+        self.recorder = spawn(&mut self.world, &self.links, self.urls, Role::Recorder);
     }
 
     /// Called at the moment when everything is there again: waits until an event that was published after the fault has
@@ -208,14 +209,16 @@ impl Scene {
         let published = self.load.finish().await;
         // The broker may have been down.
         self.world.reconnect().await;
-        self.drained(&published.keys().copied().collect()).await;
+        let confirmed = published.keys().copied().collect();
+        self.drained(&confirmed).await;
         let mut wrong = self.processes_are_well().await;
         self.stop().await;
         let left = self.world.left_in_queues().await;
         if !left.is_empty() {
             wrong.push(format!("messages are left in {left:?}"));
         }
-        let facts = Facts::gather(&self.world, &published, &self.excused, &self.receivers).await;
+        let excusable = confirmed.into_iter().filter(|number| *number < self.excusable).collect();
+        let facts = Facts::gather(&self.world, &published, &excusable, &self.receivers).await;
         let verdict = judge(&facts, allowed);
         report::tell(self.form, self.name, self.injections, &verdict, &self.recoveries);
         wrong.extend(verdict.wrong);
@@ -231,10 +234,11 @@ impl Scene {
     /// Waits until every event has ended and every queue is empty, as long as there is progress. What is missing in the
     /// end is the checker's to tell.
     async fn drained(&self, confirmed: &BTreeSet<u64>) {
-        let in_question: BTreeSet<u64> = confirmed.difference(&self.excused).copied().collect();
+        // What went with a queue will never end.
+        let patience = Duration::from_secs(if self.excusable > 0 { 10 } else { 30 });
         let (mut least, mut since) = (i64::MAX, Instant::now());
         loop {
-            let missing = facts::missing(&self.world, &in_question, &self.receivers).await;
+            let missing = facts::missing(&self.world, confirmed, &self.receivers).await;
             let left = self.world.left_in_queues().await;
             if missing == 0 && left.is_empty() {
                 return;
@@ -242,7 +246,7 @@ impl Scene {
             let open = missing + left.iter().map(|(_, messages)| i64::from(*messages)).sum::<i64>();
             if open < least {
                 (least, since) = (open, Instant::now());
-            } else if since.elapsed() > Duration::from_secs(30) {
+            } else if since.elapsed() > patience {
                 println!("{}: {missing} ends are missing, and there are messages in {left:?}", self.name);
                 return;
             }
@@ -261,6 +265,26 @@ impl Scene {
             return gone;
         }
         consumed(&self.world, self.workers.len()).await;
+        self.has_not_grown().await
+    }
+
+    /// A worker is asked to stop, does, and is replaced.
+    pub async fn replace_worker(&mut self, number: usize) {
+        let status = self.workers[number].terminate().await;
+        assert!(status.success(), "ended with {status}; its log:\n{}", self.workers[number].log());
+        self.start_worker(number);
+    }
+
+    /// Waits until the log of `process` says `what` the `times`th time.
+    pub async fn says(&self, process: &Process, what: &str, times: usize) {
+        eventually(&format!("{what:?} in {}", process.log.display()), || async {
+            process.log().matches(what).count() >= times
+        })
+        .await;
+    }
+
+    /// What has grown in the processes since before the fault; none soon.
+    pub async fn has_not_grown(&self) -> Vec<String> {
         let is_more = |before: &Vitals, after: &Vitals| {
             after.threads > before.threads + SLACK || after.descriptors > before.descriptors + SLACK
         };
@@ -300,7 +324,15 @@ async fn consumed(world: &World, workers: usize) {
     }
 }
 
-fn spawn(world: &mut World, links: &Links, role: Role) -> Process {
+/// Whether provisiond has this setting by now.
+pub async fn is_known(key: &str) -> bool {
+    let world = World::without_database().await;
+    let is_known = world.run(&["config"]).stdout().contains(key);
+    world.forget();
+    is_known
+}
+
+fn spawn(world: &mut World, links: &Links, urls: usize, role: Role) -> Process {
     let (role, link) = match role {
         Role::Worker => ("worker", &links.worker),
         Role::Recorder => ("recorder", &links.recorder),
@@ -308,7 +340,7 @@ fn spawn(world: &mut World, links: &Links, role: Role) -> Process {
     let (amqp_url, database_url) = (world.amqp_url.clone(), world.database_url.clone());
     let through =
         |url: &str, proxy: &Proxy| url.replace(&address(url).to_string(), &proxy.address.to_string());
-    world.set("amqp.url", &through(&amqp_url, link));
+    world.set("amqp.url", &vec![through(&amqp_url, link); urls].join(","));
     world.set("database.url", &through(&database_url, &links.postgres));
     let process = world.spawn(&["--roles", role]);
     // What the test itself asks goes straight there.

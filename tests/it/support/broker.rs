@@ -46,6 +46,15 @@ impl Broker {
         assert!(confirmation.is_ack(), "the broker refused {event}");
     }
 
+    /// Publishes into a queue, whatever is bound to it.
+    pub async fn publish_to(&self, queue: &str, body: &[u8]) {
+        let (options, properties) =
+            (BasicPublishOptions::default(), BasicProperties::default().with_delivery_mode(2));
+        let queue = self.name(queue);
+        let confirm = self.channel.basic_publish("".into(), queue.as_str().into(), options, body, properties);
+        confirm.await.expect("published").await.expect("confirmed");
+    }
+
     /// Messages and consumers of a queue; none if there is no such queue.
     pub async fn depth(&self, queue: &str) -> Option<(u32, u32)> {
         let channel = self.connection.create_channel().await.expect("a channel");
@@ -63,11 +72,12 @@ impl Broker {
         self.channel.basic_get(self.name(queue).as_str().into(), options).await.expect("a queue")
     }
 
-    pub async fn delete_queue(&self, queue: &str) {
+    /// Deletes a queue, and gives how many messages it held.
+    pub async fn delete_queue(&self, queue: &str) -> u32 {
         self.channel
             .queue_delete(self.name(queue).as_str().into(), QueueDeleteOptions::default())
             .await
-            .expect("deleted");
+            .expect("deleted")
     }
 
     /// Removes everything under the prefix.

@@ -47,10 +47,11 @@ pub struct Unit {
 }
 
 /// Which way the bytes flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    ToBroker,
-    FromBroker,
+    /// From the process to its service.
+    There,
+    Back,
 }
 
 /// What both directions of one connection know of it.
@@ -88,7 +89,7 @@ fn short_text(bytes: &[u8]) -> String {
 
 impl Framer {
     pub fn new(way: Way, shared: Shared) -> Self {
-        let preface = if way == Way::ToBroker { 8 } else { 0 };
+        let preface = if way == Way::There { 8 } else { 0 };
         Self { way, shared, buffer: Vec::new(), preface, open: HashMap::new() }
     }
 
@@ -149,7 +150,7 @@ impl Framer {
                 self.begin(channel, frame, None);
                 return None;
             }
-            (60, 80) if self.way == Way::ToBroker => Step::Ack,
+            (60, 80) if self.way == Way::There => Step::Ack,
             (60, 80) => match self.shared.published.lock().expect("unpoisoned").get(&channel) {
                 Some(kind) => Step::Confirm(*kind),
                 None => Step::Other,

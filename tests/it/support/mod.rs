@@ -10,7 +10,7 @@ mod world;
 
 pub use broker::Broker;
 pub use endpoint::{Endpoint, Reply};
-pub use frames::{Kind, Step};
+pub use frames::{Kind, Step, Way};
 pub use process::{Process, Vitals};
 pub use proxy::{Mode, Proxy, Strike, When};
 pub use services::Services;

@@ -65,6 +65,13 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    /// Whether it has ended, without taking note of it.
+    pub fn has_ended(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // After the name in brackets: Z is a process that is dead and not yet waited for.
+        status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

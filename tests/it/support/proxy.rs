@@ -72,10 +72,12 @@ struct Trip {
 struct Link {
     target: SocketAddr,
     amqp: bool,
-    mode: watch::Sender<Mode>,
+    /// Of the connections that are made from now on; the last one. Those before it are of connections that are stranded.
+    modes: Mutex<Vec<watch::Sender<Mode>>>,
     trips: Mutex<Vec<Trip>>,
-    /// Units that are still to be garbled.
-    garbled: AtomicU32,
+    /// Units that are still to be garbled, by way.
+    garbled: [AtomicU32; 2],
+    accepted: AtomicU32,
     connections: Mutex<Vec<Forwarding>>,
 }
 
@@ -102,9 +104,10 @@ impl Proxy {
         let link = Arc::new(Link {
             target,
             amqp,
-            mode: watch::Sender::new(Mode::Open),
+            modes: Mutex::new(vec![watch::Sender::new(Mode::Open)]),
             trips: Mutex::default(),
-            garbled: AtomicU32::new(0),
+            garbled: Default::default(),
+            accepted: AtomicU32::new(0),
             connections: Mutex::default(),
         });
         Self { address, _reserved: reserved, link, accepting: None }
@@ -125,7 +128,19 @@ impl Proxy {
     }
 
     pub fn set(&self, mode: Mode) {
-        self.link.mode.send_replace(mode);
+        self.link.modes.lock().expect("unpoisoned").last().expect("a mode").send_replace(mode);
+    }
+
+    /// Nothing passes any more on the connections that stand, for ever; those made from now on are well. So does a
+    /// firewall that forgot them.
+    pub fn strand(&self) {
+        self.set(Mode::Frozen);
+        self.link.modes.lock().expect("unpoisoned").push(watch::Sender::new(Mode::Open));
+    }
+
+    /// Connections that were accepted until now.
+    pub fn accepted(&self) -> u32 {
+        self.link.accepted.load(Ordering::SeqCst)
     }
 
     /// Ends the connections whose name contains `name`, and says how many.
@@ -143,9 +158,9 @@ impl Proxy {
         before - connections.len()
     }
 
-    /// The next `units` (frames of AMQP, else what is read at a time) arrive as noise.
-    pub fn garble(&self, units: u32) {
-        self.link.garbled.store(units, Ordering::SeqCst);
+    /// The next unit (of AMQP a frame or message, else what is read at a time) arrives as noise.
+    pub fn garble(&self, way: Way) {
+        self.link.garbled[way as usize].store(1, Ordering::SeqCst);
     }
 
     /// Strikes at the `nth` `step` from now on. What is returned resolves when it has.
@@ -175,6 +190,7 @@ fn socket(address: SocketAddr) -> TcpSocket {
 
 async fn accept(listener: TcpListener, link: Arc<Link>) {
     while let Ok((near, _)) = listener.accept().await {
+        link.accepted.fetch_add(1, Ordering::SeqCst);
         let name = Arc::new(Mutex::new(String::new()));
         let forwarding = tokio::spawn(forward(Arc::clone(&link), near, Arc::clone(&name)));
         let mut connections = link.connections.lock().expect("unpoisoned");
@@ -184,17 +200,20 @@ async fn accept(listener: TcpListener, link: Arc<Link>) {
 }
 
 async fn forward(link: Arc<Link>, near: TcpStream, name: Arc<Mutex<String>>) {
+    let mode = link.modes.lock().expect("unpoisoned").last().expect("a mode").subscribe();
     // A frozen link reaches nobody.
-    let _ = link.mode.subscribe().wait_for(|mode| *mode != Mode::Frozen).await;
+    let _ = mode.clone().wait_for(|mode| *mode != Mode::Frozen).await;
     let Ok(far) = TcpStream::connect(link.target).await else { return };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
     let shared = Shared::default();
     let framer = |way| link.amqp.then(|| Framer::new(way, shared.clone()));
-    let there = Pump { link: &link, name: &name, framer: framer(Way::ToBroker) };
-    let back = Pump { link: &link, name: &name, framer: framer(Way::FromBroker) };
+    let pump = |way| Pump { link: &link, name: &name, way, framer: framer(way) };
     // A strike that ends the connection ends both ways at once.
-    let _ = tokio::try_join!(there.run(near_read, far_write), back.run(far_read, near_write));
+    let _ = tokio::try_join!(
+        pump(Way::There).run(near_read, far_write, mode.clone()),
+        pump(Way::Back).run(far_read, near_write, mode.clone())
+    );
 }
 
 /// The connection is to end.
@@ -204,12 +223,17 @@ struct Cut;
 struct Pump<'a> {
     link: &'a Link,
     name: &'a Mutex<String>,
+    way: Way,
     framer: Option<Framer>,
 }
 
 impl Pump<'_> {
-    async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Result<(), Cut> {
-        let mut mode = self.link.mode.subscribe();
+    async fn run(
+        mut self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        mut mode: watch::Receiver<Mode>,
+    ) -> Result<(), Cut> {
         let mut buffer = vec![0; 64 << 10];
         let mut taken = true;
         loop {
@@ -251,7 +275,7 @@ impl Pump<'_> {
             trip.expect("it matched").spring();
             return Err(Cut);
         }
-        let garbled = &self.link.garbled;
+        let garbled = &self.link.garbled[self.way as usize];
         if garbled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             unit.bytes.fill_with(rand::random);
         }

@@ -4,6 +4,11 @@
 
 use std::{path::PathBuf, process::Stdio};
 
+/// RabbitMQ as it is by default.
+const ORDINARY: &str = "vm_memory_monitor:set_vm_memory_high_watermark(0.4),
+    application:set_env(rabbit, consumer_timeout, 1800000),
+    application:set_env(rabbit, channel_tick_interval, 60000).";
+
 /// The pair of services in `.local/breakable`.
 pub struct Services {
     pub amqp_url: String,
@@ -11,9 +16,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts what is not running.
+    /// Starts what is not running, and sets back what a test that failed may have left.
     pub async fn breakable() -> Self {
         run(&["start"]).await;
+        run(&["ctl", "eval", ORDINARY]).await;
         let environment = run(&["env"]).await;
         let url = |name: &str| {
             let line = environment.lines().find(|line| line.contains(name)).expect("a variable");

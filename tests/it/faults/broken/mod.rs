@@ -1,3 +1,5 @@
 //! Faults that break the services themselves: on a pair of their own, one at a time (`.config/nextest.toml`).
 
 mod broker;
+mod limits;
+mod postgres;
