@@ -1,13 +1,16 @@
 //! What is published twice, and what is no event, in the midst of good load.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use tokio::sync::Notify;
+use futures_util::StreamExt;
 
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{Scene, Setup, is_known},
+    scene::{HANDLERS, Scene, Setup, is_known},
 };
 use crate::{
     garbage,
@@ -37,29 +40,23 @@ async fn results_twice(form: Form) {
     let mut scene = Scene::begin("every result delivered twice", form).await;
     let broker = Broker::connect(&scene.world.amqp_url, &scene.world.broker.prefix).await;
     let queue = broker.bind_own_queue("results", "#").await;
-    let (stop, stopped) = (Arc::new(Notify::new()), Duration::from_millis(50));
-    let stopping = Arc::clone(&stop);
+    let mut results = broker.consume(&queue).await;
+    let repeated = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&repeated);
     let repeating = tokio::spawn(async move {
-        let mut repeated = 0;
-        loop {
-            match broker.take(&queue).await {
-                Some(result) => {
-                    broker.publish_to("execution-log", &result.delivery.data).await;
-                    repeated += 1;
-                }
-                None if tokio::time::timeout(stopped, stopping.notified()).await.is_ok() => return repeated,
-                None => {}
-            }
+        while let Some(Ok(result)) = results.next().await {
+            broker.publish_to("execution-log", &result.data).await;
+            counter.fetch_add(1, Ordering::SeqCst);
         }
     });
     for _ in 0..form.injections() {
         scene.random_moment().await;
         scene.recovered().await;
     }
-    scene.load.wait_for(100).await;
-    stop.notify_one();
-    let repeated = repeating.await.expect("no panic");
-    assert!(repeated > 100, "only {repeated} results were repeated");
+    let wanted = HANDLERS * usize::try_from(form.events()).expect("a number");
+    eventually("every result is published again", || async { repeated.load(Ordering::SeqCst) >= wanted })
+        .await;
+    repeating.abort();
     scene.end(Allowed::default()).await;
 }
 

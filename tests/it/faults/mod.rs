@@ -19,6 +19,7 @@ mod links;
 mod postgres;
 mod processes;
 mod queues;
+mod steps;
 
 use std::time::Duration;
 

@@ -157,6 +157,11 @@ impl Scene {
     /// An injection at a moment that the fault itself chose.
     pub fn injected(&mut self) {
         self.injections += 1;
+        self.struck_now();
+    }
+
+    /// What is published from now on shows the recovery.
+    pub fn struck_now(&mut self) {
         self.struck = self.load.next();
     }
 
@@ -174,12 +179,11 @@ impl Scene {
     }
 
     /// Called at the moment when everything is there again: waits until an event that was published after the fault has
-    /// been run after this moment, and a row was written after it.
+    /// been run after this moment, and its row is written.
     pub async fn recovered(&mut self) {
         let healed = SystemTime::now();
-        let sql = "SELECT min(started_at + duration_ms * interval '1 ms'), \
-                   (SELECT min(recorded_at) FROM executions WHERE recorded_at > $1) \
-                   FROM executions WHERE started_at > $1 \
+        let sql = "SELECT min(started_at + duration_ms * interval '1 ms'), min(recorded_at) FROM executions \
+                   WHERE started_at > $1 AND recorded_at > $1 \
                    AND CASE WHEN event_id ~ '^e[0-9]+$' THEN substr(event_id, 2)::bigint >= $2 END";
         let struck = i64::try_from(self.struck).expect("a number");
         let deadline = Instant::now() + Duration::from_mins(2);
@@ -198,7 +202,8 @@ impl Scene {
     pub fn logs(&self) -> String {
         let end = |process: &Process| {
             let log = process.log();
-            let lines: Vec<_> = log.lines().filter(|line| !line.contains(" attempt ")).collect();
+            let is_news = |line: &&str| !line.contains("worker::attempt") && !line.contains("given up: ");
+            let lines: Vec<_> = log.lines().filter(is_news).collect();
             format!("--- {}\n{}\n", process.log.display(), lines[lines.len().saturating_sub(60)..].join("\n"))
         };
         self.workers.iter().chain([&self.recorder]).map(end).collect()
@@ -235,7 +240,7 @@ impl Scene {
     /// end is the checker's to tell.
     async fn drained(&self, confirmed: &BTreeSet<u64>) {
         // What went with a queue will never end.
-        let patience = Duration::from_secs(if self.excusable > 0 { 10 } else { 30 });
+        let patience = Duration::from_secs(if self.excusable > 0 { 5 } else { 30 });
         let (mut least, mut since) = (i64::MAX, Instant::now());
         loop {
             let missing = facts::missing(&self.world, confirmed, &self.receivers).await;

@@ -3,8 +3,8 @@
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+        ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
 };
@@ -70,6 +70,14 @@ impl Broker {
     pub async fn take(&self, queue: &str) -> Option<lapin::message::BasicGetMessage> {
         let options = BasicGetOptions { no_ack: true };
         self.channel.basic_get(self.name(queue).as_str().into(), options).await.expect("a queue")
+    }
+
+    /// Consumes a queue; nothing needs to be acknowledged.
+    pub async fn consume(&self, queue: &str) -> lapin::Consumer {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let queue = self.name(queue);
+        let (queue, tag) = (queue.as_str().into(), "".into());
+        self.channel.basic_consume(queue, tag, options, FieldTable::default()).await.expect("a consumer")
     }
 
     /// Deletes a queue, and gives how many messages it held.

@@ -8,7 +8,7 @@ use crate::{
         checker::Allowed,
         scene::{Scene, Setup, UNDER_WAY},
     },
-    support::{Reply, Services},
+    support::{Reply, Services, eventually},
 };
 
 both_forms!(memory_alarm, consumer_timeout);
@@ -54,9 +54,15 @@ async fn consumer_timeout(form: Form) {
             is_slow.then(|| Reply::status(200).after(Duration::from_secs(10)))
         });
         scene.says(&scene.workers[0], "consumer lost, consuming again", injection).await;
-        scene.injected();
+        scene.struck_now();
         scene.recovered().await;
     }
+    // The slow calls go on, though the broker has given their deliveries to others: they are not to be handed over.
+    let slow = "SELECT count(*) FROM executions WHERE duration_ms >= 10000";
+    eventually("the slow calls are recorded", || async {
+        scene.world.count(slow).await >= i64::try_from(form.injections()).expect("a number")
+    })
+    .await;
     let repeated = UNDER_WAY * form.injections();
     services.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]).await;
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
