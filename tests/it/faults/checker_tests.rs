@@ -68,7 +68,7 @@ fn every_demand_can_fail() {
         ("1 ends are missing", |facts| facts.missing = 1),
         ("1 execution ids are in the table twice", |facts| facts.executions.push(execution(1, 1))),
         ("1 dead letters are there twice", |facts| {
-            facts.letters = vec![letter(7, 2, &[2]), letter(7, 2, &[2])]
+            facts.letters = vec![letter(7, 2, &[2]), letter(7, 2, &[2])];
         }),
         ("1 dead letters are not earned", |facts| facts.letters.push(letter(1, 2, &[2]))),
         ("1 calls were repeated", |facts| facts.calls.push(call(1, 1))),

@@ -4,12 +4,12 @@
 //! must that wants to lose nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -48,13 +48,11 @@ struct State {
 /// What the platform knows of an event that the broker confirmed.
 #[derive(Clone, Copy, Debug)]
 pub struct Published {
-    /// The first try.
-    pub at: Instant,
     /// Whether the first try was not confirmed: the broker may have it twice.
     pub again: bool,
 }
 
-type Fate = (u64, Instant, lapin::Result<bool>);
+type Fate = (u64, lapin::Result<bool>);
 
 pub fn event_id(number: u64) -> String {
     format!("e{number}")
@@ -129,26 +127,26 @@ impl State {
     }
 
     /// Publishes until the end or the loss of the connection; gives what is unconfirmed then.
-    async fn session(&self, channel: &Channel, again: Vec<(u64, Instant)>) -> Vec<(u64, Instant)> {
-        let repeated: BTreeMap<u64, Instant> = again.iter().copied().collect();
+    async fn session(&self, channel: &Channel, again: Vec<u64>) -> Vec<u64> {
+        let repeated: BTreeSet<u64> = again.iter().copied().collect();
         let mut unconfirmed: FuturesUnordered<BoxFuture<Fate>> =
-            again.into_iter().map(|(number, at)| self.one(channel, number, at).boxed()).collect();
+            again.into_iter().map(|number| self.one(channel, number).boxed()).collect();
         let mut tick = tokio::time::interval(self.period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut lost = Vec::new();
         loop {
             tokio::select! {
-                Some((number, at, fate)) = unconfirmed.next() => match fate {
+                Some((number, fate)) = unconfirmed.next() => match fate {
                     Ok(true) => {
-                        let published = Published { at, again: repeated.contains_key(&number) };
+                        let published = Published { again: repeated.contains(&number) };
                         self.confirmed.lock().expect("unpoisoned").insert(number, published);
                     }
-                    Ok(false) => unconfirmed.push(self.one(channel, number, at).boxed()),
-                    Err(_) => lost.push((number, at)),
+                    Ok(false) => unconfirmed.push(self.one(channel, number).boxed()),
+                    Err(_) => lost.push(number),
                 },
                 _ = tick.tick(), if lost.is_empty() && unconfirmed.len() < WINDOW && !self.is_over() => {
                     let number = self.next.fetch_add(1, Ordering::SeqCst);
-                    unconfirmed.push(self.one(channel, number, Instant::now()).boxed());
+                    unconfirmed.push(self.one(channel, number).boxed());
                 }
                 else => {}
             }
@@ -159,7 +157,7 @@ impl State {
     }
 
     /// One event, until the broker says yes (true) or no to each of its publishes.
-    async fn one(&self, channel: &Channel, number: u64, at: Instant) -> Fate {
+    async fn one(&self, channel: &Channel, number: u64) -> Fate {
         let body = envelope(EVENT, number, &serde_json::json!({"number": number}));
         for _ in 0..self.times {
             let properties = BasicProperties::default()
@@ -172,10 +170,10 @@ impl State {
             };
             match confirmed.await {
                 Ok(confirmation) if confirmation.is_ack() => {}
-                Ok(_) => return (number, at, Ok(false)),
-                Err(error) => return (number, at, Err(error)),
+                Ok(_) => return (number, Ok(false)),
+                Err(error) => return (number, Err(error)),
             }
         }
-        (number, at, Ok(true))
+        (number, Ok(true))
     }
 }

@@ -20,9 +20,12 @@ use crate::support::eventually;
 both_forms!(worker_killed, recorder_killed, sigterm, rolling_restart, crash_loop);
 
 async fn worker_killed(form: Form) {
-    let mut scene = Scene::begin("worker killed (SIGKILL)", form).await;
+    let mut scene = Scene::begin("worker killed (SIGKILL) in a handler's call", form).await;
     for _ in 0..form.injections() {
         scene.random_moment().await;
+        // In the midst of a handler's call.
+        let before = scene.receivers.endpoint.count();
+        scene.receivers.endpoint.wait_for(before + 1).await;
         scene.kill_worker(0).await;
         scene.start_worker(0);
         scene.recovered().await;

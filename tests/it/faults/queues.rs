@@ -8,7 +8,7 @@ use super::{
     Form, both_forms,
     checker::Allowed,
     receivers::EVENT,
-    scene::{HANDLERS, Scene},
+    scene::{HANDLERS, RATE, Scene},
 };
 
 /// From the publisher to the queue.
@@ -46,9 +46,8 @@ async fn log_queue_deleted(form: Form) {
         let begun = Instant::now();
         held += scene.world.broker.delete_queue("execution-log").await as usize;
         scene.excusable = scene.load.next();
-        // A delivery a handler: so many results a millisecond, and a moment for those on their way.
-        held +=
-            usize::try_from((begun.elapsed() + ON_ITS_WAY).as_millis()).expect("a number") * HANDLERS / 10;
+        let millis = usize::try_from((begun.elapsed() + ON_ITS_WAY).as_millis()).expect("a number");
+        held += millis * RATE as usize * HANDLERS / 1000;
         scene.recovered().await;
     }
     scene.end(Allowed { excused: held, unrecorded: held, ..Allowed::default() }).await;

@@ -21,6 +21,8 @@ use crate::support::{Process, Proxy, Services, Vitals, World, address, eventuall
 /// Deliveries that a worker holds at a time, in these tests.
 pub const PREFETCH: usize = 32;
 pub const HANDLERS: usize = 4;
+/// Events a second: with four handlers on each, two cores are busy.
+pub const RATE: u32 = 150;
 /// What one lost connection or process may repeat: everything that was under way.
 pub const UNDER_WAY: usize = PREFETCH * HANDLERS;
 /// In these tests; the default is longer, and would only be waited for.
@@ -48,7 +50,7 @@ pub struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { workers: 1, rate: 100, times: 1, urls: 1, interval: "1s", settings: &[], services: None }
+        Self { workers: 1, rate: RATE, times: 1, urls: 1, interval: "1s", settings: &[], services: None }
     }
 }
 
@@ -195,7 +197,9 @@ impl Scene {
             assert!(Instant::now() < deadline, "{}: no recovery; the logs:\n{}", self.name, self.logs());
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        self.recoveries.push(ran.max(wrote).duration_since(healed).unwrap_or_default());
+        let took = ran.max(wrote).duration_since(healed).unwrap_or_default();
+        println!("{}: injection {}, recovered in {took:.1?}", self.name, self.injections);
+        self.recoveries.push(took);
     }
 
     /// The ends of all logs.

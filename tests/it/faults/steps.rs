@@ -21,7 +21,6 @@ use crate::support::{
 both_forms!(
     worker_killed,
     worker_cut,
-    worker_killed_in_a_call,
     killed_at_a_hand_over,
     cut_at_a_hand_over,
     recorder_killed,
@@ -95,20 +94,6 @@ async fn worker_cut(form: Form) {
     }
     let repeated = UNDER_WAY * WORKER.len() * form.injections();
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
-}
-
-/// The handler was called and has not answered.
-async fn worker_killed_in_a_call(form: Form) {
-    let mut scene = Scene::begin("worker killed in a handler's call", form).await;
-    for _ in 0..form.injections() {
-        scene.random_moment().await;
-        let before = scene.receivers.endpoint.count();
-        scene.receivers.endpoint.wait_for(before + 1).await;
-        scene.kill_worker(0).await;
-        scene.start_worker(0);
-        scene.recovered().await;
-    }
-    scene.end(crashes(form.injections())).await;
 }
 
 async fn killed_at_a_hand_over(form: Form) {
