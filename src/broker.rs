@@ -12,6 +12,7 @@ mod delivery;
 mod design;
 mod direct;
 mod error;
+mod header;
 mod publisher;
 mod topology;
 mod wire;

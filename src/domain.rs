@@ -10,6 +10,7 @@ pub mod execution;
 pub mod handler;
 pub mod outcome;
 pub mod plan;
+pub mod resume;
 pub mod retry;
 pub mod secret;
 pub mod task;

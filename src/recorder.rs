@@ -58,7 +58,8 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
     let supervise = |purpose| Link::supervise(settings.broker.clone(), purpose, links_stop.clone());
     let (consuming, consuming_task) = supervise("recorder: consume");
     let (publishing, publishing_task) = supervise("recorder: publish");
-    let (publisher, publisher_task) = Publisher::start(publishing, "recorder");
+    let (publisher, publisher_task) =
+        Publisher::start(publishing, "what the recorder sends on", stop.clone());
     let housekeeping = tokio::spawn(partitions::keep(store.clone(), settings.retention_days, stop.clone()));
 
     let recorder =
@@ -70,13 +71,13 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
         }
     }
     drop(recorder);
-    let _ = tokio::time::timeout(Duration::from_secs(5), publisher_task).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), publisher_task).await;
     links_stop.cancel();
     consuming_task.await?;
     publishing_task.await?;
     housekeeping.await?;
     info!("recorder drained");
-    Ok(())
+    ended.unwrap_or(Ok(Ok(())))?
 }
 
 impl Recorder {

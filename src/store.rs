@@ -1,4 +1,4 @@
-//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters.
+//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters, the inbox.
 //!
 //! All of tokio-postgres is in here: what leaves are types of the domain, and errors that say what a
 //! caller can do about them. Nothing in here retries: whoever calls knows whether that is sensible.
@@ -9,6 +9,7 @@ mod error;
 mod event_types;
 mod executions;
 mod handlers;
+mod inbox;
 mod migrate;
 mod page;
 mod pool;
@@ -22,8 +23,9 @@ mod tls;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRow, NewDeadLetter, StoredDeadLetter};
 pub use error::{SqlError, StoreError};
 pub use event_types::EventType;
-pub use executions::{ExecutionFilter, ExecutionRow};
+pub use executions::{ExecutionFilter, ExecutionRow, RunKey};
 pub use handlers::{HandlerFilter, HistoryEntry};
+pub use inbox::Claim;
 pub use page::{Cursor, Page};
 pub use pool::StoreSettings;
 pub use registry::{RegisteredHandler, Registry};

@@ -2,6 +2,7 @@
 //!
 //! Its hot path touches no database: handlers come from the registry, in memory.
 
+mod admission;
 mod attempt;
 mod intake;
 mod process;
@@ -11,6 +12,7 @@ mod slots;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -21,6 +23,7 @@ use crate::{
     runner::Runner,
     store::Store,
 };
+use admission::Admission;
 use registry::Registry;
 use slots::Slots;
 
@@ -33,6 +36,10 @@ pub struct WorkerSettings {
     pub concurrency: u16,
     pub max_event_bytes: usize,
     pub record_unhandled: bool,
+    /// For how long an event is remembered, to know it when it is published again.
+    pub deduplicate: Option<Duration>,
+    /// A delivery that came this often before is given up.
+    pub crash_limit: u32,
     /// How long running handlers may take to end at a shutdown.
     pub drain_timeout: Duration,
     /// Scripts at a time.
@@ -48,6 +55,7 @@ struct Worker {
     names: Names,
     max_event_bytes: usize,
     record_unhandled: bool,
+    admission: Admission,
     registry: Arc<Registry>,
     runner: Runner,
     slots: Slots,
@@ -92,13 +100,14 @@ pub async fn run(
         Link::supervise(settings.broker.clone(), "worker: consume", links_stop.clone());
     let (publishing, publishing_task) =
         Link::supervise(settings.broker.clone(), "worker: publish", links_stop.clone());
-    let (publishers, publisher_tasks) = start_publishers(&publishing);
+    let (publishers, publisher_tasks) = start_publishers(&publishing, &stop);
     drop(publishing);
     let worker = Arc::new(Worker {
         id: this_process(),
         names: settings.broker.topology.names.clone(),
         max_event_bytes: settings.max_event_bytes,
         record_unhandled: settings.record_unhandled,
+        admission: Admission::new(&store, settings.deduplicate, settings.crash_limit, &stop),
         slots: Slots::new(settings.script_concurrency),
         registry,
         runner,
@@ -114,8 +123,8 @@ pub async fn run(
     stop.cancel();
     // The last clone of the worker is dropped here: its publishers end when all is confirmed.
     drop(worker);
-    publisher_tasks.close();
-    if tokio::time::timeout(Duration::from_secs(5), publisher_tasks.wait()).await.is_err() {
+    let published = tokio::time::timeout(Duration::from_secs(5), all_ended(publisher_tasks)).await;
+    if published.is_err() {
         warn!("the broker did not confirm everything in time; what it has not will be run again");
     }
     links_stop.cancel();
@@ -123,14 +132,21 @@ pub async fn run(
     publishing_task.await?;
     keeping.await?;
     info!("worker drained");
-    consumed
+    consumed.and(published.unwrap_or(Ok(())))
 }
 
-fn start_publishers(link: &Link) -> (Publishers, TaskTracker) {
-    let tasks = TaskTracker::new();
-    let start = |purpose| {
-        let (publisher, task) = Publisher::start(link.clone(), purpose);
-        tasks.spawn(task);
+async fn all_ended(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinSet<anyhow::Result<()>>) {
+    let mut tasks = JoinSet::new();
+    let mut start = |purpose| {
+        let (publisher, task) = Publisher::start(link.clone(), purpose, stop.clone());
+        tasks.spawn(async move { task.await? });
         publisher
     };
     let publishers = Publishers {

@@ -4,12 +4,21 @@ use bytes::Bytes;
 use lapin::{BasicProperties, message::Delivery as RawDelivery};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::header::number_header;
+
+/// Where a quorum queue says how often it delivered a message before.
+const COUNT: &str = "x-delivery-count";
+
 /// One AMQP delivery.
 pub struct Delivery {
     pub exchange: String,
     pub routing_key: String,
     pub properties: BasicProperties,
     pub body: Bytes,
+    /// It was delivered before, and not settled: its connection was lost, or it was given back.
+    pub redelivered: bool,
+    /// How often it was delivered before, as far as a quorum queue counts; 0 on a classic queue.
+    pub earlier_deliveries: u32,
     pub duty: Duty,
 }
 
@@ -30,7 +39,12 @@ pub(super) enum Settled {
 
 impl Delivery {
     pub(super) fn new(raw: RawDelivery, settled: UnboundedSender<Settled>) -> Self {
+        // A publisher can set this header too; the broker overwrites it once it has something to count.
+        let counted =
+            if raw.redelivered { number_header(raw.properties.headers().as_ref(), COUNT) } else { None };
         Self {
+            redelivered: raw.redelivered,
+            earlier_deliveries: counted.and_then(|count| count.try_into().ok()).unwrap_or(0),
             exchange: raw.exchange.into(),
             routing_key: raw.routing_key.into(),
             properties: raw.properties,

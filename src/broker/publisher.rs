@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{
@@ -17,6 +18,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
@@ -67,10 +69,23 @@ enum Fate {
 
 impl Publisher {
     /// Starts a publisher on `link`; its task ends when every clone of the publisher is dropped and
-    /// everything is confirmed.
-    pub fn start(link: Link, purpose: &'static str) -> (Self, JoinHandle<()>) {
+    /// everything is confirmed. Should it panic, which would be a fault of ours, `stop` is cancelled and
+    /// the task says so: without it the role could only give everything back, again and again.
+    pub fn start(
+        link: Link,
+        purpose: &'static str,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let (sender, requests) = mpsc::channel(WINDOW);
-        (Self(sender), tokio::spawn(run(link, purpose, requests)))
+        let publishing = tokio::spawn(run(link, purpose, requests));
+        let task = tokio::spawn(async move {
+            publishing.await.with_context(|| format!("the publisher of {purpose} panicked")).inspect_err(
+                |_| {
+                    stop.cancel();
+                },
+            )
+        });
+        (Self(sender), task)
     }
 
     /// Queues `message`; waits only while [`WINDOW`] others are queued already.

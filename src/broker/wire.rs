@@ -7,7 +7,7 @@ mod letters;
 mod read;
 mod write;
 
-use lapin::types::{AMQPValue, FieldTable};
+use super::header::{number_header, text_header};
 
 pub use letters::{Letter, dead_letter_of, resent, unrouted_event};
 pub use read::{Facts, copy_of};
@@ -53,26 +53,5 @@ impl Trace {
     pub fn id(&self) -> Option<&str> {
         let id = self.parent.as_deref()?.split('-').nth(1)?;
         (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
-    }
-}
-
-fn text_header(headers: Option<&FieldTable>, name: &str) -> Option<String> {
-    match headers?.inner().get(name)? {
-        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-fn number_header(headers: Option<&FieldTable>, name: &str) -> Option<i64> {
-    match *headers?.inner().get(name)? {
-        AMQPValue::ShortShortInt(n) => Some(n.into()),
-        AMQPValue::ShortShortUInt(n) => Some(n.into()),
-        AMQPValue::ShortInt(n) => Some(n.into()),
-        AMQPValue::ShortUInt(n) => Some(n.into()),
-        AMQPValue::LongInt(n) => Some(n.into()),
-        AMQPValue::LongUInt(n) => Some(n.into()),
-        AMQPValue::LongLongInt(n) => Some(n),
-        _ => None,
     }
 }

@@ -71,6 +71,8 @@ pub(super) fn worker(config: &Config, broker: BrokerSettings, events: Vec<String
         concurrency: worker.concurrency,
         max_event_bytes: worker.max_event_bytes,
         record_unhandled: worker.record_unhandled,
+        deduplicate: worker.deduplicate,
+        crash_limit: worker.crash_limit,
         drain_timeout: worker.drain_timeout,
         script_concurrency: config.script.concurrency,
         events,

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     reader::Reader,
-    value::{MIB, TIB, duration, integer, list, size, text_or_none, timeout, zero_or},
+    value::{MIB, TIB, duration, integer, list, none_or, size, text_or_none, timeout},
 };
 use crate::domain::handler::Timeout;
 
@@ -70,9 +70,9 @@ impl Script {
             },
             user: reader.get("script.user", text_or_none(user))?,
             limits: Limits {
-                address_space: reader.get("script.limits.address_space", zero_or(size(MIB..=TIB)))?,
-                open_files: reader.get("script.limits.open_files", zero_or(integer(8..=1 << 20)))?,
-                cpu_seconds: reader.get("script.limits.cpu_seconds", zero_or(integer(1..=86_400)))?,
+                address_space: reader.get("script.limits.address_space", none_or("0", size(MIB..=TIB)))?,
+                open_files: reader.get("script.limits.open_files", none_or("0", integer(8..=1 << 20)))?,
+                cpu_seconds: reader.get("script.limits.cpu_seconds", none_or("0", integer(1..=86_400)))?,
             },
         })
     }

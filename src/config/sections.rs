@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     reader::Reader,
-    value::{KIB, MIB, any_duration, duration, flag, integer, number, size, text, timeout, word},
+    value::{KIB, MIB, any_duration, duration, flag, integer, none_or, number, size, text, timeout, word},
 };
 use crate::domain::{
     handler::Timeout,
@@ -24,6 +24,10 @@ pub struct Worker {
     pub max_event_bytes: usize,
     /// Whether an event without an enabled handler is recorded.
     pub record_unhandled: bool,
+    /// For how long an event is remembered, to know it when it is published again.
+    pub deduplicate: Option<Duration>,
+    /// A delivery that came this often before is given up.
+    pub crash_limit: u32,
     /// How long running handlers may go on while draining.
     pub drain_timeout: Duration,
 }
@@ -77,16 +81,22 @@ impl LogFormat {
     }
 }
 
+/// Above the count that makes a suspect (`worker/admission.rs`), below the limit of the queue (`broker/design.rs`).
+const CRASH_LIMITS: std::ops::RangeInclusive<u32> = 4..=90;
+
 impl Worker {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         // RabbitMQ takes 16 MiB; headers and what handlers add must fit as well.
         let sizes = KIB..=8 * MIB;
+        let windows = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
         Some(Self {
             concurrency: reader.get("worker.concurrency", integer(1..=10_000))?,
             max_event_bytes: reader
                 .get("worker.max_event_bytes", size(sizes))
                 .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))?,
             record_unhandled: reader.get("worker.record_unhandled", flag)?,
+            deduplicate: reader.get("worker.deduplicate", none_or("off", duration(windows)))?,
+            crash_limit: reader.get("worker.crash_limit", integer(CRASH_LIMITS))?,
             drain_timeout: reader
                 .get("worker.drain_timeout", duration(Duration::ZERO..=Duration::from_hours(1)))?,
         })

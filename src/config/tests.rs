@@ -146,13 +146,15 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     (
         "worker.concurrency = 99999999",
-        "worker.concurrency (file F): must be a whole number, 1 to 10000, \
-            not 99999999",
+        "worker.concurrency (file F): must be a whole number, 1 to 10000, not 99999999",
     ),
     (
-        "worker.max_event_bytes = '9MiB'",
-        "worker.max_event_bytes (file F): must be a size, 1KiB to 8MiB, \
-            such as 64KiB or 1MiB, not \"9MiB\"",
+        "worker.max_event_bytes = '9MB'",
+        "worker.max_event_bytes (file F): must be a size, 1KiB to 8MiB, such as 64KiB or 1MiB, not \"9MB\"",
+    ),
+    (
+        "worker.deduplicate = '5s'",
+        "worker.deduplicate (file F): must be 1m to 30days, not \"5s\"; off for none",
     ),
     ("[worker.concurrency]\nx = 1", "worker.concurrency (file F): is a key, not a section"),
     ("http.timeout = '11m'", "http.timeout (file F): must be 1ms to 10m, not \"11m\""),
@@ -179,11 +181,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "retry.max_interval (file F): must be at least retry.initial_interval \
             and at most 12d (retry.initial_interval is set by default)",
     ),
-    ("recorder.batch_delay = '1us'", "recorder.batch_delay (file F): must be 1ms to 10s, not \"1us\""),
     (
         "worker = 3",
-        "worker (file F): is a section, with the keys worker.concurrency, \
-            worker.drain_timeout, worker.max_event_bytes, worker.record_unhandled",
+        "worker (file F): is a section, with the keys worker.concurrency, worker.crash_limit, \
+            worker.deduplicate, worker.drain_timeout, worker.max_event_bytes, worker.record_unhandled",
     ),
     ("workr.concurrency = 3", "workr (file F): there is no such key or section; did you mean worker?"),
     (

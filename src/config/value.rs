@@ -128,13 +128,14 @@ fn format_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
 
-/// `0` for none, or what `parse` takes.
-pub(super) fn zero_or<T>(
+/// `none`, the word or number that stands for none, or what `parse` takes.
+pub(super) fn none_or<T>(
+    none: &'static str,
     parse: impl Fn(&Value) -> Result<T, String>,
 ) -> impl Fn(&Value) -> Result<Option<T>, String> {
     move |value| match &value.kind {
-        ValueKind::I64(0) => Ok(None),
-        _ => parse(value).map(Some).map_err(|problem| format!("{problem}; 0 for none")),
+        ValueKind::I64(_) | ValueKind::String(_) if value.kind.to_string() == none => Ok(None),
+        _ => parse(value).map(Some).map_err(|problem| format!("{problem}; {none} for none")),
     }
 }
 

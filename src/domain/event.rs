@@ -22,6 +22,8 @@ pub use parts::{Arrival, Malformed};
 #[derive(Clone, Debug)]
 pub struct Event {
     pub id: EventId,
+    /// Whether its publisher gave the id: only then are two with the same id the same event told twice.
+    pub is_identified: bool,
     pub name: EventName,
     /// The entity it is about, as text (`12` and `"12"` are the same object).
     pub object_id: String,

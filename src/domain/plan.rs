@@ -55,6 +55,11 @@ impl Plan {
         Self { handlers: handlers.into_iter().collect(), first_attempt: Attempt::FIRST }
     }
 
+    /// `handlers`, of which the first is at `first_attempt`.
+    pub fn beginning_at(handlers: impl IntoIterator<Item = HandlerId>, first_attempt: Attempt) -> Self {
+        Self { first_attempt, ..Self::new(handlers) }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.handlers.is_empty()
     }
@@ -91,9 +96,8 @@ impl Plan {
     /// # Errors
     /// [`InvalidPlan`] if the headers do not say one.
     pub fn from_headers(handlers: &str, attempt: u32) -> Result<Self, InvalidPlan> {
-        let mut plan: Self = handlers.parse()?;
-        plan.first_attempt = Attempt::try_from(attempt)?;
-        Ok(plan)
+        let plan: Self = handlers.parse()?;
+        Ok(Self { first_attempt: Attempt::try_from(attempt)?, ..plan })
     }
 }
 

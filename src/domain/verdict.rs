@@ -77,6 +77,7 @@ mod tests {
     fn event() -> Event {
         Event {
             id: EventId::from_message_id("e1"),
+            is_identified: true,
             name: "clients.update".parse().expect("valid"),
             object_id: "1".into(),
             dt: jiff::Timestamp::UNIX_EPOCH,

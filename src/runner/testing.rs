@@ -42,6 +42,7 @@ impl Trial {
             },
             event: Event {
                 id: EventId::from_message_id("e1"),
+                is_identified: true,
                 name: "clients.update".parse().expect("a name"),
                 object_id: "12".into(),
                 dt: jiff::Timestamp::UNIX_EPOCH,

@@ -1,5 +1,6 @@
 //! Executions: written in batches here, searched in `search`, kept a day a partition in `partitions`.
 
+mod history;
 mod partitions;
 mod row;
 mod search;
@@ -18,6 +19,7 @@ use crate::domain::{
     handler::{HandlerName, Mode},
     outcome::Response,
 };
+pub use history::RunKey;
 pub use row::ExecutionRow;
 pub use search::ExecutionFilter;
 

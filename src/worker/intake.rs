@@ -3,6 +3,7 @@
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
+    sync::Semaphore,
     task::{JoinError, JoinSet},
     time::timeout,
 };
@@ -125,10 +126,12 @@ async fn consume_event(
     worker: Arc<Worker>,
     stop: CancellationToken,
 ) -> Ended {
+    // Over all connections: what was taken on a lost one may still run.
+    let room = Arc::new(Semaphore::new(usize::from(consumer.intake.prefetch)));
     let may_end = consumer.intake.source == Source::RemovedEvent;
     let take = |delivery| {
-        let (running, event) = (Arc::clone(&worker), event.clone());
-        worker.deliveries.spawn(async move { process::process(&running, &event, delivery).await });
+        let (running, event, room) = (Arc::clone(&worker), event.clone(), Arc::clone(&room));
+        worker.deliveries.spawn(async move { process::process(&running, &event, &room, delivery).await });
     };
     consumer.run(stop.clone(), take).await;
     Ended { event, expected: may_end || stop.is_cancelled() }

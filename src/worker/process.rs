@@ -1,9 +1,11 @@
 //! What happens to a delivery: one event's story.
 
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::{
     Worker,
+    admission::admit,
     attempt::{Turn, take_turn},
     run::{Run, Trouble},
 };
@@ -17,9 +19,11 @@ use crate::{
 
 /// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
 /// broker, and gives it back where that could not be done.
-pub(super) async fn process(worker: &Worker, name: &EventName, delivery: Delivery) {
+///
+/// `room` is what this event may take of the process.
+pub(super) async fn process(worker: &Worker, name: &EventName, room: &Semaphore, delivery: Delivery) {
     let told = tokio::select! {
-        told = tell(worker, name, &delivery) => told,
+        told = tell(worker, name, room, &delivery) => told,
         () = worker.cut.cancelled() => Err(Trouble::Cut),
     };
     match told {
@@ -33,15 +37,23 @@ pub(super) async fn process(worker: &Worker, name: &EventName, delivery: Deliver
     }
 }
 
-async fn tell(worker: &Worker, name: &EventName, delivery: &Delivery) -> Result<(), Trouble> {
+async fn tell(
+    worker: &Worker,
+    name: &EventName,
+    room: &Semaphore,
+    delivery: &Delivery,
+) -> Result<(), Trouble> {
     let mut run = match Run::open(worker, name, delivery) {
         Ok(run) => run,
         Err(malformed) => return malformed.bury(worker, delivery).await,
     };
+    let Some(_admitted) = admit(worker, &mut run, delivery, room).await? else {
+        return run.confirmed().await;
+    };
     if run.plan.is_empty() {
         run.record_unhandled().await?;
     }
-    while let Some(step) = run.plan.take_next() {
+    while let Some(step) = run.next_step() {
         if run.must_end() {
             run.hand_over(step).await?;
             break;

@@ -2,6 +2,7 @@
 
 mod copies;
 mod records;
+mod resumed;
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::{
     domain::{
         dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
-        plan::Plan,
+        plan::{Plan, Step},
     },
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Run<'a> {
     pub plan: Plan,
     pub trace: Trace,
     first_failed_at: Option<Timestamp>,
+    /// It is the platform's own message, not a copy of ours.
+    is_first: bool,
     begun: Instant,
     /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
     touched: bool,
@@ -95,6 +98,7 @@ impl<'a> Run<'a> {
             Err(why) => return Err(refuse(why, facts)),
         };
         let first_failed_at = copy.as_ref().and_then(|copy| copy.first_failed_at);
+        let is_first = copy.is_none();
         let (id, plan) = match copy {
             Some(copy) => (copy.run_id, copy.plan),
             None => (RunId::from(event.id.clone()), None),
@@ -107,10 +111,24 @@ impl<'a> Run<'a> {
             plan,
             trace: facts.trace,
             first_failed_at,
+            is_first,
             begun: Instant::now(),
             touched: false,
             unconfirmed: Vec::new(),
         })
+    }
+
+    pub(super) const fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// The next step of the plan.
+    pub(super) fn next_step(&mut self) -> Option<Step> {
+        if self.touched {
+            // Like the attempt, it is told of the first handler of a copy's plan alone.
+            self.first_failed_at = None;
+        }
+        self.plan.take_next()
     }
 
     /// Whether no further handler may begin in this delivery.

@@ -21,6 +21,7 @@ mod drain;
 mod faults;
 mod garbage;
 mod integrator;
+mod redelivery;
 mod registry;
 mod retries;
 mod scripts;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{Endpoint, Proxy, Reply, World, address, envelope, eventually};
 
-fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
+pub(crate) fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
     let (amqp, database) = (address(&world.amqp_url), address(&world.database_url));
     let (broker, postgres) = (Proxy::closed(amqp), Proxy::closed(database));
     let amqp_url = world.amqp_url.replace(&amqp.to_string(), &broker.address.to_string());

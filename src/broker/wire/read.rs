@@ -29,7 +29,8 @@ impl Facts {
         let headers = properties.headers().as_ref();
         Self {
             content_type: properties.content_type().as_ref().map(ToString::to_string),
-            message_id: properties.message_id().as_ref().map(ToString::to_string),
+            // An empty one is a client library's way of sending none.
+            message_id: properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty()),
             timestamp: *properties.timestamp(),
             header_bytes: headers.map_or(0, table_bytes),
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),

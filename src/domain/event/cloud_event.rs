@@ -49,6 +49,7 @@ pub(super) fn read(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed
     let body = envelope_bytes(&time, arrival.name, &subject, &data)?;
     Ok(Event {
         id: EventId::from_cloud_event(&ce.source, &ce.id),
+        is_identified: true,
         name: arrival.name.clone(),
         object_id: subject,
         dt,

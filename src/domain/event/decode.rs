@@ -61,6 +61,7 @@ fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
     let derived = || EventId::of_message(message_id, arrival.name.as_str(), at, body);
     Ok(Event {
         id: arrival.known_id.cloned().unwrap_or_else(derived),
+        is_identified: message_id.is_some(),
         name: arrival.name.clone(),
         object_id: object_id(event.object_id)?,
         dt: timestamp("event.dt", &event.dt)?,

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
         execution::Disposition,
-        handler::Status,
+        handler::{HandlerId, HandlerName, Status},
         outcome::{Failure, Outcome},
         plan::{Plan, Step},
     },
@@ -48,22 +48,44 @@ impl Run<'_> {
     ) -> Result<(), Trouble> {
         self.touched = true;
         let error = attempted.error().unwrap_or_default();
-        let letter = DeadLetter {
-            id: dead_letter_id(self.id.as_str(), Some(step.handler), reason, &self.event.body),
+        self.first_failed_at.get_or_insert(attempted.started_at);
+        self.bury(self.letter(reason, error, Some(step.handler), step.attempt.number(), plan)).await?;
+        if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
+            self.disable_gone(handler).await;
+        }
+        self.record(handler, step, attempted, Disposition::DeadLettered, None).await
+    }
+
+    /// The letter for `plan`, of which `handler` failed if one is known to.
+    pub(super) fn letter(
+        &self,
+        reason: Reason,
+        error: &str,
+        handler: Option<HandlerId>,
+        attempts: u32,
+        plan: &Plan,
+    ) -> DeadLetter {
+        let known = handler.map(|id| self.worker.registry.snapshot().handler_ref(id));
+        DeadLetter {
+            id: dead_letter_id(self.id.as_str(), handler, reason, &self.event.body),
             event_id: Some(self.event.id.to_string()),
             run_id: Some(self.id.to_string()),
             event_name: self.event.name.to_string(),
             object_id: Some(self.event.object_id.clone()),
             reason,
             error: header_error(error),
-            handler_id: Some(step.handler),
-            handler_name: Some(handler.handler.spec.name.clone()),
-            attempts: step.attempt.number(),
+            handler_id: handler,
+            handler_name: known.and_then(|known| known.name),
+            attempts,
             plan: plan.handlers().collect(),
-            first_failed_at: Some(self.first_failed_at.unwrap_or(attempted.started_at)),
+            first_failed_at: self.first_failed_at,
             died_at: Timestamp::now(),
             worker: Some(self.worker.id.clone()),
-        };
+        }
+    }
+
+    /// Publishes a dead letter; it is confirmed when this returns.
+    pub(super) async fn bury(&self, letter: DeadLetter) -> Result<(), Trouble> {
         let body = self.event.body.clone();
         let burial =
             Burial { letter: &letter, body, content_type: Some("application/json"), trace: &self.trace };
@@ -72,16 +94,13 @@ impl Run<'_> {
         warn!(
             event = %self.event.name,
             event_id = %self.event.id,
-            handler = %step.handler,
-            name = %handler.handler.spec.name,
-            %reason,
-            error,
+            handler = letter.handler_id.map(|id| id.0),
+            name = letter.handler_name.as_ref().map(HandlerName::as_str),
+            reason = %letter.reason,
+            error = letter.error,
             "given up: a dead letter"
         );
-        if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
-            self.disable_gone(handler).await;
-        }
-        self.record(handler, step, attempted, Disposition::DeadLettered, None).await
+        Ok(())
     }
 
     /// Leaves `step` and the rest of the plan to a fresh copy that is delivered at once. A delivery

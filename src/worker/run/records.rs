@@ -113,7 +113,7 @@ impl Run<'_> {
         Ok(execution)
     }
 
-    async fn record_passed(
+    pub(super) async fn record_passed(
         &mut self,
         handler: Option<HandlerRef>,
         attempt: u32,

@@ -72,6 +72,15 @@ impl Broker {
         self.channel.basic_get(self.name(queue).as_str().into(), options).await.expect("a queue")
     }
 
+    /// Takes what is in a queue and gives it back by closing the channel, as a worker that dies does.
+    pub async fn take_and_die(&self, queue: &str) {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let name = self.name(queue);
+        let get = || channel.basic_get(name.as_str().into(), BasicGetOptions { no_ack: false });
+        while get().await.expect("a queue").is_some() {}
+        channel.close(200, "died".into()).await.expect("closed");
+    }
+
     /// Consumes a queue; nothing needs to be acknowledged.
     pub async fn consume(&self, queue: &str) -> lapin::Consumer {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };

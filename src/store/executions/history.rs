@@ -1,0 +1,63 @@
+//! What is recorded of runs whose delivery came again.
+
+use std::collections::HashMap;
+
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use tokio_postgres::Row;
+
+use super::partitions::day_of;
+use crate::{
+    domain::{event::EventId, event::RunId, handler::HandlerId, resume::Recorded},
+    store::{Result, Store, StoreError},
+};
+
+/// One run of an event.
+pub type RunKey = (EventId, RunId);
+
+/// An id that a publisher gave to thousands of events says nothing about one of them.
+const MOST_ROWS: i64 = 20_000;
+
+impl Store {
+    /// The rows of these runs that were started today or yesterday (UTC): a delivery comes again soon
+    /// after it was begun, and older partitions need not be looked at.
+    ///
+    /// # Errors
+    /// Beside the database's: there are too many rows to read in the time that a delivery can wait.
+    pub async fn recorded(&self, runs: &[RunKey]) -> Result<HashMap<RunKey, Vec<Recorded>>> {
+        let event_ids: Vec<&str> = runs.iter().map(|(event, _)| event.as_str()).collect();
+        let run_ids: Vec<&str> = runs.iter().map(|(_, run)| run.as_str()).collect();
+        let yesterday = day_of(Timestamp::now()).saturating_sub(1.day());
+        let since = yesterday.to_zoned(TimeZone::UTC).map_err(|e| StoreError::Other(e.into()))?.timestamp();
+        let sql = "SELECT event_id, run_id, handler_id, disposition, started_at, modified,
+                sha256(convert_to(request, 'UTF8')) AS request
+            FROM executions
+            WHERE event_id = ANY ($1) AND run_id = ANY ($2) AND started_at >= $3
+            LIMIT $4";
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&event_ids, &run_ids, &since, &MOST_ROWS];
+        let rows = self.session().await?.query(sql, &params).await?;
+        if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MOST_ROWS {
+            return Err(StoreError::other("too much is recorded under the ids of these events"));
+        }
+        let mut found: HashMap<RunKey, Vec<Recorded>> = HashMap::new();
+        for row in &rows {
+            let (key, recorded) = read(row).map_err(|error| StoreError::Other(error.into()))?;
+            found.entry(key).or_default().push(recorded);
+        }
+        Ok(found)
+    }
+}
+
+fn read(row: &Row) -> anyhow::Result<(RunKey, Recorded)> {
+    let id = |column| -> anyhow::Result<EventId> {
+        Ok(EventId::try_from(row.try_get::<_, &str>(column)?.to_owned())?)
+    };
+    let recorded = Recorded {
+        handler: row.try_get::<_, Option<i64>>("handler_id")?.map(HandlerId),
+        disposition: row.try_get::<_, &str>("disposition")?.parse()?,
+        started_at: row.try_get("started_at")?,
+        request: row.try_get("request")?,
+        modified: row.try_get("modified")?,
+    };
+    Ok(((id("event_id")?, id("run_id")?.into()), recorded))
+}

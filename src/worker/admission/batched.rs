@@ -1,0 +1,97 @@
+//! Questions that many deliveries ask the database at the same time, answered by one query.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::store::StoreError;
+
+/// No delivery waits longer for the database: without an answer it runs.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After the database did not answer, nobody waits for it for this long.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long the first question waits for others.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// Where questions are asked. The task that answers them ends when it is dropped.
+pub(super) struct Batched<Q, A>(mpsc::Sender<(Q, oneshot::Sender<A>)>);
+
+impl<Q: Send + 'static, A: Send + 'static> Batched<Q, A> {
+    /// `answer` gets at most `most` questions, and gives an answer for each, in their order. `without`
+    /// says in the log what happens while the database does not answer.
+    pub(super) fn start<F, Answers>(most: usize, without: &'static str, answer: F) -> Self
+    where
+        F: Fn(Vec<Q>) -> Answers + Send + 'static,
+        Answers: Future<Output = Result<Vec<A>, StoreError>> + Send + 'static,
+    {
+        let (questions, asked) = mpsc::channel(most);
+        tokio::spawn(serve(asked, most, without, answer));
+        Self(questions)
+    }
+
+    /// None: the database did not answer in time.
+    pub(super) async fn ask(&self, question: Q) -> Option<A> {
+        let (reply, answer) = oneshot::channel();
+        let asking = async {
+            self.0.send((question, reply)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(PATIENCE, asking).await.ok().flatten()
+    }
+}
+
+async fn serve<Q, A, F, Answers>(
+    mut asked: mpsc::Receiver<(Q, oneshot::Sender<A>)>,
+    most: usize,
+    without: &'static str,
+    answer: F,
+) where
+    F: Fn(Vec<Q>) -> Answers,
+    Answers: Future<Output = Result<Vec<A>, StoreError>>,
+{
+    let mut batch = Vec::with_capacity(most);
+    let mut away: Option<Instant> = None;
+    while asked.recv_many(&mut batch, most).await > 0 {
+        if away.is_some_and(|since| since.elapsed() < PAUSE) {
+            // Dropped unanswered.
+            batch.clear();
+            continue;
+        }
+        if batch.len() < most {
+            tokio::time::sleep(GATHER).await;
+            while batch.len() < most {
+                let Ok(next) = asked.try_recv() else { break };
+                batch.push(next);
+            }
+        }
+        let (questions, replies): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
+        let answered = timeout(PATIENCE, answer(questions)).await;
+        let answered = match answered {
+            Ok(answered) => answered.map_err(|error| format!("{:#}", anyhow::Error::new(error))),
+            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        };
+        match answered {
+            Ok(answers) => {
+                if away.take().is_some() {
+                    info!("the database answers again, no longer {without}");
+                }
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    let _ = reply.send(answer);
+                }
+            }
+            Err(error) => {
+                if away.is_none() {
+                    warn!(error, "the database does not answer: {without}");
+                }
+                away = Some(Instant::now());
+            }
+        }
+    }
+}

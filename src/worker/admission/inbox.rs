@@ -1,0 +1,67 @@
+//! Events that were published twice (`worker.deduplicate`).
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::batched::Batched;
+use crate::{
+    domain::event::Event,
+    store::{Claim, Store, StoreError},
+};
+
+const BATCH: usize = 100;
+const PURGE_EVERY: Duration = Duration::from_mins(10);
+
+/// Claims each event for the delivery that comes first.
+pub(super) struct Inbox(Batched<Claim, bool>);
+
+impl Inbox {
+    /// Remembers events for `window`; forgets them until `stop`.
+    pub(super) fn start(store: &Store, window: Duration, stop: CancellationToken) -> Self {
+        tokio::spawn(purge(store.clone(), window, stop));
+        let store = store.clone();
+        Self(Batched::start(BATCH, "running what may be duplicates", move |claims: Vec<Claim>| {
+            let store = store.clone();
+            async move {
+                let standing = match store.claim(&claims, window).await {
+                    // A pooled connection may have died unnoticed. Whether the statement was committed
+                    // is not known then; the claims tell.
+                    Err(StoreError::Unavailable(_)) => store.claim(&claims, window).await?,
+                    claimed => claimed?,
+                };
+                Ok(claims.iter().map(|claim| standing.contains(&claim.id)).collect())
+            }
+        }))
+    }
+
+    /// Whether `event` was begun by another delivery before. Without the database the answer is no.
+    pub(super) async fn is_duplicate(&self, event: &Event) -> bool {
+        let claim =
+            Claim { event_id: event.id.to_string(), event_name: event.name.to_string(), id: Uuid::new_v4() };
+        self.0.ask(claim).await == Some(false)
+    }
+}
+
+async fn purge(store: Store, window: Duration, stop: CancellationToken) {
+    loop {
+        // Every worker does it, at its own time.
+        let pause = PURGE_EVERY.mul_f64(rand::random_range(0.5..1.5));
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
+        loop {
+            match store.purge_inbox(window).await {
+                Ok(0) => break,
+                Ok(rows) => debug!(rows, "inbox purged"),
+                Err(error) => {
+                    warn!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "the inbox cannot be purged now"
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Which runs this process has under way: what comes again waits for its twin.
+//!
+//! After a lost connection the broker delivers again what this process still runs, and what it will
+//! finish, publish and record on another connection.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::event::RunId;
+
+#[derive(Default)]
+pub(super) struct Running(Mutex<HashMap<RunId, Vec<CancellationToken>>>);
+
+/// A run is under way until this is dropped.
+pub(super) struct UnderWay<'a> {
+    running: &'a Running,
+    run: RunId,
+    ended: CancellationToken,
+}
+
+impl Running {
+    /// Notes that `run` has begun. Gives the runs of the same id that began before, by what tells their end.
+    pub(super) fn begin(&self, run: &RunId) -> (UnderWay<'_>, Vec<CancellationToken>) {
+        let ended = CancellationToken::new();
+        let mut runs = self.lock();
+        let same = runs.entry(run.clone()).or_default();
+        let before = same.clone();
+        same.push(ended.clone());
+        (UnderWay { running: self, run: run.clone(), ended }, before)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Vec<CancellationToken>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.ended.cancel();
+        let mut runs = self.running.lock();
+        if let Entry::Occupied(mut same) = runs.entry(self.run.clone()) {
+            same.get_mut().retain(|token| !token.is_cancelled());
+            if same.get().is_empty() {
+                same.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::EventId;
+
+    #[test]
+    fn a_twin_is_known_until_it_ends() {
+        let running = Running::default();
+        let run = RunId::from(EventId::from_message_id("e1"));
+        let (first, none) = running.begin(&run);
+        assert!(none.is_empty());
+        let (second, twins) = running.begin(&run);
+        assert!(matches!(twins.as_slice(), [twin] if !twin.is_cancelled()));
+        drop(first);
+        assert!(twins.iter().all(CancellationToken::is_cancelled));
+        drop(second);
+        assert!(running.lock().is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! A run that came before, or that comes too often.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tracing::debug;
+
+use super::{Run, Trouble};
+use crate::domain::{
+    dead_letter::Reason,
+    execution::Disposition,
+    handler::{HandlerId, Mode, OnFailure},
+    plan::Plan,
+    resume::{Recorded, Resumption, of_this_event, resume},
+};
+
+impl Run<'_> {
+    /// Leaves out of the plan what is `recorded` of this run (None: nobody knows). False if nothing is left.
+    pub(crate) async fn resume(&mut self, recorded: Option<Vec<Recorded>>) -> Result<bool, Trouble> {
+        let recorded = of_this_event(recorded.unwrap_or_default(), &self.request_digest());
+        let snapshot = self.worker.registry.snapshot();
+        let spec = |id| snapshot.enabled(id, &self.event.name);
+        // What was changed since may not have been a halting handler then.
+        let halts = |id: HandlerId, then: Timestamp| {
+            spec(id).is_some_and(|now| {
+                now.handler.spec.on_failure() == OnFailure::Halt && now.handler.updated_at < then
+            })
+        };
+        let intercepts = |id| spec(id).is_some_and(|now| now.handler.spec.mode == Mode::Intercept);
+        let Resumption { plan, not_reached } = resume(&self.plan, &recorded, halts, intercepts);
+        debug!(
+            event = %self.event.name,
+            event_id = %self.event.id,
+            recorded = recorded.len(),
+            left = %plan,
+            "a delivery came again"
+        );
+        if plan.handlers().next() != self.plan.handlers().next() {
+            self.first_failed_at = None;
+        }
+        self.plan = plan;
+        for id in not_reached {
+            self.record_passed(Some(snapshot.handler_ref(id)), 0, Disposition::NotReached).await?;
+        }
+        // An event without a handler is still to be recorded as such.
+        Ok(recorded.is_empty() || !self.plan.is_empty())
+    }
+
+    /// As the recorder has it in `request`: JSON without what surrounds it.
+    fn request_digest(&self) -> Vec<u8> {
+        let is_space = |byte: &u8| b" \t\n\r".contains(byte);
+        let body = &self.event.body;
+        let start = body.iter().position(|b| !is_space(b)).unwrap_or(0);
+        let end = body.iter().rposition(|b| !is_space(b)).map_or(0, |last| last + 1);
+        Sha256::digest(body.get(start..end).unwrap_or_default()).to_vec()
+    }
+
+    /// Whether another delivery may be of the same event: its publisher says which event it is.
+    pub(crate) const fn may_be_duplicate(&self) -> bool {
+        self.is_first && self.event.is_identified
+    }
+
+    /// The event was published before.
+    pub(crate) async fn record_duplicate(&mut self) -> Result<(), Trouble> {
+        self.record_passed(None, 0, Disposition::Duplicate).await
+    }
+
+    /// Makes a dead letter of the plan before anything of it runs: it seems to take workers down.
+    pub(crate) async fn give_up_crashing(&mut self, deliveries: u32) -> Result<(), Trouble> {
+        let plan = std::mem::replace(&mut self.plan, Plan::new([]));
+        let error = format!(
+            "it was delivered {deliveries} times and never settled: does one of its handlers take the worker \
+             down? (worker.crash_limit)"
+        );
+        let handlers: Vec<HandlerId> = plan.handlers().collect();
+        // Of several it is not known which one.
+        let only = if let [only] = handlers.as_slice() { Some(*only) } else { None };
+        let made = plan.first_attempt().number() - 1;
+        self.bury(self.letter(Reason::CrashLoop, &error, only, made, &plan)).await
+    }
+}
