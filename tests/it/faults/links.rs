@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{HEARTBEAT, Scene, Setup, UNDER_WAY},
+    scene::{CUT, HEARTBEAT, Scene, Setup},
 };
 use crate::support::{Mode, Way, eventually};
 
@@ -26,7 +26,7 @@ const FROZEN: Duration = HEARTBEAT.saturating_mul(2).saturating_add(Duration::fr
 
 /// Allowed where a worker lost its connections so many times.
 fn lost_connections(times: usize) -> Allowed {
-    Allowed { repeated: UNDER_WAY * times, ..Allowed::default() }
+    Allowed { repeated: CUT * times, ..Allowed::default() }
 }
 
 async fn consumer_cut(form: Form) {

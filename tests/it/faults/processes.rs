@@ -13,7 +13,7 @@ use nix::{
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{Scene, Setup, UNDER_WAY, is_known},
+    scene::{KILLED, Scene, Setup, is_known},
 };
 use crate::support::eventually;
 
@@ -30,7 +30,7 @@ async fn worker_killed(form: Form) {
         scene.start_worker(0);
         scene.recovered().await;
     }
-    let repeated = UNDER_WAY * form.injections();
+    let repeated = KILLED * form.injections();
     scene.end(Allowed { repeated, unrecorded: repeated, ..Allowed::default() }).await;
 }
 
@@ -111,6 +111,6 @@ async fn crash_loop(form: Form) {
         }
     }
     scene.recovered().await;
-    let (repeated, doomed) = (UNDER_WAY * crashes, Some(doomed));
+    let (repeated, doomed) = (KILLED * crashes, Some(doomed));
     scene.end(Allowed { repeated, unrecorded: repeated, doomed, ..Allowed::default() }).await;
 }

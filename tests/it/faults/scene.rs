@@ -23,8 +23,13 @@ pub const PREFETCH: usize = 32;
 pub const HANDLERS: usize = 4;
 /// Events a second: with four handlers on each, two cores are busy.
 pub const RATE: u32 = 150;
-/// What one lost connection or process may repeat: everything that was under way.
+/// Everything that can be under way in a worker.
 pub const UNDER_WAY: usize = PREFETCH * HANDLERS;
+/// What a worker that is killed may repeat: of each delivery what ran, and what was not recorded a second later.
+pub const KILLED: usize = 2 * PREFETCH;
+/// What a worker that loses its connections may repeat. It knows what it runs, and waits for the record of that; only
+/// copies that were sent and not confirmed are sent again.
+pub const CUT: usize = PREFETCH;
 /// In these tests; the default is longer, and would only be waited for.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 const RECOVERY: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{Scene, UNDER_WAY},
+    scene::{KILLED, Scene},
 };
 use crate::support::{
     Kind::{Buried, Copy, HandOver, Letter, Result, Retrying},
@@ -64,7 +64,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What may be repeated when a worker lost everything so many times.
 fn crashes(times: usize) -> Allowed {
-    let repeated = UNDER_WAY * times;
+    let repeated = KILLED * times;
     Allowed { repeated, unrecorded: repeated, ..Allowed::default() }
 }
 
@@ -92,7 +92,7 @@ async fn worker_cut(form: Form) {
         scene.injected();
         scene.recovered().await;
     }
-    let repeated = UNDER_WAY * WORKER.len() * form.injections();
+    let repeated = KILLED * WORKER.len() * form.injections();
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
 }
 
