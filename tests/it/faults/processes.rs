@@ -78,9 +78,13 @@ async fn crash_loop(form: Form) {
     if !is_known("worker.crash_limit").await {
         return println!("{name}: skipped, worker.crash_limit is not there yet");
     }
-    // The default is 20.
-    let (limit, settings): (usize, &[_]) =
-        if form.is_long { (20, &[]) } else { (4, &[("worker.crash_limit", "4")]) };
+    // By default 20 of 100. From the third time on the neighbours have their turns before it or after it by chance: of
+    // few neighbours all have passed after fewer crashes.
+    let (limit, settings): (usize, &[_]) = if form.is_long {
+        (20, &[("worker.concurrency", "100")])
+    } else {
+        (15, &[("worker.crash_limit", "15"), ("worker.concurrency", "8")])
+    };
     let mut scene = Scene::with(name, form, Setup { settings, ..Setup::default() }).await;
     scene.random_moment().await;
     let doomed = scene.load.next() + 10;

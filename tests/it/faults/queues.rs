@@ -11,8 +11,11 @@ use super::{
     scene::{HANDLERS, RATE, Scene},
 };
 
-/// From the publisher to the queue.
-const ON_ITS_WAY: Duration = Duration::from_millis(200);
+/// Events that may have reached a queue since its deletion `begun`, and until it was gone for all.
+fn on_its_way(begun: Instant) -> usize {
+    let millis = (begun.elapsed() + Duration::from_millis(200)).as_millis();
+    usize::try_from(millis).expect("a number") * RATE as usize / 1000
+}
 
 both_forms!(event_queue_deleted, log_queue_deleted, dead_letter_queue_deleted);
 
@@ -25,7 +28,9 @@ async fn event_queue_deleted(form: Form) {
         // Only while its worker stands still does the queue hold anything.
         scene.workers[0].signal(Signal::SIGSTOP);
         scene.load.wait_for(100).await;
+        let begun = Instant::now();
         held += scene.world.broker.delete_queue(&format!("events.{EVENT}")).await as usize;
+        held += on_its_way(begun);
         scene.excusable = scene.load.next();
         scene.workers[0].signal(Signal::SIGCONT);
         scene.struck_now();
@@ -46,8 +51,7 @@ async fn log_queue_deleted(form: Form) {
         let begun = Instant::now();
         held += scene.world.broker.delete_queue("execution-log").await as usize;
         scene.excusable = scene.load.next();
-        let millis = usize::try_from((begun.elapsed() + ON_ITS_WAY).as_millis()).expect("a number");
-        held += millis * RATE as usize * HANDLERS / 1000;
+        held += on_its_way(begun) * HANDLERS;
         scene.recovered().await;
     }
     scene.end(Allowed { excused: held, unrecorded: held, ..Allowed::default() }).await;

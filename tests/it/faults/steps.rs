@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{KILLED, Scene},
+    scene::{CUT, KILLED, Scene},
 };
 use crate::support::{
     Kind::{Buried, Copy, HandOver, Letter, Result, Retrying},
@@ -92,7 +92,7 @@ async fn worker_cut(form: Form) {
         scene.injected();
         scene.recovered().await;
     }
-    let repeated = KILLED * WORKER.len() * form.injections();
+    let repeated = CUT * WORKER.len() * form.injections();
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
 }
 

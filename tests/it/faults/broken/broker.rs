@@ -4,7 +4,7 @@ use crate::{
     faults::{
         Form, both_forms,
         checker::Allowed,
-        scene::{Scene, Setup, UNDER_WAY},
+        scene::{KILLED, Scene, Setup},
     },
     support::{Reply, Services},
 };
@@ -12,7 +12,7 @@ use crate::{
 both_forms!(killed, restarted, away, killed_with_a_full_ladder);
 
 fn lost_connections(times: usize) -> Allowed {
-    Allowed { repeated: UNDER_WAY * times, ..Allowed::default() }
+    Allowed { repeated: KILLED * times, ..Allowed::default() }
 }
 
 async fn killed(form: Form) {

@@ -6,7 +6,7 @@ use crate::{
     faults::{
         Form, both_forms,
         checker::Allowed,
-        scene::{Scene, Setup, UNDER_WAY},
+        scene::{CUT, Scene, Setup, UNDER_WAY},
     },
     support::{Reply, Services, eventually},
 };
@@ -63,7 +63,7 @@ async fn consumer_timeout(form: Form) {
         scene.world.count(slow).await >= i64::try_from(form.injections()).expect("a number")
     })
     .await;
-    let repeated = UNDER_WAY * form.injections();
+    let repeated = CUT * form.injections();
     services.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]).await;
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
 }
