@@ -83,7 +83,7 @@ async fn crash_loop(form: Form) {
     let (limit, settings): (usize, &[_]) = if form.is_long {
         (20, &[("worker.concurrency", "100")])
     } else {
-        (15, &[("worker.crash_limit", "15"), ("worker.concurrency", "8")])
+        (12, &[("worker.crash_limit", "12"), ("worker.concurrency", "2")])
     };
     let mut scene = Scene::with(name, form, Setup { settings, ..Setup::default() }).await;
     scene.random_moment().await;

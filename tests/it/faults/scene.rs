@@ -16,7 +16,7 @@ use super::{
     receivers::{EVENT, Receivers},
     report,
 };
-use crate::support::{Process, Proxy, Services, Vitals, World, address, eventually};
+use crate::support::{Cluster, Process, Proxy, Services, Vitals, World, address, eventually};
 
 /// Deliveries that a worker holds at a time, in these tests.
 pub const PREFETCH: usize = 32;
@@ -51,11 +51,21 @@ pub struct Setup<'a> {
     pub interval: &'a str,
     pub settings: &'a [(&'a str, &'a str)],
     pub services: Option<&'a Services>,
+    pub cluster: Option<&'a Cluster>,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { workers: 1, rate: RATE, times: 1, urls: 1, interval: "1s", settings: &[], services: None }
+        Self {
+            workers: 1,
+            rate: RATE,
+            times: 1,
+            urls: 1,
+            interval: "1s",
+            settings: &[],
+            services: None,
+            cluster: None,
+        }
     }
 }
 
@@ -80,7 +90,8 @@ pub struct Scene {
     /// A recovery may take so long.
     pub patience: Duration,
     name: &'static str,
-    urls: usize,
+    /// The nodes, as the processes are told; the first is behind the link.
+    brokers: Vec<String>,
     injections: usize,
     /// The first event that was published after the last injection.
     struck: u64,
@@ -105,10 +116,13 @@ impl Scene {
             .ok()
             .map_or_else(rand::random, |seed| seed.parse().expect("PROVISIOND_TEST_SEED is a number"));
         println!("{name}: PROVISIOND_TEST_SEED={seed}");
-        let mut world = match setup.services {
-            Some(services) => World::on(&services.amqp_url, &services.database_url).await,
-            None => World::new().await,
+        let (mut world, brokers) = match (setup.services, setup.cluster) {
+            (Some(services), _) => (World::on(&services.amqp_url, Some(&services.database_url)).await, None),
+            // What the test itself asks, it asks the node that is never killed.
+            (_, Some(cluster)) => (World::on(&cluster.urls[2], None).await, Some(cluster.urls.clone())),
+            _ => (World::new().await, None),
         };
+        let brokers = brokers.unwrap_or_else(|| vec![world.amqp_url.clone(); setup.urls]);
         let heartbeat = format!("{}s", HEARTBEAT.as_secs());
         for (key, value) in [
             ("worker.concurrency", PREFETCH.to_string().as_str()),
@@ -119,11 +133,10 @@ impl Scene {
         }
         setup.settings.iter().for_each(|(key, value)| world.set(key, value));
         let receivers = Receivers::start(&world, setup.interval).await;
-        let mut links = Links::of(&world);
+        let mut links = Links::of(&world, &brokers[0]);
         links.open();
-        let workers =
-            (0..setup.workers).map(|_| spawn(&mut world, &links, setup.urls, Role::Worker)).collect();
-        let recorder = spawn(&mut world, &links, setup.urls, Role::Recorder);
+        let workers = (0..setup.workers).map(|_| spawn(&mut world, &links, &brokers, Role::Worker)).collect();
+        let recorder = spawn(&mut world, &links, &brokers, Role::Recorder);
         consumed(&world, setup.workers).await;
         let load = Load::start(&world, setup.rate, form.events(), setup.times);
         let mut scene = Self {
@@ -138,7 +151,7 @@ impl Scene {
             excusable: 0,
             patience: RECOVERY,
             name,
-            urls: setup.urls,
+            brokers,
             injections: 0,
             struck: 0,
             recoveries: Vec::new(),
@@ -178,11 +191,11 @@ impl Scene {
 
     /// A fresh process in the place of one that has ended.
     pub fn start_worker(&mut self, number: usize) {
-        self.workers[number] = spawn(&mut self.world, &self.links, self.urls, Role::Worker);
+        self.workers[number] = spawn(&mut self.world, &self.links, &self.brokers, Role::Worker);
     }
 
     pub fn start_recorder(&mut self) {
-        self.recorder = spawn(&mut self.world, &self.links, self.urls, Role::Recorder);
+        self.recorder = spawn(&mut self.world, &self.links, &self.brokers, Role::Recorder);
     }
 
     /// Called at the moment when everything is there again: waits until an event that was published after the fault has
@@ -346,7 +359,7 @@ pub async fn is_known(key: &str) -> bool {
     is_known
 }
 
-fn spawn(world: &mut World, links: &Links, urls: usize, role: Role) -> Process {
+fn spawn(world: &mut World, links: &Links, brokers: &[String], role: Role) -> Process {
     let (role, link) = match role {
         Role::Worker => ("worker", &links.worker),
         Role::Recorder => ("recorder", &links.recorder),
@@ -354,7 +367,9 @@ fn spawn(world: &mut World, links: &Links, urls: usize, role: Role) -> Process {
     let (amqp_url, database_url) = (world.amqp_url.clone(), world.database_url.clone());
     let through =
         |url: &str, proxy: &Proxy| url.replace(&address(url).to_string(), &proxy.address.to_string());
-    world.set("amqp.url", &vec![through(&amqp_url, link); urls].join(","));
+    // Only the first node has the address that is replaced.
+    let direct = address(&brokers[0]).to_string();
+    world.set("amqp.url", &brokers.join(",").replace(&direct, &link.address.to_string()));
     world.set("database.url", &through(&database_url, &links.postgres));
     let process = world.spawn(&["--roles", role]);
     // What the test itself asks goes straight there.
@@ -364,8 +379,8 @@ fn spawn(world: &mut World, links: &Links, urls: usize, role: Role) -> Process {
 }
 
 impl Links {
-    fn of(world: &World) -> Self {
-        let broker = address(&world.amqp_url);
+    fn of(world: &World, broker: &str) -> Self {
+        let broker = address(broker);
         let postgres = Proxy::closed(address(&world.database_url));
         Self { worker: Proxy::amqp(broker), recorder: Proxy::amqp(broker), postgres }
     }

@@ -13,7 +13,7 @@ pub use endpoint::{Endpoint, Reply};
 pub use frames::{Kind, Step, Way};
 pub use process::{Process, Vitals};
 pub use proxy::{Mode, Proxy, Strike, When};
-pub use services::Services;
+pub use services::{Cluster, Services};
 pub use world::World;
 
 use std::{

@@ -49,21 +49,97 @@ impl Services {
     }
 }
 
-/// Runs `script/services` for that pair.
+/// Three nodes of RabbitMQ that are one cluster, in `.local/cluster`.
+pub struct Cluster {
+    nodes: [&'static str; 3],
+    pub urls: Vec<String>,
+}
+
+impl Cluster {
+    /// Starts what is not running, and joins what is not joined.
+    pub async fn start() -> Self {
+        let nodes = ["cluster/1", "cluster/2", "cluster/3"];
+        let (mut urls, mut names) = (Vec::new(), Vec::new());
+        for node in nodes {
+            share_cookie(node);
+            run_in(node, &["start", "rabbitmq"]).await;
+            let status = told(node, &["status"]).await;
+            let words: Vec<_> = status.lines().next().expect("a line").split_whitespace().collect();
+            let after = |word: &str| words.iter().position(|w| *w == word).map(|at| words[at + 1]);
+            names.push(after("node").expect("a node").to_owned());
+            let address = words.iter().find(|word| word.starts_with("127.0.0.1:")).expect("an address");
+            urls.push(format!("amqp://guest:guest@{address}/%2f"));
+        }
+        for node in &nodes[1..] {
+            if !run_in(node, &["ctl", "eval", "rabbit_nodes:list_members()."]).await.contains(&names[0]) {
+                run_in(node, &["ctl", "stop_app"]).await;
+                run_in(node, &["ctl", "reset"]).await;
+                run_in(node, &["ctl", "join_cluster", &names[0]]).await;
+                run_in(node, &["ctl", "start_app"]).await;
+            }
+        }
+        Self { nodes, urls }
+    }
+
+    /// SIGKILL to one of the nodes, counted from 0.
+    pub async fn kill(&self, node: usize) {
+        run_in(self.nodes[node], &["kill", "rabbitmq"]).await;
+    }
+
+    pub async fn revive(&self, node: usize) {
+        run_in(self.nodes[node], &["start", "rabbitmq"]).await;
+    }
+
+    pub async fn stop(self) {
+        for node in self.nodes {
+            run_in(node, &["stop", "rabbitmq"]).await;
+        }
+    }
+}
+
+/// The nodes of a cluster know each other by their cookie.
+fn share_cookie(node: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let home = root().join(".local").join(node).join("rabbitmq/home");
+    std::fs::create_dir_all(&home).expect("a directory");
+    let cookie = home.join(".erlang.cookie");
+    if !cookie.exists() {
+        std::fs::write(&cookie, "provisiond-test-cluster").expect("written");
+        std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o400)).expect("made private");
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
 async fn run(args: &[&str]) -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    run_in("breakable", args).await
+}
+
+/// Runs `script/services` for the instance `.local/<name>`, and gives what it printed.
+async fn run_in(name: &str, args: &[&str]) -> String {
+    let output = output(name, args).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "script/services {args:?} of {name} failed:\n{said}{complaints}");
+    said
+}
+
+/// What it printed, whether or not it did what it was asked.
+async fn told(name: &str, args: &[&str]) -> String {
+    String::from_utf8_lossy(&output(name, args).await.stdout).into_owned()
+}
+
+async fn output(name: &str, args: &[&str]) -> std::process::Output {
     let (command, rest) = args.split_first().expect("a command");
-    let output = tokio::process::Command::new(root.join("script/services"))
+    tokio::process::Command::new(root().join("script/services"))
         .arg(command)
         .arg("--dir")
-        .arg(root.join(".local/breakable"))
+        .arg(root().join(".local").join(name))
         .args(rest)
         .stdin(Stdio::null())
         .output()
         .await
-        .expect("script/services");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "script/services {args:?} failed:\n{said}{complaints}");
-    said
+        .expect("script/services")
 }

@@ -41,9 +41,11 @@ impl World {
         world
     }
 
-    /// A world on other services than the usual ones.
-    pub async fn on(amqp_url: &str, admin_url: &str) -> Self {
-        let world = Self::empty(amqp_url.to_owned(), admin_url.to_owned()).await;
+    /// A world on another broker than the usual one, and perhaps on another Postgres.
+    pub async fn on(amqp_url: &str, admin_url: Option<&str>) -> Self {
+        let usual = || variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
+        let admin_url = admin_url.map_or_else(usual, str::to_owned);
+        let world = Self::empty(amqp_url.to_owned(), admin_url).await;
         world.create_database().await;
         world.run(&["migrate"]).assert_done();
         world
