@@ -53,6 +53,9 @@ async fn results_twice(form: Form) {
         scene.random_moment().await;
         scene.recovered().await;
     }
+    while scene.load.next() < form.events() {
+        scene.load.wait_for(50).await;
+    }
     let wanted = HANDLERS * usize::try_from(form.events()).expect("a number");
     eventually("every result is published again", || async { repeated.load(Ordering::SeqCst) >= wanted })
         .await;

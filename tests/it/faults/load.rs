@@ -15,12 +15,17 @@ use std::{
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::FieldTable,
 };
 use tokio::task::JoinHandle;
 
 use super::receivers::EVENT;
 use crate::support::{World, envelope, eventually};
+
+/// With more events than this in the queue the platform waits: a recovery is to be seen on any machine, and not how long
+/// a slow one needs for what piled up.
+const MOST_AHEAD: u32 = 300;
 
 /// Publishes that wait for their confirm at a time.
 const WINDOW: usize = 256;
@@ -111,7 +116,7 @@ async fn publish(state: Arc<State>) {
             && let Ok(channel) = connection.create_channel().await
             && channel.confirm_select(ConfirmSelectOptions::default()).await.is_ok()
         {
-            again = state.session(&channel, again).await;
+            again = state.session(&connection, &channel, again).await;
             if again.is_empty() && state.is_over() {
                 let _ = connection.close(200, "done".into()).await;
                 return;
@@ -127,13 +132,15 @@ impl State {
     }
 
     /// Publishes until the end or the loss of the connection; gives what is unconfirmed then.
-    async fn session(&self, channel: &Channel, again: Vec<u64>) -> Vec<u64> {
+    async fn session(&self, connection: &Connection, channel: &Channel, again: Vec<u64>) -> Vec<u64> {
         let repeated: BTreeSet<u64> = again.iter().copied().collect();
         let mut unconfirmed: FuturesUnordered<BoxFuture<Fate>> =
             again.into_iter().map(|number| self.one(channel, number).boxed()).collect();
         let mut tick = tokio::time::interval(self.period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut lost = Vec::new();
+        let mut look = tokio::time::interval(Duration::from_millis(250));
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let (mut lost, mut is_ahead) = (Vec::new(), false);
         loop {
             tokio::select! {
                 Some((number, fate)) = unconfirmed.next() => match fate {
@@ -144,7 +151,8 @@ impl State {
                     Ok(false) => unconfirmed.push(self.one(channel, number).boxed()),
                     Err(_) => lost.push(number),
                 },
-                _ = tick.tick(), if lost.is_empty() && unconfirmed.len() < WINDOW && !self.is_over() => {
+                _ = look.tick(), if lost.is_empty() => is_ahead = self.is_ahead(connection).await,
+                _ = tick.tick(), if lost.is_empty() && !is_ahead && unconfirmed.len() < WINDOW && !self.is_over() => {
                     let number = self.next.fetch_add(1, Ordering::SeqCst);
                     unconfirmed.push(self.one(channel, number).boxed());
                 }
@@ -154,6 +162,21 @@ impl State {
                 return lost;
             }
         }
+    }
+
+    /// Whether the queue holds much; not if nobody knows.
+    async fn is_ahead(&self, connection: &Connection) -> bool {
+        let depth = async {
+            let channel = connection.create_channel().await.ok()?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let queue = format!("{}.{EVENT}", self.exchange);
+            let queue =
+                channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.ok()?;
+            let _ = channel.close(200, "seen".into()).await;
+            Some(queue.message_count())
+        };
+        let depth = tokio::time::timeout(Duration::from_secs(1), depth).await;
+        depth.ok().flatten().is_some_and(|depth| depth > MOST_AHEAD)
     }
 
     /// One event, until the broker says yes (true) or no to each of its publishes.

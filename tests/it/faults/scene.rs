@@ -226,7 +226,9 @@ impl Scene {
             let log = process.log();
             let is_news = |line: &&str| !line.contains("worker::attempt") && !line.contains("given up: ");
             let lines: Vec<_> = log.lines().filter(is_news).collect();
-            format!("--- {}\n{}\n", process.log.display(), lines[lines.len().saturating_sub(60)..].join("\n"))
+            let last = log.lines().last().unwrap_or_default();
+            let lines = lines[lines.len().saturating_sub(60)..].join("\n");
+            format!("--- {}\n{lines}\nthe last line: {last}\n", process.log.display())
         };
         self.workers.iter().chain([&self.recorder]).map(end).collect()
     }

@@ -71,7 +71,7 @@ impl Cluster {
             urls.push(format!("amqp://guest:guest@{address}/%2f"));
         }
         for node in &nodes[1..] {
-            if !run_in(node, &["ctl", "eval", "rabbit_nodes:list_members()."]).await.contains(&names[0]) {
+            if !run_in(node, &["ctl", "cluster_status"]).await.contains(&names[0]) {
                 run_in(node, &["ctl", "stop_app"]).await;
                 run_in(node, &["ctl", "reset"]).await;
                 run_in(node, &["ctl", "join_cluster", &names[0]]).await;
