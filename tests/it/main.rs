@@ -20,6 +20,7 @@ mod cli;
 mod dead_letters;
 mod delivery;
 mod drain;
+mod faults;
 mod garbage;
 mod hostile_endpoints;
 mod integrator;
