@@ -134,7 +134,8 @@ async fn an_event_that_takes_its_worker_down_is_given_up_and_its_neighbours_are_
     let mut world = World::new().await;
     world.set("worker.crash_limit", "6");
     let endpoint = Endpoint::ok().await;
-    let killer = "#!/bin/sh\n[ \"$PROVISIONING_OBJECT_ID\" != 13 ] || kill -9 $PPID\n";
+    // By then what the handler before it did is recorded.
+    let killer = "#!/bin/sh\n[ \"$PROVISIONING_OBJECT_ID\" != 13 ] || { sleep 1; kill -9 $PPID; }\n";
     world.handler("fine", EVENT, &["--http", &endpoint.url("/"), "--priority", "1"]);
     let script = world.script("deadly", killer);
     let deadly =
