@@ -62,7 +62,7 @@ impl Store {
     /// One handler, with what it signs with.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
+    /// [`super::StoreError::NotFound`].
     pub async fn registered_handler(&self, id: HandlerId) -> Result<RegisteredHandler> {
         let sql = format!("{} WHERE id = $1", with_secrets());
         let row = self.session().await?.query_opt(&sql, &[&id.0]).await?;
