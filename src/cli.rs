@@ -56,7 +56,7 @@ Every command has its own help: provisiond handlers create --help";
 enum Command {
     /// Run roles until SIGTERM: worker (runs handlers) and recorder (writes the Execution Logs)
     Serve(serve::Args),
-    /// Bring the database's tables up to date
+    /// Bring the database's tables up to date, and encrypt stored secrets as secrets.key says
     Migrate,
     /// Say of everything that is needed whether it is there: configuration, database, broker, scripts
     Check,

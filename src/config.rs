@@ -12,6 +12,7 @@ mod http;
 mod layers;
 mod reader;
 mod script;
+mod secrets;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use amqp::{Amqp, QueueType};
 pub use database::Database;
 pub use error::ConfigErrors;
 pub use script::{Script, Variable};
+pub use secrets::Secrets;
 pub use sections::{Recorder, Telemetry, Worker};
 
 use layers::Layers;
@@ -50,6 +52,7 @@ pub struct Config {
     pub script: Script,
     pub retry: RetryPolicy,
     pub recorder: Recorder,
+    pub secrets: Secrets,
     pub telemetry: Telemetry,
 }
 
@@ -120,6 +123,7 @@ impl Config {
         let script = Script::read(reader);
         let retry = sections::retry(reader);
         let recorder = Recorder::read(reader);
+        let secrets = Secrets::read(reader);
         let telemetry = Telemetry::read(reader);
         Some(Self {
             amqp: amqp?,
@@ -129,6 +133,7 @@ impl Config {
             script: script?,
             retry: retry?,
             recorder: recorder?,
+            secrets: secrets?,
             telemetry: telemetry?,
         })
     }

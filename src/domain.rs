@@ -15,6 +15,7 @@ pub mod replay;
 pub mod reply;
 pub mod resume;
 pub mod retry;
+pub mod seal;
 pub mod secret;
 pub mod task;
 pub mod text_enum;

@@ -5,6 +5,7 @@
 //! verdicts.
 
 mod address;
+mod family;
 mod group;
 mod http;
 mod http_error;
@@ -91,6 +92,8 @@ pub struct ScriptLimits {
     pub address_space: Option<u64>,
     pub open_files: Option<u64>,
     pub cpu_seconds: Option<u64>,
+    /// Of the user that it runs as, in all.
+    pub processes: Option<u64>,
 }
 
 /// Whether calls over HTTP can be made as `settings` say: their files can be read and used.

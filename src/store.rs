@@ -42,4 +42,6 @@ pub struct Store {
     pool: deadpool_postgres::Pool,
     /// For connections that are not of the pool.
     dedicated: std::sync::Arc<pool::Dialer>,
+    /// What secrets are encrypted with.
+    seals: std::sync::Arc<crate::domain::seal::Seals>,
 }

@@ -2,6 +2,7 @@
 
 mod handlers;
 mod report;
+mod secrets;
 
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
@@ -19,6 +20,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     check_broker(context, &store, &mut report).await;
     let handlers = check_database(&store, &mut report).await;
     check_http(&context.config, &handlers, &mut report);
+    if !handlers.is_empty() {
+        secrets::check(&context.config, &store, &handlers, &mut report).await;
+    }
     check_scripts(&context.config, &handlers, &mut report);
     check_timeouts(&context.config, &handlers, &mut report);
     context.output.value(&report, |report| text(report))?;

@@ -1,14 +1,33 @@
-//! `migrate`: brings the database's tables up to date.
+//! `migrate`: brings the database's tables up to date, and encrypts what is not yet as `secrets.key` has it.
 
 use super::{context::Context, error::CliError, output::lines};
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
-    let applied = context.store()?.migrate().await?;
+    let store = context.store()?;
+    let applied = store.migrate().await?;
+    let resealed = store.reseal_secrets().await?;
     context.output.value(&applied, |applied| {
         if applied.is_empty() {
             "the database is up to date\n".to_owned()
         } else {
             lines(applied.iter().map(|migration| format!("applied {migration}")))
         }
-    })
+    })?;
+    if resealed.handlers > 0 {
+        let now = if context.config.secrets.seals.has_key() {
+            "are encrypted with secrets.key now"
+        } else {
+            "are stored in clear now, as secrets.key is not set"
+        };
+        Context::hint(&format!("the secrets of {} handlers {now}", resealed.handlers));
+    }
+    if resealed.unreadable.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = resealed.unreadable.iter().map(ToString::to_string).collect();
+    Err(CliError::failed(format!(
+        "the secrets of these handlers cannot be decrypted and stay as they are: {}; add the key they were encrypted with \
+         to secrets.previous_keys, or give them new ones (handlers rotate-secret, handlers update --header)",
+        ids.join(", ")
+    )))
 }

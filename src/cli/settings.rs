@@ -35,6 +35,7 @@ pub(super) fn store(config: &Config) -> StoreSettings {
         pool_size: database.pool_size,
         connect_timeout: database.connect_timeout,
         ca_file: database.ca_file.clone(),
+        seals: config.secrets.seals.clone(),
     }
 }
 
@@ -51,6 +52,7 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
                 address_space: script.limits.address_space,
                 open_files: script.limits.open_files,
                 cpu_seconds: script.limits.cpu_seconds,
+                processes: script.limits.processes,
             },
         },
     }

@@ -41,6 +41,8 @@ pub struct Limits {
     pub address_space: Option<u64>,
     pub open_files: Option<u64>,
     pub cpu_seconds: Option<u64>,
+    /// Of the user that scripts run as, in all.
+    pub processes: Option<u64>,
 }
 
 /// A variable of a script's environment. `Display` and `Debug` mask the value.
@@ -73,6 +75,7 @@ impl Script {
                 address_space: reader.get("script.limits.address_space", none_or("0", size(MIB..=TIB)))?,
                 open_files: reader.get("script.limits.open_files", none_or("0", integer(8..=1 << 20)))?,
                 cpu_seconds: reader.get("script.limits.cpu_seconds", none_or("0", integer(1..=86_400)))?,
+                processes: reader.get("script.limits.processes", none_or("0", integer(1..=1 << 22)))?,
             },
         })
     }

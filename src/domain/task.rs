@@ -171,7 +171,7 @@ mod tests {
     fn a_task_is_json_with_a_type() {
         let json = r#"{"type":"http","url":"http://a/b","headers":{"x-key":"1"}}"#;
         let task: Task = serde_json::from_str(json).expect("a task");
-        assert_eq!(serde_json::to_string(&task).expect("json"), json);
+        assert_eq!(serde_json::to_string(&task).expect("json"), json.replace("\"1\"", "\"***\""));
         assert!(serde_json::from_str::<Task>(r#"{"type":"script","path":""}"#).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! The group is killed while its leader is still unreaped: until then the kernel gives the leader's
 //! id, which is the group's, to nobody else, and the signal cannot meet a stranger. So the leader's
 //! end is watched by SIGCHLD and a look that does not reap, and reaped last. A process that leaves
-//! the group (`setsid`) is beyond reach.
+//! the group (`setsid`) is looked after by its [`Family`].
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -13,6 +13,8 @@ use tokio::{
     signal::unix::{self, SignalKind, signal},
     time::{sleep, timeout},
 };
+
+use super::family::Family;
 
 /// A process that was killed is gone at once, unless the kernel itself holds it (a dead NFS server).
 const REAP: Duration = Duration::from_secs(2);
@@ -38,23 +40,32 @@ pub struct Ended {
 
 impl Group {
     /// Starts `command` as the leader of a new group.
-    pub async fn spawn(command: &mut Command) -> io::Result<Self> {
+    pub async fn spawn(command: &mut Command, family: &Family) -> io::Result<Self> {
         command.process_group(0);
         // Before the start, so that no end is missed.
         let children = signal(SignalKind::child())?;
         let mut tries = 1;
-        let leader = loop {
-            match command.spawn() {
+        loop {
+            match Self::start(command, family) {
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
                     tries += 1;
                     sleep(BUSY_PAUSE).await;
                 }
-                started => break started?,
+                started => {
+                    let (leader, id) = started?;
+                    return Ok(Self { leader, id, children, reaped: false });
+                }
             }
-        };
+        }
+    }
+
+    fn start(command: &mut Command, family: &Family) -> io::Result<(Child, Pid)> {
+        let _starting = Family::starting();
+        let leader = command.spawn()?;
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.ok_or_else(|| io::Error::other("it has no process id"))?;
-        Ok(Self { leader, id, children, reaped: false })
+        family.started(id);
+        Ok((leader, id))
     }
 
     /// The leader's pipes; each can be taken once.

@@ -41,6 +41,7 @@ pub fn command(launcher: &Path, user: Option<&User>, limits: ScriptLimits, scrip
         .arg(number(limits.address_space))
         .arg(number(limits.open_files))
         .arg(number(limits.cpu_seconds))
+        .arg(number(limits.processes))
         .arg(script);
     command
 }
@@ -60,7 +61,9 @@ pub fn exec(args: impl IntoIterator<Item = OsString>) -> anyhow::Error {
 
 fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Command> {
     let user = args.next().context("the user is missing")?;
-    for (resource, beyond) in [(Resource::As, 0), (Resource::Nofile, 0), (Resource::Cpu, 1)] {
+    for (resource, beyond) in
+        [(Resource::As, 0), (Resource::Nofile, 0), (Resource::Cpu, 1), (Resource::Nproc, 0)]
+    {
         limit(resource, &args.next().context("a limit is missing")?, beyond)?;
     }
     let mut script = Command::new(args.next().context("the script is missing")?);
@@ -169,11 +172,16 @@ mod tests {
             eprintln!("{FAILED}{error:#}");
             exit(EXIT_CODE);
         }
-        let limits =
-            ScriptLimits { address_space: Some(1 << 30), open_files: Some(20), cpu_seconds: Some(7) };
-        let lines = "ulimit -v; ulimit -n; ulimit -t; exit 5";
+        let limits = ScriptLimits {
+            address_space: Some(1 << 30),
+            open_files: Some(20),
+            cpu_seconds: Some(7),
+            processes: Some(5000),
+        };
+        let lines =
+            "ulimit -v; ulimit -n; ulimit -t; grep -c 'processes *5000 *5000' /proc/self/limits; exit 5";
         let (code, said, _) = launch(None, limits, "/bin/sh", lines);
-        assert_eq!((code, said.as_str()), (Some(5), "1048576\n20\n7\n"));
+        assert_eq!((code, said.as_str()), (Some(5), "1048576\n20\n7\n1\n"));
 
         let (code, _, said) = launch(None, ScriptLimits::default(), "/no/such/script", "");
         assert_eq!(code, Some(EXIT_CODE));

@@ -11,6 +11,9 @@ use std::{
 
 use crate::domain::task::ScriptPath;
 
+const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
 /// Why a script is not run.
 #[derive(Debug, thiserror::Error)]
 pub enum NotRunnable {
@@ -23,7 +26,11 @@ pub enum NotRunnable {
 }
 
 /// The file that `path` means, links resolved: under one of `roots`, executable, and not writable by
-/// others.
+/// others, nor is any directory above it.
+///
+/// It is executed by this name, in which no link is left to be changed after the look: between look and start it can be
+/// replaced only by who may write to its directories, and they may put there what they like anyway. (Executing
+/// the open file instead would tell a `#!` script `/dev/fd/3` for its own name.)
 pub fn locate(roots: &[PathBuf], path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
     let path = Path::new(path.as_str());
     if roots.is_empty() {
@@ -50,12 +57,30 @@ pub fn locate(roots: &[PathBuf], path: &ScriptPath) -> Result<PathBuf, NotRunnab
         "is not a regular file"
     } else if mode & 0o111 == 0 {
         "is not executable (chmod +x)"
-    } else if mode & 0o002 != 0 {
+    } else if mode & OTHERS_WRITE != 0 {
         "may be written by others (chmod o-w)"
     } else {
-        return Ok(file);
+        return replaceable(&file)?.map_or(Ok(file.clone()), |dir| {
+            Err(NotRunnable::Refused(format!(
+                "{} could be replaced by anybody: others may write to {} (chmod o-w)",
+                meaning(path, &file),
+                dir.display()
+            )))
+        });
     };
     Err(NotRunnable::Refused(format!("{} {wrong}", meaning(path, &file))))
+}
+
+/// A directory above `file` in which others may put something in its place. With the sticky bit they may not.
+fn replaceable(file: &Path) -> Result<Option<PathBuf>, NotRunnable> {
+    for dir in file.ancestors().skip(1) {
+        let metadata = fs::metadata(dir).map_err(|error| unavailable(dir, &error))?;
+        let mode = metadata.permissions().mode();
+        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+            return Ok(Some(dir.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// An absolute path means itself, a relative one the first that exists under a root.
@@ -107,6 +132,12 @@ mod tests {
         put("one/plain", 0o644);
         put("one/open", 0o757);
         put("two/other", 0o700);
+        for (dir, mode) in [("one/shared/below", 0o755), ("one/shared", 0o777), ("one/sticky", 0o1777)] {
+            fs::create_dir_all(base.join(dir)).expect("made");
+            fs::set_permissions(base.join(dir), PermissionsExt::from_mode(mode)).expect("allowed");
+        }
+        put("one/shared/below/fine", 0o755);
+        put("one/sticky/fine", 0o755);
         symlink(base.join("outside"), base.join("one/leaves")).expect("linked");
         symlink("good", base.join("one/stays")).expect("linked");
         symlink(base.join("one"), base.join("current")).expect("linked");
@@ -123,6 +154,7 @@ mod tests {
             ("./sub/../good", "one/good"),
             ("stays", "one/good"),
             ("other", "two/other"),
+            ("sticky/fine", "one/sticky/fine"),
             (absolute.to_str().expect("text"), "one/good"),
         ] {
             assert_eq!(look(path).expect(path), Path::new(file));
@@ -135,6 +167,7 @@ mod tests {
             ("sub", "not a regular file"),
             ("plain", "not executable"),
             ("open", "written by others"),
+            ("shared/below/fine", "one/shared (chmod o-w)"),
         ] {
             let refused = look(path).expect_err(path);
             assert!(matches!(&refused, NotRunnable::Refused(why) if why.contains(reason)), "{refused}");
@@ -142,7 +175,5 @@ mod tests {
         for path in ["nothing", "/nothing/at/all", "loop"] {
             assert!(matches!(look(path), Err(NotRunnable::Unavailable(_))), "{path}");
         }
-        let none = locate(&[], &"good".parse().expect("a path"));
-        assert!(matches!(none, Err(NotRunnable::Refused(why)) if why.contains("script.roots is empty")));
     }
 }

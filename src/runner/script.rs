@@ -24,12 +24,12 @@ use tokio::{
     join,
     process::{ChildStderr, ChildStdin, ChildStdout, Command},
     select,
-    task::spawn_blocking,
     time::timeout,
 };
 
 use super::{
     Call, ScriptLimits, ScriptSettings,
+    family::{Family, MARK, settle},
     group::{Ended, Group},
     launch,
     locate::{NotRunnable, locate},
@@ -40,8 +40,8 @@ use crate::domain::{
     task::ScriptPath,
 };
 
-/// By now the group is dead, and what it wrote is in the pipes. Only a process that left the group
-/// can still hold one open.
+/// By now the group is dead, and what it wrote is in the pipes. Only a process that left the group, and is about to be
+/// killed for it, can still hold one open.
 const DRAIN: Duration = Duration::from_millis(500);
 
 pub struct ScriptRunner {
@@ -104,7 +104,10 @@ impl ScriptRunner {
     async fn run_file(&self, call: &Call<'_>, script: &Path, args: &[String]) -> anyhow::Result<Finished> {
         let dir = self.working_dir().context("its working directory could not be made")?;
         let mut command = self.command(call, script, args, dir.path());
-        let mut group = Group::spawn(&mut command).await.with_context(|| script.display().to_string())?;
+        let family = Family::begin(dir);
+        command.env(MARK, family.id());
+        let mut group =
+            Group::spawn(&mut command, &family).await.with_context(|| script.display().to_string())?;
         let (stdin, stdout, stderr) = group.pipes();
         let mut stdout = Capture::new(stdout, call.answer_limit.unwrap_or(KEPT_BYTES).max(KEPT_BYTES));
         let mut stderr = Capture::new(stderr, KEPT_BYTES);
@@ -116,10 +119,8 @@ impl ScriptRunner {
                 pending::<Infallible>().await
             } => match never {},
         };
+        family.over();
         timeout(DRAIN, async { join!(stdout.drain(), stderr.drain()) }).await.ok();
-        drop(group);
-        // Not waited for: on a busy disk even an empty directory takes its time.
-        spawn_blocking(move || drop(dir));
         Ok(Finished { ended, stdout, stderr })
     }
 
@@ -162,6 +163,13 @@ impl ScriptRunner {
             command.env("TRACEPARENT", traceparent);
         }
         command.into()
+    }
+}
+
+impl Drop for ScriptRunner {
+    /// The process may be about to end: what scripts left behind must not outlive it.
+    fn drop(&mut self) {
+        settle(Duration::from_secs(1));
     }
 }
 

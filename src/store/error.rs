@@ -2,6 +2,8 @@
 
 use deadpool_postgres::PoolError;
 
+use crate::domain::seal::SealError;
+
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -66,6 +68,12 @@ impl StoreError {
             }
             _ => None,
         }
+    }
+}
+
+impl From<SealError> for StoreError {
+    fn from(error: SealError) -> Self {
+        Self::Other(error.into())
     }
 }
 

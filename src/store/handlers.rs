@@ -2,6 +2,8 @@
 
 mod change;
 mod history;
+mod sealed;
+mod values;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::domain::{
     task::TaskType,
 };
 pub use history::{Action, HistoryEntry};
+pub(super) use sealed::open;
 
 /// Which handlers are asked for.
 #[derive(Clone, Debug, Default)]

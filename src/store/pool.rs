@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Config, Connection, Socket, config::SslMode, tls::M
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Result, Store, StoreError, tls};
+use crate::domain::seal::Seals;
 
 /// The server gives a statement up after this long; a session waits a little longer for the answer.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,6 +26,8 @@ pub struct StoreSettings {
     pub connect_timeout: Duration,
     /// Trusted instead of the system's authorities. Alone, it means `verify-full`.
     pub ca_file: Option<PathBuf>,
+    /// What secrets are encrypted with.
+    pub seals: Seals,
 }
 
 /// Makes single connections.
@@ -61,7 +64,7 @@ impl Store {
             })
             .build()
             .context("the connection pool cannot be built")?;
-        Ok(Self { pool, dedicated: Arc::new(dialer) })
+        Ok(Self { pool, dedicated: Arc::new(dialer), seals: Arc::new(settings.seals.clone()) })
     }
 }
 

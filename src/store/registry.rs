@@ -11,6 +11,7 @@ use super::{
 use crate::domain::{
     event::EventName,
     handler::{Handler, HandlerId, Priority},
+    seal::Seals,
 };
 
 /// All that workers need to plan and run, as of one moment.
@@ -29,6 +30,8 @@ pub struct RegisteredHandler {
     pub handler: Handler,
     /// The secrets that are valid now, the newest first; none: it is not signed.
     pub secrets: Vec<SecretString>,
+    /// Why it cannot be called by this process: its secrets cannot be decrypted here.
+    pub unusable: Option<String>,
 }
 
 /// A handler that does not take part because its row makes no sense. The others must not suffer.
@@ -52,7 +55,7 @@ impl Store {
             handlers: Vec::new(),
             unreadable: Vec::new(),
         };
-        session.each(&with_secrets(), &[], |row| registry.take(row)).await?;
+        session.each(&with_secrets(), &[], |row| registry.take(row, &self.seals)).await?;
         session.commit().await?;
         // A hundred thousand are sorted here in a few milliseconds, and there on disk.
         registry.handlers.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
@@ -66,7 +69,7 @@ impl Store {
     pub async fn registered_handler(&self, id: HandlerId) -> Result<RegisteredHandler> {
         let sql = format!("{} WHERE id = $1", with_secrets());
         let row = self.session().await?.query_opt(&sql, &[&id.0]).await?;
-        registered_handler(&row.ok_or_else(|| handlers::not_found(id))?)
+        registered_handler(&row.ok_or_else(|| handlers::not_found(id))?, &self.seals)
     }
 }
 
@@ -79,8 +82,8 @@ fn with_secrets() -> String {
 }
 
 impl Registry {
-    fn take(&mut self, row: &Row) -> Result<()> {
-        match registered_handler(row) {
+    fn take(&mut self, row: &Row, seals: &Seals) -> Result<()> {
+        match registered_handler(row, seals) {
             Ok(handler) => self.handlers.push(handler),
             Err(error) => {
                 let why = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
@@ -96,11 +99,14 @@ fn order(handler: &RegisteredHandler) -> (&EventName, Priority, HandlerId) {
     (&handler.spec.event, handler.spec.priority, handler.id)
 }
 
-fn registered_handler(row: &Row) -> Result<RegisteredHandler> {
+fn registered_handler(row: &Row, seals: &Seals) -> Result<RegisteredHandler> {
     let newest: Option<String> = row.try_get("signing_secret")?;
     let previous: Option<String> = row.try_get("previous_secret")?;
-    let secrets = newest.into_iter().chain(previous).map(SecretString::from).collect();
-    Ok(RegisteredHandler { handler: handlers::handler(row)?, secrets })
+    let stored = newest.into_iter().chain(previous).collect();
+    let mut handler = handlers::handler(row)?;
+    let opened = handlers::open(seals, handler.id, &mut handler.spec.task, stored);
+    let (secrets, unusable) = opened.map_or_else(|why| (Vec::new(), Some(why)), |secrets| (secrets, None));
+    Ok(RegisteredHandler { handler, secrets, unusable })
 }
 
 #[cfg(test)]

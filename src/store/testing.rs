@@ -8,6 +8,7 @@ use std::{
 use tokio_postgres::{Config, NoTls};
 
 use super::{Store, StoreSettings};
+use crate::domain::seal::Seals;
 
 pub(super) struct Database {
     store: Store,
@@ -63,6 +64,7 @@ pub(super) fn connect(url: &str) -> Store {
         pool_size: 4,
         connect_timeout: Duration::from_secs(5),
         ca_file: None,
+        seals: Seals::default(),
     };
     Store::connect(&settings).expect("settings")
 }
@@ -91,4 +93,9 @@ pub(super) fn handler_spec(name: &str, event: &str) -> crate::domain::handler::H
         "name": name, "event": event, "task": {"type": "http", "url": "http://127.0.0.1:5000/api"},
     }))
     .expect("a spec")
+}
+
+/// The same database, by a process with these keys.
+pub(super) fn with_keys(store: &Store, seals: Seals) -> Store {
+    Store { seals: std::sync::Arc::new(seals), ..store.clone() }
 }

@@ -53,7 +53,11 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     // It may have been changed, or switched off, while the slot was waited for.
     let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
-    let (outcome, verdict) = match (slot, worker.breakers.pass(&handler.handler)) {
+    let pass = match &handler.unusable {
+        Some(why) => Err(put_off(format!("not called: {why}"))),
+        None => worker.breakers.pass(&handler.handler).map_err(|refused| refuse(run, &handler, refused)),
+    };
+    let (outcome, verdict) = match (slot, pass) {
         (Slot::Free(_held), Ok(pass)) => {
             let outcome = call(worker, run, &handler, step).await;
             match &outcome {
@@ -64,17 +68,21 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
             }
             judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes)
         }
-        (_, Err(refused)) => (refuse(run, &handler, refused), Verdict::Allow),
+        (_, Err(refused)) => (refused, Verdict::Allow),
         (Slot::Busy, Ok(_)) => {
             let error =
                 "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
-            let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
-            (Outcome::PutOff { error: error.to_owned(), wait, is_failing: false }, Verdict::Allow)
+            (put_off(error.to_owned()), Verdict::Allow)
         }
     };
     let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed() };
     log(run, &handler, step, &attempted);
     Turn::Made(handler, Box::new(attempted))
+}
+
+fn put_off(error: String) -> Outcome {
+    let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
+    Outcome::PutOff { error, wait, is_failing: false }
 }
 
 /// Waits until the circuit may be closed, and as long again as it has failed so far: that doubles from

@@ -18,7 +18,7 @@ use crate::{
         handler::{Handler, HandlerId, Status, Timeout},
         plan::Plan,
         retry::RetryPolicy,
-        secret::SigningSecret,
+        secret::{InvalidSecret, SigningSecret},
         task::TaskType,
     },
     store::{self, RegisteredHandler, Store, StoreError},
@@ -40,6 +40,8 @@ pub struct Defaults {
 pub(super) struct Registered {
     pub handler: Handler,
     pub secrets: Vec<SigningSecret>,
+    /// Why this worker must not call it: it would be called without its signature or a header.
+    pub unusable: Option<String>,
     pub policy: RetryPolicy,
     pub timeout: Duration,
 }
@@ -143,7 +145,14 @@ impl Snapshot {
     fn new(rows: store::Registry, defaults: &Defaults) -> Self {
         let mut enabled: HashMap<EventName, Vec<_>> = HashMap::new();
         let mut handlers = HashMap::with_capacity(rows.handlers.len());
-        for RegisteredHandler { handler, secrets } in rows.handlers {
+        for RegisteredHandler { handler, secrets, unusable } in rows.handlers {
+            let (secrets, unusable) = match (unusable, readable(&secrets)) {
+                (None, Ok(secrets)) => (secrets, None),
+                (Some(why), _) | (None, Err(why)) => (Vec::new(), Some(why)),
+            };
+            if let Some(why) = &unusable {
+                warn!(handler = %handler.id, why, "a handler cannot be called by this worker; its attempts are put off");
+            }
             let spec = &handler.spec;
             if spec.status == Status::Enabled {
                 enabled.entry(spec.event.clone()).or_default().push((spec.priority, handler.id));
@@ -155,7 +164,8 @@ impl Snapshot {
             let registered = Registered {
                 policy: defaults.retry.with(&spec.retry),
                 timeout: spec.timeout.map_or(default_timeout, Timeout::duration),
-                secrets: readable(handler.id, &secrets),
+                secrets,
+                unusable,
                 handler,
             };
             handlers.insert(registered.handler.id, Arc::new(registered));
@@ -202,14 +212,9 @@ impl Snapshot {
     }
 }
 
-/// The secrets that can be signed with. The database holds none that cannot, unless by hand.
-fn readable(handler: HandlerId, secrets: &[SecretString]) -> Vec<SigningSecret> {
-    let parse = |secret: &SecretString| match secret.expose_secret().parse() {
-        Ok(secret) => Some(secret),
-        Err(error) => {
-            warn!(%handler, %error, "a signing secret cannot be used");
-            None
-        }
-    };
-    secrets.iter().filter_map(parse).collect()
+/// What it signs with. The database holds no text that is no secret, unless by hand.
+fn readable(secrets: &[SecretString]) -> Result<Vec<SigningSecret>, String> {
+    let parse = |secret: &SecretString| secret.expose_secret().parse();
+    let parsed: Result<_, InvalidSecret> = secrets.iter().map(parse).collect();
+    parsed.map_err(|why| format!("its signing secret cannot be used: {why}"))
 }

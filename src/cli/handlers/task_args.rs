@@ -14,6 +14,9 @@ pub(super) struct TaskArgs {
     /// A header of the request, added to those it has; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, conflicts_with = "script")]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Take this header away; may be given several times
+    #[arg(long = "remove-header", value_name = "NAME", conflicts_with = "script")]
+    unwanted: Vec<HeaderName>,
     /// An argument of the script, in the place of those it has; may be given several times
     #[arg(long = "arg", value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "http")]
     args: Vec<String>,
@@ -51,7 +54,7 @@ impl TaskArgs {
     /// A sentence about what does not fit together.
     pub(super) fn apply(self, task: &mut Task) -> Result<(), String> {
         let given = self.task();
-        let Self { http, script, headers: more, args: new, bare } = self;
+        let Self { http, script, headers: more, unwanted, args: new, bare } = self;
         match task {
             Task::Http { url, headers } if script.is_none() => {
                 if !new.is_empty() {
@@ -61,10 +64,14 @@ impl TaskArgs {
                 if bare {
                     headers.clear();
                 }
+                if let Some(name) = unwanted.iter().find(|name| !headers.contains_key(name)) {
+                    return Err(format!("it has no header {}", name.as_str()));
+                }
+                headers.retain(|name, _| !unwanted.contains(name));
                 headers.extend(more);
             }
             Task::Script { path, args } if http.is_none() => {
-                if !more.is_empty() {
+                if !(more.is_empty() && unwanted.is_empty()) {
                     return Err("--header is for urls, and this handler runs a script".into());
                 }
                 *path = script.unwrap_or_else(|| path.clone());

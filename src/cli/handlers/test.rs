@@ -34,7 +34,11 @@ pub(in crate::cli) struct Test {
 }
 
 pub(super) async fn run(context: &Context, test: Test) -> Result<(), CliError> {
-    let RegisteredHandler { handler, secrets } = context.store()?.registered_handler(test.id).await?;
+    let registered = context.store()?.registered_handler(test.id).await?;
+    let RegisteredHandler { handler, secrets, unusable } = registered;
+    if let Some(why) = unusable {
+        return Err(CliError::failed(format!("not called: {why}")));
+    }
     let secrets: Vec<SigningSecret> = secrets
         .iter()
         .map(|secret| secret.expose_secret().parse())

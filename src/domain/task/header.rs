@@ -2,9 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::InvalidTask;
+use crate::domain::seal::{MARK, is_sealed};
 
 /// The name of a header that a handler adds to its requests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,20 +48,38 @@ impl FromStr for HeaderName {
     }
 }
 
-/// The value of a header that a handler adds; it may be a secret and is not printed by `Debug`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// What is shown of a value.
+const MASK: &str = "***";
+
+/// The value of a header that a handler adds. It may be a secret: neither `Debug` nor `Serialize` tells it.
+///
+/// As it is read from the database it may be sealed; who calls the handler opens it first.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct HeaderValue(String);
 
 impl HeaderValue {
+    const MAX_BYTES: usize = 8192;
+
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this is not the value itself but how the database keeps it.
+    pub fn is_sealed(&self) -> bool {
+        is_sealed(&self.0)
+    }
+}
+
+impl Serialize for HeaderValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(MASK)
     }
 }
 
 impl fmt::Debug for HeaderValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
@@ -68,7 +87,15 @@ impl FromStr for HeaderValue {
     type Err = InvalidTask;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if http::HeaderValue::from_str(text).is_ok() && text.len() <= 8192 {
+        if is_sealed(text) {
+            return Err(InvalidTask(format!("a header value cannot begin with {MARK}")));
+        }
+        if text == MASK {
+            return Err(InvalidTask(format!(
+                "{MASK} is shown in the place of a header's value, and is none"
+            )));
+        }
+        if http::HeaderValue::from_str(text).is_ok() && text.len() <= Self::MAX_BYTES {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidTask("a header value is visible ASCII, at most 8192 bytes".into()))
@@ -76,7 +103,17 @@ impl FromStr for HeaderValue {
     }
 }
 
-through_text!(HeaderName, HeaderValue);
+/// From the database, where it may be sealed. Who writes a sealed value there by other ways gains nothing: it opens only
+/// for the handler and the header it was sealed for.
+impl TryFrom<String> for HeaderValue {
+    type Error = InvalidTask;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if is_sealed(&text) && text.len() <= 2 * Self::MAX_BYTES { Ok(Self(text)) } else { text.parse() }
+    }
+}
+
+through_text!(HeaderName);
 
 #[cfg(test)]
 mod tests {
@@ -88,5 +125,16 @@ mod tests {
             assert!(bad.parse::<HeaderName>().is_err(), "{bad:?}");
         }
         assert_eq!("X-Api-Key".parse::<HeaderName>().expect("fine").as_str(), "x-api-key");
+    }
+
+    #[test]
+    fn a_value_is_told_to_nobody() {
+        let value: HeaderValue = "Bearer hunter2".parse().expect("a value");
+        assert_eq!(format!("{value:?} {}", serde_json::to_string(&value).expect("json")), "*** \"***\"");
+        assert!("enc:v1:AAAA".parse::<HeaderValue>().is_err(), "typed");
+        assert!(HeaderValue::try_from("enc:v1:AAAA".to_owned()).expect("stored").is_sealed());
+        for bad in ["a\nb", "***", &"x".repeat(8193), &format!("enc:v1:{}", "A".repeat(17_000))] {
+            assert!(HeaderValue::try_from(bad.to_owned()).is_err());
+        }
     }
 }

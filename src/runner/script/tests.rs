@@ -84,6 +84,7 @@ async fn a_script_gets_its_event_arguments_and_environment() {
             "PROVISIONING_ATTEMPT" => "2",
             "PROVISIONING_HANDLER_ID" => "7",
             "PROVISIONING_HANDLER_NAME" => "CRM sync",
+            "PROVISIONING_CALL_ID" if value.len() > 32 => continue,
             "TRACEPARENT" => "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "CARGO_MANIFEST_DIR" => env!("CARGO_MANIFEST_DIR"),
             "CRM" => "x=y",

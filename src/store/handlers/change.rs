@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::types::ToSql;
 
 use super::{
-    Action, COLUMNS, Handler, HandlerId, HandlerSpec, Status, handler, history::snapshot, not_found,
+    Action, COLUMNS, Handler, HandlerId, HandlerSpec, Status, handler,
+    history::snapshot,
+    not_found,
+    sealed::{self, SIGNING},
+    values::Values,
 };
-use crate::{
-    domain::{retry::RetryOverrides, task::Task},
-    store::{
-        Result, Store, StoreError,
-        session::Session,
-        sql::{clean, clean_opt},
-    },
+use crate::store::{
+    Result, Store, StoreError,
+    session::Session,
+    sql::{clean, clean_opt},
 };
 
 /// The event type, held against removal until the end of the transaction.
@@ -32,14 +33,17 @@ impl Store {
     ) -> Result<Handler> {
         let mut session = self.session().await?;
         session.begin().await?;
-        let values = Values::of(spec);
-        let secret = signing_secret.map(ExposeSecret::expose_secret);
+        // Its secrets are sealed for this handler and no other: its id is needed first.
+        let id = session.query_opt("SELECT nextval(pg_get_serial_sequence('handlers', 'id'))", &[]).await?;
+        let id = HandlerId(id.ok_or_else(|| StoreError::other("no id was given"))?.try_get(0)?);
+        let values = Values::of(&self.seals, id, spec)?;
+        let secret = signing_secret.map(|secret| self.sealed_secret(id, secret)).transpose()?;
         let mut params = values.params();
-        params.push(&secret);
+        params.extend([&secret as &(dyn ToSql + Sync), &id.0]);
         let sql = format!(
             "{TYPE} INSERT INTO handlers (name, event, task, status, priority, mode, on_failure, timeout_ms,
-                 retry, max_concurrency, signing_secret)
-             SELECT $1, type_name, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM type RETURNING {COLUMNS}"
+                 retry, max_concurrency, signing_secret, id) OVERRIDING SYSTEM VALUE
+             SELECT $1, type_name, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM type RETURNING {COLUMNS}"
         );
         let row = session.query_opt(&sql, &params).await.map_err(StoreError::into_refusal)?;
         let created = handler(&row.ok_or_else(|| not_in_catalogue(spec))?)?;
@@ -68,7 +72,7 @@ impl Store {
             session.rollback().await?;
             return Ok(before);
         }
-        let values = Values::of(&spec);
+        let values = Values::of(&self.seals, id, &spec)?;
         let mut params = values.params();
         params.push(&id.0);
         let sql = format!(
@@ -127,7 +131,7 @@ impl Store {
             previous_secret_until = CASE WHEN $3 > 0 AND signing_secret IS NOT NULL
                 THEN now() + make_interval(secs => $3) END,
             signing_secret = $2";
-        let new = new.expose_secret();
+        let new = self.sealed_secret(id, new)?;
         self.change_secret(id, set, &[&id.0, &new, &keep_previous.as_secs_f64()], Action::SecretSet, by).await
     }
 
@@ -135,6 +139,10 @@ impl Store {
     pub async fn remove_secret(&self, id: HandlerId, by: &str) -> Result<Handler> {
         let set = "signing_secret = NULL, previous_signing_secret = NULL, previous_secret_until = NULL";
         self.change_secret(id, set, &[&id.0], Action::SecretRemoved, by).await
+    }
+
+    fn sealed_secret(&self, id: HandlerId, secret: &SecretString) -> Result<String> {
+        Ok(self.seals.seal(&sealed::owner(id, SIGNING), secret.expose_secret())?)
     }
 
     async fn change_secret(
@@ -199,52 +207,5 @@ impl Entry<'_> {
         let (by, note) = (clean(self.by), clean_opt(self.note));
         session.execute(sql, &[&id.0, &by, &self.action.as_str(), &note, &before, &after]).await?;
         Ok(())
-    }
-}
-
-/// A specification as columns, in the order of [`Values::params`].
-struct Values<'a> {
-    name: &'a str,
-    event: &'a str,
-    task: Json<&'a Task>,
-    status: &'static str,
-    priority: i32,
-    mode: &'static str,
-    on_failure: &'static str,
-    timeout_ms: Option<i32>,
-    retry: Json<&'a RetryOverrides>,
-    max_concurrency: Option<i64>,
-}
-
-impl<'a> Values<'a> {
-    fn of(spec: &'a HandlerSpec) -> Self {
-        let timeout = spec.timeout.map(|t| i32::try_from(t.duration().as_millis()).unwrap_or(i32::MAX));
-        Self {
-            name: spec.name.as_str(),
-            event: spec.event.as_str(),
-            task: Json(&spec.task),
-            status: spec.status.as_str(),
-            priority: spec.priority.into(),
-            mode: spec.mode.as_str(),
-            on_failure: spec.on_failure.as_str(),
-            timeout_ms: timeout,
-            retry: Json(&spec.retry),
-            max_concurrency: spec.max_concurrency.map(|n| i64::from(n.get())),
-        }
-    }
-
-    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![
-            &self.name,
-            &self.event,
-            &self.task,
-            &self.status,
-            &self.priority,
-            &self.mode,
-            &self.on_failure,
-            &self.timeout_ms,
-            &self.retry,
-            &self.max_concurrency,
-        ]
     }
 }

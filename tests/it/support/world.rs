@@ -125,6 +125,11 @@ impl World {
         self.env.insert(format!("PROVISIOND_{name}"), value.to_owned());
     }
 
+    /// Sets a variable that is no key of the configuration, as [`World::set`] does.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_provisiond"));
         command

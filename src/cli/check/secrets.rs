@@ -1,0 +1,42 @@
+//! How the secrets of handlers are stored, and whether this process can read them.
+
+use super::report::{Finding, State, finding, ok};
+use crate::{config::Config, domain::handler::Handler, store::Store};
+
+const WHAT: &str = "secrets";
+
+pub(super) async fn check(config: &Config, store: &Store, handlers: &[Handler], report: &mut Vec<Finding>) {
+    let found = match store.find_secrets().await {
+        Ok(found) => found,
+        Err(error) => {
+            return report.push(finding(WHAT, State::Failed, format!("{:#}", anyhow::Error::new(error))));
+        }
+    };
+    let has_key = config.secrets.seals.has_key();
+    let (current, stale) = (found.current, found.stale);
+    for (id, why) in &found.unreadable {
+        let name =
+            handlers.iter().find(|handler| handler.id == *id).map(|handler| handler.spec.name.to_string());
+        let of = name.map_or_else(|| format!("handler {id}"), |name| format!("handler {id} ({name})"));
+        let told = format!("a secret of {of} cannot be used, and its attempts are put off: {why}");
+        report.push(finding(WHAT, State::Failed, told));
+    }
+    report.push(match (has_key, current, stale) {
+        (true, _, 0) => ok(WHAT, format!("those of {current} handlers are encrypted with secrets.key")),
+        (true, ..) => finding(
+            WHAT,
+            State::Warning,
+            format!("those of {stale} handlers are stored in clear or by a key before secrets.key: provisiond migrate encrypts them"),
+        ),
+        (false, 0, 0) => ok(WHAT, "none; without secrets.key they would be stored in clear".into()),
+        (false, ..) => finding(
+            WHAT,
+            State::Warning,
+            format!(
+                "signing secrets and header values of {} handlers are stored in clear: set secrets.key (openssl rand \
+                 -base64 32) for every process, then run provisiond migrate",
+                current + stale
+            ),
+        ),
+    });
+}

@@ -1,0 +1,97 @@
+//! Everything that one call of a script starts, and its end: also what left the script's process group.
+//!
+//! A process that forks twice and calls `setsid` is in no group of ours, and its parent is gone. So this process adopts
+//! what its scripts orphan (`PR_SET_CHILD_SUBREAPER`: otherwise the first process of the machine does), and a thread
+//! looks at what it adopted: what belongs to no call that still runs is killed, and what is dead is reaped. That costs a
+//! script nothing; a launcher that stayed above each one would cost a second process each.
+//!
+//! Whose an adopted process is tells [`MARK`], which it inherited in its environment. One that took care to lose it is
+//! killed when every call has ended that ran when it was first seen. Beyond reach is what others start for a
+//! script: cron, at, systemd, a container engine.
+//!
+//! Not on systems without that (macOS): there the group is all that is killed.
+
+mod process;
+mod watch;
+
+use std::{
+    sync::{PoisonError, RwLockReadGuard},
+    time::Duration,
+};
+
+use rustix::process::Pid;
+use tempfile::TempDir;
+
+use watch::{begun, watch};
+
+pub use process::MARK;
+
+/// One call of a script. When it is dropped nothing of it may live any more; its directory goes after that.
+pub struct Family {
+    number: u64,
+    id: String,
+    dir: Option<TempDir>,
+}
+
+impl Family {
+    /// A new call, which works in `dir`.
+    pub fn begin(dir: TempDir) -> Self {
+        let Some(watch) = watch() else { return Self { number: 0, id: String::new(), dir: Some(dir) } };
+        let mut state = watch.state();
+        let number = state.next;
+        state.next += 1;
+        state.live.insert(number, None);
+        drop(state);
+        // While nothing ran nobody looked.
+        watch.changed.notify_all();
+        Self { number, id: format!("{}-{number}", watch.prefix), dir: Some(dir) }
+    }
+
+    /// The value of [`MARK`].
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// To be held from before its process is started until after [`Family::started`].
+    pub fn starting() -> Option<RwLockReadGuard<'static, ()>> {
+        watch().map(|watch| watch.starts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The process that is waited for, and reaped, by whoever started it.
+    pub fn started(&self, leader: Pid) {
+        if let Some(watch) = watch() {
+            watch.state().live.insert(self.number, Some(leader));
+        }
+    }
+
+    /// Its process has ended: what else of it lives is killed, mostly within milliseconds.
+    pub fn over(&self) {
+        if let Some(watch) = watch() {
+            let mut state = watch.state();
+            state.live.remove(&self.number);
+            state.asked += 1;
+            drop(state);
+            watch.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        self.over();
+        if let Some(watch) = watch() {
+            watch.state().dirs.extend(self.dir.take());
+        }
+    }
+}
+
+/// Waits until nothing is left of the calls that are over, at most `limit`.
+pub fn settle(limit: Duration) {
+    let Some(watch) = begun() else { return };
+    let mut state = watch.state();
+    state.asked += 1;
+    let asked = state.asked;
+    watch.changed.notify_all();
+    let settled = watch.changed.wait_timeout_while(state, limit, |state| state.done < asked);
+    drop(settled);
+}

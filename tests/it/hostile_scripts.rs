@@ -1,0 +1,325 @@
+//! Scripts that mean no good. Whatever they do, their attempt ends as designed and in time, others are not held up, and
+//! of them nothing is left: no process, no zombie, no file, no descriptor.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Endpoint, Process, World, envelope, eventually};
+
+/// What the worker may grow by while a script does its worst.
+const MEMORY_KIB: u64 = 24 * 1024;
+
+/// A worker with handlers that mean well, beside which hostile ones are tried.
+struct Stage {
+    world: World,
+    worker: Process,
+    /// Of a handler on the same event, after the hostile one, and of one on another event.
+    neighbours: [Endpoint; 2],
+    /// Where scripts have their working directories.
+    scratch: PathBuf,
+    descriptors: usize,
+    memory_kib: u64,
+    events: u64,
+    /// The hostile handler's id.
+    hostile: String,
+}
+
+impl Stage {
+    /// With a hostile handler, limited to 3 s, and those of `clients.delete` that are given, by name and flags.
+    async fn new(more: &[(&str, &[&str])]) -> Self {
+        let mut world = World::new().await;
+        let scratch = world.dir.path().join("scratch");
+        fs::create_dir(&scratch).unwrap();
+        world.set_variable("TMPDIR", scratch.to_str().unwrap());
+        world.set("script.kill_grace", "300ms");
+        world.set("script.concurrency", "4");
+        let neighbours = [Endpoint::ok().await, Endpoint::ok().await];
+        for (event, endpoint) in ["clients.create", "clients.update"].into_iter().zip(&neighbours) {
+            world.handler("neighbour", event, &["--http", &endpoint.url("/"), "--priority", "200"]);
+        }
+        world.script("good.sh", "#!/bin/sh\ncat > copy; sleep 0.01 & wait\n");
+        world.handler("good", "clients.update", &["--script", "good.sh"]);
+        world.script("hostile.sh", "#!/bin/sh\n");
+        let note = world.dir.path().join("note");
+        let task = ["--script", "hostile.sh", "--arg", note.to_str().unwrap()];
+        let flags = [&task[..], &["--max-attempts", "1", "--timeout", "3s"]].concat();
+        let hostile = world.handler("hostile", "clients.create", &flags).to_string();
+        for (name, flags) in more {
+            world.handler(name, "clients.delete", flags);
+        }
+        let recorder = world.recorder().await;
+        world.keep(recorder);
+        let worker = world.worker().await;
+        let mut stage =
+            Self { world, worker, neighbours, scratch, descriptors: 0, memory_kib: 0, events: 0, hostile };
+        for event in ["clients.create", "clients.update"] {
+            stage.publish(event).await;
+        }
+        stage.world.wait_for_executions(4, &["--status", "success"]).await;
+        stage.nothing_left().await;
+        stage.descriptors = stage.open_descriptors();
+        stage.memory_kib = stage.worker.anonymous_kib();
+        stage
+    }
+
+    /// An event; gives its id.
+    async fn publish(&mut self, event: &str) -> String {
+        self.events += 1;
+        let id = format!("e{}", self.events);
+        let body = envelope(event, self.events, &json!({"id": self.events}));
+        self.world.broker.publish(event, Some(&id), body.as_bytes()).await;
+        id
+    }
+
+    /// Runs a hostile script once, with others beside it, and gives what is recorded of it.
+    async fn endure(&mut self, lines: &str) -> Value {
+        self.world.script("hostile.sh", &format!("#!/bin/sh\n{lines}\n"));
+        let before = [self.neighbours[0].count(), self.neighbours[1].count()];
+        let begun = Instant::now();
+        let event = self.publish("clients.create").await;
+        let mut most = 0;
+        for n in 1..=5 {
+            let asked = Instant::now();
+            self.publish("clients.update").await;
+            self.neighbours[1].wait_for(before[1] + n).await;
+            assert!(asked.elapsed() < Duration::from_secs(5), "another event is held up: {lines}");
+            most = most.max(self.worker.anonymous_kib());
+        }
+        let of = ["--handler", &self.hostile, "--event-id", &event];
+        let ended = self.world.wait_for_executions(1, &of).await.remove(0);
+        most = most.max(self.worker.anonymous_kib());
+        self.neighbours[0].wait_for(before[0] + 1).await;
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?} for {lines}", begun.elapsed());
+        assert!(most < self.memory_kib + MEMORY_KIB, "{} → {most} KiB for {lines}", self.memory_kib);
+        println!(
+            "{:>6} ms, {} → {most} KiB: {}",
+            ended["duration_ms"],
+            self.memory_kib,
+            lines.escape_debug()
+        );
+        self.nothing_left().await;
+        eventually("no descriptor is left", || async { self.open_descriptors() <= self.descriptors }).await;
+        fs::remove_file(self.world.dir.path().join("note")).ok();
+        self.world.json(&["executions", "show", ended["id"].as_str().unwrap()])
+    }
+
+    async fn nothing_left(&self) {
+        let (worker, root) = (self.worker.pid(), self.world.dir.path().to_str().unwrap().to_owned());
+        eventually("no process is left", || async { processes(worker, &root).is_empty() }).await;
+        eventually("no file is left", || async { fs::read_dir(&self.scratch).unwrap().count() == 0 }).await;
+    }
+
+    fn open_descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.worker.pid())).unwrap().count()
+    }
+
+    async fn end(mut self) {
+        assert!(self.worker.terminate().await.success());
+        self.world.end().await;
+    }
+}
+
+/// Children of the worker, zombies too, and whatever has something of this story in its command line.
+fn processes(worker: u32, story: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let ours = all.filter(|dir| {
+        let read = |file: &str| fs::read(dir.join(file)).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        parent == Some(worker) || String::from_utf8_lossy(&read("cmdline")).contains(story)
+    });
+    ours.map(|dir| fs::read_to_string(dir.join("stat")).unwrap_or_default())
+        .filter(|s| !s.is_empty())
+        .collect()
+}
+
+fn failed(execution: &Value, with: &str) {
+    assert_eq!(execution["status"], "fail", "{execution:#}");
+    let error = execution["error"].as_str().unwrap();
+    assert!(error.contains(with), "{error:?} should say {with:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_flees_is_caught() {
+    let mut stage = Stage::new(&[]).await;
+    // Each has fled before its script ends well.
+    for flight in [
+        "(sh -c 'echo $$ > $0; sleep 1000' $1 &) &",
+        "setsid sh -c 'echo $$ > $0; exec sleep 1000' $1 &",
+        "(setsid sh -c 'trap \"\" TERM HUP INT; echo $$ > $0; sleep 1000; sleep 1000' $1 &) & wait",
+        "(env -i setsid sh -c 'cd /; echo $$ > $0; exec sleep 1000' $1 < /dev/null > /dev/null 2>&1 &) &",
+        "(setsid sh -c 'echo $$ > $0; while :; do setsid sleep 1000 & sleep 0.01; done' $1 &) &",
+        // It fills its directory while it is being removed.
+        "(setsid sh -c 'echo $$ > $0; n=0; while :; do n=$((n+1)); mkdir -p d$n; echo x > d$n/f; done' $1 &) &",
+    ] {
+        let ended = stage.endure(&format!("{flight}\nuntil [ -s $1 ]; do :; done; echo done")).await;
+        assert_eq!((&ended["status"], &ended["response"]["stdout"]), (&json!("success"), &json!("done\n")));
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_end_is_ended() {
+    let mut stage = Stage::new(&[]).await;
+    let bomb = "n=${2:-0}; if [ $n -lt 6 ]; then $0 x $((n+1)) & setsid $0 x $((n+1)) & fi; trap '' TERM; sleep 1000; sleep 1000";
+    for lines in
+        ["trap '' TERM HUP INT; while :; do sleep 1000; done", "exec <&- >&- 2>&-; exec sleep 1000", bomb]
+    {
+        let ended = stage.endure(lines).await;
+        failed(&ended, "did not end within 3s and was killed");
+        let duration = ended["duration_ms"].as_u64().unwrap();
+        assert!(duration < 6000, "{duration} ms: {lines}");
+    }
+    // 127 processes that are done at once; those that fled are more than the limit of what runs at a time.
+    let ended =
+        stage.endure("n=${2:-0}; [ $n -ge 6 ] || { $0 x $((n+1)) & setsid $0 x $((n+1)) & }; exit 0").await;
+    assert_eq!(ended["status"], "success");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_without_end_fills_nothing() {
+    let mut stage = Stage::new(&[]).await;
+    let ended = stage.endure("exec cat /dev/zero").await;
+    failed(&ended, "did not end within 3s");
+    assert_eq!(ended["response"]["truncated"], true);
+    let kept = ended["response"]["stdout"].as_str().unwrap();
+    assert!(kept.chars().count() < 65_600 && kept.contains("bytes left out"), "{}", kept.len());
+
+    let lines = "echo begin; seq 2000000; seq 2000000 >&2; echo end";
+    let ended = stage.endure(lines).await;
+    let stdout = ended["response"]["stdout"].as_str().unwrap();
+    assert!(stdout.starts_with("begin\n1\n") && stdout.ends_with("2000000\nend\n"));
+
+    let ended = stage.endure("exec <&-; echo fine").await;
+    assert_eq!((&ended["status"], &ended["response"]["stdout"]), (&json!("success"), &json!("fine\n")));
+    // 64 MiB, two thousand files, and directories that nobody may look into.
+    let lines =
+        "head -c 67108864 /dev/zero > big; mkdir -p a/b/c; seq 2000 | (cd a/b; xargs touch); chmod 0 a/b a .";
+    let ended = stage.endure(lines).await;
+    assert_eq!(ended["status"], "success", "{ended:#}");
+    let ended = stage.endure("rm -rf \"$PWD\"; ln -s / \"$PWD\"").await;
+    assert_eq!(ended["status"], "success", "{ended:#}");
+    assert!(fs::metadata("/etc").is_ok(), "a link is removed, not what it leads to");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_to_be_run_is_not_run() {
+    let refusals = [
+        ("leaves.sh", "lies outside of script.roots"),
+        ("open.sh", "may be written by others"),
+        ("plain.sh", "is not executable"),
+        ("shared/own.sh", "could be replaced by anybody"),
+        ("shared", "is not a regular file"),
+    ];
+    let flags = refusals.map(|(script, _)| ["--script", script]);
+    let handlers: Vec<_> = flags.iter().map(|flags| (flags[1], &flags[..])).collect();
+    let mut stage = Stage::new(&handlers).await;
+    let root = stage.world.dir.path().to_owned();
+    let outside = tempfile::tempdir().unwrap();
+    let evil = outside.path().join("evil.sh");
+    let note = outside.path().join("note");
+    fs::write(&evil, format!("#!/bin/sh\necho ran >> {}\n", note.display())).unwrap();
+    fs::set_permissions(&evil, PermissionsExt::from_mode(0o755)).unwrap();
+    symlink(&evil, root.join("leaves.sh")).unwrap();
+    for (name, mode) in [("open.sh", 0o777), ("plain.sh", 0o644)] {
+        stage.world.script(name, "#!/bin/sh\n");
+        fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    fs::create_dir(root.join("shared")).unwrap();
+    stage.world.script("shared/own.sh", "#!/bin/sh\n");
+    fs::set_permissions(root.join("shared"), PermissionsExt::from_mode(0o777)).unwrap();
+    let create = ["handlers", "create", "--name", "x", "--event", "clients.archive", "--script", "leaves.sh"];
+    let created = stage.world.run(&create);
+    assert!(created.assert_done().stderr().contains("warning: as configured here it cannot be run"));
+    let check = stage.world.run(&["check"]);
+    assert_eq!(check.output.status.code(), Some(1));
+    stage.publish("clients.delete").await;
+    let letters = stage.world.wait_for_dead_letters(refusals.len()).await;
+    for (script, why) in refusals {
+        assert!(check.stdout().contains(why), "{}", check.stdout());
+        let letter = letters.iter().find(|letter| letter["handler_name"] == script).unwrap();
+        assert!(letter["error"].as_str().unwrap().contains(why), "{letter:#}");
+        assert_eq!(letter["reason"], "permanent");
+    }
+    stage.end().await;
+    assert!(!note.exists());
+}
+
+/// A link that leads now to a script within the roots, now to one outside: what was looked at is what runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_between_look_and_start_is_not_run() {
+    const EVENTS: usize = 150;
+    let flags = ["--script", "flips.sh", "--max-attempts", "1"];
+    let mut stage = Stage::new(&[("flips", &flags)]).await;
+    let root = stage.world.dir.path().to_owned();
+    let outside = tempfile::tempdir().unwrap();
+    let (evil, note) = (outside.path().join("evil.sh"), outside.path().join("note"));
+    fs::write(&evil, format!("#!/bin/sh\necho ran >> {}\n", note.display())).unwrap();
+    fs::set_permissions(&evil, PermissionsExt::from_mode(0o755)).unwrap();
+    let targets = [stage.world.script("fine.sh", "#!/bin/sh\ncat > /dev/null\n"), evil];
+    let stop = Arc::new(AtomicBool::new(false));
+    let flipping = std::thread::spawn({
+        let (stop, root) = (Arc::clone(&stop), root.clone());
+        move || {
+            let mut flips = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                for target in &targets {
+                    symlink(target, root.join("next")).unwrap();
+                    fs::rename(root.join("next"), root.join("flips.sh")).unwrap();
+                    flips += 1;
+                }
+            }
+            flips
+        }
+    });
+    for _ in 0..EVENTS {
+        stage.publish("clients.delete").await;
+    }
+    let ended = stage.world.wait_for_executions(EVENTS, &["--event", "clients.delete"]).await;
+    stop.store(true, Ordering::Relaxed);
+    let flips = flipping.join().unwrap();
+    let (fine, refused): (Vec<_>, Vec<_>) = ended.iter().partition(|e| e["status"] == "success");
+    println!("{flips} flips, {} ran, {} were refused", fine.len(), refused.len());
+    assert!(!fine.is_empty() && !refused.is_empty());
+    for execution in refused {
+        failed(execution, "lies outside of script.roots");
+    }
+    assert!(!note.exists(), "what lies outside was run");
+    stage.nothing_left().await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_that_is_deleted_while_it_waits_is_tried_again() {
+    let flags = ["--script", "waits.sh", "--max-concurrency", "1", "--initial-interval", "1s"];
+    let mut stage = Stage::new(&[("waits", &flags)]).await;
+    let go = stage.world.dir.path().join("go");
+    let lines = format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\n", go.display());
+    let script = stage.world.script("waits.sh", &lines);
+    for _ in 0..2 {
+        stage.publish("clients.delete").await;
+    }
+    let path = script.to_str().unwrap().to_owned();
+    eventually("the first runs", || async { !processes(u32::MAX, &path).is_empty() }).await;
+    fs::remove_file(&script).unwrap();
+    fs::write(&go, "").unwrap();
+    let failures = stage.world.wait_for_executions(1, &["--status", "fail"]).await;
+    failed(&failures[0], "the script could not be started");
+    assert_eq!(failures[0]["disposition"], "retrying");
+    stage.world.script("waits.sh", &lines);
+    stage.world.wait_for_executions(2, &["--status", "success", "--event", "clients.delete"]).await;
+    stage.nothing_left().await;
+    stage.end().await;
+}
