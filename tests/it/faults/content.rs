@@ -40,14 +40,15 @@ async fn results_twice(form: Form) {
     let mut scene = Scene::begin("every result delivered twice", form).await;
     let broker = Broker::connect(&scene.world.amqp_url, &scene.world.broker.prefix).await;
     let queue = broker.bind_own_queue("results", "#").await;
-    let mut results = broker.consume(&queue).await;
+    let results = broker.consume(&queue).await;
     let repeated = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&repeated);
     let repeating = tokio::spawn(async move {
-        while let Some(Ok(result)) = results.next().await {
-            broker.publish_to("execution-log", &result.data).await;
+        let again = async |result: lapin::Result<lapin::message::Delivery>| {
+            broker.publish_to("execution-log", &result.expect("a result").data).await;
             counter.fetch_add(1, Ordering::SeqCst);
-        }
+        };
+        results.for_each_concurrent(256, again).await;
     });
     for _ in 0..form.injections() {
         scene.random_moment().await;

@@ -4,6 +4,8 @@
 
 use std::{path::PathBuf, process::Stdio};
 
+use futures_util::future::join_all;
+
 /// RabbitMQ as it is by default.
 const ORDINARY: &str = "vm_memory_monitor:set_vm_memory_high_watermark(0.4),
     application:set_env(rabbit, consumer_timeout, 1800000),
@@ -60,9 +62,10 @@ impl Cluster {
     pub async fn start() -> Self {
         let nodes = ["cluster/1", "cluster/2", "cluster/3"];
         let (mut urls, mut names) = (Vec::new(), Vec::new());
+        nodes.iter().for_each(|node| share_cookie(node));
+        // A node that was stopped before the others waits for them.
+        join_all(nodes.map(|node| run_in(node, &["start", "rabbitmq"]))).await;
         for node in nodes {
-            share_cookie(node);
-            run_in(node, &["start", "rabbitmq"]).await;
             let status = told(node, &["status"]).await;
             let words: Vec<_> = status.lines().next().expect("a line").split_whitespace().collect();
             let after = |word: &str| words.iter().position(|w| *w == word).map(|at| words[at + 1]);
