@@ -25,7 +25,8 @@ use super::{declare::RPC_TIMEOUT, error::BrokerError, topology::Topology};
 const FRAME_MAX: u32 = 131_072;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A broker that is back is to be found, and everything declared, well within 15 seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the broker is and how it is spoken to.
 #[derive(Clone, Debug)]

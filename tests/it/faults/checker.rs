@@ -139,7 +139,10 @@ impl Verdict {
         self.limit("calls were repeated", self.repeated, allowed.repeated);
 
         let made = ["done", "retrying", "dead_lettered"];
-        let made = facts.executions.iter().filter(|execution| made.contains(&execution.disposition.as_str()));
+        let made = facts
+            .executions
+            .iter()
+            .filter(|execution| !execution.was_refused && made.contains(&execution.disposition.as_str()));
         let recorded = tally(made.filter_map(|execution| {
             Some((execution.event_id.as_str(), execution.handler?, execution.attempt))
         }));

@@ -12,6 +12,7 @@ const HANDLERS: [(i64, &str); 4] = [(1, "steady"), (2, "flaky"), (3, "gate"), (4
 
 fn execution(event: u64, handler: i64) -> Execution {
     Execution {
+        was_refused: false,
         id: format!("{event}-{handler}"),
         event_id: format!("e{event}"),
         handler: Some(handler),

@@ -33,6 +33,8 @@ pub struct Execution {
     pub handler: Option<i64>,
     pub attempt: i32,
     pub disposition: String,
+    /// Its circuit was open: no call was made.
+    pub was_refused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -75,13 +77,15 @@ impl Facts {
         excusable: &BTreeSet<u64>,
         receivers: &Receivers,
     ) -> Self {
-        let executions = "SELECT id::text, event_id, handler_id, attempt, disposition FROM executions";
+        let executions = "SELECT id::text, event_id, handler_id, attempt, disposition,
+            coalesce(error LIKE 'circuit open%', false) FROM executions";
         let executions = world.rows(executions, &[]).await.into_iter().map(|row| Execution {
             id: row.get(0),
             event_id: row.get(1),
             handler: row.get(2),
             attempt: row.get(3),
             disposition: row.get(4),
+            was_refused: row.get(5),
         });
         let letters = "SELECT event_id, run_id, handler_id, reason, plan FROM dead_letters";
         let letters = world.rows(letters, &[]).await.into_iter().map(|row| Letter {
