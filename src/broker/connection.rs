@@ -153,6 +153,11 @@ impl Link {
         self.state.borrow().as_ref().is_some_and(|connection| connection.status().connected())
     }
 
+    /// Whether the broker has asked to publish nothing for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.state.borrow().as_ref().is_some_and(|connection| connection.status().blocked())
+    }
+
     pub const fn topology(&self) -> &Topology {
         &self.topology
     }

@@ -132,7 +132,7 @@ async fn a_lost_connection_does_not_call_what_still_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_takes_its_worker_down_is_given_up_and_its_neighbours_are_not() {
     let mut world = World::new().await;
-    world.set("worker.crash_limit", "6");
+    world.set("worker.crash_limit", "10");
     let endpoint = Endpoint::ok().await;
     // By then what the handler before it did is recorded.
     let killer = "#!/bin/sh\n[ \"$PROVISIONING_OBJECT_ID\" != 13 ] || { sleep 1; kill -9 $PPID; }\n";
@@ -157,7 +157,7 @@ async fn an_event_that_takes_its_worker_down_is_given_up_and_its_neighbours_are_
     })
     .await;
     world.keep(worker);
-    assert_eq!(crashes, 6);
+    assert_eq!(crashes, 10);
     let letters = world.wait_for_dead_letters(1).await;
     let letter = &letters[0];
     assert_eq!((&letter["reason"], &letter["object_id"]), (&json!("crash_loop"), &json!("13")));
