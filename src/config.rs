@@ -8,6 +8,7 @@
 mod amqp;
 mod database;
 mod error;
+mod http;
 mod layers;
 mod reader;
 mod script;
@@ -20,18 +21,20 @@ mod value;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Serialize;
 
-use crate::domain::retry::RetryPolicy;
+use crate::domain::{handler::HandlerSpec, retry::RetryPolicy, task::TaskType};
 
+pub use self::http::Http;
 pub use amqp::{Amqp, QueueType};
 pub use database::Database;
 pub use error::ConfigErrors;
 pub use script::{Script, Variable};
 pub use secrets::Secrets;
-pub use sections::{Http, Recorder, Telemetry, Worker};
+pub use sections::{Recorder, Telemetry, Worker};
 
 use layers::Layers;
 use reader::Reader;
@@ -102,6 +105,15 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
+    /// The longest that one attempt of a handler may take.
+    pub fn timeout_of(&self, spec: &HandlerSpec) -> Duration {
+        let default = match spec.task.kind() {
+            TaskType::Http => self.http.timeout,
+            TaskType::Script => self.script.timeout,
+        };
+        spec.timeout.unwrap_or(default).duration()
+    }
+
     /// Reads every section before it gives up, so that all that is wrong is told.
     fn read(reader: &mut Reader) -> Option<Self> {
         let amqp = Amqp::read(reader);

@@ -4,6 +4,7 @@
 //! with it; what follows from an outcome is decided elsewhere, as are retries, concurrency and
 //! verdicts.
 
+mod address;
 mod family;
 mod group;
 mod http;
@@ -14,13 +15,20 @@ mod output;
 mod script;
 #[cfg(test)]
 mod testing;
+mod tls;
+mod trial;
 
 use std::{path::PathBuf, time::Duration};
 
+use jiff::Timestamp;
+
+pub use address::{check_literal, check_target};
 pub use locate::locate;
+pub use trial::{Sent, Trial, TrialOf};
 
 use crate::domain::{
-    event::Event, handler::Handler, outcome::Outcome, plan::Attempt, secret::SigningSecret, task::Task,
+    address::AddressRules, event::Event, handler::Handler, outcome::Outcome, plan::Attempt,
+    secret::SigningSecret, task::Task,
 };
 
 /// One attempt of one handler for one event.
@@ -48,9 +56,20 @@ impl Call<'_> {
 
 /// How tasks are run, by configuration.
 pub struct RunnerSettings {
-    /// `http.connect_timeout`: for name, connection and TLS handshake together.
-    pub connect_timeout: Duration,
+    pub http: HttpSettings,
     pub script: ScriptSettings,
+}
+
+/// `http.*`.
+pub struct HttpSettings {
+    /// For name, connection and TLS handshake together.
+    pub connect_timeout: Duration,
+    /// Where a handler may point.
+    pub rules: AddressRules,
+    /// Certificates (PEM) that are trusted beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate, chain and key (PEM) that are shown to who asks.
+    pub client_cert: Option<PathBuf>,
 }
 
 /// `script.*`.
@@ -77,6 +96,14 @@ pub struct ScriptLimits {
     pub processes: Option<u64>,
 }
 
+/// Whether calls over HTTP can be made as `settings` say: their files can be read and used.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn check_http(settings: &HttpSettings) -> anyhow::Result<()> {
+    http::HttpRunner::new(settings).map(drop)
+}
+
 /// Runs attempts. Holds the connection pool: one for the process, shared.
 pub struct Runner {
     http: http::HttpRunner,
@@ -88,7 +115,7 @@ impl Runner {
     /// Says which setting cannot be used, or why TLS is not available.
     pub fn new(settings: RunnerSettings) -> anyhow::Result<Self> {
         Ok(Self {
-            http: http::HttpRunner::new(settings.connect_timeout)?,
+            http: http::HttpRunner::new(&settings.http)?,
             scripts: script::ScriptRunner::new(settings.script)?,
         })
     }
@@ -96,8 +123,13 @@ impl Runner {
     /// Runs one attempt to its end. Dropping the future ends the attempt: the connection is closed,
     /// the processes are killed.
     pub async fn run(&self, call: &Call<'_>) -> Outcome {
+        self.run_at(call, Timestamp::now()).await
+    }
+
+    /// As [`Runner::run`], for which it is `at` now.
+    async fn run_at(&self, call: &Call<'_>, at: Timestamp) -> Outcome {
         match &call.handler.spec.task {
-            Task::Http { url, headers } => self.http.run(call, url, headers).await,
+            Task::Http { url, headers } => self.http.run(call, url, headers, at).await,
             Task::Script { path, args } => self.scripts.run(call, path, args).await,
         }
     }

@@ -25,7 +25,8 @@ use super::{declare::RPC_TIMEOUT, error::BrokerError, topology::Topology};
 const FRAME_MAX: u32 = 131_072;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A broker that is back is to be found, and everything declared, well within 15 seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the broker is and how it is spoken to.
 #[derive(Clone, Debug)]
@@ -150,6 +151,11 @@ impl Link {
     /// Whether the connection stands now.
     pub(super) fn is_up(&self) -> bool {
         self.state.borrow().as_ref().is_some_and(|connection| connection.status().connected())
+    }
+
+    /// Whether the broker has asked to publish nothing for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.state.borrow().as_ref().is_some_and(|connection| connection.status().blocked())
     }
 
     pub const fn topology(&self) -> &Topology {

@@ -8,7 +8,11 @@ use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -22,6 +26,9 @@ use super::{
 use crate::domain::event::EventName;
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// A consumer that was given nothing for this long begins anew: a broker can forget one, or an acknowledgement, and
+/// say nothing (seen on a cluster of which a majority was lost and came back).
+const IDLE: Duration = Duration::from_mins(1);
 
 /// What is consumed.
 #[derive(Clone, Debug)]
@@ -52,6 +59,8 @@ pub struct Consumer {
 /// Why a session ended.
 enum End {
     Stopped,
+    /// Nothing came, and nothing is unsettled.
+    Idle,
     Lost(String),
 }
 
@@ -67,6 +76,7 @@ impl Consumer {
             let Some(channel) = channel else { return };
             match self.session(channel, &stop, &mut take).await {
                 End::Stopped => return,
+                End::Idle => continue,
                 // Of a lost connection the supervisor tells, once for all that use it.
                 End::Lost(why) if !self.link.is_up() => {
                     debug!(queue = self.intake.queue, why, "consumer lost");
@@ -94,23 +104,34 @@ impl Consumer {
         };
         let (settled, duties) = mpsc::unbounded_channel::<Settled>();
         let mut acker = tokio::spawn(acker::run(channel.clone(), duties));
-        loop {
+        let mut idle_at = Instant::now() + jittered(IDLE);
+        let end = loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break End::Stopped,
+                () = sleep_until(idle_at) => {
+                    // Each unsettled delivery has a sender.
+                    if settled.strong_count() == 1 {
+                        break End::Idle;
+                    }
+                    idle_at = Instant::now() + jittered(IDLE);
+                }
                 ended = &mut acker => return End::Lost(match ended {
                     Ok(Err(error)) => format!("acknowledging failed: {}", BrokerError::from(error)),
                     _ => "the acker ended".to_owned(),
                 }),
                 next = consumer.next() => match next {
-                    Some(Ok(raw)) => take(Delivery::new(raw, settled.clone())),
+                    Some(Ok(raw)) => {
+                        idle_at = Instant::now() + jittered(IDLE);
+                        take(Delivery::new(raw, settled.clone()));
+                    }
                     // lapin ends the stream, without an error, when the queue was deleted.
                     Some(Err(error)) => { acker.abort(); return End::Lost(BrokerError::from(error).to_string()) }
                     None => { acker.abort(); return End::Lost("the broker cancelled the consumer: is the queue deleted?".into()) }
                 },
             }
-        }
+        };
         self.drain(&channel, consumer, settled, acker).await;
-        End::Stopped
+        end
     }
 
     async fn begin(&self, channel: &Channel) -> anyhow::Result<lapin::Consumer> {

@@ -5,7 +5,9 @@
 //! channel shared by tasks hands confirms to the wrong publish. Publishes are polled together, not
 //! awaited one by one: lapin then writes many at once.
 
-use std::time::{Duration, Instant};
+mod complaint;
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -17,20 +19,26 @@ use lapin::{
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     connection::{Link, jittered},
     declare::within,
     error::BrokerError,
 };
+use complaint::Complaint;
 
 /// Messages that wait for their confirm at a time.
 const WINDOW: usize = 512;
 const PAUSE: Duration = Duration::from_millis(500);
-const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
+/// A channel on which nothing was confirmed for this long has lost its confirms: RabbitMQ can, when the members of a
+/// quorum queue come and go. What it took is published again. Time in which the broker blocks publishers does not count.
+const SILENCE: Duration = Duration::from_mins(1);
+/// For the unconfirmed to come back from a channel that was closed.
+const RETURN: Duration = Duration::from_secs(5);
 
 /// A message to publish.
 #[derive(Debug)]
@@ -125,7 +133,7 @@ async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mp
         }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
-            Ok(()) => session(&channel, care, &mut requests, &mut again).await,
+            Ok(()) => session(&link, &channel, care, &mut requests, &mut again).await,
             Err(error) => Err(error),
         };
         match ended {
@@ -147,6 +155,7 @@ async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mp
 
 /// Publishes until the requests end (`Ok`) or the channel is lost; what is unconfirmed then is left in `again`.
 async fn session(
+    link: &Link,
     channel: &Channel,
     care: Care,
     requests: &mut mpsc::Receiver<Request>,
@@ -157,62 +166,52 @@ async fn session(
         again.drain(..).map(|request| publish(channel, request)).collect();
     let mut batch = Vec::with_capacity(WINDOW);
     let mut open = true;
-    let lost = loop {
+    let mut heard = Instant::now();
+    let lost: anyhow::Error = loop {
         let room = WINDOW.saturating_sub(in_flight.len());
         tokio::select! {
             biased;
-            Some(fate) = in_flight.next() => match fate {
-                Fate::Confirmed => complaint.confirmed(),
-                Fate::Refused(_) if care == Care::Once => {}
-                Fate::Refused(request) => {
-                    complaint.refused(&request.message.exchange, in_flight.len());
-                    in_flight.push(publish(channel, request));
+            Some(fate) = in_flight.next() => {
+                heard = Instant::now();
+                match fate {
+                    Fate::Confirmed => complaint.confirmed(),
+                    Fate::Refused(_) if care == Care::Once => {}
+                    Fate::Refused(request) => {
+                        complaint.refused(&request.message.exchange, in_flight.len());
+                        in_flight.push(publish(channel, request));
+                    }
+                    Fate::Lost(request, error) => {
+                        again.push(request);
+                        break BrokerError::from(error).into();
+                    }
                 }
-                Fate::Lost(request, error) => {
-                    again.push(request);
-                    break error;
-                }
-            },
+            }
             count = requests.recv_many(&mut batch, room), if open && room > 0 => {
                 open = count > 0;
+                if in_flight.is_empty() {
+                    heard = Instant::now();
+                }
                 in_flight.extend(batch.drain(..).map(|request| publish(channel, request)));
             }
-            () = tokio::time::sleep(COMPLAIN_EVERY), if !in_flight.is_empty() => {
-                warn!(waiting = in_flight.len(), "the broker confirms nothing; waiting goes on");
+            () = sleep_until(heard + SILENCE), if !in_flight.is_empty() => {
+                if !link.is_blocked() {
+                    let _ = timeout(RETURN, channel.close(200, "no confirms".into())).await;
+                    break anyhow::anyhow!("the broker confirmed nothing for {SILENCE:?}");
+                }
+                warn!(waiting = in_flight.len(), "the broker blocks publishers; waiting goes on");
+                heard = Instant::now();
             }
             else => return Ok(()),
         }
     };
-    // The others fail as well by now; what was confirmed before the loss stays confirmed.
-    while let Some(fate) = in_flight.next().await {
+    // The others fail as well by now; what was confirmed before the loss stays confirmed. One that says nothing is
+    // dropped, which gives its delivery back.
+    while let Ok(Some(fate)) = timeout(RETURN, in_flight.next()).await {
         if let Fate::Refused(request) | Fate::Lost(request, _) = fate {
             again.push(request);
         }
     }
-    Err(BrokerError::from(lost).into())
-}
-
-/// What is said of a broker that refuses messages: at once, every minute, and when it is over.
-#[derive(Default)]
-struct Complaint(Option<Instant>);
-
-impl Complaint {
-    fn refused(&mut self, exchange: &str, waiting: usize) {
-        if self.0.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-            self.0 = Some(Instant::now());
-            warn!(
-                exchange,
-                waiting,
-                "the broker refuses messages: has a queue no majority, or a length limit? trying again"
-            );
-        }
-    }
-
-    fn confirmed(&mut self) {
-        if self.0.take().is_some() {
-            info!("the broker takes messages again");
-        }
-    }
+    Err(lost)
 }
 
 /// One publish up to its confirm. The first poll assigns the tag and queues the frames.

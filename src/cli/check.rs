@@ -11,7 +11,7 @@ use crate::{
     domain::handler::{Handler, Status},
     store::{HandlerFilter, Store},
 };
-use handlers::{check_scripts, check_timeouts};
+use handlers::{check_http, check_scripts, check_timeouts};
 use report::{Finding, State, finding, ok, text};
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
@@ -19,6 +19,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     check_broker(context, &store, &mut report).await;
     let handlers = check_database(&store, &mut report).await;
+    check_http(&context.config, &handlers, &mut report);
     if !handlers.is_empty() {
         secrets::check(&context.config, &store, &handlers, &mut report).await;
     }

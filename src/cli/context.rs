@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
 
 use super::{
     error::CliError,
@@ -92,4 +93,14 @@ pub(super) fn read_text(given: &str) -> Result<String, CliError> {
         Some(file) => Ok(std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?),
         None => Ok(given.to_owned()),
     }
+}
+
+/// The data of an event, as [`read_text`] reads it: a JSON object.
+pub(super) fn read_data(given: &str) -> Result<Box<RawValue>, CliError> {
+    let data: Box<RawValue> = serde_json::from_str(&read_text(given)?)
+        .map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
+    if !data.get().starts_with('{') {
+        return Err(CliError::usage("--data must be a JSON object, {} if there is nothing to say"));
+    }
+    Ok(data)
 }

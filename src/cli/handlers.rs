@@ -3,6 +3,7 @@
 mod fields;
 mod show;
 mod task_args;
+mod test;
 
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use crate::{
         event::EventName,
         handler::{Handler, HandlerId, HandlerSpec, Status},
         secret::SigningSecret,
-        task::{Task, TaskType},
+        task::{HttpTarget, Task, TaskType},
     },
-    runner::locate,
+    runner::{check_target, locate},
     store::{HandlerFilter, Store},
 };
 use fields::{Create, Update};
@@ -44,6 +45,8 @@ pub(super) enum Command {
     Archive { id: HandlerId },
     /// Delete it; its executions and its history stay
     Delete { id: HandlerId },
+    /// Call it now, from here, with a sample of its event; nothing is recorded or repeated
+    Test(test::Test),
     /// Every change of a handler: who, when, before and after
     History { id: HandlerId },
     /// Give it a new signing secret, and print that once; the old one stays valid for a day
@@ -93,17 +96,11 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             })
         }
         Command::Show { id } => context.output.value(&store.handler(id).await?, show::one),
-        Command::Create(create) => {
-            let spec = create.spec()?;
-            warn_script(context, &spec);
-            let secret = create.secret()?;
-            let handler = store.create_handler(&spec, secret.as_ref().map(stored).as_ref(), &by).await?;
-            let shown = secret.filter(|_| create.shows_secret());
-            show::with_secret(context, &handler, shown.as_ref(), |h| {
-                format!("created handler {}: {}\n", h.id, show::line(h))
-            })
-        }
+        Command::Create(create) => self::create(context, &create).await,
         Command::Update(update) => {
+            if let Some(url) = update.new_url() {
+                may_point_to(context, url).await?;
+            }
             let handler = change(&store, *update, &by).await?;
             context.output.value(&handler, |h| format!("updated handler {}: {}\n", h.id, show::line(h)))
         }
@@ -114,6 +111,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             let handler = store.delete_handler(id, None, &by, None).await?;
             context.output.value(&handler, |h| format!("deleted handler {}: {}\n", h.id, show::line(h)))
         }
+        Command::Test(test) => test::run(context, test).await,
         Command::History { id } => {
             let history = store.handler_history(id).await?;
             if history.is_empty() {
@@ -130,6 +128,21 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             rotate_secret(context, id, secret, keep_old).await
         }
     }
+}
+
+async fn create(context: &Context, create: &Create) -> Result<(), CliError> {
+    let spec = create.spec()?;
+    warn_script(context, &spec);
+    if let Task::Http { url, .. } = &spec.task {
+        may_point_to(context, url).await?;
+    }
+    let secret = create.secret()?;
+    let stored = secret.as_ref().map(stored);
+    let handler = context.store()?.create_handler(&spec, stored.as_ref(), &Context::operator()).await?;
+    let shown = secret.filter(|_| create.shows_secret());
+    show::with_secret(context, &handler, shown.as_ref(), |h| {
+        format!("created handler {}: {}\n", h.id, show::line(h))
+    })
 }
 
 async fn rotate_secret(
@@ -158,6 +171,11 @@ fn warn_script(context: &Context, spec: &HandlerSpec) {
     {
         Context::hint(&format!("warning: as configured here it cannot be run: {why}"));
     }
+}
+
+/// The rules on addresses, at once rather than at the first event.
+async fn may_point_to(context: &Context, url: &HttpTarget) -> Result<(), CliError> {
+    check_target(&context.config.http.rules, url).await.map_err(|why| CliError::failed(why.to_string()))
 }
 
 async fn change(store: &Store, update: Update, by: &str) -> Result<Handler, CliError> {

@@ -7,12 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
 use super::{
-    context::{Context, read_text},
+    context::{Context, read_data},
     error::CliError,
     executions::{Brief, summary},
     time::parse_duration,
@@ -20,7 +18,7 @@ use super::{
 use crate::{
     broker::{Connection, Names, ResultWatch, event, is_not_found, publish_all, queue_depth},
     domain::{
-        event::{EventId, EventName},
+        event::{EventId, EventName, compose},
         execution::{Disposition, Execution},
         handler::{HandlerId, OnFailure, Status},
     },
@@ -56,7 +54,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let body = body(&args)?;
+    let data = read_data(&args.data)?;
+    let body = compose(&args.event, &args.object_id, &data, Timestamp::now()).map_err(anyhow::Error::from)?;
     let ids = event_ids(&args)?;
     let broker = context.broker()?;
     let names = broker.topology.names.clone();
@@ -123,28 +122,6 @@ async fn publish(
     })?;
     progress.finish_and_clear();
     Ok(())
-}
-
-/// The envelope, with the current time. Data keeps its bytes.
-fn body(args: &Args) -> Result<Bytes, CliError> {
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        event: Value,
-        data: &'a RawValue,
-    }
-    let data: Box<RawValue> = serde_json::from_str(&read_text(&args.data)?)
-        .map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
-    if !data.get().starts_with('{') {
-        return Err(CliError::usage("--data must be a JSON object, {} if there is nothing to say"));
-    }
-    // 007 and +7 are texts: as the number 7 they would be another object.
-    let object_id = match args.object_id.parse::<i64>() {
-        Ok(number) if number.to_string() == args.object_id => json!(number),
-        _ => json!(args.object_id),
-    };
-    let event = json!({"dt": Timestamp::now(), "events_id": args.event, "object_id": object_id});
-    let body = serde_json::to_vec(&Envelope { event, data: &data }).map_err(anyhow::Error::from)?;
-    Ok(body.into())
 }
 
 fn event_ids(args: &Args) -> Result<Vec<EventId>, CliError> {

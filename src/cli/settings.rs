@@ -9,7 +9,7 @@ use crate::{
     broker::{BrokerSettings, Topology},
     config::{Config, Variable},
     recorder::RecorderSettings,
-    runner::{RunnerSettings, ScriptLimits, ScriptSettings},
+    runner::{HttpSettings, RunnerSettings, ScriptLimits, ScriptSettings},
     store::StoreSettings,
     worker::{Defaults, WorkerSettings},
 };
@@ -42,7 +42,7 @@ pub(super) fn store(config: &Config) -> StoreSettings {
 pub(super) fn runner(config: &Config) -> RunnerSettings {
     let script = &config.script;
     RunnerSettings {
-        connect_timeout: config.http.connect_timeout,
+        http: http(config),
         script: ScriptSettings {
             roots: script.roots.clone(),
             env: script.env.iter().map(variable).collect(),
@@ -55,6 +55,16 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
                 processes: script.limits.processes,
             },
         },
+    }
+}
+
+pub(super) fn http(config: &Config) -> HttpSettings {
+    let http = &config.http;
+    HttpSettings {
+        connect_timeout: http.connect_timeout,
+        rules: http.rules.clone(),
+        ca_file: http.ca_file.clone(),
+        client_cert: http.client_cert.clone(),
     }
 }
 

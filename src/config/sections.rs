@@ -1,4 +1,4 @@
-//! The sections that are little more than their keys: `worker`, `http`, `retry`, `recorder`, `telemetry`.
+//! The sections that are little more than their keys: `worker`, `retry`, `recorder`, `telemetry`.
 
 use std::time::Duration;
 
@@ -7,10 +7,9 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     reader::Reader,
-    value::{KIB, MIB, any_duration, duration, flag, integer, none_or, number, size, text, timeout, word},
+    value::{KIB, MIB, any_duration, duration, flag, integer, none_or, number, size, text, word},
 };
 use crate::domain::{
-    handler::Timeout,
     retry::{RetryOverrides, RetryPolicy},
     text_enum::text_enum,
 };
@@ -30,15 +29,6 @@ pub struct Worker {
     pub crash_limit: u32,
     /// How long running handlers may go on while draining.
     pub drain_timeout: Duration,
-}
-
-/// How HTTP tasks are run.
-#[derive(Clone, Debug)]
-pub struct Http {
-    /// Of a handler that says nothing else; the body included.
-    pub timeout: Timeout,
-    /// For connecting, within the timeout.
-    pub connect_timeout: Duration,
 }
 
 /// How executions and dead letters are kept.
@@ -84,7 +74,7 @@ impl LogFormat {
 }
 
 /// Above the count that makes a suspect (`worker/admission.rs`), below the limit of the queue (`broker/design.rs`).
-const CRASH_LIMITS: std::ops::RangeInclusive<u32> = 4..=90;
+const CRASH_LIMITS: std::ops::RangeInclusive<u32> = 10..=90;
 
 impl Worker {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
@@ -101,15 +91,6 @@ impl Worker {
             crash_limit: reader.get("worker.crash_limit", integer(CRASH_LIMITS))?,
             drain_timeout: reader
                 .get("worker.drain_timeout", duration(Duration::ZERO..=Duration::from_hours(1)))?,
-        })
-    }
-}
-
-impl Http {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        Some(Self {
-            timeout: reader.get("http.timeout", timeout)?,
-            connect_timeout: reader.get("http.connect_timeout", timeout)?.duration(),
         })
     }
 }

@@ -7,6 +7,7 @@ mod decode;
 mod id;
 mod name;
 mod parts;
+mod sample;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ pub use id::{EventId, RunId};
 pub use name::{EventName, InvalidEventName};
 pub(in crate::domain) use parts::check_depth;
 pub use parts::{Arrival, Malformed};
+pub use sample::{compose, sample_data};
 
 /// A well-formed event.
 #[derive(Clone, Debug)]

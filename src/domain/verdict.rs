@@ -6,7 +6,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::event::{Event, check_depth};
+use super::{
+    event::{Event, check_depth},
+    handler::Mode,
+    outcome::{FailureKind, KEPT_BYTES, Outcome},
+};
 
 /// What an answer means for the handlers after it.
 #[derive(Debug)]
@@ -24,6 +28,34 @@ struct Answer {
     verdict: Option<Value>,
     reason: Option<Value>,
     data: Option<Box<RawValue>>,
+}
+
+/// How much of an answer is read for its verdict; none where it has no say.
+pub fn answer_limit(mode: Mode, max_event_bytes: usize) -> Option<usize> {
+    (mode == Mode::Intercept).then_some(max_event_bytes + KEPT_BYTES)
+}
+
+/// What the outcome of one attempt means for the event: nothing, unless the handler is an `intercept`
+/// one. An answer that cannot be passed on makes a failure of a success.
+pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize) -> (Outcome, Verdict) {
+    if mode == Mode::Notify {
+        return (outcome, Verdict::Allow);
+    }
+    match outcome {
+        Outcome::Succeeded { response, answer: Some(answer) } => {
+            match read_verdict(&answer, event, max_event_bytes) {
+                Ok(verdict) => (Outcome::Succeeded { response, answer: None }, verdict),
+                Err(error) => {
+                    (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
+                }
+            }
+        }
+        Outcome::Forbidden { ref reason, .. } => {
+            let verdict = Verdict::Forbid { reason: reason.clone() };
+            (outcome, verdict)
+        }
+        _ => (outcome, Verdict::Allow),
+    }
 }
 
 /// Reads the verdict on `event` out of `answer`. What is no JSON object, or one without a verdict

@@ -3,7 +3,7 @@
 //! A call is never repeated in here: what was sent may have been acted on, and only the retry of the
 //! whole attempt carries an attempt number that says so.
 
-mod request;
+pub mod request;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +16,11 @@ use anyhow::Context;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use humantime::format_duration;
+use jiff::Timestamp;
 use reqwest::{Client, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Call, http_error, output};
+use super::{Call, HttpSettings, address::Gate, http_error, output, tls};
 use crate::domain::{
     outcome::{self, Failure, FailureKind, KEPT_BYTES, Outcome},
     retry::MAX_DELAY,
@@ -34,8 +35,13 @@ const IDLE: Duration = Duration::from_millis(1500);
 /// Pings on an HTTP/2 connection in use, so that one whose packets are dropped is not shared on and on.
 const PING: Duration = Duration::from_secs(10);
 
+/// What an endpoint may send ahead over HTTP/2, on one stream and on one connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 pub struct HttpRunner {
     client: Client,
+    gate: Gate,
     connect_timeout: Duration,
 }
 
@@ -48,8 +54,14 @@ enum End {
 }
 
 impl HttpRunner {
-    pub fn new(connect_timeout: Duration) -> anyhow::Result<Self> {
-        Ok(Self { client: client(connect_timeout)?, connect_timeout })
+    pub fn new(settings: &HttpSettings) -> anyhow::Result<Self> {
+        let gate = Gate::new(settings.rules.clone());
+        Self::with_gate(settings, gate)
+    }
+
+    fn with_gate(settings: &HttpSettings, gate: Gate) -> anyhow::Result<Self> {
+        let client = client(settings, gate.clone())?;
+        Ok(Self { client, gate, connect_timeout: settings.connect_timeout })
     }
 
     pub async fn run(
@@ -57,12 +69,16 @@ impl HttpRunner {
         call: &Call<'_>,
         url: &HttpTarget,
         headers: &BTreeMap<HeaderName, HeaderValue>,
+        at: Timestamp,
     ) -> Outcome {
+        if let Err(refused) = self.gate.check_literal(url) {
+            return Outcome::failed(FailureKind::Permanent, refused.to_string(), None);
+        }
         let deadline = Instant::now() + call.timeout;
         let request = self
             .client
             .post(url.url().clone())
-            .headers(request::headers(call, headers, jiff::Timestamp::now().as_second()))
+            .headers(request::headers(call, headers, at.as_second()))
             .body(call.event.body.clone());
         match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => settle(call, response, deadline).await,
@@ -79,22 +95,30 @@ impl HttpRunner {
 }
 
 /// The one place that decides how connections are made.
-fn client(connect_timeout: Duration) -> anyhow::Result<Client> {
+fn client(settings: &HttpSettings, gate: Gate) -> anyhow::Result<Client> {
     anyhow::ensure!(
         rustls::crypto::CryptoProvider::get_default().is_some(),
         "no TLS provider is installed in this process"
     );
-    Client::builder()
-        .connect_timeout(connect_timeout)
+    let mut builder = Client::builder()
+        .connect_timeout(settings.connect_timeout)
+        .dns_resolver(gate)
         .pool_idle_timeout(IDLE)
         .http2_keep_alive_interval(PING)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .context(
-            "the HTTP client could not be built: it needs the system's CA certificates \
+        .no_proxy();
+    if let Some(path) = &settings.ca_file {
+        builder = builder.tls_certs_merge(tls::authorities(path)?);
+    }
+    if let Some(path) = &settings.client_cert {
+        builder = builder.identity(tls::identity(path)?);
+    }
+    builder.build().context(
+        "the HTTP client could not be built: it needs the system's CA certificates \
              (install ca-certificates, or point SSL_CERT_FILE at a bundle)",
-        )
+    )
 }
 
 /// Reads the answer and says what it means. The status decides; the body does only where the status

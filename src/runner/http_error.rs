@@ -5,11 +5,24 @@ use std::{error::Error, io, time::Duration};
 
 use humantime::format_duration;
 
+use super::address::{Refused, Unresolved};
 use crate::domain::{outcome::FailureKind, task::HttpTarget};
 
-/// Whether trying again can help: always, unless the request could not even be put together.
+/// Whether trying again can help: always, unless the request could not even be put together, or must
+/// not go where it points.
 pub fn kind(error: &reqwest::Error) -> FailureKind {
-    if error.is_builder() { FailureKind::Permanent } else { FailureKind::Transient }
+    if error.is_builder() || refused(error).is_some() {
+        FailureKind::Permanent
+    } else {
+        FailureKind::Transient
+    }
+}
+
+fn refused(error: &reqwest::Error) -> Option<&Refused> {
+    chain(error).find_map(|cause| match cause.downcast_ref() {
+        Some(Unresolved::Refused(refused)) => Some(refused),
+        _ => None,
+    })
 }
 
 /// Why there was no answer from `url`.
@@ -19,6 +32,9 @@ pub fn words(error: &reqwest::Error, url: &HttpTarget, connect_timeout: Duration
     let peer = url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     if error.is_builder() {
         return format!("the request to {peer} could not be put together: {}", causes(error));
+    }
+    if let Some(refused) = refused(error) {
+        return refused.to_string();
     }
     if error.is_dns() {
         return format!("the name {host} could not be resolved: {}", causes(error));
@@ -34,13 +50,16 @@ pub fn words(error: &reqwest::Error, url: &HttpTarget, connect_timeout: Duration
     }
 }
 
+/// Causes that only say where the next one was met.
+const WRAPPERS: [&str; 3] = ["client error (", "dns error", "error resolving DNS"];
+
 /// What lies beneath `error`, from the outside in. The client's own wrappers say nothing to people.
 pub fn causes(error: &reqwest::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in chain(error).filter(|cause| !cause.is::<reqwest::Error>()) {
         let text = cause.to_string();
         let said = parts.last().is_some_and(|last| last.contains(&text));
-        if !said && !text.starts_with("client error (") {
+        if !said && !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)) {
             parts.push(text.replace(char::is_control, " "));
         }
     }

@@ -10,8 +10,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Call, Runner, RunnerSettings, ScriptLimits, ScriptSettings};
+use super::{Call, HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptSettings};
 use crate::domain::{
+    address::AddressRules,
     event::{Event, EventId},
     handler::{Handler, HandlerId},
     outcome::{Failure, Outcome, Response},
@@ -85,7 +86,17 @@ pub fn script_settings() -> ScriptSettings {
 
 pub fn runner(script: ScriptSettings) -> Runner {
     rustls::crypto::ring::default_provider().install_default().ok();
-    Runner::new(RunnerSettings { connect_timeout: Duration::from_secs(1), script }).expect("a runner")
+    Runner::new(RunnerSettings { http: http_settings(), script }).expect("a runner")
+}
+
+/// Nothing is denied.
+pub fn http_settings() -> HttpSettings {
+    HttpSettings {
+        connect_timeout: Duration::from_secs(1),
+        rules: AddressRules::default(),
+        ca_file: None,
+        client_cert: None,
+    }
 }
 
 pub fn failure(outcome: Outcome) -> (Failure, Option<Response>) {

@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-fn not_found(id: HandlerId) -> StoreError {
+pub(super) fn not_found(id: HandlerId) -> StoreError {
     StoreError::NotFound(format!("handler {id}"))
 }
 

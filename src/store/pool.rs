@@ -14,7 +14,7 @@ use super::{Result, Store, StoreError, tls};
 use crate::domain::seal::Seals;
 
 /// The server gives a statement up after this long; a session waits a little longer for the answer.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the database is, and how it is reached.
 #[derive(Clone)]
@@ -105,11 +105,11 @@ fn bound(config: &mut Config, connect_timeout: Duration) {
     config
         .connect_timeout(connect_timeout)
         .keepalives(true)
-        .keepalives_idle(Duration::from_secs(10))
-        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(4))
+        .keepalives_interval(Duration::from_secs(2))
         .keepalives_retries(3)
         // What was sent and is not acknowledged: keepalives do not look at that.
-        .tcp_user_timeout(Duration::from_secs(15));
+        .tcp_user_timeout(Duration::from_secs(10));
     let own = config.get_options().unwrap_or_default();
     let options = format!(
         "-c statement_timeout={} -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000 \

@@ -55,17 +55,30 @@ impl Store {
             handlers: Vec::new(),
             unreadable: Vec::new(),
         };
-        let handlers = format!(
-            "SELECT {COLUMNS}, signing_secret,
-                 CASE WHEN previous_secret_until > now() THEN previous_signing_secret END AS previous_secret
-             FROM handlers"
-        );
-        session.each(&handlers, &[], |row| registry.take(row, &self.seals)).await?;
+        session.each(&with_secrets(), &[], |row| registry.take(row, &self.seals)).await?;
         session.commit().await?;
         // A hundred thousand are sorted here in a few milliseconds, and there on disk.
         registry.handlers.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
         Ok(registry)
     }
+
+    /// One handler, with what it signs with.
+    ///
+    /// # Errors
+    /// [`super::StoreError::NotFound`].
+    pub async fn registered_handler(&self, id: HandlerId) -> Result<RegisteredHandler> {
+        let sql = format!("{} WHERE id = $1", with_secrets());
+        let row = self.session().await?.query_opt(&sql, &[&id.0]).await?;
+        registered_handler(&row.ok_or_else(|| handlers::not_found(id))?, &self.seals)
+    }
+}
+
+fn with_secrets() -> String {
+    format!(
+        "SELECT {COLUMNS}, signing_secret,
+             CASE WHEN previous_secret_until > now() THEN previous_signing_secret END AS previous_secret
+         FROM handlers"
+    )
 }
 
 impl Registry {

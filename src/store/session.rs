@@ -8,12 +8,12 @@ use std::{future::Future, pin::pin, time::Duration};
 
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt;
-use tokio_postgres::{Client, Row, types::ToSql};
+use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
 
 use super::{Result, Store, StoreError, pool::STATEMENT_TIMEOUT, sql::Query};
 
 /// A server that has not answered by now will not: its own limit has passed.
-const ANSWER_TIMEOUT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(5));
+const ANSWER_TIMEOUT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(2));
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -140,7 +140,12 @@ async fn answered<T>(
         .await
         .map_err(|_| StoreError::unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))?;
     *busy = false;
-    Ok(answer?)
+    answer.map_err(|error| {
+        // A setting that a session keeps for its life: one that was opened while writing was forbidden would
+        // refuse to write for ever. It is closed, like one that was left in the middle of a statement.
+        *busy = error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
+        error.into()
+    })
 }
 
 fn gone() -> StoreError {

@@ -5,7 +5,7 @@ mod batched;
 mod inbox;
 mod running;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -91,8 +91,8 @@ pub(super) async fn admit<'a>(
     let admission = &worker.admission;
     let (under_way, twins) = admission.running.begin(run.id());
     if delivery.redelivered {
-        let recorded = unless_draining(worker, history(admission, run, &twins)).await?;
-        if !run.resume(recorded).await? {
+        // Also while draining: it takes a second or two, and most have nothing left to run.
+        if !run.resume(history(admission, run, &twins).await).await? {
             return Ok(None);
         }
     }
@@ -114,7 +114,11 @@ pub(super) async fn admit<'a>(
         [turn.and_then(Result::ok), room.acquire().await.ok()]
     };
     // Past its deadline it is handed over at once, room or not.
-    let turns = unless_draining(worker, timeout_at(run.deadline().into(), waiting)).await?;
+    let turns = tokio::select! {
+        biased;
+        () = worker.draining.cancelled() => return Err(Trouble::NotStarted),
+        turns = timeout_at(run.deadline().into(), waiting) => turns,
+    };
     Ok(Some(Admitted { _under_way: under_way, _turns: turns.unwrap_or_default() }))
 }
 
@@ -135,12 +139,4 @@ async fn suspect_turn<'a>(
     let turn = admission.suspects.acquire().await;
     debug!(event = %run.event.name, event_id = %run.event.id, "a suspect runs");
     turn
-}
-
-async fn unless_draining<T>(worker: &Worker, work: impl Future<Output = T>) -> Result<T, Trouble> {
-    tokio::select! {
-        biased;
-        () = worker.draining.cancelled() => Err(Trouble::NotStarted),
-        done = work => Ok(done),
-    }
 }

@@ -12,10 +12,9 @@ use tracing::{debug, info};
 use super::{Worker, breaker::Refused, registry::Registered, run::Run, slots::Slot};
 use crate::{
     domain::{
-        handler::Mode,
-        outcome::{FailureKind, KEPT_BYTES, Outcome},
+        outcome::{FailureKind, Outcome},
         plan::Step,
-        verdict::{Verdict, read_verdict},
+        verdict::{Verdict, answer_limit, judge},
     },
     runner::Call,
 };
@@ -67,7 +66,7 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
                 }
                 _ => pass.answered(),
             }
-            judge(worker, run, &handler, outcome)
+            judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes)
         }
         (_, Err(refused)) => (refused, Verdict::Allow),
         (Slot::Busy, Ok(_)) => {
@@ -95,7 +94,6 @@ fn refuse(run: &Run<'_>, handler: &Registered, refused: Refused) -> Outcome {
 }
 
 async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {
-    let intercepts = handler.handler.spec.mode == Mode::Intercept;
     worker
         .runner
         .run(&Call {
@@ -104,33 +102,11 @@ async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) 
             event: &run.event,
             attempt: step.attempt,
             timeout: handler.timeout,
-            answer_limit: intercepts.then_some(worker.max_event_bytes + KEPT_BYTES),
+            answer_limit: answer_limit(handler.handler.spec.mode, worker.max_event_bytes),
             traceparent: run.trace.parent.as_deref(),
             tracestate: run.trace.state.as_deref(),
         })
         .await
-}
-
-/// What the answer of an `intercept` handler means for the event.
-fn judge(worker: &Worker, run: &Run<'_>, handler: &Registered, outcome: Outcome) -> (Outcome, Verdict) {
-    if handler.handler.spec.mode == Mode::Notify {
-        return (outcome, Verdict::Allow);
-    }
-    match outcome {
-        Outcome::Succeeded { response, answer: Some(answer) } => {
-            match read_verdict(&answer, &run.event, worker.max_event_bytes) {
-                Ok(verdict) => (Outcome::Succeeded { response, answer: None }, verdict),
-                Err(error) => {
-                    (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
-                }
-            }
-        }
-        Outcome::Forbidden { ref reason, .. } => {
-            let verdict = Verdict::Forbid { reason: reason.clone() };
-            (outcome, verdict)
-        }
-        _ => (outcome, Verdict::Allow),
-    }
 }
 
 fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {

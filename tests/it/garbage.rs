@@ -12,30 +12,37 @@ use crate::support::{Endpoint, World, envelope};
 const GOOD: &str =
     r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":OBJECT},"data":{}}"#;
 
+/// What is no event: a name, the bytes, and what the dead letter says of them.
+pub fn kinds() -> [(&'static str, Vec<u8>, &'static str); 12] {
+    let large = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 << 20));
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let long_object = GOOD.replace("OBJECT", &format!("\"{}\"", "o".repeat(140_000)));
+    let odd_time = GOOD.replace("OBJECT", "1").replace("2026-01-01T00:00:00Z", "-009000-01-01T00:00:00Z");
+    let other_name = GOOD.replace("OBJECT", "1").replace("clients.create", "clients.delete");
+    let wrong_types = br#"{"event":{"dt":1,"events_id":2,"object_id":3},"data":{}}"#;
+    [
+        ("long-object", long_object.into(), "at most 1024 bytes"),
+        ("odd-time", odd_time.into(), "RFC 3339"),
+        ("empty", Vec::new(), "expected"),
+        ("not-json", b"hello".to_vec(), "expected"),
+        ("cut", b"{\"event\":".to_vec(), "EOF"),
+        ("wrong-shape", b"{\"foo\":1}".to_vec(), "missing field `event`"),
+        ("wrong-types", wrong_types.to_vec(), "invalid type"),
+        ("bad-utf8", b"{\"event\":\"\xff\xfe\"}".to_vec(), "not UTF-8 at byte 10"),
+        ("nul", b"\0\0\0".to_vec(), "expected"),
+        ("too-large", large.into(), "at most 1048576"),
+        ("too-deep", deep.into(), "nested deeper than 128"),
+        ("other-name", other_name.into(), "published as clients.create"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
-    let large = format!("{{\"pad\":\"{}\"}}", "x".repeat(2 << 20));
-    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    let long_object = GOOD.replace("OBJECT", &format!("\"{}\"", "o".repeat(140_000)));
-    let odd_time = GOOD.replace("OBJECT", "1").replace("2026-01-01T00:00:00Z", "-009000-01-01T00:00:00Z");
-    let garbage: [(&str, &[u8], &str); 12] = [
-        ("long-object", long_object.as_bytes(), "at most 1024 bytes"),
-        ("odd-time", odd_time.as_bytes(), "RFC 3339"),
-        ("empty", b"", "expected"),
-        ("not-json", b"hello", "expected"),
-        ("cut", b"{\"event\":", "EOF"),
-        ("wrong-shape", b"{\"foo\":1}", "missing field `event`"),
-        ("wrong-types", b"{\"event\":{\"dt\":1,\"events_id\":2,\"object_id\":3},\"data\":{}}", "invalid type"),
-        ("bad-utf8", b"{\"event\":\"\xff\xfe\"}", "not UTF-8 at byte 10"),
-        ("nul", b"\0\0\0", "expected"),
-        ("too-large", large.as_bytes(), "at most 1048576"),
-        ("too-deep", deep.as_bytes(), "nested deeper than 128"),
-        ("other-name", br#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.delete","object_id":1},"data":{}}"#, "published as clients.create"),
-    ];
+    let garbage = kinds();
     for (id, body, _) in &garbage {
         world.broker.publish("clients.create", Some(id), body).await;
     }

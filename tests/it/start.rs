@@ -1,25 +1,14 @@
 //! Services that are not there yet, or go away: the program waits, says so, and goes on.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Proxy, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Proxy, Reply, World, address, envelope, eventually};
 
-/// The host and port in a url.
-fn address(url: &str) -> SocketAddr {
-    let (_, rest) = url.split_once("://").expect("a url");
-    let authority = rest.split('/').next().expect("an authority");
-    let host = authority.rsplit('@').next().expect("a host");
-    host.to_socket_addrs().expect("an address").next().expect("an address")
-}
-
-pub(crate) async fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
+pub(crate) fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
     let (amqp, database) = (address(&world.amqp_url), address(&world.database_url));
-    let (broker, postgres) = (Proxy::closed(amqp).await, Proxy::closed(database).await);
+    let (broker, postgres) = (Proxy::closed(amqp), Proxy::closed(database));
     let amqp_url = world.amqp_url.replace(&amqp.to_string(), &broker.address.to_string());
     let database_url = world.database_url.replace(&database.to_string(), &postgres.address.to_string());
     world.set("amqp.url", &amqp_url);
@@ -33,7 +22,7 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     let (direct_amqp, direct_database) = (world.amqp_url.clone(), world.database_url.clone());
-    let (mut broker, mut postgres) = behind_proxies(&mut world).await;
+    let (mut broker, mut postgres) = behind_proxies(&mut world);
     let mut process = world.spawn(&[]);
     world.set("amqp.url", &direct_amqp);
     world.set("database.url", &direct_database);
@@ -41,12 +30,12 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
         process.log().contains("waiting for Postgres")
     })
     .await;
-    postgres.open().await;
+    postgres.open();
     eventually("it waits for the broker and says so", || async {
         process.log().contains("broker not reached")
     })
     .await;
-    broker.open().await;
+    broker.open();
     world.wait_for_consumer("events.clients.create").await;
     world
         .broker
@@ -64,9 +53,9 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     let (direct_amqp, direct_database) = (world.amqp_url.clone(), world.database_url.clone());
-    let (mut broker, mut postgres) = behind_proxies(&mut world).await;
-    broker.open().await;
-    postgres.open().await;
+    let (mut broker, mut postgres) = behind_proxies(&mut world);
+    broker.open();
+    postgres.open();
     let process = world.spawn(&[]);
     world.set("amqp.url", &direct_amqp);
     world.set("database.url", &direct_database);
@@ -79,7 +68,7 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     }
     endpoint.wait_for(50).await;
     assert!(world.executions(&[]).is_empty());
-    postgres.open().await;
+    postgres.open();
     world.wait_for_executions(50, &["--status", "success"]).await;
 
     // The broker goes away in mid-load as well; everything goes on by itself.
@@ -92,7 +81,7 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     }
     eventually("the loss is noticed", || async { process.log().contains("connection to the broker lost") })
         .await;
-    broker.open().await;
+    broker.open();
     eventually("every event was executed", || async {
         world.count("SELECT count(DISTINCT event_id) FROM executions WHERE status = 'success'").await == 100
     })
@@ -107,9 +96,9 @@ async fn a_process_ends_although_the_broker_is_away() {
     let endpoint = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(1))).await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.set("worker.drain_timeout", "3s");
-    let (mut broker, mut postgres) = behind_proxies(&mut world).await;
-    broker.open().await;
-    postgres.open().await;
+    let (mut broker, mut postgres) = behind_proxies(&mut world);
+    broker.open();
+    postgres.open();
     let mut process = world.spawn(&[]);
     world.wait_for_consumer("events.clients.create").await;
     world
@@ -125,7 +114,7 @@ async fn a_process_ends_although_the_broker_is_away() {
     assert!(status.success(), "ended with {status}:\n{}", process.log());
 
     // What it could not tell the broker is done again.
-    broker.open().await;
+    broker.open();
     let process = world.spawn(&[]);
     world.keep(process);
     world.wait_for_executions(1, &["--status", "success"]).await;

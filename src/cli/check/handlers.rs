@@ -4,13 +4,46 @@ use std::path::Path;
 
 use super::report::{Finding, State, finding, ok};
 use crate::{
+    cli::settings,
     config::Config,
     domain::{
-        handler::{Handler, Status, Timeout},
+        handler::{Handler, Status},
         task::Task,
     },
-    runner::locate,
+    runner::{self, locate},
 };
+
+pub(super) fn check_http(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
+    let http = &config.http;
+    match runner::check_http(&settings::http(config)) {
+        Ok(()) => {
+            let own = [("http.ca_file", &http.ca_file), ("http.client_cert", &http.client_cert)];
+            let own =
+                own.iter().filter_map(|(key, file)| Some(format!("{key} {}", file.as_ref()?.display())));
+            let own: Vec<String> = std::iter::once("trusts the system's CAs".to_owned()).chain(own).collect();
+            report.push(ok("https", own.join(", ")));
+        }
+        Err(error) => report.push(finding("https", State::Failed, format!("{error:#}"))),
+    }
+    report.push(if http.rules.deny.is_empty() {
+        let found = "http.deny is empty: handlers may call any address, cloud metadata included";
+        finding("addresses", State::Warning, found.into())
+    } else {
+        let (denied, allowed) = (http.rules.deny.len(), http.rules.allow.len());
+        ok(
+            "addresses",
+            format!("{denied} networks are denied (http.deny), {allowed} allowed all the same (http.allow)"),
+        )
+    });
+    for handler in handlers.iter().filter(|h| h.spec.status == Status::Enabled) {
+        if let Task::Http { url, .. } = &handler.spec.task
+            && let Err(why) = runner::check_literal(&http.rules, url)
+        {
+            let found = format!("handler {} ({}): {why}", handler.id, handler.spec.name);
+            report.push(finding("address", State::Failed, found));
+        }
+    }
+}
 
 pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
     let scripts: Vec<_> = handlers
@@ -60,11 +93,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
 pub(super) fn check_timeouts(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
     let drain = config.worker.drain_timeout;
     for handler in handlers {
-        let default = match handler.spec.task {
-            Task::Http { .. } => config.http.timeout.duration(),
-            Task::Script { .. } => config.script.timeout.duration(),
-        };
-        let timeout = handler.spec.timeout.map_or(default, Timeout::duration);
+        let timeout = config.timeout_of(&handler.spec);
         if timeout > drain {
             let found = format!(
                 "handler {} ({}) may take {timeout:?}, longer than worker.drain_timeout {drain:?}: a shutdown can cut it, and it runs again",

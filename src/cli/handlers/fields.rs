@@ -10,6 +10,7 @@ use crate::{
         handler::{HandlerId, HandlerName, HandlerSpec, Mode, OnFailure, Priority, Status, Timeout},
         retry::RetryOverrides,
         secret::SigningSecret,
+        task::HttpTarget,
     },
 };
 
@@ -157,6 +158,11 @@ impl Create {
 }
 
 impl Update {
+    /// The url it is to call from now on, if that changes.
+    pub(super) const fn new_url(&self) -> Option<&HttpTarget> {
+        self.task.url()
+    }
+
     /// # Errors
     /// A sentence about the field that does not fit.
     pub(super) fn apply(self, mut spec: HandlerSpec) -> Result<HandlerSpec, String> {

@@ -32,6 +32,10 @@ fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 impl TaskArgs {
+    pub(super) const fn url(&self) -> Option<&HttpTarget> {
+        self.http.as_ref()
+    }
+
     /// The task of a new handler.
     pub(super) fn task(&self) -> Option<Task> {
         let Self { http, script, headers, args, .. } = self;

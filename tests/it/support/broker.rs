@@ -3,8 +3,8 @@
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+        ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
 };
@@ -46,6 +46,15 @@ impl Broker {
         assert!(confirmation.is_ack(), "the broker refused {event}");
     }
 
+    /// Publishes into a queue, whatever is bound to it.
+    pub async fn publish_to(&self, queue: &str, body: &[u8]) {
+        let (options, properties) =
+            (BasicPublishOptions::default(), BasicProperties::default().with_delivery_mode(2));
+        let queue = self.name(queue);
+        let confirm = self.channel.basic_publish("".into(), queue.as_str().into(), options, body, properties);
+        confirm.await.expect("published").await.expect("confirmed");
+    }
+
     /// Messages and consumers of a queue; none if there is no such queue.
     pub async fn depth(&self, queue: &str) -> Option<(u32, u32)> {
         let channel = self.connection.create_channel().await.expect("a channel");
@@ -72,11 +81,20 @@ impl Broker {
         channel.close(200, "died".into()).await.expect("closed");
     }
 
-    pub async fn delete_queue(&self, queue: &str) {
+    /// Consumes a queue; nothing needs to be acknowledged.
+    pub async fn consume(&self, queue: &str) -> lapin::Consumer {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let queue = self.name(queue);
+        let (queue, tag) = (queue.as_str().into(), "".into());
+        self.channel.basic_consume(queue, tag, options, FieldTable::default()).await.expect("a consumer")
+    }
+
+    /// Deletes a queue, and gives how many messages it held.
+    pub async fn delete_queue(&self, queue: &str) -> u32 {
         self.channel
             .queue_delete(self.name(queue).as_str().into(), QueueDeleteOptions::default())
             .await
-            .expect("deleted");
+            .expect("deleted")
     }
 
     /// Removes everything under the prefix.

@@ -2,17 +2,26 @@
 
 mod broker;
 mod endpoint;
+mod frames;
+pub mod hostile;
 mod process;
 mod proxy;
+mod services;
 mod world;
 
 pub use broker::Broker;
-pub use endpoint::{Endpoint, Reply};
-pub use process::Process;
-pub use proxy::Proxy;
+pub use endpoint::{Call, Endpoint, Reply};
+pub use frames::{Kind, Step, Way};
+pub use process::{Process, Vitals};
+pub use proxy::{Mode, Proxy, Strike, When};
+pub use services::{Cluster, Services};
 pub use world::World;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 /// Awaits a condition, and fails with `what` if it does not come true within half a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
@@ -30,4 +39,12 @@ pub fn envelope(event: &str, object_id: u64, data: &serde_json::Value) -> String
         "data": data,
     })
     .to_string()
+}
+
+/// The host and port in a url.
+pub fn address(url: &str) -> SocketAddr {
+    let (_, rest) = url.split_once("://").expect("a url");
+    let authority = rest.split('/').next().expect("an authority");
+    let host = authority.rsplit('@').next().expect("a host");
+    host.to_socket_addrs().expect("an address").next().expect("an address")
 }

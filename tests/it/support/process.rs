@@ -1,6 +1,8 @@
 //! A process of provisiond.
 
 use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
@@ -9,6 +11,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// What a process holds of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    pub threads: usize,
+    pub descriptors: usize,
+}
 
 /// Killed, by its id, when it is dropped before it ended.
 pub struct Process {
@@ -35,6 +44,12 @@ impl Process {
         self.ended(Duration::from_secs(90)).await
     }
 
+    /// SIGKILL, and its end.
+    pub async fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.ended(Duration::from_secs(10)).await;
+    }
+
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
@@ -50,15 +65,57 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    /// Whether it has ended, without taking note of it.
+    pub fn has_ended(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // After the name in brackets: Z is a process that is dead and not yet waited for.
+        status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its threads and descriptors, but for connections to `apart`: how many of those are kept open depends on how many
+    /// calls ran at a time.
+    pub fn vitals(&self, apart: SocketAddr) -> Vitals {
+        let proc = |rest: &str| format!("/proc/{}/{rest}", self.pid());
+        let apart = format!(":{:04X}", apart.port());
+        let connections = std::fs::read_to_string(proc("net/tcp")).expect("a running process");
+        // Column 2 is the remote address, column 9 the inode.
+        let left_out: BTreeSet<String> = connections
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|columns| columns.get(2).is_some_and(|remote| remote.ends_with(&apart)))
+            .map(|columns| format!("socket:[{}]", columns[9]))
+            .collect();
+        let descriptors = std::fs::read_dir(proc("fd")).expect("a running process");
+        let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let descriptors = targets.filter(|target| !left_out.contains(&*target.to_string_lossy())).count();
+        let threads = std::fs::read_dir(proc("task")).expect("a running process").count();
+        Vitals { threads, descriptors }
+    }
+
     /// Resident memory that is backed by no file, in KiB.
     pub fn anonymous_kib(&self) -> u64 {
+        self.status_kib("RssAnon")
+    }
+
+    /// Resident memory in KiB, from which [`Process::peak_kib`] counts anew.
+    pub fn begin_peak_kib(&self) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("a running process of ours");
+        self.status_kib("VmRSS")
+    }
+
+    /// The most that was resident since, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
-        let line = status.lines().find(|line| line.starts_with("RssAnon")).expect("RssAnon");
+        let line = status.lines().find(|line| line.starts_with(field)).expect(field);
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
     }
 }

@@ -1,44 +1,121 @@
-//! A TCP forwarder: a service that is away, and comes back.
+//! A TCP link to a service: it can be away, cut, frozen, slowed and garbled, and it can strike at a step of AMQP.
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{oneshot, watch},
     task::{AbortHandle, JoinHandle},
 };
 
-/// A port that leads to `target` while it is open. It stays reserved while it is closed.
+use super::frames::{Framer, Shared, Step, Unit, Way};
+
+/// A port that leads to `target` while it is open, and refuses while it is closed.
 pub struct Proxy {
     pub address: SocketAddr,
-    target: SocketAddr,
+    /// Bound and never listening, so that nobody else gets the port while it is closed.
+    _reserved: TcpSocket,
+    link: Arc<Link>,
     accepting: Option<JoinHandle<()>>,
-    connections: Arc<Mutex<Vec<AbortHandle>>>,
+}
+
+/// How bytes pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Open,
+    /// Connections stand and are made, and nothing passes either way.
+    Frozen,
+    /// At most so many bytes a second, each way of each connection.
+    Slow(u32),
+}
+
+/// Whether a step is seen by the other side before the strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Before,
+    After,
+}
+
+/// What is done at a step.
+#[derive(Clone, Copy, Debug)]
+pub enum Strike {
+    /// SIGKILL.
+    Kill(u32),
+    /// The connection that it was seen on ends.
+    Cut,
+}
+
+struct Trip {
+    step: Step,
+    /// How many of them still pass.
+    left: usize,
+    when: When,
+    strike: Strike,
+    struck: oneshot::Sender<()>,
+}
+
+struct Link {
+    target: SocketAddr,
+    amqp: bool,
+    /// Of the connections that are made from now on; the last one. Those before it are of connections that are stranded.
+    modes: Mutex<Vec<watch::Sender<Mode>>>,
+    trips: Mutex<Vec<Trip>>,
+    /// Units that are still to be garbled, by way.
+    garbled: [AtomicU32; 2],
+    accepted: AtomicU32,
+    connections: Mutex<Vec<Forwarding>>,
+}
+
+struct Forwarding {
+    /// How the process calls its connection, once it has said so.
+    name: Arc<Mutex<String>>,
+    task: AbortHandle,
 }
 
 impl Proxy {
     /// Closed at first: connections are refused.
-    pub async fn closed(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        Self { address, target, accepting: None, connections: Arc::default() }
+    pub fn closed(target: SocketAddr) -> Self {
+        Self::to(target, false)
     }
 
-    pub async fn open(&mut self) {
-        let listener = TcpListener::bind(self.address).await.expect("the port is still free");
-        let (target, connections) = (self.target, Arc::clone(&self.connections));
-        self.accepting = Some(tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let forwarding = tokio::spawn(async move {
-                    if let Ok(mut far) = TcpStream::connect(target).await {
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                    }
-                });
-                connections.lock().expect("unpoisoned").push(forwarding.abort_handle());
-            }
-        }));
+    /// A closed one that understands AMQP.
+    pub fn amqp(target: SocketAddr) -> Self {
+        Self::to(target, true)
+    }
+
+    fn to(target: SocketAddr, amqp: bool) -> Self {
+        let reserved = socket(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = reserved.local_addr().expect("an address");
+        let link = Arc::new(Link {
+            target,
+            amqp,
+            modes: Mutex::new(vec![watch::Sender::new(Mode::Open)]),
+            trips: Mutex::default(),
+            garbled: Default::default(),
+            accepted: AtomicU32::new(0),
+            connections: Mutex::default(),
+        });
+        Self { address, _reserved: reserved, link, accepting: None }
+    }
+
+    pub fn open(&mut self) {
+        let listener = socket(self.address).listen(1024).expect("the port is reserved");
+        self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.link))));
     }
 
     /// Ends every connection and refuses new ones.
@@ -47,8 +124,205 @@ impl Proxy {
             accepting.abort();
             let _ = accepting.await;
         }
-        for connection in self.connections.lock().expect("unpoisoned").drain(..) {
-            connection.abort();
+        self.cut("");
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.link.modes.lock().expect("unpoisoned").last().expect("a mode").send_replace(mode);
+    }
+
+    /// Nothing passes any more on the connections that stand, for ever; those made from now on are well. So does a
+    /// firewall that forgot them.
+    pub fn strand(&self) {
+        self.set(Mode::Frozen);
+        self.link.modes.lock().expect("unpoisoned").push(watch::Sender::new(Mode::Open));
+    }
+
+    /// Connections that were accepted until now.
+    pub fn accepted(&self) -> u32 {
+        self.link.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Ends the connections whose name contains `name`, and says how many.
+    pub fn cut(&self, name: &str) -> usize {
+        let mut connections = self.link.connections.lock().expect("unpoisoned");
+        connections.retain(|connection| !connection.task.is_finished());
+        let before = connections.len();
+        connections.retain(|connection| {
+            let is_meant = connection.name.lock().expect("unpoisoned").contains(name);
+            if is_meant {
+                connection.task.abort();
+            }
+            !is_meant
+        });
+        before - connections.len()
+    }
+
+    /// The next unit (of AMQP a frame or message, else what is read at a time) arrives as noise.
+    pub fn garble(&self, way: Way) {
+        self.link.garbled[way as usize].store(1, Ordering::SeqCst);
+    }
+
+    /// Strikes at the `nth` `step` from now on. What is returned resolves when it has.
+    pub fn strike(&self, step: Step, nth: usize, when: When, strike: Strike) -> oneshot::Receiver<()> {
+        let (struck, told) = oneshot::channel();
+        let trip = Trip { step, left: nth, when, strike, struck };
+        self.link.trips.lock().expect("unpoisoned").push(trip);
+        told
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
         }
+        self.cut("");
+    }
+}
+
+fn socket(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option");
+    socket.bind(address).expect("a free port");
+    socket
+}
+
+async fn accept(listener: TcpListener, link: Arc<Link>) {
+    while let Ok((near, _)) = listener.accept().await {
+        link.accepted.fetch_add(1, Ordering::SeqCst);
+        let name = Arc::new(Mutex::new(String::new()));
+        let forwarding = tokio::spawn(forward(Arc::clone(&link), near, Arc::clone(&name)));
+        let mut connections = link.connections.lock().expect("unpoisoned");
+        connections.retain(|connection| !connection.task.is_finished());
+        connections.push(Forwarding { name, task: forwarding.abort_handle() });
+    }
+}
+
+async fn forward(link: Arc<Link>, near: TcpStream, name: Arc<Mutex<String>>) {
+    let mode = link.modes.lock().expect("unpoisoned").last().expect("a mode").subscribe();
+    // A frozen link reaches nobody.
+    let _ = mode.clone().wait_for(|mode| *mode != Mode::Frozen).await;
+    let Ok(far) = TcpStream::connect(link.target).await else { return };
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+    let shared = Shared::default();
+    let framer = |way| link.amqp.then(|| Framer::new(way, shared.clone()));
+    let pump = |way| Pump { link: &link, name: &name, way, framer: framer(way) };
+    // A strike that ends the connection ends both ways at once.
+    let _ = tokio::try_join!(
+        pump(Way::There).run(near_read, far_write, mode.clone()),
+        pump(Way::Back).run(far_read, near_write, mode.clone())
+    );
+}
+
+/// The connection is to end.
+struct Cut;
+
+/// One way of one connection.
+struct Pump<'a> {
+    link: &'a Link,
+    name: &'a Mutex<String>,
+    way: Way,
+    framer: Option<Framer>,
+}
+
+impl Pump<'_> {
+    async fn run(
+        mut self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        mut mode: watch::Receiver<Mode>,
+    ) -> Result<(), Cut> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut taken = true;
+        loop {
+            let _ = mode.wait_for(|mode| *mode != Mode::Frozen).await;
+            let count = tokio::select! {
+                read = from.read(&mut buffer) => read.unwrap_or(0),
+                _ = mode.changed() => continue,
+            };
+            if count == 0 {
+                // The other side may still have something to say.
+                let _ = to.shutdown().await;
+                return Ok(());
+            }
+            for unit in self.units(&buffer[..count]) {
+                // What a dead process is sent is thrown away, while what it said before still arrives.
+                taken = taken && self.pass(unit, &mut to, &mut mode).await?;
+            }
+        }
+    }
+
+    fn units(&mut self, bytes: &[u8]) -> Vec<Unit> {
+        match &mut self.framer {
+            Some(framer) => framer.push(bytes),
+            None => vec![Unit { bytes: bytes.to_vec(), step: Step::Other }],
+        }
+    }
+
+    async fn pass(
+        &self,
+        mut unit: Unit,
+        to: &mut OwnedWriteHalf,
+        mode: &mut watch::Receiver<Mode>,
+    ) -> Result<bool, Cut> {
+        if unit.step == Step::Named {
+            *self.name.lock().expect("unpoisoned") = String::from_utf8_lossy(&unit.bytes).into_owned();
+        }
+        let trip = self.link.trip(unit.step);
+        if let Some(Trip { when: When::Before, .. }) = trip {
+            trip.expect("it matched").spring();
+            return Err(Cut);
+        }
+        let garbled = &self.link.garbled[self.way as usize];
+        if garbled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            unit.bytes.fill_with(rand::random);
+        }
+        let taken = write(&unit.bytes, to, mode).await;
+        match trip {
+            Some(trip) => {
+                let ends = matches!(trip.strike, Strike::Cut);
+                trip.spring();
+                if ends { Err(Cut) } else { Ok(taken) }
+            }
+            None => Ok(taken),
+        }
+    }
+}
+
+async fn write(mut bytes: &[u8], to: &mut OwnedWriteHalf, mode: &mut watch::Receiver<Mode>) -> bool {
+    while !bytes.is_empty() {
+        let now = mode.wait_for(|mode| *mode != Mode::Frozen).await.map_or(Mode::Open, |mode| *mode);
+        let Mode::Slow(rate) = now else { return to.write_all(bytes).await.is_ok() };
+        let (slice, rest) = bytes.split_at(bytes.len().min(1024));
+        if to.write_all(slice).await.is_err() {
+            return false;
+        }
+        bytes = rest;
+        let pause = Duration::from_secs(slice.len() as u64) / rate;
+        let _ = tokio::time::timeout(pause, mode.changed()).await;
+    }
+    true
+}
+
+impl Link {
+    fn trip(&self, step: Step) -> Option<Trip> {
+        if step == Step::Other {
+            return None;
+        }
+        let mut trips = self.trips.lock().expect("unpoisoned");
+        let at = trips.iter().position(|trip| trip.step == step)?;
+        trips[at].left -= 1;
+        (trips[at].left == 0).then(|| trips.remove(at))
+    }
+}
+
+impl Trip {
+    fn spring(self) {
+        if let Strike::Kill(pid) = self.strike {
+            let _ = kill(Pid::from_raw(pid.try_into().expect("a pid")), Signal::SIGKILL);
+        }
+        let _ = self.struck.send(());
     }
 }

@@ -41,12 +41,26 @@ impl World {
         world
     }
 
+    /// A world on another broker than the usual one, and perhaps on another Postgres.
+    pub async fn on(amqp_url: &str, admin_url: Option<&str>) -> Self {
+        let usual = || variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
+        let admin_url = admin_url.map_or_else(usual, str::to_owned);
+        let world = Self::empty(amqp_url.to_owned(), admin_url).await;
+        world.create_database().await;
+        world.run(&["migrate"]).assert_done();
+        world
+    }
+
     /// A world whose database does not exist yet.
     pub async fn without_database() -> Self {
-        let unique = uuid::Uuid::new_v4().simple().to_string();
-        let prefix = format!("test-{}", &unique[..12]);
         let amqp_url = variable("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f");
         let admin_url = variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
+        Self::empty(amqp_url, admin_url).await
+    }
+
+    async fn empty(amqp_url: String, admin_url: String) -> Self {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let prefix = format!("test-{}", &unique[..12]);
         let (server, _) = admin_url.rsplit_once('/').expect("a url with a database");
         let database_url = format!("{server}/{}", prefix.replace('-', "_"));
         let broker = Broker::connect(&amqp_url, &prefix).await;
@@ -82,13 +96,27 @@ impl World {
 
     /// One row's first column, from the database itself.
     pub async fn count(&self, sql: &str) -> i64 {
+        self.rows(sql, &[]).await[0].get(0)
+    }
+
+    /// Rows, from the database itself.
+    pub async fn rows(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Vec<tokio_postgres::Row> {
         let (client, connection) =
             tokio_postgres::connect(&self.database_url, tokio_postgres::NoTls).await.expect("postgres");
         let driving = tokio::spawn(connection);
-        let count = client.query_one(sql, &[]).await.expect("the query").get(0);
+        let rows = client.query(sql, parameters).await.expect("the query");
         drop(client);
         let _ = driving.await;
-        count
+        rows
+    }
+
+    /// The test's own connection again, after the broker was down.
+    pub async fn reconnect(&mut self) {
+        self.broker = Broker::connect(&self.amqp_url, &self.broker.prefix).await;
     }
 
     /// Sets a configuration value for what is started from now on.
@@ -235,14 +263,29 @@ impl World {
             let status = process.terminate().await;
             assert!(status.success(), "ended with {status}; its log:\n{}", process.log());
         }
+        let left = self.left_in_queues().await;
+        assert!(left.is_empty(), "messages are left in {left:?}");
         let events = self.event_names();
-        let queues = events.iter().map(|event| format!("events.{event}"));
-        let shared = ["execution-log", "dead-letters", "unrouted"].map(str::to_owned);
-        for queue in queues.chain(shared).chain((0..20).map(|n| format!("delay.v1.level-{n}"))) {
-            let left = self.broker.depth(&queue).await.map_or(0, |(messages, _)| messages);
-            assert_eq!(left, 0, "messages are left in {queue}");
-        }
         self.remove(&events).await;
+        self.ended = true;
+    }
+
+    /// The queues that hold messages, and how many.
+    pub async fn left_in_queues(&self) -> Vec<(String, u32)> {
+        let queues = self.event_names().into_iter().map(|event| format!("events.{event}"));
+        let shared = ["execution-log", "dead-letters", "unrouted"].map(str::to_owned);
+        let mut left = Vec::new();
+        for queue in queues.chain(shared).chain((0..20).map(|n| format!("delay.v1.level-{n}"))) {
+            match self.broker.depth(&queue).await {
+                Some((0, _)) | None => {}
+                Some((messages, _)) => left.push((queue, messages)),
+            }
+        }
+        left
+    }
+
+    /// Ends a story in which nothing was made.
+    pub fn forget(mut self) {
         self.ended = true;
     }
 

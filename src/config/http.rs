@@ -1,0 +1,109 @@
+//! Section `http`.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use super::{
+    reader::Reader,
+    value::{list, path_or_none, timeout},
+};
+use crate::domain::{address::AddressRules, handler::Timeout};
+
+/// How HTTP tasks are run.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Of a handler that says nothing else; the body included.
+    pub timeout: Timeout,
+    /// For connecting, within the timeout.
+    pub connect_timeout: Duration,
+    /// Where a handler may point.
+    pub rules: AddressRules,
+    /// CA certificates (PEM) that are trusted beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate, chain and key (PEM) that are shown to who asks.
+    pub client_cert: Option<PathBuf>,
+}
+
+impl Http {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        Some(Self {
+            timeout: reader.get("http.timeout", timeout)?,
+            connect_timeout: reader.get("http.connect_timeout", timeout)?.duration(),
+            rules: AddressRules {
+                deny: reader.get("http.deny", list(network))?,
+                allow: reader.get("http.allow", list(network))?,
+            },
+            ca_file: reader.get("http.ca_file", path_or_none)?,
+            client_cert: reader.get("http.client_cert", path_or_none)?,
+        })
+    }
+}
+
+/// A network, or an address that stands for itself alone.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let alone = text.parse::<IpAddr>().map(IpNet::from);
+    let network = alone.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        format!("must be networks such as 10.0.0.0/8 or fd00::/8, or addresses, not {text:?}")
+    })?;
+    if network.trunc() != network {
+        return Err(format!(
+            "{text} has bits behind its prefix: write {} or {}",
+            network.trunc(),
+            network.addr()
+        ));
+    }
+    if let IpNet::V6(v6) = network
+        && let Some(v4) = v6.addr().to_ipv4_mapped()
+        && let Some(prefix) = v6.prefix_len().checked_sub(96)
+    {
+        return Err(format!("write {text} as {v4}/{prefix}: every form that carries it is judged by it"));
+    }
+    Ok(network)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn metadata_is_denied_by_default_and_a_list_may_be_one_text() {
+        let load = |env: &[(&str, &str)]| {
+            let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            crate::config::load(Some(Path::new("/dev/null")), env)
+        };
+        let rules = |env| load(env).expect("fine").config.http.rules;
+        assert!(rules(&[]).check("169.254.169.254".parse().expect("an address")).is_err());
+        let allowed = rules(&[("PROVISIOND_HTTP__ALLOW", "169.254.169.254, fe80::/64")]);
+        assert!(allowed.check("169.254.169.254".parse().expect("an address")).is_ok());
+        let error = load(&[("PROVISIOND_HTTP__DENY", "10.0.0.1/8")]).expect_err("bits").to_string();
+        assert!(error.starts_with("http.deny (environment variable PROVISIOND_HTTP__DENY): "), "{error}");
+    }
+
+    #[test]
+    fn a_network_is_written_as_one() {
+        for (text, meant) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            (" 10.1.2.3 ", "10.1.2.3/32"),
+            ("fd00:ec2::254", "fd00:ec2::254/128"),
+            ("::/0", "::/0"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+        ] {
+            assert_eq!(network(text).expect(text).to_string(), meant);
+        }
+        for (bad, told) in [
+            ("", "must be networks such as 10.0.0.0/8"),
+            ("crm.example", "not \"crm.example\""),
+            ("10.0.0.0/33", "must be networks"),
+            ("010.0.0.1", "must be networks"),
+            ("10.0.0.1/8", "write 10.0.0.0/8 or 10.0.0.1"),
+            ("::ffff:10.0.0.0/104", "as 10.0.0.0/8"),
+        ] {
+            let error = network(bad).expect_err(bad);
+            assert!(error.contains(told), "{bad}: {error}");
+        }
+    }
+}

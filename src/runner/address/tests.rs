@@ -1,0 +1,129 @@
+//! The table of `docs/security.md`, line by line, and names whose answers change.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::*;
+use crate::config;
+
+fn defaults() -> AddressRules {
+    config::load(Some(Path::new("/dev/null")), std::iter::empty()).expect("defaults").config.http.rules
+}
+
+/// Answers as `answers` says, the last of which stays.
+fn answering(answers: Vec<Vec<SocketAddr>>) -> Lookup {
+    let (answers, asked) = (Arc::new(answers), Arc::new(AtomicUsize::new(0)));
+    Arc::new(move |_| {
+        let turn = asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+        let answer = answers[turn].clone();
+        Box::pin(async move {
+            let unknown = || io::Error::other("Name or service not known");
+            if answer.is_empty() { Err(unknown()) } else { Ok(answer) }
+        })
+    })
+}
+
+/// `10.0.0.5 when saved, 169.254.169.254 when called`, or the same addresses both times.
+fn answers(text: &str) -> Vec<Vec<SocketAddr>> {
+    let addresses = |text: &str| -> Vec<SocketAddr> {
+        let known = text.split(", ").filter(|text| *text != "nothing");
+        known.map(|text| (text.parse::<IpAddr>().expect(text), 0).into()).collect()
+    };
+    match text.strip_suffix(" when called").and_then(|both| both.split_once(" when saved, ")) {
+        Some((saved, called)) => vec![addresses(saved), addresses(called)],
+        None => vec![addresses(text)],
+    }
+}
+
+/// What happens to a url, in the words of the table.
+async fn happens(typed: &str, leads_to: &str) -> String {
+    let Ok(url) = typed.parse::<HttpTarget>() else { return "not a url".into() };
+    let rule = |refused: Refused| match refused {
+        Refused::Address(denied) | Refused::Name { first: denied, .. } => denied.rule,
+    };
+    let names = leads_to.strip_prefix("name: ").map(answers);
+    let is_name = names.is_some();
+    let gate = Gate::with_lookup(defaults(), answering(names.clone().unwrap_or_else(|| vec![vec![]])));
+    if let Err(refused) = gate.check(&url).await {
+        return format!("denied by {}", rule(refused));
+    }
+    let Some(Host::Domain(name)) = url.url().host() else {
+        assert_eq!(url.url().host_str(), Some(host(leads_to).as_str()), "{typed}");
+        return "called".into();
+    };
+    assert!(is_name, "{typed} is the name {name}");
+    match gate.addresses(name).await {
+        Ok(called) if Some(&called) == names.iter().flatten().last() => "called".into(),
+        Ok(called) => {
+            let called: Vec<_> = called.iter().map(|address| address.ip().to_string()).collect();
+            format!("{} is called", called.join(", "))
+        }
+        Err(Unresolved::Refused(refused)) => format!("saved, then denied by {}", rule(refused)),
+        Err(Unresolved::Unknown(error)) => error.to_string(),
+    }
+}
+
+/// As a url has it.
+fn host(address: &str) -> String {
+    let url =
+        if address.contains(':') { format!("http://[{address}]/") } else { format!("http://{address}/") };
+    url::Url::parse(&url).expect("a url").host_str().expect("a host").to_owned()
+}
+
+#[tokio::test]
+async fn every_form_of_an_address_is_judged_as_the_table_says() {
+    let mut lines = 0;
+    for line in include_str!("../../../docs/security.md").lines() {
+        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let [typed, leads_to, outcome] = cells[..] else { continue };
+        let Some(typed) = typed.strip_prefix('`').and_then(|typed| typed.strip_suffix('`')) else { continue };
+        assert_eq!(happens(typed, leads_to).await, outcome, "{typed}");
+        if let Ok(denied) = leads_to.parse::<IpAddr>() {
+            let url: HttpTarget = typed.parse().expect(typed);
+            assert_eq!(url.url().host_str(), Some(host(&denied.to_string()).as_str()), "{typed}");
+        }
+        lines += 1;
+    }
+    assert!(lines >= 60, "only {lines} lines were found");
+}
+
+#[tokio::test]
+async fn refusals_name_the_address_and_the_rule() {
+    let said = async |typed: &str, addresses: &str| {
+        let gate = Gate::with_lookup(defaults(), answering(answers(addresses)));
+        gate.check(&typed.parse().expect("a url")).await.expect_err("refused").to_string()
+    };
+    let rule = "169.254.0.0/16 (http.deny; http.allow can permit it)";
+    assert_eq!(said("169.254.1.2", "nothing").await, format!("the address 169.254.1.2 is denied by {rule}"));
+    assert_eq!(
+        said("[::ffff:a9fe:102]", "nothing").await,
+        format!("the address ::ffff:169.254.1.2, which leads to 169.254.1.2, is denied by {rule}")
+    );
+    assert_eq!(
+        said("crm.example", "169.254.1.2").await,
+        format!("the name crm.example leads to a denied address only: 169.254.1.2 is denied by {rule}")
+    );
+    assert_eq!(
+        said("crm.example", "169.254.1.2, fe80::1").await,
+        format!("the name crm.example leads to denied addresses only: 169.254.1.2 is denied by {rule}")
+    );
+}
+
+#[tokio::test]
+async fn what_the_system_resolves_is_judged() {
+    let rules = AddressRules {
+        deny: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        allow: vec![],
+    };
+    for typed in ["localhost:1", "http://LOCALHOST/"] {
+        let refused = check_target(&rules, &typed.parse().expect("a url")).await.expect_err(typed);
+        assert!(refused.to_string().starts_with("the name localhost"), "{refused}");
+    }
+    assert!(check_target(&rules, &"crm.invalid".parse().expect("a url")).await.is_ok());
+}

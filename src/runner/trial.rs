@@ -1,0 +1,176 @@
+//! A trial: one attempt with an event that did not happen, from here and now, of which nothing is recorded
+//! and after which nothing is repeated. The call, its rules and its judgement are those of a worker.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Call, Runner, http::request};
+use crate::domain::{
+    dead_letter::Reason,
+    decide::{Settlement, decide},
+    event::Event,
+    execution::{Disposition, EventRef, HandlerRef, Status},
+    handler::Handler,
+    outcome::{Outcome, Response},
+    plan::{Attempt, Plan, Step},
+    retry::RetryPolicy,
+    secret::SigningSecret,
+    task::Task,
+    verdict::{Verdict, answer_limit, judge},
+};
+
+/// What is tried with what.
+pub struct TrialOf<'a> {
+    pub handler: &'a Handler,
+    pub secrets: &'a [SigningSecret],
+    pub event: &'a Event,
+    /// For the attempt, the answer included.
+    pub timeout: std::time::Duration,
+    /// By which a worker would go on.
+    pub policy: &'a RetryPolicy,
+    pub max_event_bytes: usize,
+}
+
+/// What was sent, what came back, and what a worker would make of it.
+#[derive(Debug, Serialize)]
+pub struct Trial {
+    pub handler: HandlerRef,
+    pub event: EventRef,
+    pub sent: Sent,
+    pub response: Option<Response>,
+    pub status: Status,
+    pub disposition: Disposition,
+    /// Why it failed, or forbade.
+    pub error: Option<String>,
+    /// `allow`, `modify` or `forbid`.
+    pub verdict: &'static str,
+    /// The body that handlers after it would get, where it differs.
+    pub modified: Option<Box<RawValue>>,
+    /// After which a worker would try again, such as `5s`.
+    pub retry_in: Option<String>,
+    /// Why there would be a dead letter.
+    pub dead_letter: Option<Reason>,
+    /// Whether a worker would disable the handler (410).
+    pub disables: bool,
+    pub started_at: Timestamp,
+    pub duration_ms: u64,
+}
+
+/// The request or the command. What the handler adds to it may be secret, and is masked.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Sent {
+    Http { method: &'static str, url: String, headers: BTreeMap<String, String>, body: Box<RawValue> },
+    Script { path: String, args: Vec<String>, stdin: Box<RawValue> },
+}
+
+impl Runner {
+    /// Makes the attempt.
+    ///
+    /// # Errors
+    /// If the event's body is no JSON, which no event is.
+    pub async fn try_out(&self, of: TrialOf<'_>) -> serde_json::Result<Trial> {
+        let TrialOf { handler, secrets, event, timeout, policy, max_event_bytes } = of;
+        let mode = handler.spec.mode;
+        let call = Call {
+            handler,
+            secrets,
+            event,
+            attempt: Attempt::FIRST,
+            timeout,
+            answer_limit: answer_limit(mode, max_event_bytes),
+            traceparent: None,
+            tracestate: None,
+        };
+        let (started_at, clock) = (Timestamp::now(), Instant::now());
+        let outcome = self.run_at(&call, started_at).await;
+        let duration = clock.elapsed();
+        let (outcome, verdict) = judge(outcome, mode, event, max_event_bytes);
+        let step = Step { handler: handler.id, attempt: Attempt::FIRST };
+        let settlement =
+            decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy, Duration::ZERO);
+        let disposition = disposition(&settlement, &verdict);
+        let (retry_in, dead_letter) = match settlement {
+            Settlement::Done => (None, None),
+            Settlement::Retry { delay, .. } => (Some(humantime::format_duration(delay).to_string()), None),
+            Settlement::GiveUp { reason, .. } => (None, Some(reason)),
+        };
+        let disables = matches!(&outcome, Outcome::Failed { failure, .. } if failure.gone);
+        let sent = sent(&call, started_at)?;
+        let (response, error) = said(outcome, &verdict);
+        let (verdict, modified) = match verdict {
+            Verdict::Allow => ("allow", None),
+            Verdict::Modify(body) => ("modify", Some(raw(&body)?)),
+            Verdict::Forbid { .. } => ("forbid", None),
+        };
+        Ok(Trial {
+            handler: HandlerRef::from(handler),
+            event: EventRef::from(event),
+            sent,
+            response,
+            status: disposition.status(),
+            disposition,
+            error,
+            verdict,
+            modified,
+            retry_in,
+            dead_letter,
+            disables,
+            started_at,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+const fn disposition(settlement: &Settlement, verdict: &Verdict) -> Disposition {
+    match (settlement, verdict) {
+        (Settlement::Done, Verdict::Forbid { .. }) => Disposition::Forbidden,
+        (Settlement::Done, _) => Disposition::Done,
+        (Settlement::Retry { .. }, _) => Disposition::Retrying,
+        (Settlement::GiveUp { .. }, _) => Disposition::DeadLettered,
+    }
+}
+
+fn said(outcome: Outcome, verdict: &Verdict) -> (Option<Response>, Option<String>) {
+    let reason = match verdict {
+        Verdict::Forbid { reason } => Some(reason.clone()),
+        Verdict::Allow | Verdict::Modify(_) => None,
+    };
+    match outcome {
+        Outcome::Succeeded { response, .. } | Outcome::Forbidden { response, .. } => (Some(response), reason),
+        Outcome::Failed { failure, response } => (response, Some(failure.error)),
+        Outcome::PutOff { error, .. } => (None, Some(error)),
+    }
+}
+
+fn sent(call: &Call<'_>, at: Timestamp) -> serde_json::Result<Sent> {
+    let body = raw(&call.event.body)?;
+    Ok(match &call.handler.spec.task {
+        Task::Http { url, headers } => {
+            let headers = request::headers(call, headers, at.as_second());
+            let shown = |value: &http::HeaderValue| match value.to_str() {
+                Ok(text) if !value.is_sensitive() => text.to_owned(),
+                _ => "***".to_owned(),
+            };
+            Sent::Http {
+                method: "POST",
+                url: url.as_str().to_owned(),
+                headers: headers.iter().map(|(name, value)| (name.to_string(), shown(value))).collect(),
+                body,
+            }
+        }
+        Task::Script { path, args } => {
+            Sent::Script { path: path.as_str().to_owned(), args: args.clone(), stdin: body }
+        }
+    })
+}
+
+fn raw(body: &[u8]) -> serde_json::Result<Box<RawValue>> {
+    serde_json::from_slice(body)
+}

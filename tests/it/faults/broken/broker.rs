@@ -1,0 +1,80 @@
+//! A RabbitMQ that dies, restarts and is away.
+
+use crate::{
+    faults::{
+        Form, both_forms,
+        checker::Allowed,
+        scene::{Scene, Setup, UNDER_WAY},
+    },
+    support::{Reply, Services},
+};
+
+both_forms!(killed, restarted, away, killed_with_a_full_ladder);
+
+/// Worker and recorder come back at their own times: a delivery that comes again may be asked about before what was
+/// published of it is recorded.
+fn lost_connections(times: usize) -> Allowed {
+    Allowed { repeated: UNDER_WAY * times, ..Allowed::default() }
+}
+
+async fn killed(form: Form) {
+    let services = Services::breakable().await;
+    let setup = Setup { services: Some(&services), ..Setup::default() };
+    let mut scene = Scene::with("broker killed (SIGKILL)", form, setup).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        services.kill("rabbitmq").await;
+        services.start().await;
+        scene.recovered().await;
+    }
+    scene.end(lost_connections(form.injections())).await;
+}
+
+async fn restarted(form: Form) {
+    let services = Services::breakable().await;
+    let setup = Setup { services: Some(&services), ..Setup::default() };
+    let mut scene = Scene::with("broker restarted", form, setup).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        services.stop("rabbitmq").await;
+        services.start().await;
+        scene.recovered().await;
+    }
+    scene.end(lost_connections(form.injections())).await;
+}
+
+async fn away(form: Form) {
+    let services = Services::breakable().await;
+    let setup = Setup { services: Some(&services), ..Setup::default() };
+    let mut scene = Scene::with("broker away", form, setup).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        services.stop("rabbitmq").await;
+        tokio::time::sleep(form.away()).await;
+        services.start().await;
+        scene.recovered().await;
+    }
+    scene.end(lost_connections(form.injections())).await;
+}
+
+/// Every event has a retry that waits in the broker when that is killed.
+async fn killed_with_a_full_ladder(form: Form) {
+    let services = Services::breakable().await;
+    let setup = Setup { services: Some(&services), interval: "4s", ..Setup::default() };
+    let mut scene = Scene::with("broker killed with a full delay ladder", form, setup).await;
+    for _ in 0..form.injections() {
+        scene
+            .receivers
+            .twist(|handler, _, attempt| ((handler, attempt) == ("flaky", 1)).then(|| Reply::status(503)));
+        scene.load.wait_for(200).await;
+        scene.random_moment().await;
+        let (waiting, _) = scene.world.broker.depth("delay.v1.level-2").await.expect("a queue");
+        services.kill("rabbitmq").await;
+        scene.receivers.untwist();
+        services.start().await;
+        assert!(waiting > 30, "only {waiting} retries were waiting");
+        scene.recovered().await;
+        scene.world.reconnect().await;
+    }
+    scene.end(lost_connections(form.injections())).await;
+}

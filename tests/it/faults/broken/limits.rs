@@ -1,0 +1,69 @@
+//! A RabbitMQ that blocks publishers, or loses patience with a consumer.
+
+use std::time::Duration;
+
+use crate::{
+    faults::{
+        Form, both_forms,
+        checker::Allowed,
+        scene::{CUT, Scene, Setup, UNDER_WAY},
+    },
+    support::{Reply, Services, eventually},
+};
+
+both_forms!(memory_alarm, consumer_timeout);
+
+/// Publishers are blocked: it waits, says so, takes no more than its prefetch, and goes on by itself.
+async fn memory_alarm(form: Form) {
+    let services = Services::breakable().await;
+    let setup = Setup { services: Some(&services), ..Setup::default() };
+    let mut scene = Scene::with("memory alarm set and lifted", form, setup).await;
+    for injection in 1..=form.injections() {
+        scene.random_moment().await;
+        services.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
+        scene.says(&scene.workers[0], "the broker blocks publishers", injection).await;
+        let before = scene.receivers.endpoint.count();
+        tokio::time::sleep(form.away()).await;
+        let called = scene.receivers.endpoint.count() - before;
+        assert!(called <= UNDER_WAY, "{called} calls while nothing could be published");
+        services.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+/// A handler takes longer than the broker lets a delivery be unacknowledged: the channel is closed, everything on it
+/// comes again.
+async fn consumer_timeout(form: Form) {
+    let services = Services::breakable().await;
+    services
+        .ctl(&[
+            "eval",
+            "application:set_env(rabbit, consumer_timeout, 4000), \
+             application:set_env(rabbit, channel_tick_interval, 1000).",
+        ])
+        .await;
+    let setup = Setup { services: Some(&services), ..Setup::default() };
+    let mut scene = Scene::with("consumer timeout hit", form, setup).await;
+    for injection in 1..=form.injections() {
+        scene.random_moment().await;
+        let (slow, mut was_slow) = (scene.load.next() + 5, false);
+        scene.receivers.twist(move |handler, number, _| {
+            let is_slow =
+                (handler, number) == ("steady", slow) && !std::mem::replace(&mut was_slow, number == slow);
+            is_slow.then(|| Reply::status(200).after(Duration::from_secs(10)))
+        });
+        scene.says(&scene.workers[0], "consumer lost, consuming again", injection).await;
+        scene.struck_now();
+        scene.recovered().await;
+    }
+    // The slow calls go on, though the broker has given their deliveries to others: they are not to be handed over.
+    let slow = "SELECT count(*) FROM executions WHERE duration_ms >= 10000";
+    eventually("the slow calls are recorded", || async {
+        scene.world.count(slow).await >= i64::try_from(form.injections()).expect("a number")
+    })
+    .await;
+    let repeated = CUT * form.injections();
+    services.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]).await;
+    scene.end(Allowed { repeated, ..Allowed::default() }).await;
+}

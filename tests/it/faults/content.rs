@@ -1,0 +1,88 @@
+//! What is published twice, and what is no event, in the midst of good load.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::StreamExt;
+
+use super::{
+    Form, both_forms,
+    checker::Allowed,
+    scene::{HANDLERS, Scene, Setup, is_known},
+};
+use crate::{
+    garbage,
+    support::{Broker, eventually},
+};
+
+both_forms!(events_twice, results_twice, garbage_among_events);
+
+/// With `worker.deduplicate` each handler is called once.
+async fn events_twice(form: Form) {
+    let name = "every event published twice, deduplicated";
+    if !is_known("worker.deduplicate").await {
+        return println!("{name}: skipped, worker.deduplicate is not there yet");
+    }
+    let settings = &[("worker.deduplicate", "1h")];
+    let setup = Setup { times: 2, rate: 60, settings, ..Setup::default() };
+    let mut scene = Scene::with(name, form, setup).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+/// Every result reaches the recorder twice, and is one row.
+async fn results_twice(form: Form) {
+    let mut scene = Scene::begin("every result delivered twice", form).await;
+    let broker = Broker::connect(&scene.world.amqp_url, &scene.world.broker.prefix).await;
+    let queue = broker.bind_own_queue("results", "#").await;
+    let results = broker.consume(&queue).await;
+    let repeated = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&repeated);
+    let repeating = tokio::spawn(async move {
+        let again = async |result: lapin::Result<lapin::message::Delivery>| {
+            broker.publish_to("execution-log", &result.expect("a result").data).await;
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        results.for_each_concurrent(256, again).await;
+    });
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        scene.recovered().await;
+    }
+    while scene.load.next() < form.events() {
+        scene.load.wait_for(50).await;
+    }
+    let wanted = HANDLERS * usize::try_from(form.events()).expect("a number");
+    eventually("every result is published again", || async { repeated.load(Ordering::SeqCst) >= wanted })
+        .await;
+    repeating.abort();
+    scene.end(Allowed::default()).await;
+}
+
+/// Garbage of every kind becomes dead letters, and good events are none the worse.
+async fn garbage_among_events(form: Form) {
+    let mut scene = Scene::begin("garbage among good events", form).await;
+    let kinds = garbage::kinds();
+    for round in 0..form.injections() {
+        scene.random_moment().await;
+        for (kind, body, _) in &kinds {
+            let id = format!("garbage-{round}-{kind}");
+            scene.world.broker.publish("clients.create", Some(&id), body).await;
+        }
+        scene.recovered().await;
+    }
+    let wanted = i64::try_from(kinds.len() * form.injections()).expect("a number");
+    let letters =
+        "SELECT count(*) FROM dead_letters WHERE reason = 'malformed' AND event_id LIKE 'garbage-%'";
+    eventually("every piece of garbage is a dead letter", || async {
+        scene.world.count(letters).await >= wanted
+    })
+    .await;
+    assert_eq!(scene.world.count(letters).await, wanted);
+    scene.end(Allowed::default()).await;
+}

@@ -1,0 +1,93 @@
+//! PostgreSQL that is away, stands still, talks noise or refuses to write. Events flow; nothing is repeated.
+
+use super::{Form, both_forms, checker::Allowed, scene::Scene};
+use crate::support::{Mode, Way};
+
+both_forms!(away, frozen, stranded, garbled, refuses_writes, absent_at_start);
+
+async fn away(form: Form) {
+    let mut scene = Scene::begin("Postgres away", form).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        scene.links.postgres.close().await;
+        let before = scene.receivers.endpoint.count();
+        tokio::time::sleep(form.away()).await;
+        assert!(scene.receivers.endpoint.count() > before + 100, "events flow meanwhile");
+        scene.links.postgres.open();
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+async fn frozen(form: Form) {
+    let mut scene = Scene::begin("Postgres frozen", form).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        scene.links.postgres.set(Mode::Frozen);
+        tokio::time::sleep(form.away()).await;
+        scene.links.postgres.set(Mode::Open);
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+/// The connections that stand never answer again; new ones are well.
+async fn stranded(form: Form) {
+    let mut scene = Scene::begin("connections to Postgres half-open", form).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        scene.links.postgres.strand();
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+async fn garbled(form: Form) {
+    let mut scene = Scene::begin("connections to Postgres garbled", form).await;
+    for _ in 0..form.injections() {
+        for way in [Way::There, Way::Back] {
+            scene.random_moment().await;
+            scene.links.postgres.garble(way);
+            scene.recovered().await;
+        }
+    }
+    scene.end(Allowed::default()).await;
+}
+
+/// As with a full disk: every write is refused, for a while.
+async fn refuses_writes(form: Form) {
+    let mut scene = Scene::begin("Postgres refuses to write", form).await;
+    let database = scene.world.database().to_owned();
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        let read_only = format!("ALTER DATABASE {database} SET default_transaction_read_only = on");
+        scene.world.admin(&read_only).await;
+        // It is so from the next session on.
+        let end_sessions = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = '{database}' AND application_name = 'provisiond'"
+        );
+        scene.world.admin(&end_sessions).await;
+        tokio::time::sleep(form.away()).await;
+        scene.world.admin(&format!("ALTER DATABASE {database} RESET default_transaction_read_only")).await;
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+/// A worker takes no event before it knows its handlers.
+async fn absent_at_start(form: Form) {
+    let mut scene = Scene::begin("worker started without Postgres", form).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        scene.links.postgres.close().await;
+        scene.replace_worker(0).await;
+        scene.says(&scene.workers[0], "waiting for Postgres", 1).await;
+        let before = scene.receivers.endpoint.count();
+        tokio::time::sleep(form.away()).await;
+        assert_eq!(scene.receivers.endpoint.count(), before, "nothing is called meanwhile");
+        scene.links.postgres.open();
+        scene.recovered().await;
+    }
+    scene.end(Allowed::default()).await;
+}

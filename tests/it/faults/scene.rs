@@ -1,0 +1,395 @@
+//! The stage of a fault: workers and a recorder behind links that can be broken, under load.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+
+use super::{
+    Form,
+    checker::{Allowed, judge},
+    facts::{self, Facts},
+    load::Load,
+    receivers::{EVENT, Receivers},
+    report,
+};
+use crate::support::{Cluster, Process, Proxy, Services, Vitals, World, address, eventually};
+
+/// Deliveries that a worker holds at a time, in these tests.
+pub const PREFETCH: usize = 32;
+pub const HANDLERS: usize = 4;
+/// Events a second: with four handlers on each, two cores are busy.
+pub const RATE: u32 = 150;
+/// Everything that can be under way in a worker.
+pub const UNDER_WAY: usize = PREFETCH * HANDLERS;
+/// What a worker that is killed may repeat: of each delivery what ran, and what was not recorded a second later.
+pub const KILLED: usize = 2 * PREFETCH;
+/// What a worker that loses its connections may repeat. It knows what it runs, and waits for the record of that; only
+/// copies that were sent and not confirmed are sent again.
+pub const CUT: usize = PREFETCH;
+/// In these tests; the default is longer, and would only be waited for.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(15);
+/// By which threads and descriptors may differ: `database.pool_size` connections that come and go, and as many threads
+/// of the runtime that do what blocks.
+const SLACK: usize = 6;
+
+/// How a fault is set up.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub workers: usize,
+    /// Events a second.
+    pub rate: u32,
+    /// How often the platform publishes each event.
+    pub times: usize,
+    /// How often the address of the broker is written into `amqp.url`.
+    pub urls: usize,
+    /// Before a first retry.
+    pub interval: &'a str,
+    pub settings: &'a [(&'a str, &'a str)],
+    pub services: Option<&'a Services>,
+    pub cluster: Option<&'a Cluster>,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            rate: RATE,
+            times: 1,
+            urls: 1,
+            interval: "1s",
+            settings: &[],
+            services: None,
+            cluster: None,
+        }
+    }
+}
+
+/// What leads from the processes to their services.
+pub struct Links {
+    pub worker: Proxy,
+    pub recorder: Proxy,
+    pub postgres: Proxy,
+}
+
+pub struct Scene {
+    pub world: World,
+    pub form: Form,
+    pub rng: StdRng,
+    pub links: Links,
+    pub receivers: Receivers,
+    pub workers: Vec<Process>,
+    pub recorder: Process,
+    pub load: Load,
+    /// What was published before this number may have been in a queue that was deleted.
+    pub excusable: u64,
+    /// A recovery may take so long.
+    pub patience: Duration,
+    name: &'static str,
+    /// The nodes, as the processes are told; the first is behind the link.
+    brokers: Vec<String>,
+    injections: usize,
+    /// The first event that was published after the last injection.
+    struck: u64,
+    recoveries: Vec<Duration>,
+    /// Of the workers and the recorder, before the fault.
+    before: Vec<Vitals>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Worker,
+    Recorder,
+}
+
+impl Scene {
+    pub async fn begin(name: &'static str, form: Form) -> Self {
+        Self::with(name, form, Setup::default()).await
+    }
+
+    pub async fn with(name: &'static str, form: Form, setup: Setup<'_>) -> Self {
+        let seed = std::env::var("PROVISIOND_TEST_SEED")
+            .ok()
+            .map_or_else(rand::random, |seed| seed.parse().expect("PROVISIOND_TEST_SEED is a number"));
+        println!("{name}: PROVISIOND_TEST_SEED={seed}");
+        let (mut world, brokers) = match (setup.services, setup.cluster) {
+            (Some(services), _) => (World::on(&services.amqp_url, Some(&services.database_url)).await, None),
+            // What the test itself asks, it asks the node that is never killed.
+            (_, Some(cluster)) => (World::on(&cluster.urls[2], None).await, Some(cluster.urls.clone())),
+            _ => (World::new().await, None),
+        };
+        let brokers = brokers.unwrap_or_else(|| vec![world.amqp_url.clone(); setup.urls]);
+        let heartbeat = format!("{}s", HEARTBEAT.as_secs());
+        for (key, value) in [
+            ("worker.concurrency", PREFETCH.to_string().as_str()),
+            ("amqp.heartbeat", &heartbeat),
+            ("amqp.connect_timeout", "2s"),
+        ] {
+            world.set(key, value);
+        }
+        setup.settings.iter().for_each(|(key, value)| world.set(key, value));
+        let receivers = Receivers::start(&world, setup.interval).await;
+        let mut links = Links::of(&world, &brokers[0]);
+        links.open();
+        let workers = (0..setup.workers).map(|_| spawn(&mut world, &links, &brokers, Role::Worker)).collect();
+        let recorder = spawn(&mut world, &links, &brokers, Role::Recorder);
+        consumed(&world, setup.workers).await;
+        let load = Load::start(&world, setup.rate, form.events(), setup.times);
+        let mut scene = Self {
+            rng: StdRng::seed_from_u64(seed),
+            world,
+            form,
+            links,
+            receivers,
+            workers,
+            recorder,
+            load,
+            excusable: 0,
+            patience: RECOVERY,
+            name,
+            brokers,
+            injections: 0,
+            struck: 0,
+            recoveries: Vec::new(),
+            before: Vec::new(),
+        };
+        scene.load.wait_for(100).await;
+        scene.before = scene.vitals();
+        scene
+    }
+
+    fn vitals(&self) -> Vec<Vitals> {
+        let apart = self.receivers.endpoint.address;
+        self.workers.iter().chain([&self.recorder]).map(|process| process.vitals(apart)).collect()
+    }
+
+    /// Lets the load run on to a moment that is different every time. The injection follows.
+    pub async fn random_moment(&mut self) {
+        let more = self.rng.random_range(20..120);
+        self.load.wait_for(more).await;
+        self.injected();
+    }
+
+    /// An injection at a moment that the fault itself chose.
+    pub fn injected(&mut self) {
+        self.injections += 1;
+        self.struck_now();
+    }
+
+    /// What is published from now on shows the recovery.
+    pub fn struck_now(&mut self) {
+        self.struck = self.load.next();
+    }
+
+    pub async fn kill_worker(&mut self, number: usize) {
+        self.workers[number].kill().await;
+    }
+
+    /// A fresh process in the place of one that has ended.
+    pub fn start_worker(&mut self, number: usize) {
+        self.workers[number] = spawn(&mut self.world, &self.links, &self.brokers, Role::Worker);
+    }
+
+    pub fn start_recorder(&mut self) {
+        self.recorder = spawn(&mut self.world, &self.links, &self.brokers, Role::Recorder);
+    }
+
+    /// Called at the moment when everything is there again: waits until an event that was published after the fault has
+    /// been run after this moment, and its row is written.
+    pub async fn recovered(&mut self) {
+        let healed = SystemTime::now();
+        let sql = "SELECT min(started_at + duration_ms * interval '1 ms'), min(recorded_at) FROM executions \
+                   WHERE started_at > $1 AND recorded_at > $1 \
+                   AND CASE WHEN event_id ~ '^e[0-9]+$' THEN substr(event_id, 2)::bigint >= $2 END";
+        let struck = i64::try_from(self.struck).expect("a number");
+        let deadline = Instant::now() + Duration::from_mins(2);
+        let (ran, wrote): (SystemTime, SystemTime) = loop {
+            let row = &self.world.rows(sql, &[&healed, &struck]).await[0];
+            if let (Some(ran), Some(wrote)) = (row.get(0), row.get(1)) {
+                break (ran, wrote);
+            }
+            assert!(Instant::now() < deadline, "{}: no recovery; the logs:\n{}", self.name, self.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let took = ran.max(wrote).duration_since(healed).unwrap_or_default();
+        println!("{}: injection {}, recovered in {took:.1?}", self.name, self.injections);
+        self.recoveries.push(took);
+    }
+
+    /// The ends of all logs.
+    pub fn logs(&self) -> String {
+        let end = |process: &Process| {
+            let log = process.log();
+            let is_news = |line: &&str| !line.contains("worker::attempt") && !line.contains("given up: ");
+            let lines: Vec<_> = log.lines().filter(is_news).collect();
+            let last = log.lines().last().unwrap_or_default();
+            let lines = lines[lines.len().saturating_sub(60)..].join("\n");
+            format!("--- {}\n{lines}\nthe last line: {last}\n", process.log.display())
+        };
+        self.workers.iter().chain([&self.recorder]).map(end).collect()
+    }
+
+    /// Ends the load, waits until all is done, and demands everything that was promised.
+    pub async fn end(mut self, allowed: Allowed) {
+        let published = self.load.finish().await;
+        // The broker may have been down.
+        self.world.reconnect().await;
+        let confirmed = published.keys().copied().collect();
+        self.drained(&confirmed).await;
+        let mut wrong = self.processes_are_well().await;
+        self.stop().await;
+        let left = self.world.left_in_queues().await;
+        if !left.is_empty() {
+            wrong.push(format!("messages are left in {left:?}"));
+        }
+        let excusable = confirmed.into_iter().filter(|number| *number < self.excusable).collect();
+        let facts = Facts::gather(&self.world, &published, &excusable, &self.receivers).await;
+        let verdict = judge(&facts, allowed);
+        report::tell(self.form, self.name, self.injections, &verdict, &self.recoveries);
+        wrong.extend(verdict.wrong);
+        let slow = self.recoveries.iter().filter(|recovery| **recovery > self.patience);
+        wrong.extend(
+            slow.map(|recovery| format!("recovered after {recovery:?}; allowed: {:?}", self.patience)),
+        );
+        let logs = self.logs();
+        assert!(wrong.is_empty(), "{}:\n{}\nthe logs:\n{logs}", self.name, wrong.join("\n"));
+        self.world.end().await;
+    }
+
+    /// Waits until every event has ended and every queue is empty, as long as there is progress. What is missing in the
+    /// end is the checker's to tell.
+    async fn drained(&self, confirmed: &BTreeSet<u64>) {
+        // What went with a queue will never end.
+        let patience = Duration::from_secs(if self.excusable > 0 { 5 } else { 30 });
+        let (mut least, mut since) = (i64::MAX, Instant::now());
+        loop {
+            let missing = facts::missing(&self.world, confirmed, &self.receivers).await;
+            let left = self.world.left_in_queues().await;
+            if missing == 0 && left.is_empty() {
+                return;
+            }
+            let open = missing + left.iter().map(|(_, messages)| i64::from(*messages)).sum::<i64>();
+            if open < least {
+                (least, since) = (open, Instant::now());
+            } else if since.elapsed() > patience {
+                println!("{}: {missing} ends are missing, and there are messages in {left:?}", self.name);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// The processes that were started run, consume, and hold no more than before.
+    async fn processes_are_well(&mut self) -> Vec<String> {
+        let gone = self.workers.iter_mut().chain([&mut self.recorder]).filter_map(|process| {
+            let is_running = process.is_running();
+            (!is_running).then(|| format!("process {} has ended:\n{}", process.pid(), process.log()))
+        });
+        let gone: Vec<String> = gone.collect();
+        if !gone.is_empty() {
+            return gone;
+        }
+        consumed(&self.world, self.workers.len()).await;
+        self.has_not_grown().await
+    }
+
+    /// A worker is asked to stop, does, and is replaced.
+    pub async fn replace_worker(&mut self, number: usize) {
+        let status = self.workers[number].terminate().await;
+        assert!(status.success(), "ended with {status}; its log:\n{}", self.workers[number].log());
+        self.start_worker(number);
+    }
+
+    /// Waits until the log of `process` says `what` the `times`th time.
+    pub async fn says(&self, process: &Process, what: &str, times: usize) {
+        eventually(&format!("{what:?} in {}", process.log.display()), || async {
+            process.log().matches(what).count() >= times
+        })
+        .await;
+    }
+
+    /// What has grown in the processes since before the fault; none soon.
+    pub async fn has_not_grown(&self) -> Vec<String> {
+        let is_more = |before: &Vitals, after: &Vitals| {
+            after.threads > before.threads + SLACK || after.descriptors > before.descriptors + SLACK
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let after = self.vitals();
+            let grown: Vec<_> = self.before.iter().zip(&after).filter(|(b, a)| is_more(b, a)).collect();
+            if grown.is_empty() {
+                return Vec::new();
+            }
+            if Instant::now() > deadline {
+                return vec![format!(
+                    "a process holds more than before the fault (before, after): {grown:?}"
+                )];
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn stop(&mut self) {
+        for process in self.workers.iter_mut().chain([&mut self.recorder]) {
+            let status = process.terminate().await;
+            assert!(status.success(), "{}: ended with {status}; its log:\n{}", self.name, process.log());
+        }
+    }
+}
+
+/// Waits until every worker and the recorder consume.
+async fn consumed(world: &World, workers: usize) {
+    let queues =
+        [(format!("events.{EVENT}"), workers), ("execution-log".into(), 1), ("dead-letters".into(), 1)];
+    for (queue, consumers) in queues {
+        eventually(&format!("{consumers} consumers of {queue}"), || async {
+            world.broker.depth(&queue).await.is_some_and(|(_, found)| found as usize == consumers)
+        })
+        .await;
+    }
+}
+
+/// Whether provisiond has this setting by now.
+pub async fn is_known(key: &str) -> bool {
+    let world = World::without_database().await;
+    let is_known = world.run(&["config"]).stdout().contains(key);
+    world.forget();
+    is_known
+}
+
+fn spawn(world: &mut World, links: &Links, brokers: &[String], role: Role) -> Process {
+    let (role, link) = match role {
+        Role::Worker => ("worker", &links.worker),
+        Role::Recorder => ("recorder", &links.recorder),
+    };
+    let (amqp_url, database_url) = (world.amqp_url.clone(), world.database_url.clone());
+    let through =
+        |url: &str, proxy: &Proxy| url.replace(&address(url).to_string(), &proxy.address.to_string());
+    // Only the first node has the address that is replaced.
+    let direct = address(&brokers[0]).to_string();
+    world.set("amqp.url", &brokers.join(",").replace(&direct, &link.address.to_string()));
+    world.set("database.url", &through(&database_url, &links.postgres));
+    let process = world.spawn(&["--roles", role]);
+    // What the test itself asks goes straight there.
+    world.set("amqp.url", &amqp_url);
+    world.set("database.url", &database_url);
+    process
+}
+
+impl Links {
+    fn of(world: &World, broker: &str) -> Self {
+        let broker = address(broker);
+        let postgres = Proxy::closed(address(&world.database_url));
+        Self { worker: Proxy::amqp(broker), recorder: Proxy::amqp(broker), postgres }
+    }
+
+    fn open(&mut self) {
+        self.worker.open();
+        self.recorder.open();
+        self.postgres.open();
+    }
+}
