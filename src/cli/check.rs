@@ -2,7 +2,7 @@
 
 mod handlers;
 mod report;
-mod secrets;
+pub(super) mod secrets;
 
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{

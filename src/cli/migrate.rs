@@ -1,6 +1,6 @@
 //! `migrate`: brings the database's tables up to date, and encrypts what is not yet as `secrets.key` has it.
 
-use super::{context::Context, error::CliError, output::lines};
+use super::{check::secrets::handlers_told, context::Context, error::CliError, output::lines};
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         } else {
             "are stored in clear now, as secrets.key is not set"
         };
-        Context::hint(&format!("the secrets of {} handlers {now}", resealed.handlers));
+        Context::hint(&format!("the secrets of {} {now}", handlers_told(resealed.handlers)));
     }
     if resealed.unreadable.is_empty() {
         return Ok(());

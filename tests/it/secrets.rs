@@ -19,7 +19,7 @@ async fn secrets_are_encrypted_and_requests_carry_them() {
     let id = world.handler("CRM", "clients.create", &flags).to_string();
     assert_eq!(world.count(IN_CLEAR).await, 1);
     let check = world.run(&["check"]).stdout();
-    assert!(check.contains("header values of 1 handlers are stored in clear: set secrets.key"), "{check}");
+    assert!(check.contains("header values of 1 handler are stored in clear: set secrets.key"), "{check}");
 
     world.set("secrets.key", "hunter2");
     world.run(&["check"]).assert_failed(1, "secrets.key (environment variable PROVISIOND_SECRETS__KEY): must be the base64 of 32 random bytes, as `openssl rand -base64 32` prints it");
@@ -28,7 +28,7 @@ async fn secrets_are_encrypted_and_requests_carry_them() {
     let check = world.run(&["check"]).stdout();
     assert!(check.contains("provisiond migrate encrypts them"), "{check}");
     let migrated = world.run(&["migrate"]);
-    assert!(migrated.assert_done().stderr().contains("the secrets of 1 handlers are encrypted"));
+    assert!(migrated.assert_done().stderr().contains("the secrets of 1 handler are encrypted"));
     assert_eq!(world.count(IN_CLEAR).await, 0);
 
     // Changed like any other, also by who has no key at hand.

@@ -21,22 +21,30 @@ pub(super) async fn check(config: &Config, store: &Store, handlers: &[Handler], 
         let told = format!("a secret of {of} cannot be used, and its attempts are put off: {why}");
         report.push(finding(WHAT, State::Failed, told));
     }
+    if current + stale == 0 && !found.unreadable.is_empty() {
+        return;
+    }
     report.push(match (has_key, current, stale) {
-        (true, _, 0) => ok(WHAT, format!("those of {current} handlers are encrypted with secrets.key")),
+        (true, _, 0) => ok(WHAT, format!("those of {} are encrypted with secrets.key", handlers_told(current))),
         (true, ..) => finding(
             WHAT,
             State::Warning,
-            format!("those of {stale} handlers are stored in clear or by a key before secrets.key: provisiond migrate encrypts them"),
+            format!("those of {} are stored in clear or by a key before secrets.key: provisiond migrate encrypts them", handlers_told(stale)),
         ),
         (false, 0, 0) => ok(WHAT, "none; without secrets.key they would be stored in clear".into()),
         (false, ..) => finding(
             WHAT,
             State::Warning,
             format!(
-                "signing secrets and header values of {} handlers are stored in clear: set secrets.key (openssl rand \
+                "signing secrets and header values of {} are stored in clear: set secrets.key (openssl rand \
                  -base64 32) for every process, then run provisiond migrate",
-                current + stale
+                handlers_told(current + stale)
             ),
         ),
     });
+}
+
+/// So many, in words.
+pub(in crate::cli) fn handlers_told(number: usize) -> String {
+    format!("{number} handler{}", if number == 1 { "" } else { "s" })
 }
