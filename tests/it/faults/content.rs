@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{HANDLERS, Scene, Setup, is_known},
+    scene::{HANDLERS, Scene, Setup},
 };
 use crate::{
     garbage,
@@ -22,9 +22,6 @@ both_forms!(events_twice, results_twice, garbage_among_events);
 /// With `worker.deduplicate` each handler is called once.
 async fn events_twice(form: Form) {
     let name = "every event published twice, deduplicated";
-    if !is_known("worker.deduplicate").await {
-        return println!("{name}: skipped, worker.deduplicate is not there yet");
-    }
     let settings = &[("worker.deduplicate", "1h")];
     let setup = Setup { times: 2, rate: 60, settings, ..Setup::default() };
     let mut scene = Scene::with(name, form, setup).await;

@@ -13,7 +13,7 @@ use nix::{
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{KILLED, Scene, Setup, is_known},
+    scene::{KILLED, Scene, Setup},
 };
 use crate::support::eventually;
 
@@ -75,9 +75,6 @@ async fn rolling_restart(form: Form) {
 /// An event whose handler ends the worker that calls it, as often as it is called.
 async fn crash_loop(form: Form) {
     let name = "an event that kills its worker";
-    if !is_known("worker.crash_limit").await {
-        return println!("{name}: skipped, worker.crash_limit is not there yet");
-    }
     // By default 20 of 100. From the third time on the neighbours have their turns before it or after it by chance: of
     // few neighbours all have passed after fewer crashes.
     let (limit, settings): (usize, &[_]) = if form.is_long {

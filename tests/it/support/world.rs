@@ -284,11 +284,6 @@ impl World {
         left
     }
 
-    /// Ends a story in which nothing was made.
-    pub fn forget(mut self) {
-        self.ended = true;
-    }
-
     /// Ends a story that leaves messages on purpose.
     pub async fn abandon(mut self) {
         self.processes.clear();

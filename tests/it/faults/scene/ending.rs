@@ -1,0 +1,113 @@
+//! The end of a fault: everything that was promised is demanded.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Scene, consumed};
+use crate::{
+    faults::{
+        checker::{Allowed, judge},
+        facts::{self, Facts},
+        report,
+    },
+    support::Vitals,
+};
+
+/// By which threads and descriptors may differ: `database.pool_size` connections that come and go, and as many threads
+/// of the runtime that do what blocks.
+const SLACK: usize = 6;
+
+impl Scene {
+    /// Ends the load, waits until all is done, and demands everything that was promised.
+    pub async fn end(mut self, allowed: Allowed) {
+        let published = self.load.finish().await;
+        // The broker may have been down.
+        self.world.reconnect().await;
+        let confirmed = published.keys().copied().collect();
+        self.drained(&confirmed).await;
+        let mut wrong = self.processes_are_well().await;
+        self.stop().await;
+        let left = self.world.left_in_queues().await;
+        if !left.is_empty() {
+            wrong.push(format!("messages are left in {left:?}"));
+        }
+        let excusable = confirmed.into_iter().filter(|number| *number < self.excusable).collect();
+        let facts = Facts::gather(&self.world, &published, &excusable, &self.receivers).await;
+        let verdict = judge(&facts, allowed);
+        report::tell(self.form, self.name, self.injections, &verdict, &self.recoveries);
+        wrong.extend(verdict.wrong);
+        let slow = self.recoveries.iter().filter(|recovery| **recovery > self.patience);
+        wrong.extend(
+            slow.map(|recovery| format!("recovered after {recovery:?}; allowed: {:?}", self.patience)),
+        );
+        let logs = self.logs();
+        assert!(wrong.is_empty(), "{}:\n{}\nthe logs:\n{logs}", self.name, wrong.join("\n"));
+        self.world.end().await;
+    }
+
+    /// Waits until every event has ended and every queue is empty, as long as there is progress. What is missing in the
+    /// end is the checker's to tell.
+    async fn drained(&self, confirmed: &BTreeSet<u64>) {
+        // What went with a queue will never end.
+        let patience = Duration::from_secs(if self.excusable > 0 { 5 } else { 30 });
+        let (mut least, mut since) = (i64::MAX, Instant::now());
+        loop {
+            let missing = facts::missing(&self.world, confirmed, &self.receivers).await;
+            let left = self.world.left_in_queues().await;
+            if missing == 0 && left.is_empty() {
+                return;
+            }
+            let open = missing + left.iter().map(|(_, messages)| i64::from(*messages)).sum::<i64>();
+            if open < least {
+                (least, since) = (open, Instant::now());
+            } else if since.elapsed() > patience {
+                println!("{}: {missing} ends are missing, and there are messages in {left:?}", self.name);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// The processes that were started run, consume, and hold no more than before.
+    async fn processes_are_well(&mut self) -> Vec<String> {
+        let gone = self.workers.iter_mut().chain([&mut self.recorder]).filter_map(|process| {
+            let is_running = process.is_running();
+            (!is_running).then(|| format!("process {} has ended:\n{}", process.pid(), process.log()))
+        });
+        let gone: Vec<String> = gone.collect();
+        if !gone.is_empty() {
+            return gone;
+        }
+        consumed(&self.world, self.workers.len()).await;
+        self.has_not_grown().await
+    }
+
+    /// What has grown in the processes since before the fault; none soon.
+    pub async fn has_not_grown(&self) -> Vec<String> {
+        let is_more = |before: &Vitals, after: &Vitals| {
+            after.threads > before.threads + SLACK || after.descriptors > before.descriptors + SLACK
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let after = self.vitals();
+            let grown: Vec<_> = self.before.iter().zip(&after).filter(|(b, a)| is_more(b, a)).collect();
+            if grown.is_empty() {
+                return Vec::new();
+            }
+            if Instant::now() > deadline {
+                return vec![format!(
+                    "a process holds more than before the fault (before, after): {grown:?}"
+                )];
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn stop(&mut self) {
+        for process in self.workers.iter_mut().chain([&mut self.recorder]) {
+            let status = process.terminate().await;
+            assert!(status.success(), "{}: ended with {status}; its log:\n{}", self.name, process.log());
+        }
+    }
+}
