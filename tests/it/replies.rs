@@ -88,7 +88,7 @@ async fn a_publisher_that_asks_is_answered_with_the_verdict() {
     assert_eq!(of(2), (&json!("after"), &json!("not_reached")));
     println!("milliseconds: {:?}", answers.iter().map(|(ms, _)| *ms).collect::<Vec<_>>());
     let fastest = answers.iter().map(|(ms, _)| *ms).fold(f64::INFINITY, f64::min);
-    assert!(fastest < 250.0, "the fastest answer took {fastest} ms");
+    assert!(fastest < 1000.0, "the fastest answer took {fastest} ms");
 
     // The handler after it was given what the answer says, and a copy is not answered again.
     let seen: Vec<Value> =
