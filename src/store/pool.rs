@@ -14,7 +14,7 @@ use super::{Result, Store, StoreError, tls};
 use crate::domain::seal::Seals;
 
 /// The server gives a statement up after this long; a session waits a little longer for the answer.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where the database is, and how it is reached.
 #[derive(Clone)]

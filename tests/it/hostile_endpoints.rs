@@ -17,7 +17,8 @@ use crate::support::{
 };
 
 /// Of one handler, at a time.
-const CALLS: u64 = 20;
+/// Fewer than a circuit breaker needs to open.
+const CALLS: u64 = 9;
 const TIMEOUT: Duration = Duration::from_millis(600);
 /// What scheduling may add to it on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);

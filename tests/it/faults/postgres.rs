@@ -1,5 +1,7 @@
 //! PostgreSQL that is away, stands still, talks noise or refuses to write. Events flow; nothing is repeated.
 
+use std::time::Duration;
+
 use super::{Form, both_forms, checker::Allowed, scene::Scene};
 use crate::support::{Mode, Way};
 
@@ -31,9 +33,14 @@ async fn frozen(form: Form) {
     scene.end(Allowed::default()).await;
 }
 
+/// PostgreSQL has no heartbeat: what is not answered is given up when the server itself would have (15 s) and a little
+/// more. The bound of a frozen link at the default heartbeat of the broker's.
+const FROZEN: Duration = Duration::from_secs(25);
+
 /// The connections that stand never answer again; new ones are well.
 async fn stranded(form: Form) {
     let mut scene = Scene::begin("connections to Postgres half-open", form).await;
+    scene.patience = FROZEN;
     for _ in 0..form.injections() {
         scene.random_moment().await;
         scene.links.postgres.strand();
@@ -44,6 +51,7 @@ async fn stranded(form: Form) {
 
 async fn garbled(form: Form) {
     let mut scene = Scene::begin("connections to Postgres garbled", form).await;
+    scene.patience = FROZEN;
     for _ in 0..form.injections() {
         for way in [Way::There, Way::Back] {
             scene.random_moment().await;
