@@ -62,7 +62,9 @@ impl Cluster {
     pub async fn start() -> Self {
         let nodes = ["cluster/1", "cluster/2", "cluster/3"];
         let (mut urls, mut names) = (Vec::new(), Vec::new());
-        nodes.iter().for_each(|node| share_cookie(node));
+        for node in nodes {
+            share_cookie(node);
+        }
         // A node that was stopped before the others waits for them.
         join_all(nodes.map(|node| run_in(node, &["start", "rabbitmq"]))).await;
         for node in nodes {
