@@ -13,6 +13,7 @@ use super::{
 };
 use crate::support::{
     Kind::{Buried, Copy, HandOver, Letter, Result, Retrying},
+    Reply,
     Step::{self, Ack, Confirm, Deliver, Publish},
     Strike,
     When::{self, After, Before},
@@ -98,6 +99,7 @@ async fn worker_cut(form: Form) {
 
 async fn killed_at_a_hand_over(form: Form) {
     let mut scene = Scene::begin("worker killed while it hands over at a drain", form).await;
+    linger(&scene);
     for (step, when, nth) in HAND_OVER.repeat(form.injections()) {
         scene.random_moment().await;
         let strike = Strike::Kill(scene.workers[0].pid());
@@ -113,6 +115,7 @@ async fn killed_at_a_hand_over(form: Form) {
 
 async fn cut_at_a_hand_over(form: Form) {
     let mut scene = Scene::begin("connection cut while a drain hands over", form).await;
+    linger(&scene);
     for (step, when, nth) in HAND_OVER.repeat(form.injections()) {
         scene.random_moment().await;
         let struck = scene.links.worker.strike(step, nth, when, Strike::Cut);
@@ -150,6 +153,13 @@ async fn recorder_cut(form: Form) {
         scene.recovered().await;
     }
     scene.end(Allowed::default()).await;
+}
+
+/// The first handler takes its time, so that some event is always between two of them when a drain begins.
+fn linger(scene: &Scene) {
+    scene.receivers.twist(|handler, _, _| {
+        (handler == "steady").then(|| Reply::status(200).after(Duration::from_millis(100)))
+    });
 }
 
 async fn happens(step: Step, struck: tokio::sync::oneshot::Receiver<()>) {
