@@ -10,6 +10,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::error::CliError;
+use crate::domain::outcome::Response;
 
 /// The two forms of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -130,6 +131,20 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     let width = shown.clone().map(|(name, _)| name.len()).max().unwrap_or_default();
     let margin = format!("\n{:width$}  ", "");
     lines(shown.map(|(name, value)| format!("{name:width$}  {}", clean(value).replace('\n', &margin))))
+}
+
+/// What was answered, for [`facts`].
+pub(super) fn answer(response: Option<&Response>) -> [(&'static str, String); 7] {
+    let response = response.cloned().unwrap_or_default();
+    [
+        ("HTTP status", response.http_status.map(|s| s.to_string()).unwrap_or_default()),
+        ("Exit code", response.exit_code.map(|c| c.to_string()).unwrap_or_default()),
+        ("Signal", response.signal.map(|s| s.to_string()).unwrap_or_default()),
+        ("Answer", response.body.unwrap_or_default()),
+        ("Stdout", response.stdout.unwrap_or_default()),
+        ("Stderr", response.stderr.unwrap_or_default()),
+        ("Truncated", if response.truncated { "yes" } else { "" }.to_owned()),
+    ]
 }
 
 /// `text` on one line of at most `max` characters.

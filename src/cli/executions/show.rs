@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    cli::output::{facts, moment, short, table},
+    cli::output::{answer, facts, moment, short, table},
     domain::execution::{Disposition, EventRef, Execution, HandlerRef},
     store::ExecutionRow,
 };
@@ -106,9 +106,8 @@ pub(in crate::cli) fn summary(brief: &Brief<'_>) -> String {
 
 pub(super) fn one(e: &Execution) -> String {
     let task = e.handler.as_ref().and_then(|handler| handler.task.as_ref());
-    let response = e.response.clone().unwrap_or_default();
     let brief = Brief::from(e);
-    facts(&[
+    let told = [
         ("ID", e.id.to_string()),
         ("Status", brief.status()),
         ("Date", moment(e.started_at)),
@@ -129,12 +128,6 @@ pub(super) fn one(e: &Execution) -> String {
         ("Trace", e.trace_id.clone().unwrap_or_default()),
         ("Sent", e.request.get().to_owned()),
         ("Modified", if e.modified { "yes, for the handlers after it" } else { "" }.to_owned()),
-        ("HTTP status", response.http_status.map(|s| s.to_string()).unwrap_or_default()),
-        ("Exit code", response.exit_code.map(|c| c.to_string()).unwrap_or_default()),
-        ("Signal", response.signal.map(|s| s.to_string()).unwrap_or_default()),
-        ("Answer", response.body.unwrap_or_default()),
-        ("Stdout", response.stdout.unwrap_or_default()),
-        ("Stderr", response.stderr.unwrap_or_default()),
-        ("Truncated", if response.truncated { "yes" } else { "" }.to_owned()),
-    ])
+    ];
+    facts(&[&told[..], &answer(e.response.as_ref())].concat())
 }

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         context::{Context, read_data},
         error::CliError,
-        output::{facts, lines},
+        output::{answer, facts, lines},
         settings,
     },
     domain::{
@@ -90,25 +90,16 @@ fn text(trial: &Trial) -> String {
         }
         Sent::Script { path, args, stdin } => (path.clone(), lines(args.iter()), stdin),
     };
-    let response = trial.response.clone().unwrap_or_default();
-    facts(&[
-        ("Request", target),
-        ("With", with.trim_end().to_owned()),
-        ("Sent", body.get().to_owned()),
-        ("HTTP status", response.http_status.map(|s| s.to_string()).unwrap_or_default()),
-        ("Exit code", response.exit_code.map(|c| c.to_string()).unwrap_or_default()),
-        ("Signal", response.signal.map(|s| s.to_string()).unwrap_or_default()),
-        ("Answer", response.body.unwrap_or_default()),
-        ("Stdout", response.stdout.unwrap_or_default()),
-        ("Stderr", response.stderr.unwrap_or_default()),
-        ("Truncated", if response.truncated { "yes" } else { "" }.to_owned()),
+    let called = [("Request", target), ("With", with.trim_end().to_owned()), ("Sent", body.get().to_owned())];
+    let judged = [
         ("Duration", format!("{} ms", trial.duration_ms)),
         ("Status", trial.status.to_string()),
         ("Error", trial.error.clone().unwrap_or_default()),
         ("Verdict", verdict(trial)),
         ("Modified", trial.modified.as_ref().map(|body| body.get().to_owned()).unwrap_or_default()),
         ("A worker", consequence(trial)),
-    ])
+    ];
+    facts(&[&called[..], &answer(trial.response.as_ref()), &judged].concat())
 }
 
 fn verdict(trial: &Trial) -> String {
