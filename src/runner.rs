@@ -23,7 +23,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Timestamp;
 
 pub use address::{check_literal, check_target};
-pub use locate::locate;
+pub use locate::ScriptRules;
 pub use trial::{Sent, Trial, TrialOf};
 
 use crate::domain::{
@@ -76,6 +76,8 @@ pub struct HttpSettings {
 pub struct ScriptSettings {
     /// Directories that scripts must lie under. None: scripts are refused.
     pub roots: Vec<PathBuf>,
+    /// Users, by name or number, whose scripts are run beside root's, our own and `user`'s.
+    pub owners: Vec<String>,
     /// `NAME` passes a variable on, `NAME=value` sets one.
     pub env: Vec<String>,
     /// From TERM to KILL.

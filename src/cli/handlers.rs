@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use secrecy::SecretString;
 
-use super::{context::Context, error::CliError, time::parse_duration};
+use super::{context::Context, error::CliError, settings, time::parse_duration};
 use crate::{
     domain::{
         event::EventName,
@@ -18,7 +18,7 @@ use crate::{
         secret::SigningSecret,
         task::{HttpTarget, Task, TaskType},
     },
-    runner::{check_target, locate},
+    runner::check_target,
     store::{HandlerFilter, Store},
 };
 use fields::{Create, Update};
@@ -167,9 +167,9 @@ async fn rotate_secret(
 /// Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
 fn warn_script(context: &Context, spec: &HandlerSpec) {
     if let Task::Script { path, .. } = &spec.task
-        && let Err(why) = locate(&context.config.script.roots, path)
+        && let Err(why) = settings::script_rules(&context.config).and_then(|rules| Ok(rules.locate(path)?))
     {
-        Context::hint(&format!("warning: as configured here it cannot be run: {why}"));
+        Context::hint(&format!("warning: as configured here it cannot be run: {why:#}"));
     }
 }
 

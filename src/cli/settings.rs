@@ -9,7 +9,7 @@ use crate::{
     broker::{BrokerSettings, Topology},
     config::{Config, Variable},
     recorder::RecorderSettings,
-    runner::{HttpSettings, RunnerSettings, ScriptLimits, ScriptSettings},
+    runner::{HttpSettings, RunnerSettings, ScriptLimits, ScriptRules, ScriptSettings},
     store::StoreSettings,
     worker::{Defaults, WorkerSettings},
 };
@@ -45,6 +45,7 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
         http: http(config),
         script: ScriptSettings {
             roots: script.roots.clone(),
+            owners: script.owners.clone(),
             env: script.env.iter().map(variable).collect(),
             kill_grace: script.kill_grace,
             user: script.user.clone(),
@@ -56,6 +57,11 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
             },
         },
     }
+}
+
+pub(super) fn script_rules(config: &Config) -> anyhow::Result<ScriptRules> {
+    let script = &config.script;
+    ScriptRules::new(&script.roots, &script.owners, script.user.as_deref())
 }
 
 pub(super) fn http(config: &Config) -> HttpSettings {

@@ -23,6 +23,8 @@ pub struct Script {
     pub timeout: Timeout,
     /// Absolute. Empty: script handlers are refused.
     pub roots: Vec<PathBuf>,
+    /// Users, by name or number, whose scripts are run, beside root's, provisiond's own and `user`'s.
+    pub owners: Vec<String>,
     /// Beside what provisiond sets itself. Each name once.
     pub env: Vec<Variable>,
     /// Between TERM and KILL.
@@ -61,6 +63,7 @@ impl Script {
         Some(Self {
             timeout: reader.get("script.timeout", timeout)?,
             roots: reader.get("script.roots", list(root))?,
+            owners: reader.get("script.owners", list(user))?,
             env: reader.get_masked_list("script.env", |value| {
                 let variables = list(Variable::parse)(value)?;
                 each_once(&variables).map(|()| variables)

@@ -4,11 +4,16 @@
 //! spot, as starting the script makes the same ones again in any case.
 
 use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
+use nix::unistd::{Uid, User, geteuid};
+
+use super::launch;
 use crate::domain::task::ScriptPath;
 
 const OTHERS_WRITE: u32 = 0o002;
@@ -25,77 +30,121 @@ pub enum NotRunnable {
     Refused(String),
 }
 
-/// The file that `path` means, links resolved: under one of `roots`, executable, and not writable by
-/// others, nor is any directory above it.
-///
-/// It is executed by this name, in which no link is left to be changed after the look: between look and start it can be
-/// replaced only by who may write to its directories, and they may put there what they like anyway. (Executing
-/// the open file instead would tell a `#!` script `/dev/fd/3` for its own name.)
-pub fn locate(roots: &[PathBuf], path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
-    let path = Path::new(path.as_str());
-    if roots.is_empty() {
-        return Err(NotRunnable::Refused(
-            "script.roots is empty; list there the directories whose scripts may be run".to_owned(),
-        ));
-    }
-    let file = resolve(roots, path)?;
-    // A root that is not there holds nothing.
-    let under_a_root = roots
-        .iter()
-        .filter_map(|root| root.canonicalize().ok())
-        .any(|root| file != root && file.starts_with(root));
-    if !under_a_root {
-        return Err(NotRunnable::Refused(format!(
-            "{} lies outside of script.roots ({})",
-            meaning(path, &file),
-            list(roots)
-        )));
-    }
-    let metadata = fs::metadata(&file).map_err(|error| unavailable(&file, &error))?;
-    let mode = metadata.permissions().mode();
-    let wrong = if !metadata.is_file() {
-        "is not a regular file"
-    } else if mode & 0o111 == 0 {
-        "is not executable (chmod +x)"
-    } else if mode & OTHERS_WRITE != 0 {
-        "may be written by others (chmod o-w)"
-    } else {
-        return replaceable(&file)?.map_or(Ok(file.clone()), |dir| {
-            Err(NotRunnable::Refused(format!(
-                "{} could be replaced by anybody: others may write to {} (chmod o-w)",
-                meaning(path, &file),
-                dir.display()
-            )))
-        });
-    };
-    Err(NotRunnable::Refused(format!("{} {wrong}", meaning(path, &file))))
+/// Where scripts may lie, and whose they may be.
+pub struct ScriptRules {
+    roots: Vec<PathBuf>,
+    owners: Vec<Uid>,
 }
 
-/// A directory above `file` in which others may put something in its place. With the sticky bit they may not.
-fn replaceable(file: &Path) -> Result<Option<PathBuf>, NotRunnable> {
-    for dir in file.ancestors().skip(1) {
-        let metadata = fs::metadata(dir).map_err(|error| unavailable(dir, &error))?;
+impl ScriptRules {
+    /// Scripts below `roots`, owned by root, by who this process runs as, by who scripts run as (`user`), or by one of
+    /// `owners`: names of users, or their numbers.
+    ///
+    /// # Errors
+    /// Names the setting whose user does not exist here.
+    pub fn new(roots: &[PathBuf], owners: &[String], user: Option<&str>) -> anyhow::Result<Self> {
+        let mut trusted = vec![Uid::from_raw(0), geteuid()];
+        trusted.extend(user.map(launch::find).transpose().context("script.user")?.map(|user| user.uid));
+        for owner in owners {
+            trusted.push(match owner.parse() {
+                Ok(number) => Uid::from_raw(number),
+                Err(_) => launch::find(owner).context("script.owners")?.uid,
+            });
+        }
+        Ok(Self { roots: roots.to_vec(), owners: trusted })
+    }
+
+    /// The file that `path` means, links resolved: under one of the roots, executable, not writable by others, nor is
+    /// any directory above it, and owned by who is trusted, as each directory up to its root.
+    ///
+    /// It is executed by this name, in which no link is left to be changed after the look: between look and start it
+    /// can be replaced only by who may write to its directories. (Executing the open file instead would tell a `#!`
+    /// script `/dev/fd/3` for its own name.)
+    pub fn locate(&self, path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
+        let path = Path::new(path.as_str());
+        if self.roots.is_empty() {
+            return Err(NotRunnable::Refused(
+                "script.roots is empty; list there the directories whose scripts may be run".to_owned(),
+            ));
+        }
+        let file = self.resolve(path)?;
+        let refused = |why: String| Err(NotRunnable::Refused(format!("{} {why}", meaning(path, &file))));
+        // A root that is not there holds nothing.
+        let mut roots = self.roots.iter().filter_map(|root| root.canonicalize().ok());
+        let Some(root) = roots.find(|root| file != *root && file.starts_with(root)) else {
+            return refused(format!("lies outside of script.roots ({})", list(&self.roots)));
+        };
+        match self.wrong_with(&file, &root)? {
+            Some(why) => refused(why),
+            None => Ok(file),
+        }
+    }
+
+    /// Why `file`, which lies below `root`, is not to be run.
+    fn wrong_with(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
+        let metadata = look(file)?;
         let mode = metadata.permissions().mode();
-        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-            return Ok(Some(dir.to_owned()));
-        }
+        let wrong = if !metadata.is_file() {
+            "is not a regular file".to_owned()
+        } else if mode & 0o111 == 0 {
+            "is not executable (chmod +x)".to_owned()
+        } else if mode & OTHERS_WRITE != 0 {
+            "may be written by others (chmod o-w)".to_owned()
+        } else if let Some(owner) = self.stranger(&metadata) {
+            format!("is owned by {owner} (chown it, or name the owner in script.owners)")
+        } else {
+            return self.replaceable(file, root);
+        };
+        Ok(Some(wrong))
     }
-    Ok(None)
+
+    /// Who could put something in the place of `file`: others, where they may write to a directory above it and have
+    /// not the sticky bit against them, and a stranger who owns one up to its root.
+    fn replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
+        for dir in file.ancestors().skip(1) {
+            let metadata = look(dir)?;
+            let mode = metadata.permissions().mode();
+            if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+                let dir = dir.display();
+                let why = format!("could be replaced by anybody: others may write to {dir} (chmod o-w)");
+                return Ok(Some(why));
+            }
+            if let Some(owner) = self.stranger(&metadata).filter(|_| dir.starts_with(root)) {
+                return Ok(Some(format!(
+                    "could be replaced by {owner}, who owns {} (chown it, or name the owner in script.owners)",
+                    dir.display()
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The owner, if that is nobody who is trusted.
+    fn stranger(&self, metadata: &Metadata) -> Option<String> {
+        let owner = Uid::from_raw(metadata.uid());
+        let name = |owner: Uid| User::from_uid(owner).ok().flatten().map(|user| user.name);
+        (!self.owners.contains(&owner)).then(|| name(owner).unwrap_or_else(|| format!("the user {owner}")))
+    }
+
+    /// An absolute path means itself, a relative one the first that exists under a root.
+    fn resolve(&self, path: &Path) -> Result<PathBuf, NotRunnable> {
+        if path.is_absolute() {
+            return path.canonicalize().map_err(|error| unavailable(path, &error));
+        }
+        for root in &self.roots {
+            match root.join(path).canonicalize() {
+                Ok(file) => return Ok(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unavailable(&root.join(path), &error)),
+            }
+        }
+        let why = format!("there is no {} under {}", path.display(), list(&self.roots));
+        Err(NotRunnable::Unavailable(why))
+    }
 }
 
-/// An absolute path means itself, a relative one the first that exists under a root.
-fn resolve(roots: &[PathBuf], path: &Path) -> Result<PathBuf, NotRunnable> {
-    if path.is_absolute() {
-        return path.canonicalize().map_err(|error| unavailable(path, &error));
-    }
-    for root in roots {
-        match root.join(path).canonicalize() {
-            Ok(file) => return Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unavailable(&root.join(path), &error)),
-        }
-    }
-    Err(NotRunnable::Unavailable(format!("there is no {} under {}", path.display(), list(roots))))
+fn look(path: &Path) -> Result<Metadata, NotRunnable> {
+    fs::metadata(path).map_err(|error| unavailable(path, &error))
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> NotRunnable {
@@ -112,7 +161,7 @@ fn list(roots: &[PathBuf]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{chown, symlink};
 
     use super::*;
 
@@ -144,9 +193,10 @@ mod tests {
         symlink("loop", base.join("one/loop")).expect("linked");
 
         let roots = [base.join("gone"), base.join("current"), base.join("two")];
+        let rules = ScriptRules::new(&roots, &[], None).expect("rules");
         let look = |path: &str| {
             let path = path.parse().expect("a path");
-            locate(&roots, &path).map(|file| file.strip_prefix(&base).expect("inside").to_owned())
+            rules.locate(&path).map(|file| file.strip_prefix(&base).expect("inside").to_owned())
         };
         let absolute = base.join("one/good");
         for (path, file) in [
@@ -175,5 +225,42 @@ mod tests {
         for path in ["nothing", "/nothing/at/all", "loop"] {
             assert!(matches!(look(path), Err(NotRunnable::Unavailable(_))), "{path}");
         }
+    }
+
+    #[test]
+    fn what_a_stranger_owns_is_not_run() {
+        const STRANGER: u32 = 54_321;
+        let unknown = ScriptRules::new(&[], &["nobody here".to_owned()], None).err().expect("refused");
+        assert_eq!(format!("{unknown:#}"), "script.owners: there is no user nobody here");
+        if !geteuid().is_root() {
+            println!("not root: nothing can be given to another user");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("its name");
+        let (sub, file) = (root.join("sub"), root.join("sub/file"));
+        fs::create_dir(&sub).expect("made");
+        fs::write(&file, "#!/bin/sh\n").expect("written");
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("allowed");
+        let look = |owners: &[&str]| {
+            let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
+            let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, None).expect("rules");
+            rules.locate(&"sub/file".parse().expect("a path")).map_err(|refused| refused.to_string())
+        };
+        assert!(look(&[]).is_ok());
+        chown(&file, Some(STRANGER), None).expect("given away");
+        let refused = look(&[]).expect_err("a stranger's");
+        assert!(refused.contains("sub/file) is owned by the user 54321 (chown it, or name"), "{refused}");
+        assert!(look(&["root", "54321"]).is_ok());
+        chown(&file, Some(0), None).expect("taken back");
+        chown(&sub, Some(STRANGER), None).expect("given away");
+        let refused = look(&["nobody"]).expect_err("a stranger's");
+        assert!(refused.contains("could be replaced by the user 54321, who owns "), "{refused}");
+        assert!(look(&["54321"]).is_ok());
+        // Above the roots it is the operator's choice.
+        let rules = ScriptRules::new(std::slice::from_ref(&sub), &[], Some("nobody")).expect("rules");
+        chown(&sub, Some(0), None).expect("taken back");
+        chown(&root, Some(STRANGER), None).expect("given away");
+        assert!(rules.locate(&"file".parse().expect("a path")).is_ok());
     }
 }

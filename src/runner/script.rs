@@ -32,7 +32,7 @@ use super::{
     family::{Family, MARK, settle},
     group::{Ended, Group},
     launch,
-    locate::{NotRunnable, locate},
+    locate::{NotRunnable, ScriptRules},
     output::Capture,
 };
 use crate::domain::{
@@ -45,7 +45,7 @@ use crate::domain::{
 const DRAIN: Duration = Duration::from_millis(500);
 
 pub struct ScriptRunner {
-    roots: Vec<PathBuf>,
+    rules: ScriptRules,
     env: Vec<(String, OsString)>,
     kill_grace: Duration,
     launcher: Option<Launcher>,
@@ -67,7 +67,8 @@ struct Finished {
 
 impl ScriptRunner {
     pub fn new(settings: ScriptSettings) -> anyhow::Result<Self> {
-        let ScriptSettings { roots, env, kill_grace, user, limits } = settings;
+        let ScriptSettings { roots, owners, env, kill_grace, user, limits } = settings;
+        let rules = ScriptRules::new(&roots, &owners, user.as_deref())?;
         let env = environment(&env)?;
         let user = user.map(|name| launch::find(&name)).transpose().context("script.user")?;
         // Who is that user already needs no right to become it.
@@ -75,11 +76,11 @@ impl ScriptRunner {
         let needed = user.is_some() || limits != ScriptLimits::default();
         let launcher =
             needed.then(|| launch::own_program().map(|program| Launcher { program, user, limits }));
-        Ok(Self { roots, env, kill_grace, launcher: launcher.transpose()? })
+        Ok(Self { rules, env, kill_grace, launcher: launcher.transpose()? })
     }
 
     pub async fn run(&self, call: &Call<'_>, path: &ScriptPath, args: &[String]) -> Outcome {
-        let script = match locate(&self.roots, path) {
+        let script = match self.rules.locate(path) {
             Ok(script) => script,
             Err(error @ NotRunnable::Refused(_)) => {
                 return Outcome::failed(FailureKind::Permanent, error.to_string(), None);

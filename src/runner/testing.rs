@@ -77,6 +77,7 @@ impl Trial {
 pub fn script_settings() -> ScriptSettings {
     ScriptSettings {
         roots: Vec::new(),
+        owners: Vec::new(),
         env: Vec::new(),
         kill_grace: Duration::from_millis(300),
         user: None,

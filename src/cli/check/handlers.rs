@@ -10,7 +10,7 @@ use crate::{
         handler::{Handler, Status},
         task::Task,
     },
-    runner::{self, locate},
+    runner,
 };
 
 pub(super) fn check_http(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
@@ -79,8 +79,12 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
             roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", "),
         )),
     }
+    let rules = match settings::script_rules(config) {
+        Ok(rules) => rules,
+        Err(why) => return report.push(finding("script owners", State::Failed, format!("{why:#}"))),
+    };
     for (handler, path) in scripts {
-        if let Err(why) = locate(roots, path) {
+        if let Err(why) = rules.locate(path) {
             report.push(finding(
                 "script",
                 State::Failed,
