@@ -1,5 +1,7 @@
 //! Endpoints that hang, flood, lie and break off: what each costs a worker, and what its neighbours notice.
 
+mod neighbours;
+
 use std::{
     process::Command,
     time::{Duration, Instant},

@@ -62,7 +62,7 @@ async fn garbled(form: Form) {
     scene.end(Allowed::default()).await;
 }
 
-/// As with a full disk: every write is refused, for a while.
+/// A database that may only be read: every write is refused, for a while.
 async fn refuses_writes(form: Form) {
     let mut scene = Scene::begin("Postgres refuses to write", form).await;
     let database = scene.world.database().to_owned();

@@ -105,17 +105,23 @@ impl Scene {
     }
 
     pub async fn with(name: &'static str, form: Form, setup: Setup<'_>) -> Self {
+        let world = match (setup.services, setup.cluster) {
+            (Some(services), _) => World::on(&services.amqp_url, Some(&services.database_url)).await,
+            // What the test itself asks, it asks the node that is never killed.
+            (_, Some(cluster)) => World::on(&cluster.urls[2], None).await,
+            _ => World::new().await,
+        };
+        Self::in_world(world, name, form, setup).await
+    }
+
+    /// In a world with its tables made.
+    pub async fn in_world(mut world: World, name: &'static str, form: Form, setup: Setup<'_>) -> Self {
         let seed = std::env::var("PROVISIOND_TEST_SEED")
             .ok()
             .map_or_else(rand::random, |seed| seed.parse().expect("PROVISIOND_TEST_SEED is a number"));
         println!("{name}: PROVISIOND_TEST_SEED={seed}");
-        let (mut world, brokers) = match (setup.services, setup.cluster) {
-            (Some(services), _) => (World::on(&services.amqp_url, Some(&services.database_url)).await, None),
-            // What the test itself asks, it asks the node that is never killed.
-            (_, Some(cluster)) => (World::on(&cluster.urls[2], None).await, Some(cluster.urls.clone())),
-            _ => (World::new().await, None),
-        };
-        let brokers = brokers.unwrap_or_else(|| vec![world.amqp_url.clone(); setup.urls]);
+        let several = setup.cluster.map(|cluster| cluster.urls.clone());
+        let brokers = several.unwrap_or_else(|| vec![world.amqp_url.clone(); setup.urls]);
         let heartbeat = format!("{}s", HEARTBEAT.as_secs());
         for (key, value) in [
             ("worker.concurrency", PREFETCH.to_string().as_str()),

@@ -7,6 +7,7 @@ pub mod hostile;
 mod process;
 mod proxy;
 mod services;
+mod small_disk;
 mod world;
 
 pub use broker::Broker;
@@ -15,7 +16,8 @@ pub use frames::{Kind, Step, Way};
 pub use process::{Process, Vitals};
 pub use proxy::{Mode, Proxy, Strike, When};
 pub use services::{Cluster, Services};
-pub use world::World;
+pub use small_disk::SmallDisk;
+pub use world::{World, query};
 
 use std::{
     future::Future,

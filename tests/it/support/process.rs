@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     net::SocketAddr,
+    os::unix::fs::FileExt,
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
@@ -19,15 +21,18 @@ pub struct Vitals {
     pub descriptors: usize,
 }
 
-/// Killed, by its id, when it is dropped before it ended.
+/// Killed, by its id, when it is dropped before it ended. When its test fails its log is shown.
 pub struct Process {
     child: Child,
     pub log: std::path::PathBuf,
+    /// Outlives the directory of its story.
+    log_file: File,
 }
 
 impl Process {
     pub fn new(child: Child, log: std::path::PathBuf) -> Self {
-        Self { child, log }
+        let log_file = File::open(&log).expect("a log");
+        Self { child, log, log_file }
     }
 
     pub fn pid(&self) -> u32 {
@@ -73,7 +78,10 @@ impl Process {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let length = self.log_file.metadata().expect("a log").len();
+        let mut text = vec![0; length.try_into().expect("a log that fits")];
+        self.log_file.read_exact_at(&mut text, 0).expect("a log");
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Its threads and descriptors, but for connections to `apart`: how many of those are kept open depends on how many
@@ -125,6 +133,12 @@ impl Drop for Process {
         if self.is_running() {
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+        let log = self.log();
+        if std::thread::panicking() {
+            println!("--- {}\n{log}", self.log.display());
+        } else {
+            assert!(!log.contains("panicked at"), "a process has panicked:\n{log}");
         }
     }
 }

@@ -17,7 +17,8 @@ use super::{Broker, Process, eventually};
 pub struct World {
     pub broker: Broker,
     pub dir: TempDir,
-    admin_url: String,
+    /// Where databases are made and dropped.
+    pub admin_url: String,
     pub database_url: String,
     pub amqp_url: String,
     env: BTreeMap<String, String>,
@@ -26,6 +27,20 @@ pub struct World {
     others: Vec<Process>,
     logs: AtomicU32,
     ended: bool,
+}
+
+/// Runs one statement on the database at `url`.
+pub async fn query(
+    url: &str,
+    sql: &str,
+    parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+) -> Vec<tokio_postgres::Row> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("postgres");
+    let driving = tokio::spawn(connection);
+    let rows = client.query(sql, parameters).await.expect("the query");
+    drop(client);
+    let _ = driving.await;
+    rows
 }
 
 fn variable(name: &str, default: &str) -> String {
@@ -45,7 +60,7 @@ impl World {
     pub async fn on(amqp_url: &str, admin_url: Option<&str>) -> Self {
         let usual = || variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
         let admin_url = admin_url.map_or_else(usual, str::to_owned);
-        let world = Self::empty(amqp_url.to_owned(), admin_url).await;
+        let world = Self::empty(amqp_url, &admin_url).await;
         world.create_database().await;
         world.run(&["migrate"]).assert_done();
         world
@@ -55,10 +70,12 @@ impl World {
     pub async fn without_database() -> Self {
         let amqp_url = variable("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f");
         let admin_url = variable("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres");
-        Self::empty(amqp_url, admin_url).await
+        Self::empty(&amqp_url, &admin_url).await
     }
 
-    async fn empty(amqp_url: String, admin_url: String) -> Self {
+    /// A world on these services, whose database does not exist yet.
+    pub async fn empty(amqp_url: &str, admin_url: &str) -> Self {
+        let (amqp_url, admin_url) = (amqp_url.to_owned(), admin_url.to_owned());
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let prefix = format!("test-{}", &unique[..12]);
         let (server, _) = admin_url.rsplit_once('/').expect("a url with a database");
@@ -86,12 +103,7 @@ impl World {
     }
 
     pub async fn admin(&self, sql: &str) {
-        let (client, connection) =
-            tokio_postgres::connect(&self.admin_url, tokio_postgres::NoTls).await.expect("postgres");
-        let driving = tokio::spawn(connection);
-        client.batch_execute(sql).await.expect("the statement");
-        drop(client);
-        let _ = driving.await;
+        query(&self.admin_url, sql, &[]).await;
     }
 
     /// One row's first column, from the database itself.
@@ -105,13 +117,7 @@ impl World {
         sql: &str,
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Vec<tokio_postgres::Row> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.database_url, tokio_postgres::NoTls).await.expect("postgres");
-        let driving = tokio::spawn(connection);
-        let rows = client.query(sql, parameters).await.expect("the query");
-        drop(client);
-        let _ = driving.await;
-        rows
+        query(&self.database_url, sql, parameters).await
     }
 
     /// The test's own connection again, after the broker was down.
@@ -312,11 +318,6 @@ impl Drop for World {
     fn drop(&mut self) {
         // A failed test leaves its database and queues to be looked at; its processes end here.
         assert!(self.ended || std::thread::panicking(), "a test ends its world with end() or abandon()");
-        for process in &self.processes {
-            if std::thread::panicking() {
-                println!("--- {}\n{}", process.log.display(), process.log());
-            }
-        }
     }
 }
 
