@@ -2,7 +2,7 @@
 
 use std::{fs, io, sync::LazyLock, time::Duration};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, getsid, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The variable that tells which call a process belongs to.
@@ -51,7 +51,8 @@ pub(super) fn children() -> Vec<Adopted> {
 
 /// The process with this id, if it is a child of ours.
 fn look(pid: &str) -> Option<Adopted> {
-    let number = |text: &str| text.parse().ok().and_then(Pid::from_raw);
+    // Of a process that is just going the kernel says -1.
+    let number = |text: &str| text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
     let pid = number(pid)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold anything, brackets and blanks too.
@@ -63,13 +64,19 @@ fn look(pid: &str) -> Option<Adopted> {
     (parent == getpid()).then_some(Adopted { pid, group, session, state })
 }
 
+/// None where its leader is beyond this container: the kernel then says 0, of which rustix's own `getsid` makes an invalid
+/// [`Pid`].
+fn own_session() -> Option<Pid> {
+    nix::unistd::getsid(None).ok().and_then(|session| Pid::from_raw(session.as_raw()))
+}
+
 impl Adopted {
     pub(super) fn is_dead(&self) -> bool {
         self.state == 'Z'
     }
 
     pub(super) fn in_other_session(&self) -> bool {
-        self.session.is_some() && self.session != getsid(None).ok()
+        self.session.is_some() && self.session != own_session()
     }
 
     pub(super) fn reap(&self) {
@@ -85,5 +92,38 @@ impl Adopted {
         let value =
             |entry: &[u8]| entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
         environment.split(|byte| *byte == 0).find_map(value).and_then(|value| String::from_utf8(value).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process::Command};
+
+    use super::*;
+
+    /// As in a container that was entered without `setsid`.
+    #[test]
+    fn the_own_session_may_be_led_from_elsewhere() {
+        const INSIDE: &str = "PROVISIOND_TEST_INSIDE";
+        if env::var_os(INSIDE).is_some() {
+            assert_eq!(own_session(), None);
+            println!("inside");
+            return;
+        }
+        let inside = Command::new("unshare")
+            .args(["--pid", "--fork"])
+            .arg(env::current_exe().expect("this test"))
+            .args(["--exact", "--nocapture"])
+            .arg("runner::family::process::tests::the_own_session_may_be_led_from_elsewhere")
+            .env(INSIDE, "1")
+            .output();
+        match inside {
+            Ok(ran) if ran.status.success() => {
+                assert!(String::from_utf8_lossy(&ran.stdout).contains("inside"), "{ran:?}");
+            }
+            Ok(ran) if ran.stdout.is_empty() => println!("skipped: unshare is not allowed here"),
+            Ok(ran) => panic!("{ran:?}"),
+            Err(error) => println!("skipped: there is no unshare ({error})"),
+        }
     }
 }
