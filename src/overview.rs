@@ -34,73 +34,75 @@ pub struct Picture {
     /// Those failures, and no others, are found by a search from then on.
     pub failing_since: Timestamp,
     pub open_dead_letters: OpenDeadLetters,
-    pub queues: Queues,
+    pub waiting: Waiting,
 }
 
 /// What waits in the broker.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Queues {
+pub struct Waiting {
     /// Empty where the broker did not tell.
     pub queues: Vec<QueueDepth>,
-    pub retries_waiting: Option<u64>,
+    /// Retries that wait for their time.
+    pub retries: Option<u64>,
     /// Why it did not tell.
     pub error: Option<String>,
 }
+
+type Seen = Mutex<Option<(Instant, Arc<Picture>)>>;
 
 /// Looks.
 pub struct Overview {
     store: Store,
     queues: QueueWatch,
-    /// Of the last hour, of the last day.
-    seen: [Mutex<Option<(Instant, Arc<Picture>)>>; 2],
+    hour: Seen,
+    day: Seen,
 }
 
 impl Overview {
     pub fn new(store: Store, broker: BrokerSettings) -> Self {
-        Self { store, queues: QueueWatch::new(broker), seen: Default::default() }
+        Self { store, queues: QueueWatch::new(broker), hour: Seen::default(), day: Seen::default() }
     }
 
     /// How it goes, as it was at most two seconds ago. That the broker is away is part of the picture.
     pub async fn look(&self, period: Period) -> Result<Arc<Picture>, StoreError> {
-        let [hour, day] = &self.seen;
         let mut seen = match period {
-            Period::Hour => hour.lock().await,
-            Period::Day => day.lock().await,
+            Period::Hour => self.hour.lock().await,
+            Period::Day => self.day.lock().await,
         };
         if let Some((at, picture)) = &*seen
             && at.elapsed() < FRESH
         {
             return Ok(Arc::clone(picture));
         }
-        let picture = Arc::new(self.look_now(period).await?);
+        let picture = Arc::new(Box::pin(self.look_now(period)).await?);
         *seen = Some((Instant::now(), Arc::clone(&picture)));
         Ok(picture)
     }
 
     async fn look_now(&self, period: Period) -> Result<Picture, StoreError> {
         let store = &self.store;
-        let (activity, processes, failing_handlers, open_dead_letters, queues) = tokio::try_join!(
+        let (activity, processes, failing_handlers, open_dead_letters, waiting) = tokio::try_join!(
             store.activity(period),
             store.list_processes(SEEN_WITHIN),
             store.failing_handlers(FAILING),
             store.open_dead_letters(FAILING),
-            self.queues(),
+            self.waiting(),
         )?;
         let failing_since = a_day_ago();
-        Ok(Picture { activity, processes, failing_handlers, failing_since, open_dead_letters, queues })
+        Ok(Picture { activity, processes, failing_handlers, failing_since, open_dead_letters, waiting })
     }
 
     /// The queues of the catalogue, and those that all events share.
-    pub async fn queues(&self) -> Result<Queues, StoreError> {
+    pub async fn waiting(&self) -> Result<Waiting, StoreError> {
         let catalogue = self.store.list_event_types(false).await?;
         let events: Vec<_> = catalogue.into_iter().map(|known| known.name).collect();
         Ok(match self.queues.look(&events).await {
-            Ok(depths) => Queues {
+            Ok(depths) => Waiting {
                 queues: depths.queues.clone(),
-                retries_waiting: Some(depths.retries_waiting()),
+                retries: Some(depths.retries_waiting()),
                 error: None,
             },
-            Err(error) => Queues { error: Some(format!("{error:#}")), ..Queues::default() },
+            Err(error) => Waiting { error: Some(format!("{error:#}")), ..Waiting::default() },
         })
     }
 }

@@ -44,7 +44,7 @@ impl Presence {
     pub fn new(roles: Vec<Role>) -> Arc<Self> {
         let process = Process {
             id: Uuid::now_v7(),
-            process: this_process(),
+            who: this_process(),
             roles,
             started_at: Timestamp::now(),
             report: ProcessReport::default(),

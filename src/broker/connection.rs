@@ -58,8 +58,8 @@ impl Link {
                         }
                         Err(error) => {
                             let error = format!("{error:#}");
-                            warn!(purpose, error, retry_in = ?pause, "broker not reached");
-                            announcer.tell(error);
+                            warn!(purpose, %error, retry_in = ?pause, "broker not reached");
+                            announcer.tell(&error);
                         }
                     },
                 }
@@ -149,13 +149,13 @@ async fn hold(
         let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
     } else {
         warn!(purpose, why, "connection to the broker lost");
-        announcer.tell(format!("connection lost: {why}"));
+        announcer.tell(&format!("connection lost: {why}"));
     }
 }
 
 impl Announcer {
-    fn tell(&self, error: String) {
-        let error = header_error(&error);
+    fn tell(&self, error: &str) {
+        let error = header_error(error);
         self.trouble.send_replace(Some(Trouble { at: Timestamp::now(), error }));
     }
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     broker::QueueKind,
     domain::process::{LinkReport, ProcessReport},
-    overview::{Overview, Picture, Queues},
+    overview::{Overview, Picture, Waiting},
     store::{Counts, Period, SeenProcess},
 };
 
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         text.push_str(&processes(&picture.processes));
         text.push_str(&circuits(&picture.processes));
         text.push_str(&failing(picture));
-        text.push_str(&queues(&picture.queues));
+        text.push_str(&queues(&picture.waiting));
         text
     })
 }
@@ -55,7 +55,7 @@ fn totals(picture: &Picture) -> String {
             "Duration",
             format!("half below {}, 95 % below {}, 99 % below {}", ms(p50_ms), ms(p95_ms), ms(p99_ms)),
         ),
-        ("Retries waiting", or_dash(picture.queues.retries_waiting)),
+        ("Retries waiting", or_dash(picture.waiting.retries)),
         ("Open dead letters", format!("{} {}", picture.open_dead_letters.total, listed(&reasons))),
     ])
 }
@@ -70,8 +70,8 @@ fn processes(seen: &[SeenProcess]) -> String {
         let roles: Vec<_> = process.roles.iter().map(|role| role.as_str()).collect();
         let worker = process.report.worker.as_ref();
         [
-            format!("{}:{}", process.process.host, process.process.pid),
-            process.process.version.clone(),
+            format!("{}:{}", process.who.host, process.who.pid),
+            process.who.version.clone(),
             roles.join(","),
             moment(process.started_at),
             format!("{} s ago", seen.silent_ms / 1000),
@@ -81,7 +81,7 @@ fn processes(seen: &[SeenProcess]) -> String {
     });
     titled(
         "Processes",
-        table(["Process", "Version", "Roles", "Started", "Seen", "In flight", "State"], rows),
+        &table(["Process", "Version", "Roles", "Started", "Seen", "In flight", "State"], rows),
         seen.is_empty(),
     )
 }
@@ -103,7 +103,7 @@ fn state(report: &ProcessReport) -> String {
 fn circuits(seen: &[SeenProcess]) -> String {
     let rows: Vec<_> = seen
         .iter()
-        .filter_map(|seen| Some((&seen.process.process, seen.process.report.worker.as_ref()?)))
+        .filter_map(|seen| Some((&seen.process.who, seen.process.report.worker.as_ref()?)))
         .flat_map(|(process, worker)| worker.circuits.iter().map(move |circuit| (process, circuit)))
         .map(|(process, circuit)| {
             [
@@ -116,7 +116,7 @@ fn circuits(seen: &[SeenProcess]) -> String {
         })
         .collect();
     let none = rows.is_empty();
-    titled("Open circuits", table(["ID", "Worker", "State", "Since", "Error"], rows), none)
+    titled("Open circuits", &table(["ID", "Worker", "State", "Since", "Error"], rows), none)
 }
 
 fn failing(picture: &Picture) -> String {
@@ -129,10 +129,10 @@ fn failing(picture: &Picture) -> String {
         ]
     });
     let none = picture.failing_handlers.is_empty();
-    titled("Handlers that failed in the last day", table(["ID", "Name", "Status", "Failures"], rows), none)
+    titled("Handlers that failed in the last day", &table(["ID", "Name", "Status", "Failures"], rows), none)
 }
 
-fn queues(seen: &Queues) -> String {
+fn queues(seen: &Waiting) -> String {
     if let Some(error) = &seen.error {
         return format!("\nThe broker does not tell of its queues: {error}\n");
     }
@@ -145,10 +145,10 @@ fn queues(seen: &Queues) -> String {
         Some(depth) => [queue.queue.clone(), depth.messages.to_string(), depth.consumers.to_string()],
         None => [queue.queue.clone(), "missing".to_owned(), "–".to_owned()],
     });
-    titled("Queues", table(["Queue", "Waiting", "Consumers"], rows), false)
+    titled("Queues", &table(["Queue", "Waiting", "Consumers"], rows), false)
 }
 
-fn titled(title: &str, table: String, none: bool) -> String {
+fn titled(title: &str, table: &str, none: bool) -> String {
     let mut text = String::new();
     if !none {
         let _ = write!(text, "\n{title}\n{table}");

@@ -26,7 +26,7 @@ pub struct Process {
     /// Of this run of it.
     pub id: Uuid,
     #[serde(flatten)]
-    pub process: WorkerId,
+    pub who: WorkerId,
     pub roles: Vec<Role>,
     pub started_at: Timestamp,
     pub report: ProcessReport,
@@ -61,8 +61,8 @@ impl Store {
         let minutes: Vec<Timestamp> = events.keys().map(|(minute, _)| *minute).collect();
         let names: Vec<&str> = events.keys().map(|(_, name)| name.as_str()).collect();
         let counts: Vec<i64> = events.values().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
-        let (host, version) = (clean(&of.process.host), clean(&of.process.version));
-        let (pid, report) = (i64::from(of.process.pid), Json(&of.report));
+        let (host, version) = (clean(&of.who.host), clean(&of.who.version));
+        let (pid, report) = (i64::from(of.who.pid), Json(&of.report));
         let values: [&(dyn ToSql + Sync); 10] =
             [&of.id, &host, &pid, &version, &roles, &of.started_at, &report, &minutes, &names, &counts];
         self.session().await?.execute(sql, &values).await.map(drop)
@@ -92,7 +92,7 @@ impl Store {
 }
 
 fn seen_process(row: &Row) -> anyhow::Result<SeenProcess> {
-    let process = WorkerId {
+    let who = WorkerId {
         host: row.try_get("host")?,
         pid: row.try_get::<_, i64>("pid")?.try_into()?,
         version: row.try_get("version")?,
@@ -104,7 +104,7 @@ fn seen_process(row: &Row) -> anyhow::Result<SeenProcess> {
     let report = serde_json::from_value(report.0).unwrap_or_default();
     let (id, started_at) = (row.try_get("id")?, row.try_get("started_at")?);
     Ok(SeenProcess {
-        process: Process { id, process, roles, started_at, report },
+        process: Process { id, who, roles, started_at, report },
         seen_at: row.try_get("seen_at")?,
         silent_ms: row.try_get::<_, i64>("silent_ms")?.try_into().unwrap_or_default(),
     })
@@ -118,7 +118,7 @@ mod tests {
     fn process(pid: u32) -> Process {
         Process {
             id: Uuid::now_v7(),
-            process: WorkerId { host: "h\0st".into(), pid, version: "0.1.0".into() },
+            who: WorkerId { host: "h\0st".into(), pid, version: "0.1.0".into() },
             roles: vec![Role::Worker, Role::Recorder],
             started_at: Timestamp::now(),
             report: ProcessReport::default(),
@@ -136,7 +136,7 @@ mod tests {
         one.report.draining = true;
         store.report_process(&one, &EventCounts::new()).await.expect("told again");
         let seen = store.list_processes(within).await.expect("a list");
-        assert_eq!(seen.iter().map(|s| s.process.process.pid).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(seen.iter().map(|s| s.process.who.pid).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(seen[0].process.roles, [Role::Worker, Role::Recorder]);
         assert!(seen[0].process.report.draining && seen[0].silent_ms < 60_000);
 

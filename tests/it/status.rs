@@ -153,7 +153,7 @@ async fn an_open_circuit_is_told() {
     );
     assert!(world.run(&["status"]).stdout().contains("Open circuits"));
     let status = world.status();
-    assert_eq!(status["queues"]["retries_waiting"], EVENTS, "they wait in the ladder");
+    assert_eq!(status["waiting"]["retries"], EVENTS, "they wait in the ladder");
     // It is another handler now.
     world.run(&["handlers", "update", &handler.to_string(), "--name", "mended"]).assert_done();
     eventually("a changed handler begins anew", || async {
@@ -169,7 +169,7 @@ async fn queues_are_told_with_what_waits_and_who_consumes() {
     let mut worker = world.worker().await;
     let queue = |name: &str| {
         let status = world.status();
-        let queues = status["queues"]["queues"].as_array().expect("an array").clone();
+        let queues = status["waiting"]["queues"].as_array().expect("an array").clone();
         queues.into_iter().find(|queue| queue["queue"] == world.broker.name(name)).expect("told")
     };
     assert_eq!(queue("events.clients.create")["depth"], json!({"messages": 0, "consumers": 1}));
