@@ -44,3 +44,8 @@ CREATE TABLE handler_hours (
     failures bigint NOT NULL,
     PRIMARY KEY (handler_id, hour)
 ) WITH (fillfactor = 25);
+
+-- A handler and an event that it has nothing to do with, asked for together: the index alone says that there is nothing,
+-- where every execution of the handler had to be read. 26 bytes an execution more.
+DROP INDEX executions_handler;
+CREATE INDEX executions_handler ON executions (handler_id, started_at, event_name);
