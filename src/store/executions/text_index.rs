@@ -34,7 +34,6 @@ impl Store {
             return Ok(None);
         }
         let client = session.take_over()?;
-        // Held until the connection ends, which is when this function does.
         let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
         if !locked.try_get::<_, bool>(0)? {
             return Ok(None);
@@ -49,6 +48,8 @@ impl Store {
         let index =
             format!("CREATE INDEX CONCURRENTLY {partition}_text ON {partition} USING gin ({columns})");
         client.batch_execute(&index).await?;
+        // The end of the connection does so too, but takes a moment: the next day's turn comes at once.
+        client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
         Ok(Some(day))
     }
 }
