@@ -5,6 +5,8 @@ mod cli;
 mod config;
 mod dead_letters;
 mod domain;
+mod overview;
+mod presence;
 mod process_id;
 mod recorder;
 mod runner;

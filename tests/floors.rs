@@ -9,11 +9,12 @@ use std::{
 };
 
 /// A module imports only from lower floors.
-const FLOORS: [&[&str]; 5] = [
+const FLOORS: [&[&str]; 6] = [
     &["domain"],
     &["config", "telemetry", "shutdown", "process_id"],
     &["broker", "store", "runner"],
-    &["worker", "recorder", "dead_letters"],
+    &["presence"],
+    &["worker", "recorder", "dead_letters", "overview"],
     &["cli", "main"],
 ];
 
