@@ -18,9 +18,13 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts what is not running, and sets back what a test that failed may have left.
+    /// Starts what is not running, and sets back what a test that failed may have left: also what cannot be started
+    /// again, as where the disk of a database is gone.
     pub async fn breakable() -> Self {
-        run(&["start"]).await;
+        if !output("breakable", &["start"]).await.status.success() {
+            run(&["remove"]).await;
+            run(&["start"]).await;
+        }
         run(&["ctl", "eval", ORDINARY]).await;
         let environment = run(&["env"]).await;
         let url = |name: &str| {

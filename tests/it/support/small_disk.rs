@@ -1,4 +1,4 @@
-//! A disk of PostgreSQL that can be full: a file system of a few megabytes, with a tablespace on it.
+//! A disk of PostgreSQL that can be full: a file system of its own, with a tablespace on it.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use super::{World, query};
 
-const SIZE: &str = "64m";
+/// Room for what the long form writes, and its indexes.
+const SIZE: &str = "768m";
 
 /// Unmounted when it is dropped.
 pub struct SmallDisk {
@@ -69,6 +70,8 @@ impl SmallDisk {
 
     /// Gives the tablespace up; its database is gone.
     pub async fn leave(self) {
+        // A crash must not find anything of it to be done again.
+        query(&self.admin_url, "CHECKPOINT", &[]).await;
         query(&self.admin_url, &format!("DROP TABLESPACE {}", self.tablespace), &[]).await;
     }
 }
