@@ -198,11 +198,12 @@ impl Scene {
     }
 
     /// Called at the moment when everything is there again: waits until an event that was published after the fault has
-    /// been run after this moment, and its row is written.
+    /// been run after this moment, and a row of such an event is written. (Not the same row: after an hour without
+    /// Postgres the results of that hour come first.)
     pub async fn recovered(&mut self) {
         let healed = SystemTime::now();
-        let sql = "SELECT min(started_at + duration_ms * interval '1 ms'), min(recorded_at) FROM executions \
-                   WHERE started_at > $1 AND recorded_at > $1 \
+        let sql = "SELECT min(started_at + duration_ms * interval '1 ms') FILTER (WHERE started_at > $1), \
+                   min(recorded_at) FROM executions WHERE recorded_at > $1 \
                    AND CASE WHEN event_id ~ '^e[0-9]+$' THEN substr(event_id, 2)::bigint >= $2 END";
         let struck = i64::try_from(self.struck).expect("a number");
         let deadline = Instant::now() + Duration::from_mins(2);
