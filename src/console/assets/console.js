@@ -1,0 +1,1 @@
+// The console works without scripts; what they add is in here.
