@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Libraries that have one home.
-const HOMES: [(&str, &str); 10] = [
+const HOMES: [(&str, &str); 9] = [
     ("lapin", "broker"),
     ("tokio_postgres", "store"),
     ("deadpool_postgres", "store"),
@@ -29,7 +29,6 @@ const HOMES: [(&str, &str); 10] = [
     ("axum", "console"),
     ("tower_http", "console"),
     ("askama", "console"),
-    ("utoipa", "console"),
 ];
 
 const LONGEST_FILE: usize = 250;
