@@ -6,6 +6,7 @@
 
 mod job;
 mod jobs;
+mod json;
 mod peek;
 mod prepare;
 mod show;
@@ -17,6 +18,7 @@ use crate::{
 };
 pub use job::{Progress, Report};
 pub use jobs::Jobs;
+pub use json::{Body, ExportedLetter, WholeLetter};
 pub use peek::{Peeked, Queue, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
