@@ -49,7 +49,6 @@ pub struct Handler {
 /// What an operator decides about a handler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = HandlerInput)]
 pub struct HandlerSpec {
     pub name: HandlerName,
     pub event: EventName,

@@ -1,6 +1,9 @@
 //! `dead-letters discard` and `dead-letters export`.
 
+use std::pin::pin;
+
 use clap::builder::NonEmptyStringValueParser;
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -90,5 +93,11 @@ pub(super) async fn export(context: &Context, args: Export) -> Result<(), CliErr
     let Export { filter, reason, state } = args;
     let filter = filter.with(reason, state.state);
     let letters = context.dead_letters()?;
-    letters.export(&filter, |letter| context.output.json_line(&ExportedLetter::of(&letter))).await
+    let mut pages = pin!(letters.pages(filter));
+    while let Some(page) = pages.try_next().await? {
+        for letter in &page {
+            context.output.json_line(&ExportedLetter::of(letter))?;
+        }
+    }
+    Ok(())
 }
