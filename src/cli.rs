@@ -45,7 +45,7 @@ struct Cli {
 const FIRST_STEPS: &str = "\
 First steps:
   provisiond check                                       what is missing, and what to do about it
-  provisiond serve                                       run a worker and a recorder in this process
+  provisiond serve                                       run a worker, a recorder and the console in this process
   provisiond handlers create --name CRM --event clients.create --http 127.0.0.1:5000/api
   provisiond publish clients.create --object-id 12 --data '{\"name\":\"Ann\"}' --wait
   provisiond executions list                             what was called, and what it answered
@@ -54,7 +54,7 @@ Every command has its own help: provisiond handlers create --help";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run roles until SIGTERM: worker (runs handlers) and recorder (writes the Execution Logs)
+    /// Run roles until SIGTERM: worker (runs handlers), recorder (writes the Execution Logs), console (pages and REST API)
     Serve(serve::Args),
     /// Bring the database's tables up to date, and encrypt stored secrets as secrets.key says
     Migrate,

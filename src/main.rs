@@ -3,6 +3,7 @@
 mod broker;
 mod cli;
 mod config;
+mod console;
 mod dead_letters;
 mod domain;
 mod process_id;

@@ -16,6 +16,7 @@ mod pool;
 mod registry;
 mod replays;
 mod session;
+mod sessions;
 mod sql;
 #[cfg(test)]
 mod testing;

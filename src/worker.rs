@@ -59,7 +59,7 @@ struct Worker {
     record_unhandled: bool,
     admission: Admission,
     registry: Arc<Registry>,
-    runner: Runner,
+    runner: Arc<Runner>,
     slots: Slots,
     breakers: Breakers,
     store: Store,
@@ -87,7 +87,7 @@ struct Publishers {
 /// there is nothing to drain.
 pub async fn run(
     settings: WorkerSettings,
-    runner: Runner,
+    runner: Arc<Runner>,
     store: Store,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! `serve`: runs the roles of this process.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
-    recorder,
+    console, recorder,
     runner::Runner,
     shutdown::Shutdown,
     store::{Store, StoreError},
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The roles of this process, joined by commas; any number of processes may run any of them
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder, Role::Console])]
     roles: Vec<Role>,
     /// Consume only these events: names or patterns, * for one segment and # for any number
     #[arg(long, value_delimiter = ',', default_value = "#", value_name = "PATTERN")]
@@ -34,13 +34,15 @@ enum Role {
     Worker,
     /// Writes executions and dead letters to the database
     Recorder,
+    /// Shows and changes everything in a browser, and serves the REST API
+    Console,
 }
 
 pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let shutdown = Shutdown::listen()?;
     let config = &context.config;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
-    let runner = Runner::new(settings::runner(config))?;
+    let runner = Arc::new(Runner::new(settings::runner(config))?);
     let store = context.store()?;
     if config.database.migrate {
         tokio::select! {
@@ -55,7 +57,7 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let recorder_stop = if has_worker { CancellationToken::new() } else { shutdown.token() };
     if has_worker {
         let settings = settings::worker(config, context.broker()?, args.events);
-        let worker = worker::run(settings, runner, store.clone(), shutdown.token());
+        let worker = worker::run(settings, Arc::clone(&runner), store.clone(), shutdown.token());
         let recorder_stop = recorder_stop.clone();
         roles.spawn(async move {
             let ended = worker.await;
@@ -65,7 +67,11 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     }
     if has_recorder {
         let settings = settings::recorder(config, context.broker()?);
-        roles.spawn(recorder::run(settings, store, recorder_stop));
+        roles.spawn(recorder::run(settings, store.clone(), recorder_stop));
+    }
+    if args.roles.contains(&Role::Console) {
+        let (settings, letters) = (settings::console(config), context.dead_letters_in(store)?);
+        roles.spawn(console::run(settings, letters, runner, shutdown.token()));
     }
     tokio::select! {
         ended = end(roles, &shutdown) => ended,

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use crate::{
     broker::{BrokerSettings, Topology},
     config::{Config, Variable},
+    console::ConsoleSettings,
     recorder::RecorderSettings,
     runner::{HttpSettings, RunnerSettings, ScriptLimits, ScriptSettings},
     store::StoreSettings,
@@ -105,5 +106,22 @@ pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSetti
         retention_days: recorder.retention_days,
         dead_letter_retention_days: recorder.dead_letter_retention_days,
         drain_dead_letters: recorder.drain_dead_letters,
+    }
+}
+
+pub(super) fn console(config: &Config) -> ConsoleSettings {
+    let console = &config.console;
+    ConsoleSettings {
+        listen: console.listen,
+        public_url: console.public_url.clone(),
+        trusted_proxies: console.trusted_proxies.clone(),
+        users: console.users.clone(),
+        tokens: console.tokens.clone(),
+        session_timeout: console.session_timeout,
+        address_rules: config.http.rules.clone(),
+        script_roots: config.script.roots.clone(),
+        retry: config.retry.clone(),
+        http_timeout: config.http.timeout.duration(),
+        script_timeout: config.script.timeout.duration(),
     }
 }

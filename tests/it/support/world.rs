@@ -72,6 +72,7 @@ impl World {
             ("PROVISIOND_DATABASE__POOL_SIZE".to_owned(), "4".to_owned()),
             ("PROVISIOND_SCRIPT__ROOTS".to_owned(), dir.path().display().to_string()),
             ("PROVISIOND_RECORDER__BATCH_DELAY".to_owned(), "20ms".to_owned()),
+            ("PROVISIOND_CONSOLE__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ]);
         let (processes, others, logs) = (Vec::new(), Vec::new(), AtomicU32::new(0));
         Self { broker, dir, admin_url, database_url, amqp_url, env, processes, others, logs, ended: false }
