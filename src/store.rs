@@ -1,8 +1,10 @@
-//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters and their replays, the inbox.
+//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters and their replays, the inbox,
+//! which processes there are and what goes on.
 //!
 //! All of tokio-postgres is in here: what leaves are types of the domain, and errors that say what a
 //! caller can do about them. Nothing in here retries: whoever calls knows whether that is sensible.
 
+mod activity;
 mod changes;
 mod dead_letters;
 mod error;
@@ -13,6 +15,7 @@ mod inbox;
 mod migrate;
 mod page;
 mod pool;
+mod processes;
 mod registry;
 mod replays;
 mod session;
@@ -22,6 +25,7 @@ mod sql;
 mod testing;
 mod tls;
 
+pub use activity::{Activity, ActivityPoint, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
 pub use dead_letters::{Closing, DeadLetterFilter, DeadLetterRow, StoredDeadLetter, Summary};
 pub use error::{SqlError, StoreError};
 pub use event_types::EventType;
@@ -30,6 +34,7 @@ pub use handlers::{HandlerFilter, HistoryEntry};
 pub use inbox::InboxClaim;
 pub use page::{Cursor, Page};
 pub use pool::StoreSettings;
+pub use processes::{EventCounts, Process, SeenProcess};
 pub use registry::{RegisteredHandler, Registry};
 pub use replays::{
     Chosen, InHand, NewReplay, PlanLine, PlannedHandler, Refusal, Replay, ReplayItem, ReplayRun, Settled,

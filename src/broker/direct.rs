@@ -22,8 +22,8 @@ use crate::domain::{event::EventName, execution::Execution};
 
 const WINDOW: usize = 256;
 
-/// What a queue holds.
-#[derive(Clone, Copy, Debug)]
+/// What a queue holds, and how many consume it.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Depth {
     pub messages: u32,
     pub consumers: u32,

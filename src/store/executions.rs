@@ -1,6 +1,7 @@
 //! Executions: written in batches here, searched in `search`, kept a day a partition in `partitions`.
 
 mod attempts;
+mod counts;
 mod filter;
 mod history;
 mod partitions;
@@ -10,7 +11,7 @@ mod search;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     Result, Store, StoreError,
@@ -26,25 +27,30 @@ pub use history::RunKey;
 pub use row::ExecutionRow;
 
 impl Store {
-    /// Writes a batch in one statement; executions that are there already stay as they are. Gives the
+    /// Writes a batch in one statement, and counts it; executions that are there already stay as they are. Gives the
     /// number of new ones. A day that has no partition yet gets one.
     ///
     /// # Errors
     /// [`StoreError::BadData`] if one of them cannot be stored; then none is.
     pub async fn insert_executions(&self, batch: &[Execution]) -> Result<u64> {
         let columns = columns(batch);
-        let (sql, values) = (insert_all("executions", &columns), values_of(&columns));
+        let (sql, values) = (counts::counted(&insert_all("executions", &columns)), values_of(&columns));
         let mut session = self.session().await?;
-        match session.execute(&sql, &values).await {
+        match session.query_opt(&sql, &values).await {
             Err(StoreError::BadData(error)) if partitions::is_missing(&error) => {}
-            done => return done,
+            done => return number(done?.as_ref()),
         }
         let days: BTreeSet<Date> = batch.iter().map(|e| partitions::day_of(e.started_at)).collect();
         for day in days {
             partitions::make(&mut session, day).await?;
         }
-        session.execute(&sql, &values).await
+        number(session.query_opt(&sql, &values).await?.as_ref())
     }
+}
+
+fn number(counted: Option<&Row>) -> Result<u64> {
+    let count: i64 = counted.map_or(Ok(0), |row| row.try_get(0))?;
+    Ok(u64::try_from(count).unwrap_or_default())
 }
 
 /// The row of each execution, column by column.

@@ -1,0 +1,171 @@
+//! How deep the queues are, for those who look at an overview.
+//!
+//! Asked of the broker itself, by declaring each queue passively: that needs no management plugin, and no right beside
+//! those that provisiond has. Many who look at the same time cause one look, and what was seen serves for a moment.
+//! Messages that a consumer holds unsettled are not in these numbers; the broker does not tell them this way.
+
+use std::{sync::Arc, time::Duration};
+
+use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
+use serde::Serialize;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{
+    connection::BrokerSettings, declare::within, delay, design::Names, direct::Depth, error::is_not_found,
+};
+use crate::domain::event::EventName;
+
+/// How long what was seen serves.
+const FRESH: Duration = Duration::from_secs(2);
+/// For one look at all queues.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A queue of ours, and what is in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueDepth {
+    pub queue: String,
+    #[serde(flatten)]
+    pub kind: QueueKind,
+    /// None: there is no such queue.
+    #[serde(flatten)]
+    pub depth: Option<Depth>,
+}
+
+/// What a queue is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum QueueKind {
+    /// Events that wait for a worker.
+    Event {
+        event: EventName,
+    },
+    /// Results that wait for a recorder.
+    ExecutionLog,
+    DeadLetters,
+    Unrouted,
+    /// Retries that wait for this part of their delay.
+    Delay {
+        seconds: u32,
+    },
+}
+
+/// What was seen at one look.
+#[derive(Debug, Default)]
+pub struct Depths {
+    /// Events in the order they were asked for, the shared ones, and the ladder from its shortest delay on.
+    pub queues: Vec<QueueDepth>,
+}
+
+/// Looks at the queues, through a connection of its own that is made when it is needed.
+pub struct QueueWatch {
+    settings: BrokerSettings,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connection: Option<Connection>,
+    events: Vec<EventName>,
+    last: Option<(Instant, Arc<Depths>)>,
+}
+
+impl Depths {
+    /// Retries that wait for their time, all levels of the ladder together.
+    pub fn retries_waiting(&self) -> u64 {
+        let levels = self.queues.iter().filter(|queue| matches!(queue.kind, QueueKind::Delay { .. }));
+        levels.filter_map(|queue| queue.depth).map(|depth| u64::from(depth.messages)).sum()
+    }
+}
+
+impl QueueWatch {
+    pub fn new(settings: BrokerSettings) -> Self {
+        Self { settings, seen: Mutex::default() }
+    }
+
+    /// The queues of these events, and those that all share, as they were at most two seconds ago.
+    ///
+    /// # Errors
+    /// If the broker is not reached, or does not answer in time.
+    pub async fn look(&self, events: &[EventName]) -> anyhow::Result<Arc<Depths>> {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, depths)) = &seen.last
+            && at.elapsed() < FRESH
+            && seen.events == events
+        {
+            return Ok(Arc::clone(depths));
+        }
+        // Kept only if all went well: after an error, or where the caller went away, the next look dials again.
+        let connection = seen.connection.take();
+        let looked = timeout(PATIENCE, self.look_now(connection, events)).await;
+        let (connection, depths) = looked
+            .map_err(|_| anyhow::anyhow!("the broker did not tell of its queues within {PATIENCE:?}"))??;
+        let depths = Arc::new(depths);
+        *seen = Seen {
+            connection: Some(connection),
+            events: events.to_vec(),
+            last: Some((Instant::now(), Arc::clone(&depths))),
+        };
+        Ok(depths)
+    }
+
+    async fn look_now(
+        &self,
+        connection: Option<Connection>,
+        events: &[EventName],
+    ) -> anyhow::Result<(Connection, Depths)> {
+        let connection = match connection.filter(|connection| connection.status().connected()) {
+            Some(connection) => connection,
+            None => self.settings.dial("console: look at queues").await?,
+        };
+        let mut channel = None;
+        let mut depths = Depths::default();
+        for (queue, kind) in queues(&self.settings.topology.names, events) {
+            let depth = depth_of(&connection, &mut channel, &queue).await?;
+            depths.queues.push(QueueDepth { queue, kind, depth });
+        }
+        if let Some(channel) = channel {
+            within(channel.close(200, "looked".into())).await?;
+        }
+        Ok((connection, depths))
+    }
+}
+
+fn queues(names: &Names, events: &[EventName]) -> Vec<(String, QueueKind)> {
+    let mut queues: Vec<_> = events
+        .iter()
+        .map(|event| (names.event_queue(event), QueueKind::Event { event: event.clone() }))
+        .collect();
+    queues.extend([
+        (names.execution_log(), QueueKind::ExecutionLog),
+        (names.dead_letters(), QueueKind::DeadLetters),
+        (names.unrouted(), QueueKind::Unrouted),
+    ]);
+    queues.extend(
+        (0..delay::LEVELS).map(|level| (names.delay_level(level), QueueKind::Delay { seconds: 1 << level })),
+    );
+    queues
+}
+
+/// A queue that is missing closes the channel: the next one is looked at on another.
+async fn depth_of(
+    connection: &Connection,
+    channel: &mut Option<Channel>,
+    queue: &str,
+) -> anyhow::Result<Option<Depth>> {
+    let open = match channel.take() {
+        Some(open) => open,
+        None => within(connection.create_channel()).await?,
+    };
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    match within(open.queue_declare(queue.into(), options, FieldTable::default())).await {
+        Ok(found) => {
+            *channel = Some(open);
+            Ok(Some(Depth { messages: found.message_count(), consumers: found.consumer_count() }))
+        }
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error.context(format!("looking at the queue {queue}"))),
+    }
+}

@@ -1,0 +1,79 @@
+//! How long things take, counted in buckets: what percentiles are read from.
+//!
+//! Eight buckets a power of ten: a percentile is right within a sixth. All durations of a minute are a few rows this
+//! way, which can be added to each other, and percentiles themselves cannot.
+
+use std::collections::BTreeMap;
+
+/// Above half an hour: no attempt takes that long.
+pub const LAST_BUCKET: u16 = 50;
+const A_DECADE: f64 = 8.0;
+
+/// Durations, by bucket: `floor(8 * log10(milliseconds + 1))`.
+#[derive(Clone, Debug, Default)]
+pub struct Durations {
+    buckets: BTreeMap<u16, u64>,
+    count: u64,
+}
+
+impl Durations {
+    pub fn add(&mut self, bucket: u16, count: u64) {
+        *self.buckets.entry(bucket.min(LAST_BUCKET)).or_default() += count;
+        self.count += count;
+    }
+
+    /// Milliseconds that this share of them stayed below; none if there are none.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    pub fn percentile(&self, share: f64) -> Option<f64> {
+        let wanted = share * self.count as f64;
+        let mut below = 0.0;
+        for (bucket, count) in &self.buckets {
+            let count = *count as f64;
+            if count > 0.0 && below + count >= wanted {
+                let (from, to) = (lower_bound(*bucket), lower_bound(bucket + 1));
+                let milliseconds = from + (to - from) * ((wanted - below) / count).clamp(0.0, 1.0);
+                return Some((milliseconds * 10.0).round() / 10.0);
+            }
+            below += count;
+        }
+        None
+    }
+}
+
+fn lower_bound(bucket: u16) -> f64 {
+    10_f64.powf(f64::from(bucket) / A_DECADE) - 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the database puts them into buckets.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+    fn bucket(milliseconds: u32) -> u16 {
+        (A_DECADE * f64::from(milliseconds + 1).log10()).floor() as u16
+    }
+
+    #[test]
+    fn percentiles_are_right_within_a_sixth() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.percentile(0.5), None);
+        for milliseconds in 1..=10_000 {
+            durations.add(bucket(milliseconds), 1);
+        }
+        for (share, expected) in [(0.5, 5000.0), (0.95, 9500.0), (0.99, 9900.0), (0.01, 100.0)] {
+            let found = durations.percentile(share).expect("some");
+            assert!((found / expected - 1.0).abs() < 0.17, "{share}: {found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn extremes_have_a_place() {
+        let mut durations = Durations::default();
+        durations.add(bucket(0), 1);
+        assert!(durations.percentile(0.99).expect("one") < 1.0);
+        durations.add(bucket(600_000), 100);
+        durations.add(u16::MAX, 1);
+        assert!(durations.percentile(0.5).expect("some") > 500_000.0);
+    }
+}

@@ -1,0 +1,117 @@
+//! What a process tells of itself every ten seconds, for those who look at all of them.
+//!
+//! Written as JSON by one version and read by another: whatever is missing takes its default, and what is unknown is
+//! passed over.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{handler::HandlerId, text_enum::text_enum};
+
+text_enum! {
+    /// What a process does.
+    Role {
+        /// Takes events and runs their handlers.
+        Worker = "worker",
+        /// Writes executions and dead letters to the database.
+        Recorder = "recorder",
+        /// Serves the console and the REST API.
+        Console = "console",
+    }
+}
+
+/// What a process tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessReport {
+    /// It takes nothing new and ends soon.
+    pub draining: bool,
+    /// Absent where it is none, or one that has not begun.
+    pub worker: Option<WorkerReport>,
+    pub recorder: Option<RecorderReport>,
+}
+
+/// What a worker tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerReport {
+    /// The patterns of the events that it consumes.
+    pub events: Vec<String>,
+    /// Deliveries under way.
+    pub in_flight: u64,
+    /// Handlers that are enabled, as far as it knows.
+    pub handlers: u64,
+    /// When it last read them.
+    pub registry_read_at: Option<Timestamp>,
+    pub consuming: LinkReport,
+    pub publishing: LinkReport,
+    /// Of handlers that are left alone for now.
+    pub circuits: Vec<CircuitReport>,
+}
+
+/// What a recorder tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecorderReport {
+    /// Executions written since its start; what was there already is not counted.
+    pub executions: u64,
+    pub dead_letters: u64,
+    /// When it last wrote.
+    pub written_at: Option<Timestamp>,
+    /// How long before that the last execution it wrote had ended.
+    pub behind_ms: Option<u64>,
+    pub link: LinkReport,
+}
+
+/// How one connection to the broker does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkReport {
+    pub connected: bool,
+    /// The broker takes no messages for now.
+    pub blocked: bool,
+    /// Why it was lost, or not reached, the last time.
+    pub trouble: Option<Trouble>,
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub at: Timestamp,
+    pub error: String,
+}
+
+text_enum! {
+    /// Of a circuit breaker that is not closed.
+    CircuitState {
+        /// No call is made.
+        Open = "open",
+        /// One call is under way, and decides.
+        Probing = "probing",
+    }
+}
+
+/// A handler that mostly failed and is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitReport {
+    pub handler_id: HandlerId,
+    pub state: CircuitState,
+    pub since: Timestamp,
+    /// When one call will be tried.
+    pub until: Option<Timestamp>,
+    /// The last failure, on one line.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_other_versions_are_read() {
+        let report: ProcessReport =
+            serde_json::from_str(r#"{"worker": {"in_flight": 3, "moon": "full"}}"#).expect("a report");
+        let worker = report.worker.expect("a worker");
+        assert_eq!((worker.in_flight, worker.consuming.connected, report.draining), (3, false, false));
+    }
+}

@@ -1,0 +1,253 @@
+//! What is going on, in numbers: how many events and executions, how they ended, how long they took, which handlers fail.
+//!
+//! Read from counts that are kept beside the executions (`V6__statistics.sql`) and not from these: a busy hour has
+//! millions of them, and an overview asks every few seconds. The recorder adds a batch to the counts in the statement
+//! that inserts it, and only what that really inserted: a result that is delivered twice is counted once. A minute is
+//! some forty rows however much happened in it, a handler's hour is one.
+
+use std::collections::HashMap;
+
+use jiff::{Timestamp, TimestampRound, ToSpan, Unit};
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::{Result, Store, StoreError, session::Session};
+use crate::domain::{
+    execution::Disposition,
+    handler::{HandlerId, Status},
+    latency::Durations,
+};
+
+/// How far back, and in which steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// The last hour, minute by minute.
+    Hour,
+    /// The last day, hour by hour.
+    Day,
+}
+
+/// What went on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Activity {
+    /// When the first point begins.
+    pub since: Timestamp,
+    pub step_seconds: u32,
+    /// Oldest first, without gaps. The last one is still going on.
+    pub points: Vec<ActivityPoint>,
+    /// All points together.
+    pub total: Counts,
+}
+
+/// What went on in one step.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActivityPoint {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// How much there was, and how long it took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Counts {
+    /// That workers took from their queues: not retries, and not what was delivered again.
+    pub events: u64,
+    /// Executions, by what became of them.
+    pub done: u64,
+    pub forbidden: u64,
+    pub retrying: u64,
+    pub dead_lettered: u64,
+    /// No handler, switched off, not reached, published twice.
+    pub skipped: u64,
+    /// How long what succeeded took: half of it, 95 and 99 of a hundred were faster. Right within a sixth.
+    pub p50_ms: Option<f64>,
+    pub p95_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+}
+
+/// How a handler did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HandlerCounts {
+    pub attempts: u64,
+    pub failures: u64,
+}
+
+/// A handler that failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailingHandler {
+    pub handler_id: HandlerId,
+    /// Absent where it was deleted since.
+    pub handler_name: Option<String>,
+    pub status: Option<Status>,
+    #[serde(flatten)]
+    pub counts: HandlerCounts,
+}
+
+impl Period {
+    const fn unit(self) -> Unit {
+        match self {
+            Self::Hour => Unit::Minute,
+            Self::Day => Unit::Hour,
+        }
+    }
+
+    /// As `date_trunc` calls it; also its length in seconds, and how many there are.
+    const fn steps(self) -> (&'static str, u32, u32) {
+        match self {
+            Self::Hour => ("minute", 60, 60),
+            Self::Day => ("hour", 3600, 24),
+        }
+    }
+}
+
+/// What is counted by the hour since 24 hours ago begins with this hour: a search of the executions from then on finds
+/// the same.
+pub fn a_day_ago() -> Timestamp {
+    (truncated(Timestamp::now(), Unit::Hour)) - 24.hours()
+}
+
+fn truncated(at: Timestamp, unit: Unit) -> Timestamp {
+    let down = TimestampRound::new().smallest(unit).mode(jiff::RoundMode::Trunc);
+    at.round(down).unwrap_or(at)
+}
+
+impl Store {
+    /// What went on in the last hour or day.
+    pub async fn activity(&self, period: Period) -> Result<Activity> {
+        let (step, step_seconds, count) = period.steps();
+        let last = truncated(Timestamp::now(), period.unit());
+        let at = |n: u32| last - (i64::from(count - 1 - n) * i64::from(step_seconds)).seconds();
+        let since = at(0);
+        let mut session = self.session().await?;
+        let mut steps = counted(&mut session, step, since).await?;
+        let mut total = Tally::default();
+        let points = (0..count).map(|n| {
+            let tally = steps.remove(&at(n)).unwrap_or_default();
+            total.merge(&tally);
+            ActivityPoint { at: at(n), counts: tally.counts() }
+        });
+        let points = points.collect();
+        Ok(Activity { since, step_seconds, points, total: total.counts() })
+    }
+
+    /// The handlers that failed most often since [`a_day_ago`], at most `limit`.
+    pub async fn failing_handlers(&self, limit: usize) -> Result<Vec<FailingHandler>> {
+        let sql = "SELECT c.handler_id, c.attempts, c.failures, h.name, h.status FROM (
+                SELECT handler_id, sum(attempts)::bigint AS attempts, sum(failures)::bigint AS failures
+                FROM handler_hours WHERE hour >= $1 GROUP BY handler_id HAVING sum(failures) > 0
+                ORDER BY failures DESC, handler_id LIMIT $2) c
+            LEFT JOIN handlers h ON h.id = c.handler_id
+            ORDER BY c.failures DESC, c.handler_id";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.session().await?.query(sql, &[&a_day_ago(), &limit]).await?;
+        let failing = rows.iter().map(|row| {
+            Ok(FailingHandler {
+                handler_id: HandlerId(row.try_get("handler_id")?),
+                handler_name: row.try_get("name")?,
+                status: row.try_get::<_, Option<&str>>("status")?.map(str::parse).transpose()?,
+                counts: handler_counts(row)?,
+            })
+        });
+        failing.collect::<anyhow::Result<_>>().map_err(|error| StoreError::Other(error.into()))
+    }
+
+    /// How these handlers did since [`a_day_ago`]; those that made no attempt are left out.
+    pub async fn handler_counts(&self, handlers: &[HandlerId]) -> Result<HashMap<HandlerId, HandlerCounts>> {
+        let sql = "SELECT handler_id, sum(attempts)::bigint AS attempts, sum(failures)::bigint AS failures
+            FROM handler_hours WHERE handler_id = ANY ($1) AND hour >= $2 GROUP BY handler_id";
+        let ids: Vec<i64> = handlers.iter().map(|id| id.0).collect();
+        let rows = self.session().await?.query(sql, &[&ids, &a_day_ago()]).await?;
+        let counts = rows.iter().map(|row| Ok((HandlerId(row.try_get("handler_id")?), handler_counts(row)?)));
+        counts.collect::<anyhow::Result<_>>().map_err(|error| StoreError::Other(error.into()))
+    }
+
+    /// Deletes counts of more than two days ago: nobody asks for them.
+    pub async fn forget_counts(&self) -> Result<()> {
+        let mut session = self.session().await?;
+        for sql in [
+            "DELETE FROM event_minutes WHERE minute < now() - interval '2 days'",
+            "DELETE FROM execution_minutes WHERE minute < now() - interval '2 days'",
+            "DELETE FROM handler_hours WHERE hour < now() - interval '2 days'",
+        ] {
+            session.execute(sql, &[]).await?;
+        }
+        Ok(())
+    }
+}
+
+fn handler_counts(row: &Row) -> anyhow::Result<HandlerCounts> {
+    let count = |column| anyhow::Ok(u64::try_from(row.try_get::<_, i64>(column)?)?);
+    Ok(HandlerCounts { attempts: count("attempts")?, failures: count("failures")? })
+}
+
+/// One step, while it is put together.
+#[derive(Default)]
+struct Tally {
+    counts: Counts,
+    durations: Durations,
+    /// The same, to add it elsewhere.
+    buckets: Vec<(u16, u64)>,
+}
+
+impl Tally {
+    fn add(&mut self, disposition: Disposition, bucket: Option<u16>, count: u64) {
+        *match disposition {
+            Disposition::Done => &mut self.counts.done,
+            Disposition::Forbidden => &mut self.counts.forbidden,
+            Disposition::Retrying => &mut self.counts.retrying,
+            Disposition::DeadLettered => &mut self.counts.dead_lettered,
+            Disposition::HandlerOff
+            | Disposition::NotReached
+            | Disposition::NoHandler
+            | Disposition::Duplicate => &mut self.counts.skipped,
+        } += count;
+        if let Some(bucket) = bucket {
+            self.durations.add(bucket, count);
+            self.buckets.push((bucket, count));
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let (sum, add) = (&mut self.counts, &other.counts);
+        sum.events += add.events;
+        sum.done += add.done;
+        sum.forbidden += add.forbidden;
+        sum.retrying += add.retrying;
+        sum.dead_lettered += add.dead_lettered;
+        sum.skipped += add.skipped;
+        other.buckets.iter().for_each(|(bucket, count)| self.durations.add(*bucket, *count));
+    }
+
+    fn counts(mut self) -> Counts {
+        let percentile = |share| self.durations.percentile(share);
+        (self.counts.p50_ms, self.counts.p95_ms, self.counts.p99_ms) =
+            (percentile(0.5), percentile(0.95), percentile(0.99));
+        self.counts
+    }
+}
+
+async fn counted(session: &mut Session, step: &str, since: Timestamp) -> Result<HashMap<Timestamp, Tally>> {
+    let executions =
+        "SELECT date_trunc($1, minute) AS at, disposition, bucket, sum(executions)::bigint AS count
+        FROM execution_minutes WHERE minute >= $2 GROUP BY 1, 2, 3";
+    let events = "SELECT date_trunc($1, minute) AS at, sum(events)::bigint AS count
+        FROM event_minutes WHERE minute >= $2 GROUP BY 1";
+    let executions = session.query(executions, &[&step, &since]).await?;
+    let events = session.query(events, &[&step, &since]).await?;
+    tallies(&executions, &events).map_err(|error| StoreError::Other(error.into()))
+}
+
+fn tallies(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timestamp, Tally>> {
+    let mut steps: HashMap<Timestamp, Tally> = HashMap::new();
+    for row in executions {
+        let disposition = row.try_get::<_, &str>("disposition")?.parse()?;
+        let bucket = u16::try_from(row.try_get::<_, i16>("bucket")?).ok();
+        let count = row.try_get::<_, i64>("count")?.try_into()?;
+        steps.entry(row.try_get("at")?).or_default().add(disposition, bucket, count);
+    }
+    for row in events {
+        let count: u64 = row.try_get::<_, i64>("count")?.try_into()?;
+        steps.entry(row.try_get("at")?).or_default().counts.events += count;
+    }
+    Ok(steps)
+}

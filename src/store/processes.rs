@@ -1,0 +1,111 @@
+//! Which processes there are: each writes a row of its own every few seconds, and takes it away when it ends.
+//!
+//! One that was killed leaves its row behind: whoever lists them says how fresh they must be, by the database's clock,
+//! since those of the processes may differ.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql},
+};
+use uuid::Uuid;
+
+use super::{Result, Store, StoreError, sql::clean};
+use crate::domain::{
+    event::EventName,
+    execution::WorkerId,
+    process::{ProcessReport, Role},
+};
+
+/// A process, as it tells of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Process {
+    /// Of this run of it.
+    pub id: Uuid,
+    #[serde(flatten)]
+    pub process: WorkerId,
+    pub roles: Vec<Role>,
+    pub started_at: Timestamp,
+    pub report: ProcessReport,
+}
+
+/// A process as it was when it was last heard of.
+#[derive(Clone, Debug, Serialize)]
+pub struct SeenProcess {
+    #[serde(flatten)]
+    pub process: Process,
+    /// By the database's clock.
+    pub seen_at: Timestamp,
+    /// How long ago that was.
+    pub silent_ms: u64,
+}
+
+/// Events that were taken from their queues, by minute.
+pub type EventCounts = BTreeMap<(Timestamp, EventName), u64>;
+
+impl Store {
+    /// Writes what a process tells of itself, and adds the events that it took since it last told.
+    pub async fn report_process(&self, of: &Process, events: &EventCounts) -> Result<()> {
+        let sql = "WITH counted AS (
+                INSERT INTO event_minutes (minute, event_name, events)
+                SELECT * FROM UNNEST($8::timestamptz[], $9::text[], $10::bigint[]) AS batch (minute, name, events)
+                ORDER BY minute, name
+                ON CONFLICT (minute, event_name) DO UPDATE SET events = event_minutes.events + excluded.events)
+            INSERT INTO processes (id, host, pid, version, roles, started_at, report)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            ON CONFLICT (id) DO UPDATE SET seen_at = now(), report = excluded.report";
+        let roles: Vec<&str> = of.roles.iter().map(|role| role.as_str()).collect();
+        let minutes: Vec<Timestamp> = events.keys().map(|(minute, _)| *minute).collect();
+        let names: Vec<&str> = events.keys().map(|(_, name)| name.as_str()).collect();
+        let counts: Vec<i64> = events.values().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
+        let (host, version) = (clean(&of.process.host), clean(&of.process.version));
+        let (pid, report) = (i64::from(of.process.pid), Json(&of.report));
+        let values: [&(dyn ToSql + Sync); 10] =
+            [&of.id, &host, &pid, &version, &roles, &of.started_at, &report, &minutes, &names, &counts];
+        self.session().await?.execute(sql, &values).await.map(drop)
+    }
+
+    /// A process that ends takes its row away.
+    pub async fn forget_process(&self, id: Uuid) -> Result<()> {
+        self.session().await?.execute("DELETE FROM processes WHERE id = $1", &[&id]).await.map(drop)
+    }
+
+    /// Those that were heard of within this time, by host and pid.
+    pub async fn list_processes(&self, within: Duration) -> Result<Vec<SeenProcess>> {
+        let sql = "SELECT id, host, pid, version, roles, started_at, report, seen_at,
+                (1000 * extract(epoch FROM now() - seen_at))::bigint AS silent_ms
+            FROM processes WHERE seen_at > now() - $1 * interval '1 second'
+            ORDER BY host, pid, started_at LIMIT 1000";
+        let rows = self.session().await?.query(sql, &[&within.as_secs_f64()]).await?;
+        let seen: anyhow::Result<_> = rows.iter().map(seen_process).collect();
+        seen.map_err(|error| StoreError::Other(error.into()))
+    }
+
+    /// Deletes the rows of processes that were killed, by how long they have been silent.
+    pub async fn forget_silent_processes(&self, silent: Duration) -> Result<u64> {
+        let sql = "DELETE FROM processes WHERE seen_at < now() - $1 * interval '1 second'";
+        self.session().await?.execute(sql, &[&silent.as_secs_f64()]).await
+    }
+}
+
+fn seen_process(row: &Row) -> anyhow::Result<SeenProcess> {
+    let process = WorkerId {
+        host: row.try_get("host")?,
+        pid: row.try_get::<_, i64>("pid")?.try_into()?,
+        version: row.try_get("version")?,
+    };
+    // A role that a newer version has is not known here; neither may be its report.
+    let roles: Vec<&str> = row.try_get("roles")?;
+    let roles = roles.into_iter().filter_map(|role| role.parse().ok()).collect();
+    let report: Json<serde_json::Value> = row.try_get("report")?;
+    let report = serde_json::from_value(report.0).unwrap_or_default();
+    let (id, started_at) = (row.try_get("id")?, row.try_get("started_at")?);
+    Ok(SeenProcess {
+        process: Process { id, process, roles, started_at, report },
+        seen_at: row.try_get("seen_at")?,
+        silent_ms: row.try_get::<_, i64>("silent_ms")?.try_into().unwrap_or_default(),
+    })
+}
