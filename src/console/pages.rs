@@ -1,6 +1,14 @@
 //! The pages: server-rendered HTML, each from a template in `templates/`.
 
+mod body;
+mod chart;
+mod diff;
+mod fields;
+mod frame;
+mod handlers;
+mod lists;
 pub mod sign_in;
+mod words;
 
 use askama::Template;
 use axum::{
@@ -14,44 +22,16 @@ use axum::{
 
 use super::{
     Console,
-    access::{Identity, Viewer},
-    assets,
+    access::Viewer,
     problem::Problem,
 };
+pub use frame::Frame;
 
 /// What a page's function gives.
 pub type Answer = Result<Response, Problem>;
 
 pub fn routes() -> Router<Console> {
-    Router::new().route("/", get(overview))
-}
-
-/// What every page has around its own content.
-pub struct Frame {
-    pub title: String,
-    /// Nobody, on the pages that are open to everybody.
-    pub somebody: Option<Identity>,
-    pub css: String,
-    pub js: String,
-    pub version: &'static str,
-    /// Where it stands in the navigation.
-    pub section: Option<Section>,
-    /// What was just done, told once.
-    pub notice: Option<String>,
-}
-
-impl Frame {
-    pub fn of(title: &str, somebody: Option<&Identity>) -> Self {
-        Self {
-            title: title.to_owned(),
-            somebody: somebody.cloned(),
-            css: assets::url("console.css"),
-            js: assets::url("console.js"),
-            version: env!("CARGO_PKG_VERSION"),
-            section: None,
-            notice: None,
-        }
-    }
+    Router::new().route("/", get(overview)).merge(handlers::routes())
 }
 
 /// A template as an answer.

@@ -19,7 +19,7 @@ pub struct Asked(pub Fields);
 pub struct Form(pub Fields);
 
 impl Fields {
-    fn parse(encoded: &[u8]) -> Self {
+    pub fn parse(encoded: &[u8]) -> Self {
         Self(form_urlencoded::parse(encoded).into_owned().collect())
     }
 
@@ -114,6 +114,10 @@ impl Errors {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(field, error)| (*field, error.as_str()))
     }
 
     /// The value, or none and its error taken down.
