@@ -3,6 +3,7 @@
 mod body;
 mod chart;
 mod diff;
+mod executions;
 mod fields;
 mod frame;
 mod handlers;
@@ -31,7 +32,7 @@ pub use frame::Frame;
 pub type Answer = Result<Response, Problem>;
 
 pub fn routes() -> Router<Console> {
-    Router::new().route("/", get(overview)).merge(handlers::routes())
+    Router::new().route("/", get(overview)).merge(handlers::routes()).merge(executions::routes())
 }
 
 /// A template as an answer.

@@ -1,7 +1,7 @@
 //! What lists have in common: what is searched for, told as chips that can be taken away; pages; choices.
 
 use super::{fields::Fields, words::counted};
-use crate::store::{EventType, Page};
+use crate::store::{EventType, HandlerFilter, Page, Store, StoreError};
 
 /// One thing that is searched for.
 pub struct Chip {
@@ -90,4 +90,24 @@ pub fn groups(types: Vec<EventType>) -> Vec<Group> {
 /// Of the words of an enumeration.
 pub fn choices<T: Copy>(all: &[T], value: fn(T) -> &'static str, label: impl Fn(&'static str) -> String) -> Vec<Choice> {
     all.iter().map(|one| Choice { value: value(*one).to_owned(), label: label(value(*one)) }).collect()
+}
+
+/// Handlers that can be chosen in a search; beyond that, one is reached from the list of handlers.
+const MOST_HANDLERS: usize = 500;
+
+/// Handlers by their names, the one that is chosen among them.
+pub async fn handler_choices(store: &Store, chosen: &str) -> Result<Vec<Choice>, StoreError> {
+    let handlers = store.list_handlers(&HandlerFilter::default(), MOST_HANDLERS).await?;
+    let mut choices: Vec<Choice> =
+        handlers.into_iter().map(|h| Choice { value: h.id.to_string(), label: h.spec.name.to_string() }).collect();
+    choices.sort_by_key(|choice| choice.label.to_lowercase());
+    if !chosen.is_empty() && !choices.iter().any(|choice| choice.value == chosen) {
+        let named = match chosen.parse() {
+            Ok(id) => store.handler(id).await.ok().map(|handler| handler.spec.name.to_string()),
+            Err(_) => None,
+        };
+        let label = named.unwrap_or_else(|| format!("handler {chosen}"));
+        choices.push(Choice { value: chosen.to_owned(), label });
+    }
+    Ok(choices)
 }
