@@ -31,13 +31,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Account, Origin},
-    dead_letters::DeadLetters,
+    dead_letters::{DeadLetters, Jobs},
     domain::{
         access::{PasswordHash, TokenHash},
         address::AddressRules,
-        retry::RetryPolicy,
     },
-    runner::Runner,
+    operations::Trials,
     store::Store,
 };
 
@@ -56,10 +55,6 @@ pub struct ConsoleSettings {
     /// Where handlers may point.
     pub address_rules: AddressRules,
     pub script_roots: Vec<PathBuf>,
-    pub retry: RetryPolicy,
-    /// Of a handler that has none of its own.
-    pub http_timeout: Duration,
-    pub script_timeout: Duration,
 }
 
 /// What every request has at hand. Clones are the same.
@@ -71,7 +66,9 @@ pub struct Parts {
     pub settings: ConsoleSettings,
     /// The database, the broker, and what is done with both.
     pub letters: DeadLetters,
-    pub runner: Arc<Runner>,
+    /// Replays that run in this process.
+    pub jobs: Jobs,
+    pub trials: Trials,
     pub access: access::Access,
     /// Cancelled when the process begins to end: what streams must end too.
     pub stop: CancellationToken,

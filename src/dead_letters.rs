@@ -5,6 +5,7 @@
 //! values, report progress to a callback, and print nothing. Plain searches are the store's.
 
 mod job;
+mod jobs;
 mod peek;
 mod prepare;
 mod show;
@@ -15,6 +16,7 @@ use crate::{
     store::{Chosen, DeadLetterFilter, PlanLine, Store, StoreError, StoredDeadLetter},
 };
 pub use job::{Progress, Report};
+pub use jobs::Jobs;
 pub use peek::{Peeked, Queue, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
@@ -23,6 +25,7 @@ pub use show::{Shown, WouldRun};
 const EXPORTED_AT_ONCE: usize = 200;
 
 /// Everything that is needed to work with dead letters.
+#[derive(Clone)]
 pub struct DeadLetters {
     pub store: Store,
     pub broker: BrokerSettings,

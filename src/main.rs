@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod dead_letters;
 mod domain;
+mod operations;
 mod process_id;
 mod recorder;
 mod runner;

@@ -70,8 +70,9 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
         roles.spawn(recorder::run(settings, store.clone(), recorder_stop));
     }
     if args.roles.contains(&Role::Console) {
+        let trials = settings::trials(config, store.clone(), runner);
         let (settings, letters) = (settings::console(config), context.dead_letters_in(store)?);
-        roles.spawn(console::run(settings, letters, runner, shutdown.token()));
+        roles.spawn(console::run(settings, letters, trials, shutdown.token()));
     }
     tokio::select! {
         ended = end(roles, &shutdown) => ended,

@@ -1,6 +1,6 @@
 //! From the configuration to what each part needs to know.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
@@ -9,9 +9,10 @@ use crate::{
     broker::{BrokerSettings, Topology},
     config::{Config, Variable},
     console::ConsoleSettings,
+    operations::Trials,
     recorder::RecorderSettings,
-    runner::{HttpSettings, RunnerSettings, ScriptLimits, ScriptSettings},
-    store::StoreSettings,
+    runner::{HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptSettings},
+    store::{Store, StoreSettings},
     worker::{Defaults, WorkerSettings},
 };
 
@@ -120,8 +121,16 @@ pub(super) fn console(config: &Config) -> ConsoleSettings {
         session_timeout: console.session_timeout,
         address_rules: config.http.rules.clone(),
         script_roots: config.script.roots.clone(),
+    }
+}
+
+pub(super) fn trials(config: &Config, store: Store, runner: Arc<Runner>) -> Trials {
+    Trials {
+        store,
+        runner,
         retry: config.retry.clone(),
         http_timeout: config.http.timeout.duration(),
         script_timeout: config.script.timeout.duration(),
+        max_event_bytes: config.worker.max_event_bytes,
     }
 }

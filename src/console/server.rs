@@ -15,7 +15,10 @@ use tower_http::{
 use tracing::info;
 
 use super::{Console, ConsoleSettings, Parts, access, api, assets, pages, problem::Problem};
-use crate::{dead_letters::DeadLetters, runner::Runner};
+use crate::{
+    dead_letters::{DeadLetters, Jobs},
+    operations::Trials,
+};
 
 /// A larger body is refused. An event has at most 8 MiB, and may be escaped in JSON.
 const LARGEST_BODY: usize = 20 << 20;
@@ -44,7 +47,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 pub async fn run(
     settings: ConsoleSettings,
     letters: DeadLetters,
-    runner: Arc<Runner>,
+    trials: Trials,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listen = settings.listen;
@@ -62,7 +65,9 @@ pub async fn run(
         // The log, and nobody but who reads it: no user is configured, and it listens on this host alone.
         info!("no user is configured (provisiond users hash): sign in once with {link}");
     }
-    let console = Console(Arc::new(Parts { settings, letters, runner, access, stop: stop.clone() }));
+    let jobs = Jobs::new(letters.clone(), stop.clone());
+    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, access, stop: stop.clone() };
+    let console = Console(Arc::new(parts));
     let app = app(console).into_make_service_with_connect_info::<SocketAddr>();
     let serving =
         axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
@@ -71,9 +76,12 @@ pub async fn run(
         tokio::time::sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
-        served = serving => served.context("the console"),
-        () = cut => Ok(()),
+        served = serving => served.context("the console")?,
+        () = cut => {}
     }
+    // A job in hand settles its item, and can be resumed.
+    jobs.ended().await;
+    Ok(())
 }
 
 fn app(console: Console) -> Router {

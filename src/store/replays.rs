@@ -4,6 +4,7 @@
 //! what a resumed job goes on with.
 
 mod claim;
+mod control;
 mod create;
 mod plan;
 mod run;

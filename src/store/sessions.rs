@@ -42,8 +42,8 @@ impl Store {
         lasts: Duration,
     ) -> Result<Option<StoredSession>> {
         let sql = "WITH prolonged AS (
-                UPDATE console_sessions SET expires_at = now() + make_interval(secs => $2)
-                WHERE token_hash = $1 AND expires_at BETWEEN now() AND now() + make_interval(secs => $2 * 0.9))
+                UPDATE console_sessions SET expires_at = now() + make_interval(secs => $2::double precision)
+                WHERE token_hash = $1 AND expires_at BETWEEN now() AND now() + make_interval(secs => $2::double precision * 0.9))
             SELECT user_name, credential FROM console_sessions WHERE token_hash = $1 AND expires_at > now()";
         let row = self.session().await?.query_opt(sql, &[&token.bytes(), &lasts.as_secs_f64()]).await?;
         let read = |row: tokio_postgres::Row| {
