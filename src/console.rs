@@ -30,6 +30,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broker::QueueWatch,
     config::{Account, Origin},
     dead_letters::{DeadLetters, Jobs},
     domain::{
@@ -69,6 +70,8 @@ pub struct Parts {
     /// Replays that run in this process.
     pub jobs: Jobs,
     pub trials: Trials,
+    /// How deep the queues are.
+    pub queues: QueueWatch,
     pub access: access::Access,
     /// Cancelled when the process begins to end: what streams must end too.
     pub stop: CancellationToken,

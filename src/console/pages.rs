@@ -2,12 +2,16 @@
 
 mod body;
 mod chart;
+mod dead_letters;
 mod diff;
+mod events;
 mod executions;
 mod fields;
 mod frame;
 mod handlers;
 mod lists;
+mod replays;
+mod sample;
 pub mod sign_in;
 mod words;
 
@@ -32,7 +36,13 @@ pub use frame::Frame;
 pub type Answer = Result<Response, Problem>;
 
 pub fn routes() -> Router<Console> {
-    Router::new().route("/", get(overview)).merge(handlers::routes()).merge(executions::routes())
+    Router::new()
+        .route("/", get(overview))
+        .merge(handlers::routes())
+        .merge(executions::routes())
+        .merge(dead_letters::routes())
+        .merge(replays::routes())
+        .merge(events::routes())
 }
 
 /// A template as an answer.

@@ -16,6 +16,7 @@ use tracing::info;
 
 use super::{Console, ConsoleSettings, Parts, access, api, assets, pages, problem::Problem};
 use crate::{
+    broker::QueueWatch,
     dead_letters::{DeadLetters, Jobs},
     operations::Trials,
 };
@@ -66,7 +67,8 @@ pub async fn run(
         info!("no user is configured (provisiond users hash): sign in once with {link}");
     }
     let jobs = Jobs::new(letters.clone(), stop.clone());
-    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, access, stop: stop.clone() };
+    let queues = QueueWatch::new(letters.broker.clone());
+    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, queues, access, stop: stop.clone() };
     let console = Console(Arc::new(parts));
     let app = app(console).into_make_service_with_connect_info::<SocketAddr>();
     let serving =

@@ -10,7 +10,8 @@ use axum::{Router, routing::get};
 
 use super::Answer;
 use crate::console::Console;
-pub use search::{SEARCH, filter};
+pub use search::{SEARCH, filter, time};
+pub use show::{answers, code};
 
 pub fn routes() -> Router<Console> {
     Router::new()

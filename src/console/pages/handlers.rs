@@ -5,6 +5,7 @@ mod form;
 mod history;
 mod list;
 mod show;
+mod test;
 
 use axum::{
     Router,
@@ -26,6 +27,7 @@ pub fn routes() -> Router<Console> {
         .route("/handlers/{id}/status", post(change::set_status))
         .route("/handlers/{id}/archive", post(change::archive))
         .route("/handlers/{id}/delete", get(change::ask_delete).post(change::delete))
+        .route("/handlers/{id}/test", get(test::ask).post(test::test))
         .route("/handlers/{id}/secret", get(show::ask_secret).post(show::change_secret))
 }
 

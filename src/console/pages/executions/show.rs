@@ -99,7 +99,7 @@ fn bodies(execution: &Execution, whole: bool) -> Vec<Body> {
 }
 
 /// What was answered, part by part; what is empty is not shown.
-fn answers(response: Option<&Response>) -> Vec<(&'static str, String, &str)> {
+pub fn answers(response: Option<&Response>) -> Vec<(&'static str, String, &str)> {
     let Some(response) = response else { return Vec::new() };
     let code = code(response);
     let parts = [

@@ -60,7 +60,7 @@ async fn form_page(console: &Console, somebody: &Identity, form: HandlerForm, st
         [] => "No directory of scripts is configured (script.roots): scripts are refused".to_owned(),
         roots => format!("The event is its standard input. A path below {}", roots.join(" or ")),
     };
-    let retry = &settings.retry;
+    let retry = &console.trials.retry;
     let retry_hint = format!(
         "{} attempts, {} after the first, then {} times as long, at most {}",
         retry.max_attempts,

@@ -65,10 +65,10 @@ pub async fn show(
 
 pub async fn page(console: &Console, somebody: &Identity, handler: Handler, new_secret: Option<String>) -> Answer {
     let history = console.store().handler_history(handler.id).await?;
-    let (spec, settings) = (&handler.spec, &console.settings);
+    let (spec, trials) = (&handler.spec, &console.trials);
     let default = match spec.task {
-        Task::Http { .. } => settings.http_timeout,
-        Task::Script { .. } => settings.script_timeout,
+        Task::Http { .. } => trials.http_timeout,
+        Task::Script { .. } => trials.script_timeout,
     };
     let timeout = match spec.timeout {
         Some(own) => typed(own.duration()),
@@ -102,7 +102,7 @@ fn with(spec: &HandlerSpec) -> Vec<(String, String)> {
 
 /// What is in force: its own values over what is configured.
 fn retry(console: &Console, spec: &HandlerSpec) -> String {
-    let policy = console.settings.retry.with(&spec.retry);
+    let policy = console.trials.retry.with(&spec.retry);
     let own = if spec.retry.is_empty() { ", as configured" } else { "" };
     format!(
         "{} attempts over {}{own}",
