@@ -30,7 +30,6 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::QueueWatch,
     config::{Account, Origin},
     dead_letters::{DeadLetters, Jobs},
     domain::{
@@ -38,6 +37,7 @@ use crate::{
         address::AddressRules,
     },
     operations::Trials,
+    overview::Overview,
     store::Store,
 };
 
@@ -70,8 +70,8 @@ pub struct Parts {
     /// Replays that run in this process.
     pub jobs: Jobs,
     pub trials: Trials,
-    /// How deep the queues are.
-    pub queues: QueueWatch,
+    /// How it goes.
+    pub overview: Overview,
     pub access: access::Access,
     /// Cancelled when the process begins to end: what streams must end too.
     pub stop: CancellationToken,

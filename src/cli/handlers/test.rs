@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         execution::Status,
-        handler::{HandlerId, Mode},
+        handler::HandlerId,
     },
     operations::Sample,
     runner::{Runner, Sent, Trial},

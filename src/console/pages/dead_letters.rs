@@ -10,7 +10,6 @@ mod show;
 use axum::{Router, routing::get};
 use uuid::Uuid;
 
-use super::Answer;
 use crate::console::{Console, problem::Problem};
 pub use search::{SEARCH, filter};
 

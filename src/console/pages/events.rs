@@ -6,7 +6,6 @@ mod publish;
 
 use axum::{Router, routing::get};
 
-use super::Answer;
 use crate::console::Console;
 
 pub fn routes() -> Router<Console> {

@@ -8,7 +8,6 @@ mod show;
 
 use axum::{Router, routing::get};
 
-use super::Answer;
 use crate::console::Console;
 pub use search::{SEARCH, filter, time};
 pub use show::{answers, code};

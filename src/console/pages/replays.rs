@@ -8,7 +8,6 @@ use axum::{
     routing::{get, post},
 };
 
-use super::Answer;
 use crate::console::Console;
 
 pub fn routes() -> Router<Console> {
