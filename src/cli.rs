@@ -17,6 +17,7 @@ mod publish;
 mod replays;
 mod serve;
 mod settings;
+mod status;
 mod time;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
@@ -62,6 +63,8 @@ enum Command {
     Check,
     /// Print the configuration in force, and where each value came from
     Config,
+    /// How it goes: processes, events and attempts, what fails, what waits
+    Status(status::Args),
     /// The catalogue of events
     #[command(subcommand)]
     Events(events::Command),
@@ -127,6 +130,7 @@ async fn dispatch(command: Command, context: Context) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(context, args).await,
         Command::Migrate => migrate::run(&context).await,
         Command::Check => check::run(&context).await,
+        Command::Status(args) => status::run(&context, args).await,
         Command::Events(command) => events::run(&context, command).await,
         Command::Publish(args) => publish::run(&context, args).await,
         Command::Handlers(command) => handlers::run(&context, command).await,

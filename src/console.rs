@@ -37,6 +37,7 @@ use crate::{
         address::AddressRules,
     },
     operations::Trials,
+    overview::Overview,
     store::Store,
 };
 
@@ -69,6 +70,8 @@ pub struct Parts {
     /// Replays that run in this process.
     pub jobs: Jobs,
     pub trials: Trials,
+    /// How it goes.
+    pub overview: Overview,
     pub access: access::Access,
     /// Cancelled when the process begins to end: what streams must end too.
     pub stop: CancellationToken,

@@ -7,6 +7,8 @@ mod console;
 mod dead_letters;
 mod domain;
 mod operations;
+mod overview;
+mod presence;
 mod process_id;
 mod recorder;
 mod runner;

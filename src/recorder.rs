@@ -7,9 +7,10 @@
 mod batch;
 mod entry;
 mod housekeeping;
+mod report;
 mod write;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +19,13 @@ use tracing::info;
 use crate::{
     broker::{BrokerSettings, Care, Consumer, Intake, Link, Publisher, Source},
     domain::execution::WorkerId,
+    presence::Presence,
     process_id::this_process,
     store::Store,
 };
 use entry::Queue;
 use housekeeping::Retention;
+use report::Written;
 
 /// What a recorder needs to know.
 #[derive(Clone)]
@@ -52,11 +55,17 @@ struct Recorder {
     /// Dead letters for results that cannot be stored, and copies that missed their queue.
     publisher: Publisher,
     link: Link,
+    written: Arc<Written>,
     stop: CancellationToken,
 }
 
 /// Runs a recorder until `stop`, then writes what it holds and ends.
-pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    settings: RecorderSettings,
+    store: Store,
+    presence: &Presence,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let links_stop = CancellationToken::new();
     let supervise = |purpose| Link::supervise(settings.broker.clone(), purpose, links_stop.clone());
     let (consuming, consuming_task) = supervise("recorder: consume");
@@ -67,8 +76,10 @@ pub async fn run(settings: RecorderSettings, store: Store, stop: CancellationTok
         Retention { executions: settings.retention_days, dead_letters: settings.dead_letter_retention_days };
     let housekeeping = tokio::spawn(housekeeping::keep(store.clone(), retention, stop.clone()));
 
-    let recorder =
-        Recorder { settings, store, id: this_process(), publisher, link: consuming, stop: stop.clone() };
+    let written = Arc::new(Written::default());
+    written.tell_by(presence, consuming.clone());
+    let (id, link) = (this_process(), consuming);
+    let recorder = Recorder { settings, store, id, publisher, link, written, stop: stop.clone() };
     while !stop.is_cancelled() {
         recorder.consume().await;
         if !stop.is_cancelled() {

@@ -25,8 +25,10 @@ mod sql;
 mod testing;
 mod tls;
 
-pub use activity::{Activity, ActivityPoint, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
-pub use dead_letters::{Closing, DeadLetterFilter, DeadLetterRow, StoredDeadLetter, Summary};
+pub use activity::{Activity, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
+pub use dead_letters::{
+    Closing, DeadLetterFilter, DeadLetterRow, OpenDeadLetters, StoredDeadLetter, Summary,
+};
 pub use error::{SqlError, StoreError};
 pub use event_types::EventType;
 pub use executions::{ExecutionFilter, ExecutionRow, RunKey};

@@ -8,6 +8,7 @@ mod breaker;
 mod intake;
 mod process;
 mod registry;
+mod report;
 mod run;
 mod slots;
 
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use crate::{
     broker::{BrokerSettings, Care, Link, Names, Publisher},
     domain::execution::WorkerId,
+    presence::Presence,
     process_id::this_process,
     runner::Runner,
     store::Store,
@@ -63,6 +65,7 @@ struct Worker {
     slots: Slots,
     breakers: Breakers,
     store: Store,
+    presence: Arc<Presence>,
     publishers: Publishers,
     /// Everything that runs.
     deliveries: TaskTracker,
@@ -89,6 +92,7 @@ pub async fn run(
     settings: WorkerSettings,
     runner: Arc<Runner>,
     store: Store,
+    presence: Arc<Presence>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let registry = Registry::new(settings.defaults.clone());
@@ -105,7 +109,7 @@ pub async fn run(
     let (publishing, publishing_task) =
         Link::supervise(settings.broker.clone(), "worker: publish", links_stop.clone());
     let (publishers, publisher_tasks) = start_publishers(&publishing, &stop);
-    drop(publishing);
+    let links = [consuming.clone(), publishing];
     let worker = Arc::new(Worker {
         id: this_process(),
         names: settings.broker.topology.names.clone(),
@@ -117,12 +121,14 @@ pub async fn run(
         registry,
         runner,
         store,
+        presence,
         publishers,
         deliveries: TaskTracker::new(),
         draining: stop.clone(),
         cut: CancellationToken::new(),
     });
 
+    report::tell_of(&worker, &worker.presence, settings.events.clone(), links);
     let consumed = intake::consume(&settings, consuming, &worker, &stop).await;
     // After a fault the others are still to be told.
     stop.cancel();

@@ -9,11 +9,12 @@ use std::{
 };
 
 /// A module imports only from lower floors.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["domain"],
     &["config", "telemetry", "shutdown", "process_id"],
     &["broker", "store", "runner"],
-    &["worker", "recorder", "dead_letters", "operations"],
+    &["presence"],
+    &["worker", "recorder", "dead_letters", "operations", "overview"],
     &["console"],
     &["cli", "main"],
 ];

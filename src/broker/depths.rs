@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    connection::BrokerSettings, declare::within, delay, design::Names, direct::Depth, error::is_not_found,
+    declare::within, delay, design::Names, dial::BrokerSettings, direct::Depth, error::is_not_found,
 };
 use crate::domain::event::EventName;
 
@@ -30,7 +30,6 @@ pub struct QueueDepth {
     #[serde(flatten)]
     pub kind: QueueKind,
     /// None: there is no such queue.
-    #[serde(flatten)]
     pub depth: Option<Depth>,
 }
 

@@ -94,7 +94,11 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
                 show::list(handlers, all)
             })
         }
-        Command::Show { id } => context.output.value(&store.handler(id).await?, show::one),
+        Command::Show { id } => {
+            let handler = store.handler(id).await?;
+            let counts = store.handler_counts(&[id]).await?.remove(&id).unwrap_or_default();
+            context.output.value(&handler, |handler| show::one(handler, counts))
+        }
         Command::Create(create) => self::create(context, &create).await,
         Command::Update(update) => {
             if let Some(url) = update.new_url() {

@@ -9,7 +9,10 @@ use tracing::{info, warn};
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
-    console, recorder,
+    console,
+    domain::process,
+    presence::Presence,
+    recorder,
     runner::Runner,
     shutdown::Shutdown,
     store::{Store, StoreError},
@@ -38,6 +41,17 @@ enum Role {
     Console,
 }
 
+impl Role {
+    /// As it is told to others.
+    const fn told(self) -> process::Role {
+        match self {
+            Self::Worker => process::Role::Worker,
+            Self::Recorder => process::Role::Recorder,
+            Self::Console => process::Role::Console,
+        }
+    }
+}
+
 pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let shutdown = Shutdown::listen()?;
     let config = &context.config;
@@ -50,6 +64,11 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
             () = shutdown.draining() => return Ok(()),
         }
     }
+    let presence = Presence::new(args.roles.iter().map(|role| role.told()).collect());
+    let draining = shutdown.token();
+    presence.tells(move |report| report.draining = draining.is_cancelled());
+    let ended = CancellationToken::new();
+    let telling = tokio::spawn(Arc::clone(&presence).keep(store.clone(), ended.clone()));
     let mut roles = JoinSet::new();
     let (has_worker, has_recorder) =
         (args.roles.contains(&Role::Worker), args.roles.contains(&Role::Recorder));
@@ -57,7 +76,8 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let recorder_stop = if has_worker { CancellationToken::new() } else { shutdown.token() };
     if has_worker {
         let settings = settings::worker(config, context.broker()?, args.events);
-        let worker = worker::run(settings, Arc::clone(&runner), store.clone(), shutdown.token());
+        let worker =
+            worker::run(settings, Arc::clone(&runner), store.clone(), Arc::clone(&presence), shutdown.token());
         let recorder_stop = recorder_stop.clone();
         roles.spawn(async move {
             let ended = worker.await;
@@ -67,17 +87,22 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     }
     if has_recorder {
         let settings = settings::recorder(config, context.broker()?);
-        roles.spawn(recorder::run(settings, store.clone(), recorder_stop));
+        let (store, presence) = (store.clone(), Arc::clone(&presence));
+        roles.spawn(async move { recorder::run(settings, store, &presence, recorder_stop).await });
     }
     if args.roles.contains(&Role::Console) {
         let trials = settings::trials(config, store.clone(), runner);
         let (settings, letters) = (settings::console(config), context.dead_letters_in(store)?);
         roles.spawn(console::run(settings, letters, trials, shutdown.token()));
     }
-    tokio::select! {
-        ended = end(roles, &shutdown) => ended,
-        () = shutdown.cut() => Err(CliError::failed("asked twice to stop: what still ran was abandoned and will be run again")),
-    }
+    let result = tokio::select! {
+        result = end(roles, &shutdown) => result,
+        () = shutdown.cut() => return Err(CliError::failed("asked twice to stop: what still ran was abandoned and will be run again")),
+    };
+    ended.cancel();
+    let _ = telling.await;
+    info!("provisiond ends");
+    result
 }
 
 /// Waits for every role. One that ends by itself, which is a fault of ours, ends the others.
@@ -90,7 +115,6 @@ async fn end(mut roles: JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> Res
             shutdown.begin();
         }
     }
-    info!("provisiond ends");
     Ok(result?)
 }
 

@@ -29,7 +29,19 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 2] = [asset!("console.css", CSS), asset!("console.js", JS)];
+const SVG: &str = "image/svg+xml";
+
+const ASSETS: [Asset; 9] = [
+    asset!("console.css", CSS),
+    asset!("console.js", JS),
+    asset!("dialog.js", JS),
+    asset!("forms.js", JS),
+    asset!("icon.svg", SVG),
+    asset!("live.js", JS),
+    asset!("page.js", JS),
+    asset!("small.js", JS),
+    asset!("tail.js", JS),
+];
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let hash = ASSETS.iter().fold(Sha256::new(), |hash, asset| {

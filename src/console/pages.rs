@@ -1,6 +1,19 @@
 //! The pages: server-rendered HTML, each from a template in `templates/`.
 
+mod body;
+mod chart;
+mod dead_letters;
+mod diff;
+mod events;
+mod executions;
+mod fields;
+mod frame;
+mod handlers;
+mod lists;
+mod replays;
+mod sample;
 pub mod sign_in;
+mod words;
 
 use askama::Template;
 use axum::{
@@ -14,38 +27,22 @@ use axum::{
 
 use super::{
     Console,
-    access::{Identity, Viewer},
-    assets,
+    access::Viewer,
     problem::Problem,
 };
+pub use frame::Frame;
 
 /// What a page's function gives.
 pub type Answer = Result<Response, Problem>;
 
 pub fn routes() -> Router<Console> {
-    Router::new().route("/", get(overview))
-}
-
-/// What every page has around its own content.
-pub struct Frame {
-    pub title: String,
-    /// Nobody, on the pages that are open to everybody.
-    pub somebody: Option<Identity>,
-    pub css: String,
-    pub js: String,
-    pub version: &'static str,
-}
-
-impl Frame {
-    pub fn of(title: &str, somebody: Option<&Identity>) -> Self {
-        Self {
-            title: title.to_owned(),
-            somebody: somebody.cloned(),
-            css: assets::url("console.css"),
-            js: assets::url("console.js"),
-            version: env!("CARGO_PKG_VERSION"),
-        }
-    }
+    Router::new()
+        .route("/", get(overview))
+        .merge(handlers::routes())
+        .merge(executions::routes())
+        .merge(dead_letters::routes())
+        .merge(replays::routes())
+        .merge(events::routes())
 }
 
 /// A template as an answer.

@@ -18,6 +18,7 @@ use super::{Console, ConsoleSettings, Parts, access, api, assets, pages, problem
 use crate::{
     dead_letters::{DeadLetters, Jobs},
     operations::Trials,
+    overview::Overview,
 };
 
 /// A larger body is refused. An event has at most 8 MiB, and may be escaped in JSON.
@@ -66,7 +67,8 @@ pub async fn run(
         info!("no user is configured (provisiond users hash): sign in once with {link}");
     }
     let jobs = Jobs::new(letters.clone(), stop.clone());
-    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, access, stop: stop.clone() };
+    let overview = Overview::new(letters.store.clone(), letters.broker.clone());
+    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, overview, access, stop: stop.clone() };
     let console = Console(Arc::new(parts));
     let app = app(console).into_make_service_with_connect_info::<SocketAddr>();
     let serving =

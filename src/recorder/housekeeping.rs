@@ -7,6 +7,8 @@ use tracing::{info, warn};
 
 use crate::store::Store;
 
+/// Processes that were killed: nobody wants to see them after an hour.
+const SILENT: Duration = Duration::from_hours(1);
 const DAYS_AHEAD: u16 = 3;
 const INTERVAL: Duration = Duration::from_hours(1);
 const PAUSE: Duration = Duration::from_secs(30);
@@ -44,6 +46,8 @@ async fn tidy(store: &Store, retention: Retention) -> anyhow::Result<()> {
     for day in old.busy {
         info!(%day, "executions older than their retention are in use and are dropped later");
     }
+    store.forget_counts().await?;
+    store.forget_silent_processes(SILENT).await?;
     let letters = store.forget_closed_dead_letters(retention.dead_letters).await?;
     if letters > 0 {
         let retention_days = retention.dead_letters;

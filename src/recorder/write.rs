@@ -39,7 +39,10 @@ impl Recorder {
         }
         match self.store.insert_executions(&batch.rows).await {
             Err(StoreError::BadData(_)) => self.sift_executions(batch).await,
-            written => written.map(|_| batch.acknowledge()),
+            written => written.map(|new| {
+                self.written.executions(new, &batch.rows);
+                batch.acknowledge();
+            }),
         }
     }
 
@@ -48,7 +51,10 @@ impl Recorder {
         while let Some(execution) = batch.rows.last() {
             let written = self.store.insert_executions(std::slice::from_ref(execution)).await;
             let refused = match written {
-                Ok(_) => None,
+                Ok(new) => {
+                    self.written.executions(new, std::slice::from_ref(execution));
+                    None
+                }
                 Err(StoreError::BadData(error)) => {
                     warn!(execution = %execution.id, %error, "Postgres refuses an execution result");
                     Some(format!("Postgres refuses this execution result: {error}"))
@@ -78,7 +84,10 @@ impl Recorder {
         }
         match self.store.insert_dead_letters(&batch.rows).await {
             Err(StoreError::BadData(_)) => self.sift_letters(batch).await,
-            written => written.map(|_| batch.acknowledge()),
+            written => written.map(|new| {
+                self.written.dead_letters(new);
+                batch.acknowledge();
+            }),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::domain::{
     decide::{Settlement, decide},
     event::Event,
     execution::{Disposition, EventRef, HandlerRef, Status},
-    handler::Handler,
+    handler::{Handler, Mode},
     outcome::{Outcome, Response},
     plan::{Attempt, Plan, Step},
     retry::RetryPolicy,
@@ -61,6 +61,31 @@ pub struct Trial {
     pub disables: bool,
     pub started_at: Timestamp,
     pub duration_ms: u64,
+}
+
+impl Trial {
+    /// The verdict as a person reads it; empty where there is none, because it failed.
+    pub fn verdict_told(&self) -> String {
+        match (self.status, self.handler.mode) {
+            (Status::Success, Some(Mode::Intercept)) => self.verdict.to_owned(),
+            (Status::Success, _) => "allow (mode notify: the answer changes nothing)".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// What would follow, had a worker made this call: `would …`.
+    pub fn consequence(&self) -> String {
+        let mut told = match (&self.retry_in, self.dead_letter) {
+            (Some(after), _) => format!("would try again in {after}"),
+            (None, Some(reason)) => format!("would make a dead letter of it ({reason})"),
+            (None, None) if self.verdict == "forbid" => "would not run the handlers after it".to_owned(),
+            (None, None) => "would go on with the next handler".to_owned(),
+        };
+        if self.disables {
+            told.push_str(", and disable the handler (410)");
+        }
+        told
+    }
 }
 
 /// The request or the command. What the handler adds to it may be secret, and is masked.

@@ -252,3 +252,6 @@ fn tallies(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timesta
     }
     Ok(steps)
 }
+
+#[cfg(test)]
+mod tests;

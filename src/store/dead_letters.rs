@@ -2,6 +2,7 @@
 
 mod close;
 mod filter;
+mod open;
 mod row;
 mod search;
 
@@ -12,6 +13,7 @@ use super::{
 use crate::domain::{dead_letter::Letter, handler::HandlerName, plan::Plan};
 pub use close::Closing;
 pub use filter::DeadLetterFilter;
+pub use open::OpenDeadLetters;
 pub(super) use row::{COLUMNS, MESSAGE, stored};
 pub use row::{DeadLetterRow, StoredDeadLetter};
 pub use search::Summary;

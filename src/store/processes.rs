@@ -26,7 +26,7 @@ pub struct Process {
     /// Of this run of it.
     pub id: Uuid,
     #[serde(flatten)]
-    pub process: WorkerId,
+    pub who: WorkerId,
     pub roles: Vec<Role>,
     pub started_at: Timestamp,
     pub report: ProcessReport,
@@ -61,8 +61,8 @@ impl Store {
         let minutes: Vec<Timestamp> = events.keys().map(|(minute, _)| *minute).collect();
         let names: Vec<&str> = events.keys().map(|(_, name)| name.as_str()).collect();
         let counts: Vec<i64> = events.values().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
-        let (host, version) = (clean(&of.process.host), clean(&of.process.version));
-        let (pid, report) = (i64::from(of.process.pid), Json(&of.report));
+        let (host, version) = (clean(&of.who.host), clean(&of.who.version));
+        let (pid, report) = (i64::from(of.who.pid), Json(&of.report));
         let values: [&(dyn ToSql + Sync); 10] =
             [&of.id, &host, &pid, &version, &roles, &of.started_at, &report, &minutes, &names, &counts];
         self.session().await?.execute(sql, &values).await.map(drop)
@@ -92,7 +92,7 @@ impl Store {
 }
 
 fn seen_process(row: &Row) -> anyhow::Result<SeenProcess> {
-    let process = WorkerId {
+    let who = WorkerId {
         host: row.try_get("host")?,
         pid: row.try_get::<_, i64>("pid")?.try_into()?,
         version: row.try_get("version")?,
@@ -104,8 +104,77 @@ fn seen_process(row: &Row) -> anyhow::Result<SeenProcess> {
     let report = serde_json::from_value(report.0).unwrap_or_default();
     let (id, started_at) = (row.try_get("id")?, row.try_get("started_at")?);
     Ok(SeenProcess {
-        process: Process { id, process, roles, started_at, report },
+        process: Process { id, who, roles, started_at, report },
         seen_at: row.try_get("seen_at")?,
         silent_ms: row.try_get::<_, i64>("silent_ms")?.try_into().unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Period, testing::Database};
+
+    fn process(pid: u32) -> Process {
+        Process {
+            id: Uuid::now_v7(),
+            who: WorkerId { host: "h\0st".into(), pid, version: "0.1.0".into() },
+            roles: vec![Role::Worker, Role::Recorder],
+            started_at: Timestamp::now(),
+            report: ProcessReport::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_is_there_while_it_tells() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let within = Duration::from_mins(1);
+        let (mut one, other) = (process(1), process(2));
+        store.report_process(&one, &EventCounts::new()).await.expect("told");
+        store.report_process(&other, &EventCounts::new()).await.expect("told");
+        one.report.draining = true;
+        store.report_process(&one, &EventCounts::new()).await.expect("told again");
+        let seen = store.list_processes(within).await.expect("a list");
+        assert_eq!(seen.iter().map(|s| s.process.who.pid).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(seen[0].process.roles, [Role::Worker, Role::Recorder]);
+        assert!(seen[0].process.report.draining && seen[0].silent_ms < 60_000);
+
+        store.forget_process(one.id).await.expect("gone");
+        database.psql("UPDATE processes SET seen_at = now() - interval '2 minutes'").await;
+        assert!(store.list_processes(within).await.expect("a list").is_empty(), "it was killed");
+        assert_eq!(store.forget_silent_processes(Duration::from_hours(1)).await.expect("kept"), 0);
+        assert_eq!(store.forget_silent_processes(within).await.expect("deleted"), 1);
+    }
+
+    #[tokio::test]
+    async fn what_another_version_tells_is_read_as_far_as_it_is_known() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        store.report_process(&process(1), &EventCounts::new()).await.expect("told");
+        for report in [r#"{"worker": {"in_flight": 3, "moon": 1}, "x": []}"#, r#"{"worker": 7}"#] {
+            database
+                .psql(&format!("UPDATE processes SET report = '{report}', roles = '{{worker,cook}}'"))
+                .await;
+            let seen = store.list_processes(Duration::from_mins(1)).await.expect("a list");
+            assert_eq!(seen[0].process.roles, [Role::Worker]);
+            let in_flight = seen[0].process.report.worker.as_ref().map(|worker| worker.in_flight);
+            assert_eq!(in_flight, report.contains("moon").then_some(3));
+        }
+    }
+
+    #[tokio::test]
+    async fn events_add_up_over_processes() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let minute: Timestamp =
+            Timestamp::from_second(Timestamp::now().as_second() / 60 * 60).expect("a time");
+        let counts = |n| EventCounts::from([((minute, "clients.create".parse().expect("a name")), n)]);
+        store.report_process(&process(1), &counts(3)).await.expect("told");
+        store.report_process(&process(2), &counts(4)).await.expect("told");
+        let activity = store.activity(Period::Hour).await.expect("activity");
+        assert_eq!(activity.total.events, 7);
+        store.forget_counts().await.expect("nothing is old");
+        assert_eq!(store.activity(Period::Day).await.expect("activity").total.events, 7);
+    }
 }

@@ -9,9 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tracing::{info, warn};
 
-use crate::domain::handler::{Handler, HandlerId};
+use crate::domain::{
+    handler::{Handler, HandlerId},
+    process::{CircuitReport, CircuitState},
+};
 
 /// Attempts are counted for this long.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -51,6 +55,8 @@ struct Circuit {
     /// The handler's: a changed one is another.
     version: i64,
     state: State,
+    /// Since when it is not closed, for those who look.
+    opened_at: Timestamp,
     /// When attempts ended, oldest first, and whether they failed.
     attempts: VecDeque<(Instant, bool)>,
     failures: usize,
@@ -72,6 +78,24 @@ impl Breakers {
     pub(super) fn pass(&self, handler: &Handler) -> Result<Pass<'_>, Refused> {
         let is_probe = self.with(handler.id, handler.version, |circuit| circuit.admit(Instant::now()))?;
         Ok(Pass { breakers: self, handler: handler.id, version: handler.version, is_probe })
+    }
+
+    /// The circuits that are not closed, and the version of the handler that they are of.
+    pub(super) fn not_closed(&self) -> Vec<(CircuitReport, i64)> {
+        let (now, clock) = (Timestamp::now(), Instant::now());
+        let circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = |(id, circuit): (&HandlerId, &Circuit)| {
+            let (state, until) = match circuit.state {
+                State::Closed => return None,
+                State::Open { until } => {
+                    (CircuitState::Open, Some(now + until.saturating_duration_since(clock)))
+                }
+                State::Probing => (CircuitState::Probing, None),
+            };
+            let (since, error) = (circuit.opened_at, circuit.last_error.clone());
+            Some((CircuitReport { handler_id: *id, state, since, until, error }, circuit.version))
+        };
+        circuits.iter().filter_map(report).collect()
     }
 
     fn with<T>(&self, id: HandlerId, version: i64, act: impl FnOnce(&mut Circuit) -> T) -> T {
@@ -128,8 +152,14 @@ enum Change {
 
 impl Circuit {
     const fn new(version: i64) -> Self {
-        let last_error = String::new();
-        Self { version, state: State::Closed, attempts: VecDeque::new(), failures: 0, last_error }
+        Self {
+            version,
+            state: State::Closed,
+            opened_at: Timestamp::UNIX_EPOCH,
+            attempts: VecDeque::new(),
+            failures: 0,
+            last_error: String::new(),
+        }
     }
 
     /// Whether the call that may be made is a probe.
@@ -178,6 +208,9 @@ impl Circuit {
     }
 
     fn open(&mut self, now: Instant) {
+        if matches!(self.state, State::Closed) {
+            self.opened_at = Timestamp::now();
+        }
         self.state = State::Open { until: now + OPEN };
         self.attempts.clear();
         self.failures = 0;

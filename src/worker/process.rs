@@ -47,6 +47,9 @@ async fn tell(
         Ok(run) => run,
         Err(malformed) => return malformed.bury(worker, delivery).await,
     };
+    if run.is_first() && !delivery.redelivered {
+        worker.presence.took(name);
+    }
     // Held to the end: until all is confirmed, what comes again would find nothing recorded.
     let admitted = admit(worker, &mut run, delivery, room).await?;
     if admitted.is_some() {

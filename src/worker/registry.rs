@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ pub(super) struct Snapshot {
     handlers: HashMap<HandlerId, Arc<Registered>>,
     plans: HashMap<EventName, Plan>,
     event_types: Vec<(EventName, bool)>,
+    /// Never, of the one before the first.
+    read_at: Option<Timestamp>,
 }
 
 /// The live registry.
@@ -175,7 +178,8 @@ impl Snapshot {
             (event, Plan::new(handlers.into_iter().map(|(_, id)| id)))
         };
         let event_types = rows.event_types.into_iter().map(|t| (t.name, t.removed_at.is_some())).collect();
-        Self { handlers, plans: enabled.into_iter().map(plan_of).collect(), event_types }
+        let plans = enabled.into_iter().map(plan_of).collect();
+        Self { handlers, plans, event_types, read_at: Some(Timestamp::now()) }
     }
 
     /// The enabled handlers of `event`, by priority and id.
@@ -185,6 +189,17 @@ impl Snapshot {
 
     pub(super) fn enabled_count(&self) -> usize {
         self.plans.values().map(|plan| plan.handlers().count()).sum()
+    }
+
+    /// When it was read from the database.
+    pub(super) const fn read_at(&self) -> Option<Timestamp> {
+        self.read_at
+    }
+
+    /// The version of a handler that is enabled.
+    pub(super) fn version_of_enabled(&self, id: HandlerId) -> Option<i64> {
+        let handler = &self.handlers.get(&id)?.handler;
+        (handler.spec.status == Status::Enabled).then_some(handler.version)
     }
 
     /// The handler, if it is enabled for `event` now.

@@ -124,6 +124,11 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Whether it is the platform's own message, not a copy of ours.
+    pub(super) const fn is_first(&self) -> bool {
+        self.is_first
+    }
+
     pub(super) const fn id(&self) -> &RunId {
         &self.id
     }

@@ -34,4 +34,5 @@ mod scripts;
 mod secrets;
 mod signatures;
 mod start;
+mod status;
 mod trials;

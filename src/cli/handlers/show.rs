@@ -9,7 +9,7 @@ use crate::{
         output::{facts, moment, or_dash, short, table},
     },
     domain::{handler::Handler, secret::SigningSecret, task::Task},
-    store::HistoryEntry,
+    store::{HandlerCounts, HistoryEntry},
 };
 
 /// `all`: nothing was asked for but all.
@@ -43,7 +43,7 @@ pub(super) fn line(handler: &Handler) -> String {
     format!("{} on {}, {kind} {target}, priority {}, {}", spec.name, spec.event, spec.priority, spec.status)
 }
 
-pub(super) fn one(handler: &Handler) -> String {
+pub(super) fn one(handler: &Handler, counts: HandlerCounts) -> String {
     let spec = &handler.spec;
     let with = match &spec.task {
         Task::Http { headers, .. } => {
@@ -80,6 +80,7 @@ pub(super) fn one(handler: &Handler) -> String {
         ("Created", moment(handler.created_at)),
         ("Updated", moment(handler.updated_at)),
         ("Version", handler.version.to_string()),
+        ("Last day", format!("{} attempts, {} failed", counts.attempts, counts.failures)),
     ])
 }
 

@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         execution::Status,
-        handler::{HandlerId, Mode},
+        handler::HandlerId,
     },
     operations::Sample,
     runner::{Runner, Sent, Trial},
@@ -51,31 +51,9 @@ fn text(trial: &Trial) -> String {
         ("Duration", format!("{} ms", trial.duration_ms)),
         ("Status", trial.status.to_string()),
         ("Error", trial.error.clone().unwrap_or_default()),
-        ("Verdict", verdict(trial)),
+        ("Verdict", trial.verdict_told()),
         ("Modified", trial.modified.as_ref().map(|body| body.get().to_owned()).unwrap_or_default()),
-        ("A worker", consequence(trial)),
+        ("A worker", trial.consequence()),
     ];
     facts(&[&called[..], &answer(trial.response.as_ref()), &judged].concat())
-}
-
-fn verdict(trial: &Trial) -> String {
-    match (trial.status, trial.handler.mode) {
-        (Status::Success, Some(Mode::Intercept)) => trial.verdict.to_owned(),
-        (Status::Success, _) => "allow (mode notify: the answer changes nothing)".to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// What would follow, had a worker made this call.
-fn consequence(trial: &Trial) -> String {
-    let mut told = match (&trial.retry_in, trial.dead_letter) {
-        (Some(after), _) => format!("would try again in {after}"),
-        (None, Some(reason)) => format!("would make a dead letter of it ({reason})"),
-        (None, None) if trial.verdict == "forbid" => "would not run the handlers after it".to_owned(),
-        (None, None) => "would go on with the next handler".to_owned(),
-    };
-    if trial.disables {
-        told.push_str(", and disable the handler (410)");
-    }
-    told
 }

@@ -1,0 +1,103 @@
+//! Dialling the broker: once, bounded in time.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use lapin::{
+    AsyncTcpStream, Connection, ConnectionProperties,
+    tcp::OwnedTLSConfig,
+    uri::{AMQPScheme, AMQPUri},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+use super::{error::BrokerError, topology::Topology};
+
+/// RabbitMQ's own default. A header frame above it would close the connection: not to be made smaller.
+const FRAME_MAX: u32 = 131_072;
+
+/// Where the broker is and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// The nodes of a cluster, tried in turn.
+    pub urls: Vec<SecretString>,
+    /// A link that is silent for twice this long is given up. Whole seconds.
+    pub heartbeat: Duration,
+    pub connect_timeout: Duration,
+    /// PEM certificates that are trusted beside the system's.
+    pub ca_pem: Option<String>,
+    pub topology: Topology,
+}
+
+impl BrokerSettings {
+    /// Dials the nodes in turn, once each.
+    ///
+    /// # Errors
+    /// If none of them answers in time; the errors name the nodes, never their passwords.
+    pub async fn dial(&self, purpose: &str) -> anyhow::Result<Connection> {
+        let mut failure = anyhow::anyhow!("no amqp.url is configured");
+        for url in &self.urls {
+            let uri: AMQPUri = url
+                .expose_secret()
+                .parse()
+                .map_err(|e| anyhow::anyhow!("amqp.url is not understood: {e}"))?;
+            let node = format!("{}:{}", uri.authority.host, uri.authority.port);
+            match self
+                .dial_node(uri, purpose)
+                .await
+                .with_context(|| format!("cannot connect to RabbitMQ at {node}"))
+            {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn dial_node(&self, mut uri: AMQPUri, purpose: &str) -> anyhow::Result<Connection> {
+        // Named before the broker names it: lapin then allocates its buffers (2 × 4 MB) once, as pages
+        // that are not touched, rather than growing small ones and filling them with zeros.
+        uri.query.frame_max = Some(FRAME_MAX);
+        uri.query.heartbeat = Some(u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX));
+        let name = format!("provisiond {purpose} (pid {})", std::process::id());
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        // lapin has no timeout of its own, and dropping its future leaks a thread and a socket: on
+        // timeout the socket is shut down under it, and it ends by itself.
+        let socket = Arc::new(Mutex::new(None));
+        let kept = Arc::clone(&socket);
+        let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca_pem.clone() };
+        let dialling = Connection::connector(
+            uri,
+            lapin::runtime::default_runtime()?,
+            async move |uri: AMQPUri, runtime| {
+                let address = (uri.authority.host.clone(), uri.authority.port);
+                let address = tokio::net::lookup_host(address).await?.collect::<Vec<_>>();
+                let stream = AsyncTcpStream::connect(&runtime, address.as_slice()).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    let tcp = plain.get_ref();
+                    tcp.set_nodelay(true)?;
+                    let copy = rustix::io::dup(tcp.as_fd()).map_err(std::io::Error::from)?;
+                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, tls.as_ref()).await?),
+                }
+            },
+            properties,
+        );
+        let connected = timeout(self.connect_timeout, dialling).await;
+        let socket: Option<OwnedFd> = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Ok(connected) = connected {
+            return Ok(connected.map_err(BrokerError::from)?);
+        }
+        if let Some(socket) = socket {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+        anyhow::bail!("no answer within {:?} (amqp.connect_timeout)", self.connect_timeout)
+    }
+}

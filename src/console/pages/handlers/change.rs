@@ -1,0 +1,235 @@
+//! What changes handlers: the form, the switch, archiving and deleting.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+
+use super::{Answer, form::HandlerForm, history::Stale, named};
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            fields::{Asked, Form},
+            frame::{Frame, Section, done},
+            html,
+            lists::{Group, groups},
+            with_status,
+            words::typed,
+        },
+        problem::Problem,
+    },
+    domain::{
+        handler::{Handler, HandlerId, HandlerSpec, Status},
+        secret::SigningSecret,
+        task::Task,
+    },
+    runner::{check_target, locate},
+    store::StoreError,
+};
+
+const LIST: &str = "/handlers";
+
+#[derive(Template)]
+#[template(path = "handlers/form.html")]
+struct FormPage {
+    frame: Frame,
+    form: HandlerForm,
+    stale: Option<Stale>,
+    groups: Vec<Group>,
+    script_hint: String,
+    retry_hint: String,
+}
+
+#[derive(Template)]
+#[template(path = "handlers/delete.html")]
+struct DeletePage {
+    frame: Frame,
+    handler: Handler,
+    is_archived: bool,
+    problem: String,
+}
+
+async fn form_page(console: &Console, somebody: &Identity, form: HandlerForm, stale: Option<Stale>) -> Answer {
+    let settings = &console.settings;
+    let roots: Vec<String> = settings.script_roots.iter().map(|root| root.display().to_string()).collect();
+    let script_hint = match roots.as_slice() {
+        [] => "No directory of scripts is configured (script.roots): scripts are refused".to_owned(),
+        roots => format!("The event is its standard input. A path below {}", roots.join(" or ")),
+    };
+    let retry = &console.trials.retry;
+    let retry_hint = format!(
+        "{} attempts, {} after the first, then {} times as long, at most {}",
+        retry.max_attempts,
+        typed(retry.initial_interval),
+        retry.multiplier,
+        typed(retry.max_interval)
+    );
+    let frame = Frame::in_section(Section::Handlers, &form.title(), somebody);
+    let status = match (&stale, form.errors.is_empty()) {
+        (Some(_), _) => StatusCode::CONFLICT,
+        (None, true) => StatusCode::OK,
+        (None, false) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let groups = groups(console.store().list_event_types(false).await?);
+    with_status(status, html(&FormPage { frame, form, stale, groups, script_hint, retry_hint }))
+}
+
+pub async fn new(Operator(somebody): Operator, State(console): State<Console>, Asked(asked): Asked) -> Answer {
+    form_page(&console, &somebody, HandlerForm::blank(asked.get("event")), None).await
+}
+
+pub async fn create(Operator(somebody): Operator, State(console): State<Console>, Form(sent): Form) -> Answer {
+    let mut form = HandlerForm::typed(&sent, None);
+    let Some(spec) = checked(&console, &mut form, None).await else {
+        return form_page(&console, &somebody, form, None).await;
+    };
+    let secret = (form.sign == "on" && matches!(spec.task, Task::Http { .. })).then(SigningSecret::generate);
+    let stored = secret.as_ref().map(|secret| secrecy::SecretString::from(secret.expose()));
+    match console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await {
+        Ok(handler) => match secret {
+            Some(secret) => super::show::page(&console, &somebody, handler, Some(secret.expose())).await,
+            None => Ok(done(LIST, "created", handler.id)),
+        },
+        Err(StoreError::Refused(why)) => {
+            form.errors.add("form", why);
+            form_page(&console, &somebody, form, None).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub async fn edit(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Answer {
+    let handler = named(&console, &id).await?;
+    form_page(&console, &somebody, HandlerForm::of(&handler), None).await
+}
+
+pub async fn save(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let handler = named(&console, &id).await?;
+    let mut form = HandlerForm::typed(&sent, Some(handler.id));
+    let Some(spec) = checked(&console, &mut form, Some(&handler.spec)).await else {
+        return form_page(&console, &somebody, form, None).await;
+    };
+    let store = console.store();
+    match store.update_handler(handler.id, Some(form.version), |_| spec, &somebody.by(), None).await {
+        Ok(handler) => Ok(done(LIST, "saved", handler.id)),
+        Err(StoreError::Conflict { version }) => {
+            let stale = Stale::since(form.version, version, &store.handler_history(handler.id).await?);
+            // Saved again, it is over what is there now, which was told.
+            form.version = version;
+            form_page(&console, &somebody, form, Some(stale)).await
+        }
+        Err(StoreError::Refused(why)) => {
+            form.errors.add("form", why);
+            form_page(&console, &somebody, form, None).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the form says, if it may be stored. (Whether it is stale, and whether the event exists, the store knows.)
+async fn checked(console: &Console, form: &mut HandlerForm, before: Option<&HandlerSpec>) -> Option<HandlerSpec> {
+    let spec = form.spec(before)?;
+    let settings = &console.settings;
+    match &spec.task {
+        Task::Http { url, .. } => {
+            let refused = check_target(&settings.address_rules, url).await.err()?;
+            form.errors.add("url", refused);
+        }
+        Task::Script { path, .. } => {
+            let refused = locate(&settings.script_roots, path).err()?;
+            form.errors.add("path", refused);
+        }
+    }
+    form.errors.is_empty().then_some(spec)
+}
+
+pub async fn set_status(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let id = named(&console, &id).await?.id;
+    let status: Status = sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
+    console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
+    Ok(done(back(sent.get("back")), status.as_str(), id))
+}
+
+/// Only within the list: what a form holds must not lead elsewhere.
+fn back(asked: &str) -> &str {
+    if asked == LIST || asked.starts_with("/handlers?") { asked } else { LIST }
+}
+
+pub async fn ask_delete(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Answer {
+    delete_page(named(&console, &id).await?, &somebody, String::new())
+}
+
+fn delete_page(handler: Handler, somebody: &Identity, problem: String) -> Answer {
+    let frame = Frame::in_section(Section::Handlers, &format!("Delete {}", handler.spec.name), somebody);
+    let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
+    let is_archived = handler.spec.status == Status::Archived;
+    with_status(status, html(&DeletePage { frame, handler, is_archived, problem }))
+}
+
+pub async fn delete(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let id = named(&console, &id).await?.id;
+    let deleted = console.store().delete_handler(id, sent.get("version").parse().ok(), &somebody.by(), None).await;
+    ended(&console, &somebody, id, deleted, "deleted").await
+}
+
+pub async fn archive(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let (id, version) = (named(&console, &id).await?.id, sent.get("version").parse().ok());
+    let archived =
+        console.store().set_handler_status(id, version, Status::Archived, &somebody.by(), None).await;
+    ended(&console, &somebody, id, archived, "archived").await
+}
+
+async fn ended(
+    console: &Console,
+    somebody: &Identity,
+    id: HandlerId,
+    ended: Result<Handler, StoreError>,
+    what: &str,
+) -> Answer {
+    match ended {
+        Ok(handler) => Ok(done(LIST, what, handler.id)),
+        Err(StoreError::Conflict { .. }) => {
+            let problem = "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
+            delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
+        }
+        // Somebody else has done it.
+        Err(StoreError::NotFound(_)) => Ok(leave()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn leave() -> Response {
+    Redirect::to(LIST).into_response()
+}

@@ -1,0 +1,245 @@
+//! The form of a handler: what was typed, kept as it was typed, and what is wrong with it, beside the field.
+
+use std::{collections::BTreeMap, num::NonZeroU32, str::FromStr, time::Duration};
+
+use crate::{
+    console::pages::{
+        fields::{Errors, Fields},
+        words::typed,
+    },
+    domain::{
+        handler::{Handler, HandlerId, HandlerSpec, Priority, Timeout},
+        retry::RetryOverrides,
+        task::{HeaderName, HeaderValue, Task},
+    },
+};
+
+/// What is shown in the place of a header's value, and means: the one it has.
+const KEPT: &str = "***";
+
+/// As it stands in the form.
+#[derive(Clone, Debug, Default)]
+pub struct HandlerForm {
+    /// None: a new one.
+    pub id: Option<HandlerId>,
+    pub version: i64,
+    pub name: String,
+    pub event: String,
+    pub task: String,
+    pub url: String,
+    pub headers: String,
+    pub path: String,
+    pub args: String,
+    pub status: String,
+    pub priority: String,
+    pub mode: String,
+    pub on_failure: String,
+    pub timeout: String,
+    pub max_concurrency: String,
+    pub max_attempts: String,
+    pub initial_interval: String,
+    pub multiplier: String,
+    pub max_interval: String,
+    pub jitter: String,
+    pub sign: String,
+    pub errors: Errors,
+}
+
+impl HandlerForm {
+    /// Of a new handler, perhaps of an event that was chosen already.
+    pub fn blank(event: &str) -> Self {
+        Self {
+            event: event.to_owned(),
+            priority: Priority::default().to_string(),
+            ..Self::default()
+        }
+    }
+
+    pub fn of(handler: &Handler) -> Self {
+        let spec = &handler.spec;
+        let mut form = Self {
+            id: Some(handler.id),
+            version: handler.version,
+            name: spec.name.to_string(),
+            event: spec.event.to_string(),
+            task: spec.task.kind().to_string(),
+            status: spec.status.to_string(),
+            priority: spec.priority.to_string(),
+            mode: spec.mode.to_string(),
+            on_failure: spec.on_failure.to_string(),
+            timeout: told(spec.timeout.map(|timeout| typed(timeout.duration()))),
+            max_concurrency: told(spec.max_concurrency),
+            max_attempts: told(spec.retry.max_attempts),
+            initial_interval: told(spec.retry.initial_interval.map(typed)),
+            multiplier: told(spec.retry.multiplier),
+            max_interval: told(spec.retry.max_interval.map(typed)),
+            jitter: told(spec.retry.jitter),
+            ..Self::default()
+        };
+        match &spec.task {
+            Task::Http { url, headers } => {
+                url.as_str().clone_into(&mut form.url);
+                form.headers = lines(headers.keys().map(|name| format!("{}: {KEPT}", name.as_str())));
+            }
+            Task::Script { path, args } => {
+                path.as_str().clone_into(&mut form.path);
+                form.args = lines(args.iter().cloned());
+            }
+        }
+        form
+    }
+
+    pub fn typed(fields: &Fields, id: Option<HandlerId>) -> Self {
+        let text = |name| fields.get(name).to_owned();
+        Self {
+            id,
+            version: fields.get("version").parse().unwrap_or_default(),
+            name: text("name"),
+            event: text("event"),
+            task: text("task"),
+            url: text("url"),
+            headers: fields.lines("headers"),
+            path: text("path"),
+            args: fields.lines("args"),
+            status: text("status"),
+            priority: text("priority"),
+            mode: text("mode"),
+            on_failure: text("on_failure"),
+            timeout: text("timeout"),
+            max_concurrency: text("max_concurrency"),
+            max_attempts: text("max_attempts"),
+            initial_interval: text("initial_interval"),
+            multiplier: text("multiplier"),
+            max_interval: text("max_interval"),
+            jitter: text("jitter"),
+            sign: text("sign"),
+            errors: Errors::default(),
+        }
+    }
+
+    /// What it says; or none, and each field that does not fit has its error. `before` is where values come from
+    /// that are never shown.
+    pub fn spec(&mut self, before: Option<&HandlerSpec>) -> Option<HandlerSpec> {
+        let mut errors = Errors::default();
+        let name = errors.take("name", self.name.parse());
+        let event = if self.event.is_empty() {
+            errors.take("event", Err("choose the event it runs on"))
+        } else {
+            errors.take("event", self.event.parse().map_err(|e| format!("{e}")))
+        };
+        let task = self.task(before, &mut errors);
+        let priority = errors.optional("priority", &self.priority, str::parse).unwrap_or_default();
+        let status = errors.optional("status", &self.status, str::parse).unwrap_or_default();
+        let mode = errors.optional("mode", &self.mode, str::parse).unwrap_or_default();
+        let on_failure = errors.optional("on_failure", &self.on_failure, str::parse).unwrap_or_default();
+        let timeout = errors.optional("timeout", &self.timeout, str::parse::<Timeout>);
+        let max_concurrency = errors.optional("max_concurrency", &self.max_concurrency, |text| {
+            text.parse::<NonZeroU32>().map_err(|_| "a whole number, 1 or more; blank: no limit of its own")
+        });
+        let retry = self.retry(&mut errors);
+        let complete = errors.is_empty();
+        self.errors = errors;
+        let (Some(name), Some(event), Some(task), true) = (name, event, task, complete) else { return None };
+        Some(HandlerSpec { name, event, task, status, priority, mode, on_failure, timeout, retry, max_concurrency })
+    }
+
+    fn task(&self, before: Option<&HandlerSpec>, errors: &mut Errors) -> Option<Task> {
+        if self.task == "script" {
+            let path = if self.path.is_empty() { Err("which script?".to_owned()) } else { parse(&self.path) };
+            let args = self.args.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+            return Some(Task::Script { path: errors.take("path", path)?, args });
+        }
+        let url = if self.url.is_empty() { Err("where to?".to_owned()) } else { parse(&self.url) };
+        let url = errors.take("url", url);
+        let known = match before.map(|spec| &spec.task) {
+            Some(Task::Http { headers, .. }) => headers.clone(),
+            _ => BTreeMap::new(),
+        };
+        let headers = errors.take("headers", headers(&self.headers, &known));
+        Some(Task::Http { url: url?, headers: headers? })
+    }
+
+    fn retry(&self, errors: &mut Errors) -> RetryOverrides {
+        let number = |_| "a number";
+        let span = |text: &str| humantime::parse_duration(text).map_err(|_| "a number with its unit, such as 5s or 6h");
+        let retry = RetryOverrides {
+            max_attempts: errors.optional("max_attempts", &self.max_attempts, |t| t.parse().map_err(|_| "a whole number")),
+            initial_interval: errors.optional("initial_interval", &self.initial_interval, span),
+            multiplier: errors.optional("multiplier", &self.multiplier, |t| t.parse().map_err(number)),
+            max_interval: errors.optional::<Duration, _>("max_interval", &self.max_interval, span),
+            jitter: errors.optional("jitter", &self.jitter, |t| t.parse().map_err(number)),
+        };
+        if let Err(invalid) = retry.validate() {
+            errors.add(invalid.key, format!("must be {}", invalid.allowed));
+        }
+        retry
+    }
+
+    pub fn error(&self, field: &str) -> &str {
+        self.errors.of(field)
+    }
+
+    pub const fn is_edit(&self) -> bool {
+        self.id.is_some()
+    }
+
+    pub fn title(&self) -> String {
+        if self.is_edit() { format!("Edit {}", self.name) } else { "New Handler".to_owned() }
+    }
+
+    pub fn action(&self) -> String {
+        self.id.map_or_else(|| "/handlers".to_owned(), |id| format!("/handlers/{id}"))
+    }
+
+    pub const fn submit_word(&self) -> &'static str {
+        if self.is_edit() { "Save" } else { "Create" }
+    }
+
+    /// What stands first among the events: of a handler that has one, nothing.
+    pub const fn blank_event(&self) -> &'static str {
+        if self.is_edit() { "" } else { "Choose…" }
+    }
+
+    /// Whether something that is folded away says anything, or is wrong.
+    pub fn rest_is_set(&self) -> bool {
+        let texts = [
+            &self.headers, &self.args, &self.timeout, &self.max_concurrency, &self.max_attempts,
+            &self.initial_interval, &self.multiplier, &self.max_interval, &self.jitter, &self.sign,
+        ];
+        texts.iter().any(|text| !text.trim().is_empty()) || self.mode == "intercept" || self.on_failure == "halt"
+    }
+}
+
+/// `Name: value`, one a line.
+fn headers(
+    typed: &str,
+    known: &BTreeMap<HeaderName, HeaderValue>,
+) -> Result<BTreeMap<HeaderName, HeaderValue>, String> {
+    let mut headers = BTreeMap::new();
+    for line in typed.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not Name: value"))?;
+        let name: HeaderName = parse(name.trim())?;
+        let value = match (value.trim(), known.get(&name)) {
+            (KEPT, Some(stored)) => stored.clone(),
+            (KEPT, None) => return Err(format!("{}: type its value, {KEPT} stands for one that is stored", name.as_str())),
+            (value, _) => parse(value).map_err(|why| format!("{}: {why}", name.as_str()))?,
+        };
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn told(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn lines(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! How it goes, all in one look: what went on, which processes there are, what fails, what waits.
+//!
+//! Many may look at the same time and every few seconds: they share one look, which is at most two seconds old. No
+//! printing: the command line and the console call the same.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use crate::{
+    broker::{BrokerSettings, QueueDepth, QueueWatch},
+    store::{Activity, FailingHandler, OpenDeadLetters, Period, SeenProcess, Store, StoreError, a_day_ago},
+};
+
+/// How long one look serves.
+const FRESH: Duration = Duration::from_secs(2);
+/// A process that was not heard of for this long is not shown: it tells of itself every ten seconds.
+const SEEN_WITHIN: Duration = Duration::from_mins(1);
+const FAILING: usize = 10;
+
+/// How it goes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Picture {
+    pub activity: Activity,
+    /// Those that were seen in the last minute.
+    pub processes: Vec<SeenProcess>,
+    /// The most failures first.
+    pub failing_handlers: Vec<FailingHandler>,
+    /// Those failures, and no others, are found by a search from then on.
+    pub failing_since: Timestamp,
+    pub open_dead_letters: OpenDeadLetters,
+    pub waiting: Waiting,
+}
+
+/// What waits in the broker.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Waiting {
+    /// Empty where the broker did not tell.
+    pub queues: Vec<QueueDepth>,
+    /// Retries that wait for their time.
+    pub retries: Option<u64>,
+    /// Why it did not tell.
+    pub error: Option<String>,
+}
+
+type Seen = Mutex<Option<(Instant, Arc<Picture>)>>;
+
+/// Looks.
+pub struct Overview {
+    store: Store,
+    queues: QueueWatch,
+    hour: Seen,
+    day: Seen,
+}
+
+impl Overview {
+    pub fn new(store: Store, broker: BrokerSettings) -> Self {
+        Self { store, queues: QueueWatch::new(broker), hour: Seen::default(), day: Seen::default() }
+    }
+
+    /// How it goes, as it was at most two seconds ago. That the broker is away is part of the picture.
+    pub async fn look(&self, period: Period) -> Result<Arc<Picture>, StoreError> {
+        let mut seen = match period {
+            Period::Hour => self.hour.lock().await,
+            Period::Day => self.day.lock().await,
+        };
+        if let Some((at, picture)) = &*seen
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(picture));
+        }
+        let picture = Arc::new(Box::pin(self.look_now(period)).await?);
+        *seen = Some((Instant::now(), Arc::clone(&picture)));
+        Ok(picture)
+    }
+
+    async fn look_now(&self, period: Period) -> Result<Picture, StoreError> {
+        let store = &self.store;
+        let (activity, processes, failing_handlers, open_dead_letters, waiting) = tokio::try_join!(
+            store.activity(period),
+            store.list_processes(SEEN_WITHIN),
+            store.failing_handlers(FAILING),
+            store.open_dead_letters(FAILING),
+            self.waiting(),
+        )?;
+        let failing_since = a_day_ago();
+        Ok(Picture { activity, processes, failing_handlers, failing_since, open_dead_letters, waiting })
+    }
+
+    /// The queues of the catalogue, and those that all events share.
+    pub async fn waiting(&self) -> Result<Waiting, StoreError> {
+        let catalogue = self.store.list_event_types(false).await?;
+        let events: Vec<_> = catalogue.into_iter().map(|known| known.name).collect();
+        Ok(match self.queues.look(&events).await {
+            Ok(depths) => Waiting {
+                queues: depths.queues.clone(),
+                retries: Some(depths.retries_waiting()),
+                error: None,
+            },
+            Err(error) => Waiting { error: Some(format!("{error:#}")), ..Waiting::default() },
+        })
+    }
+}

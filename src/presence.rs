@@ -1,0 +1,113 @@
+//! What this process tells of itself: a row in the database every ten seconds, for the overview.
+//!
+//! Off the hot path, and no role depends on it: with Postgres away nothing is told, and events that were counted
+//! meanwhile are told later. Each role adds its part to the report; the row goes when the process ends.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{Timestamp, TimestampRound, ToSpan, Unit};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        event::EventName,
+        process::{ProcessReport, Role},
+    },
+    process_id::this_process,
+    store::{EventCounts, Process, Store},
+};
+
+const EVERY: Duration = Duration::from_secs(10);
+/// For the last words of a process that ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+type Part = Box<dyn Fn(&mut ProcessReport) + Send + Sync>;
+
+/// This process, as others see it.
+pub struct Presence {
+    process: Process,
+    parts: Mutex<Vec<Part>>,
+    /// There is more to tell: not to be waited for.
+    grown: Notify,
+    /// Events that were taken since the last report.
+    taken: Mutex<HashMap<EventName, u64>>,
+}
+
+impl Presence {
+    pub fn new(roles: Vec<Role>) -> Arc<Self> {
+        let process = Process {
+            id: Uuid::now_v7(),
+            who: this_process(),
+            roles,
+            started_at: Timestamp::now(),
+            report: ProcessReport::default(),
+        };
+        Arc::new(Self { process, parts: Mutex::default(), grown: Notify::new(), taken: Mutex::default() })
+    }
+
+    /// From now on `part` is asked for each report.
+    pub fn tells(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(part));
+        self.grown.notify_one();
+    }
+
+    /// Counts an event that was taken from its queue.
+    pub fn took(&self, event: &EventName) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(event) {
+            Some(count) => *count += 1,
+            None => drop(taken.insert(event.clone(), 1)),
+        }
+    }
+
+    /// Tells of this process until `stop`, which is to come after its roles have ended.
+    pub async fn keep(self: Arc<Self>, store: Store, stop: CancellationToken) {
+        let mut untold = EventCounts::new();
+        let telling = async {
+            loop {
+                self.tell(&store, &mut untold).await;
+                tokio::select! { () = self.grown.notified() => {}, () = tokio::time::sleep(EVERY) => {} }
+            }
+        };
+        tokio::select! { () = stop.cancelled() => {}, () = telling => {} }
+        let farewell = async {
+            self.tell(&store, &mut untold).await;
+            store.forget_process(self.process.id).await
+        };
+        if !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+            debug!("this process stays in the list of processes until it is found silent");
+        }
+    }
+
+    async fn tell(&self, store: &Store, untold: &mut EventCounts) {
+        let now = Timestamp::now();
+        let minute = TimestampRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc);
+        let minute = now.round(minute).unwrap_or(now);
+        let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        for (event, count) in taken {
+            *untold.entry((minute, event)).or_default() += count;
+        }
+        untold.retain(|(minute, _), _| now - 24.hours() < *minute);
+        let process = Process { report: self.report(), ..self.process.clone() };
+        match store.report_process(&process, untold).await {
+            Ok(()) => untold.clear(),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                debug!(error, "this process cannot tell of itself");
+            }
+        }
+    }
+
+    fn report(&self) -> ProcessReport {
+        let mut report = ProcessReport::default();
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|part| part(&mut report));
+        report
+    }
+}
