@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// How many a page has at most: 1 to 500.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -31,9 +31,21 @@ impl Limit {
     }
 }
 
+/// The parameters of a page, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "they are read by `extract::Paged`")]
+pub struct Paging {
+    /// At most so many; 50 if absent.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u16>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
 /// A place in a list. What is in it is nobody's business: it may change with the next version.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "String", bound = "T: FromStr")]
 pub struct After<T>(pub T);
 
 impl<T: FromStr> TryFrom<String> for After<T> {
@@ -41,7 +53,8 @@ impl<T: FromStr> TryFrom<String> for After<T> {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
-        let place = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|place| place.parse().ok());
+        let place =
+            bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|place| place.parse().ok());
         place.map(Self).ok_or("a cursor is what a page of this list gave as next")
     }
 }
