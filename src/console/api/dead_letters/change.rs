@@ -54,6 +54,9 @@ async fn replay_one(
     Named(id): Named<Uuid>,
     OptionalJson(input): OptionalJson<ReplayLetter>,
 ) -> Result<Response, Problem> {
+    if input.event.as_ref().is_some_and(|event| !event.get().starts_with('{')) {
+        return Err(Problem::invalid(vec![FieldError::at("/event", "an event is a JSON object")]));
+    }
     let letter = open_letter(&console, id).await?;
     let (chosen, asked) = match input.event {
         None => (Chosen::Letters(vec![id]), "1 by id"),
