@@ -93,17 +93,17 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
             is_alarm: false,
         },
         Tile {
-            label: "Attempts",
-            value: grouped(attempts),
-            unit: period.to_owned(),
-            note: format!("{} failed", share(failed, attempts)),
+            label: "Attempts that succeeded",
+            value: share(attempts - failed, attempts),
+            unit: String::new(),
+            note: format!("{} of {} {period}", grouped(attempts - failed), grouped(attempts)),
             href: since.with("status", "fail").href("/executions"),
             is_alarm: failed * 10 > attempts,
         },
         Tile {
-            label: "Duration",
+            label: "Duration, 95 % below",
             value: pictures::milliseconds(total.p95_ms),
-            unit: "95 % below".to_owned(),
+            unit: String::new(),
             note: format!("half below {}", pictures::milliseconds(total.p50_ms)),
             href: since.href("/executions"),
             is_alarm: false,
@@ -144,8 +144,12 @@ fn workers(picture: &Picture) -> Tile {
     Tile {
         label: "Workers",
         value: workers.len().to_string(),
-        unit: "seen in the last minute".to_owned(),
-        note: if workers.is_empty() { "nobody takes events".to_owned() } else { format!("{} in flight", counted(in_flight, "event", "events")) },
+        unit: String::new(),
+        note: if workers.is_empty() {
+            "nobody takes events".to_owned()
+        } else {
+            format!("seen in the last minute, {} in flight", counted(in_flight, "event", "events"))
+        },
         href: "#processes".to_owned(),
         is_alarm: workers.is_empty(),
     }
@@ -153,7 +157,10 @@ fn workers(picture: &Picture) -> Tile {
 
 /// In percent.
 fn share(part: u64, whole: u64) -> String {
-    let tenths = if whole == 0 { 0 } else { part.saturating_mul(1000) / whole };
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    let tenths = part.saturating_mul(1000) / whole;
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 

@@ -104,7 +104,7 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
         .iter()
         .filter(|queue| match queue.depth {
             None => true,
-            Some(depth) => depth.messages > 0 || (depth.consumers == 0 && has_consumers(&queue.kind)),
+            Some(depth) => has_consumers(&queue.kind) && (depth.messages > 0 || depth.consumers == 0),
         })
         .collect();
     worth.sort_by_key(|queue| std::cmp::Reverse(queue.depth.map_or(u32::MAX, |depth| depth.messages)));
@@ -129,7 +129,7 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
     lines.collect()
 }
 
-/// The ladder has none: the broker itself moves what is in it.
+/// The ladder has none: the broker itself moves what is in it, and retries are told apart.
 const fn has_consumers(kind: &QueueKind) -> bool {
     !matches!(kind, QueueKind::Delay { .. })
 }
