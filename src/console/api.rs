@@ -65,7 +65,9 @@ fn accepts(headers: &HeaderMap, given: &str) -> bool {
         (range, refused)
     });
     let fits = |range: &str| {
-        range == "*/*" || range == given || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && given.starts_with(kind))
+        range == "*/*"
+            || range == given
+            || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && given.starts_with(kind))
     };
     !headers.contains_key(header::ACCEPT) || ranges.any(|(range, refused)| !refused && fits(&range))
 }

@@ -25,11 +25,7 @@ use axum::{
     routing::get,
 };
 
-use super::{
-    Console,
-    access::Viewer,
-    problem::Problem,
-};
+use super::{Console, access::Viewer, problem::Problem};
 pub use frame::Frame;
 
 /// What a page's function gives.

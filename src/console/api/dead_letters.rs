@@ -41,7 +41,7 @@ pub fn routes() -> OpenApiRouter<Console> {
 
 /// Which dead letters are asked for; what is absent does not matter.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 #[schema(as = DeadLetterFilter)]
 struct Filter {
@@ -114,7 +114,8 @@ async fn list(
     State(console): State<Console>,
     Params(search): Params<Search>,
 ) -> Result<Response, Problem> {
-    let Search { state, event, event_id, handler, reason, object_id, text, since, until, limit, after } = search;
+    let Search { state, event, event_id, handler, reason, object_id, text, since, until, limit, after } =
+        search;
     let filter = Filter { state, event, event_id, handler, reason, object_id, text, since, until };
     let after = after.map(|After(place)| place);
     let page = console.store().list_dead_letters(&filter.into(), limit.rows(), after).await?;
@@ -151,7 +152,10 @@ async fn export(
     let all = futures_util::stream::iter(first.map(Ok)).chain(pages);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
-        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"dead-letters.jsonl\"")),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_static("attachment; filename=\"dead-letters.jsonl\""),
+        ),
     ];
     Ok((headers, Body::from_stream(all.and_then(async |page| lines(&page)))).into_response())
 }
@@ -171,6 +175,10 @@ fn lines(page: &[StoredDeadLetter]) -> Result<Bytes, crate::store::StoreError> {
 /// Whole: the event, every attempt, and what a replay would run.
 #[utoipa::path(get, path = "/dead-letters/{id}", tag = "dead letters", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The dead letter", body = WholeLetter<'static>)))]
-async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<Uuid>) -> Result<Response, Problem> {
+async fn show(
+    _: Viewer,
+    State(console): State<Console>,
+    Named(id): Named<Uuid>,
+) -> Result<Response, Problem> {
     json(&WholeLetter::of(&console.letters.show(id).await?))
 }

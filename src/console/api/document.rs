@@ -84,7 +84,8 @@ fn completed(mut document: Value) -> Value {
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let has_parameters = operation.get("parameters").is_some();
     let takes_body = operation.get("requestBody").is_some();
-    let has_version = operation["parameters"].as_array().into_iter().flatten().any(|p| p["name"] == "If-Match");
+    let has_version =
+        operation["parameters"].as_array().into_iter().flatten().any(|p| p["name"] == "If-Match");
     let changes = method != "get";
     let conditions = [
         (has_parameters || takes_body, &[400][..]),

@@ -116,7 +116,9 @@ impl<'de> Deserialize<'de> for ObjectId {
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
                 match i64::try_from(number) {
                     Ok(number) => Ok(number.to_string()),
-                    Err(_) => Err(E::custom("a number is at most 9223372036854775807; send a larger one as a text")),
+                    Err(_) => {
+                        Err(E::custom("a number is at most 9223372036854775807; send a larger one as a text"))
+                    }
                 }
             }
 

@@ -1,7 +1,7 @@
 //! The Execution Logs: search, show, replay.
 
 use axum::{extract::State, response::Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -29,12 +29,16 @@ use crate::{
 };
 
 pub fn routes() -> OpenApiRouter<Console> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(replay_one)).routes(routes!(replay_many))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(replay_one))
+        .routes(routes!(replay_many))
 }
 
 /// Which executions are asked for; what is absent does not matter.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ExecutionFilter)]
 struct Filter {
     status: Option<Status>,
@@ -59,7 +63,8 @@ struct Filter {
 
 impl From<Filter> for ExecutionFilter {
     fn from(filter: Filter) -> Self {
-        let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } = filter;
+        let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
+            filter;
         let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
         Self { status, disposition, event, handler, object_id, event_id, data, error, since, until }
     }
@@ -107,9 +112,22 @@ async fn list(
     State(console): State<Console>,
     Params(search): Params<Search>,
 ) -> Result<Response, Problem> {
-    let Search { status, disposition, event, handler, object_id, event_id, data, error, since, until, limit, after } =
-        search;
-    let filter = Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until };
+    let Search {
+        status,
+        disposition,
+        event,
+        handler,
+        object_id,
+        event_id,
+        data,
+        error,
+        since,
+        until,
+        limit,
+        after,
+    } = search;
+    let filter =
+        Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until };
     let after = after.map(|After(place)| place);
     let page = console.store().list_executions(&filter.into(), limit.rows(), after).await?;
     json(&PageOf::from(page))
@@ -120,12 +138,16 @@ async fn list(
 /// Whole: what was sent, what was answered.
 #[utoipa::path(get, path = "/executions/{id}", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The execution", body = Execution)))]
-async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<Uuid>) -> Result<Response, Problem> {
+async fn show(
+    _: Viewer,
+    State(console): State<Console>,
+    Named(id): Named<Uuid>,
+) -> Result<Response, Problem> {
     json(&console.store().execution(id).await?)
 }
 
 /// How much of the event runs again.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum ReplayShare {
     /// The handler of the execution, with what was sent to it; the event, where it had none.
@@ -148,8 +170,9 @@ impl From<ReplayShare> for Share {
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 struct ReplayExecution {
+    #[serde(default)]
     share: ReplayShare,
 }
 
@@ -172,14 +195,16 @@ async fn replay_one(
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 struct ReplayExecutions {
     /// These; or those of a filter.
     #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<Uuid>>,
     filter: Option<Filter>,
+    #[serde(default)]
     share: ReplayShare,
     /// Only count what would be sent.
+    #[serde(default)]
     dry_run: bool,
     /// At most so many a second; 50 if absent.
     #[schema(minimum = 1, maximum = 1000)]
@@ -204,7 +229,8 @@ async fn replay_many(
 ) -> Result<Response, Problem> {
     let ReplayExecutions { ids, filter, share, dry_run, rate, max_failures } = input;
     let filter = filter.map(ExecutionFilter::from);
-    let asked = replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), false)?;
+    let asked =
+        replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), false)?;
     let chosen = match (ids, filter) {
         (Some(ids), _) => Chosen::Executions(ids, share.into()),
         (None, filter) => Chosen::ExecutionsBy(filter.unwrap_or_default(), share.into()),

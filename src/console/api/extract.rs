@@ -53,9 +53,12 @@ impl<T: DeserializeOwned> FromRequest<Console> for Json<T> {
 
     async fn from_request(request: Request, console: &Console) -> Result<Self, Problem> {
         let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media = media.map(|media| media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let media =
+            media.map(|media| media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         if !media.is_some_and(|media| is_json(&media)) {
-            return Err(Problem::unsupported_media_type("send JSON, with the header Content-Type: application/json"));
+            return Err(Problem::unsupported_media_type(
+                "send JSON, with the header Content-Type: application/json",
+            ));
         }
         parse(&bytes(request, console).await?).map(Self)
     }

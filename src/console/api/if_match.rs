@@ -63,17 +63,19 @@ impl IfMatch {
 
     /// Tells what is there now, and what was changed in between.
     async fn stale(&self, console: &Console, id: HandlerId) -> Problem {
-        let (handler, history) = match (console.store().handler(id).await, console.store().handler_history(id).await) {
-            (Ok(handler), Ok(history)) => (handler, history),
-            (Err(error), _) | (_, Err(error)) => return error.into(),
-        };
+        let (handler, history) =
+            match (console.store().handler(id).await, console.store().handler_history(id).await) {
+                (Ok(handler), Ok(history)) => (handler, history),
+                (Err(error), _) | (_, Err(error)) => return error.into(),
+            };
         let seen = match self {
             Self::OneOf(versions) => versions.iter().max().copied(),
             Self::Any => None,
         };
         let since = seen.and_then(|seen| usize::try_from(handler.version - seen).ok()).unwrap_or_default();
         let changes: Vec<_> = history.into_iter().take(since).collect();
-        let by = changes.first().map(|change| format!(", last by {} at {}", change.changed_by, change.changed_at));
+        let by =
+            changes.first().map(|change| format!(", last by {} at {}", change.changed_by, change.changed_at));
         let detail = format!(
             "handler {id} is at version {} now{}: look at the changes, and send yours for that version",
             handler.version,

@@ -33,7 +33,7 @@ impl Limit {
 
 /// A place in a list. What is in it is nobody's business: it may change with the next version.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "String", bound = "T: FromStr")]
 pub struct After<T>(pub T);
 
 impl<T: FromStr> TryFrom<String> for After<T> {
@@ -41,7 +41,8 @@ impl<T: FromStr> TryFrom<String> for After<T> {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
-        let place = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|place| place.parse().ok());
+        let place =
+            bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|place| place.parse().ok());
         place.map(Self).ok_or("a cursor is what a page of this list gave as next")
     }
 }

@@ -29,12 +29,16 @@ const SOON: Duration = Duration::from_secs(5);
 const MOST_IDS: usize = 1000;
 
 pub fn routes() -> OpenApiRouter<Console> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(stop)).routes(routes!(resume))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(stop))
+        .routes(routes!(resume))
 }
 
 /// How fast a job goes, and when it stops by itself.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ReplayPace)]
 pub struct Pace {
     /// At most so many a second; 50 if absent.
@@ -94,7 +98,12 @@ pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Resul
 }
 
 /// Replays one, and waits for that.
-pub async fn one(console: &Console, somebody: &Identity, chosen: &Chosen, asked: &str) -> Result<Response, Problem> {
+pub async fn one(
+    console: &Console,
+    somebody: &Identity,
+    chosen: &Chosen,
+    asked: &str,
+) -> Result<Response, Problem> {
     let new = NewReplay { asked: asked.to_owned(), caution: Caution::default(), by: somebody.by() };
     let replay = console.jobs.begin_and_wait(&new, chosen, SOON).await?;
     let why = match console.store().refusals(replay.id).await?.into_iter().next() {

@@ -11,7 +11,9 @@ use crate::console::problem::Problem;
 /// A value as the body of an answer.
 pub fn json(value: &impl Serialize) -> Result<Response, Problem> {
     match serde_json::to_vec(value) {
-        Ok(body) => Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()),
+        Ok(body) => {
+            Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+        }
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written");
             Err(Problem::internal())

@@ -138,7 +138,12 @@ impl Store {
     }
 
     /// Signs no more.
-    pub async fn remove_secret(&self, id: HandlerId, expected_version: Option<i64>, by: &str) -> Result<Handler> {
+    pub async fn remove_secret(
+        &self,
+        id: HandlerId,
+        expected_version: Option<i64>,
+        by: &str,
+    ) -> Result<Handler> {
         let set = "signing_secret = NULL, previous_signing_secret = NULL, previous_secret_until = NULL";
         self.change_secret((id, expected_version), set, &[&id.0], Action::SecretRemoved, by).await
     }

@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Console> {
 }
 
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 struct ReplayLetter {
     /// The whole event in the place of the letter's own, sent as it is written here; it becomes an event with an id of its
     /// own, or receivers would take it for the old one.
@@ -82,14 +82,16 @@ async fn open_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Pr
 
 /// Which letters: `ids`, or those of a `filter`, or `all`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 struct ReplayLetters {
     #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<Uuid>>,
     filter: Option<Filter>,
     /// Every open one.
+    #[serde(default)]
     all: bool,
     /// Only count what would be sent.
+    #[serde(default)]
     dry_run: bool,
     /// At most so many a second; 50 if absent.
     #[schema(minimum = 1, maximum = 1000)]
@@ -161,7 +163,8 @@ async fn discard_one(
     Json(DiscardLetter { reason }): Json<DiscardLetter>,
 ) -> Result<Response, Problem> {
     open_letter(&console, id).await?;
-    let discarded = console.store().discard_dead_letters(Closing::These(&[id]), &reason.0, &somebody.by()).await?;
+    let discarded =
+        console.store().discard_dead_letters(Closing::These(&[id]), &reason.0, &somebody.by()).await?;
     if discarded == 0 {
         // Somebody was faster since it was looked at.
         open_letter(&console, id).await?;

@@ -81,7 +81,8 @@ impl Page {
         let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
         let schemas = schemas.map(|(name, schema)| SchemaShown { name: name.clone(), text: pretty(schema) });
         let about = text(&document["info"], "description");
-        let about = about.split("\n\n").map(|paragraph| paragraph.replace("**", "").replace('`', "")).collect();
+        let about =
+            about.split("\n\n").map(|paragraph| paragraph.replace("**", "").replace('`', "")).collect();
         Self(Arc::new(Shown { about, groups: groups.collect(), schemas: schemas.collect() }))
     }
 
@@ -95,7 +96,8 @@ fn operations(document: &Value, tag: &Value) -> Vec<Operation> {
     let all = paths.flat_map(|(path, item)| {
         item.as_object().into_iter().flatten().map(move |(method, operation)| (path, method, operation))
     });
-    let of_tag = all.filter(|(_, _, operation)| operation["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
+    let of_tag =
+        all.filter(|(_, _, operation)| operation["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
     of_tag.map(|(path, method, operation)| self::operation(document, path, method, operation)).collect()
 }
 
@@ -109,7 +111,11 @@ fn operation(document: &Value, path: &str, method: &str, operation: &Value) -> O
     });
     let responses = operation["responses"].as_object().into_iter().flatten().map(|(status, response)| {
         let response = resolved(document, response);
-        Reply { status: status.clone(), description: text(response, "description"), content: content(document, response) }
+        Reply {
+            status: status.clone(),
+            description: text(response, "description"),
+            content: content(document, response),
+        }
     });
     Operation {
         id: text(operation, "operationId"),
@@ -144,7 +150,8 @@ fn kind(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         return reference.rsplit('/').next().unwrap_or_default().to_owned();
     }
-    if let Some(one) = schema["oneOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null")) {
+    if let Some(one) = schema["oneOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"))
+    {
         return kind(one);
     }
     match &schema["type"] {

@@ -75,10 +75,14 @@ impl Draft {
         let given: Option<Value> = fields.optional("signing_secret");
         fields.refuse_unknown();
         let task = task.map(|task| read_task(task, current.map(|spec| &spec.task), &mut errors));
-        let retry = retry.map_or_else(|| Some(RetryOverrides::default()), |retry| read_retry(retry, &mut errors));
+        let retry =
+            retry.map_or_else(|| Some(RetryOverrides::default()), |retry| read_retry(retry, &mut errors));
         let secret = signing(sign, given.as_ref(), current.is_some(), &mut errors);
         if task.is_none() {
-            errors.push(FieldError::at("/task", "is missing: {\"type\":\"http\",\"url\":…} or {\"type\":\"script\",\"path\":…}"));
+            errors.push(FieldError::at(
+                "/task",
+                "is missing: {\"type\":\"http\",\"url\":…} or {\"type\":\"script\",\"path\":…}",
+            ));
         }
         match (name, event, task.flatten(), retry) {
             (Some(name), Some(event), Some(task), Some(retry)) if errors.is_empty() => {
@@ -102,15 +106,15 @@ impl Draft {
 }
 
 /// The members of an object, taken one by one.
-struct Fields<'a> {
+struct Fields<'a, 'e> {
     fields: &'a Map<String, Value>,
     /// The pointer of the object.
     at: &'static str,
     known: Vec<&'static str>,
-    errors: &'a mut Vec<FieldError>,
+    errors: &'e mut Vec<FieldError>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> Fields<'a, '_> {
     /// The member, if it is there and not null.
     fn present(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
@@ -140,7 +144,8 @@ impl<'a> Fields<'a> {
     }
 
     fn refuse_unknown(&mut self) {
-        let unknown: Vec<&String> = self.fields.keys().filter(|name| !self.known.contains(&name.as_str())).collect();
+        let unknown: Vec<&String> =
+            self.fields.keys().filter(|name| !self.known.contains(&name.as_str())).collect();
         for name in unknown {
             let detail = if self.at.is_empty() && READ_ONLY.contains(&name.as_str()) {
                 "is set by provisiond: leave it out".to_owned()
@@ -225,19 +230,27 @@ fn read_retry(retry: &Value, errors: &mut Vec<FieldError>) -> Option<RetryOverri
     if errors.len() > before {
         return None;
     }
-    serde_json::from_value(retry.clone()).map_err(|error| errors.push(FieldError::at("/retry", error.to_string()))).ok()
+    serde_json::from_value(retry.clone())
+        .map_err(|error| errors.push(FieldError::at("/retry", error.to_string())))
+        .ok()
 }
 
 /// No error repeats a secret.
 fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut Vec<FieldError>) -> Signing {
     if exists && (sign.is_some() || given.is_some()) {
         let at = if sign.is_some() { "/sign" } else { "/signing_secret" };
-        errors.push(FieldError::at(at, "is for a new handler; POST …/rotate-secret changes the secret of one that is there"));
+        errors.push(FieldError::at(
+            at,
+            "is for a new handler; POST …/rotate-secret changes the secret of one that is there",
+        ));
         return Signing::Not;
     }
     match (sign, given) {
         (Some(true), Some(_)) => {
-            errors.push(FieldError::at("/sign", "makes a new secret, and signing_secret gives one: send one of both"));
+            errors.push(FieldError::at(
+                "/sign",
+                "makes a new secret, and signing_secret gives one: send one of both",
+            ));
             Signing::Not
         }
         (Some(true), None) => Signing::New,

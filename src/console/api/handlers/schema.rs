@@ -38,8 +38,12 @@ impl PartialSchema for NewHandler {
         let mut object = spec();
         object.description = Some("A handler: on this event run this task".to_owned());
         let sign = ObjectBuilder::new().schema_type(Type::Boolean);
-        add(&mut object, "sign", sign.description(Some("Sign its requests with a new secret, which the answer shows once")));
-        let secret = text("Sign its requests with this secret").write_only(Some(true));
+        add(
+            &mut object,
+            "sign",
+            sign.description(Some("Sign its requests with a new secret, which the answer shows once")),
+        );
+        let secret = text("Sign its requests with this secret").write_only(true);
         let secret = secret.pattern(Some("^whsec_[A-Za-z0-9+/]{43}=$")).examples([json!(EXAMPLE_SECRET)]);
         add(&mut object, "signing_secret", secret);
         object.examples = vec![
@@ -86,11 +90,17 @@ impl PartialSchema for Handler {
             let format = Some(SchemaFormat::KnownFormat(KnownFormat::Int64));
             ObjectBuilder::new().schema_type(Type::Integer).format(format).description(Some(description))
         };
-        let time = |description: &str| text(description).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let time = |description: &str| {
+            text(description).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        };
         add(&mut object, "id", number("Given by the database"));
         add(&mut object, "version", number("Counts its changes; the ETag"));
         let signed = ObjectBuilder::new().schema_type(Type::Boolean);
-        add(&mut object, "signed", signed.description(Some("Whether its requests are signed; the secret is not shown")));
+        add(
+            &mut object,
+            "signed",
+            signed.description(Some("Whether its requests are signed; the secret is not shown")),
+        );
         add(&mut object, "created_at", time("When it was created"));
         add(&mut object, "updated_at", time("When it was changed last"));
         let all = ["id", "version", "signed", "created_at", "updated_at"];

@@ -15,29 +15,29 @@ use crate::{
         api::extract::OptionalJson,
         problem::{FieldError, Problem},
     },
-    domain::{handler::{Handler, HandlerId}, secret::SigningSecret},
+    domain::{
+        handler::{Handler, HandlerId},
+        secret::SigningSecret,
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Console> {
     OpenApiRouter::new().routes(routes!(rotate)).routes(routes!(remove))
 }
 
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct Rotation {
-    /// The new secret, `whsec_…`; a random one if absent, which is then shown once.
+    /// The new secret; a random one if absent, which is then shown once.
+    #[schema(write_only, pattern = "^whsec_[A-Za-z0-9+/]{43}=$")]
     secret: Option<String>,
-    /// How long the old secret signs too: two signatures are sent meanwhile.
-    #[serde(with = "humantime_serde")]
-    #[schema(value_type = String, pattern = "^[1-9][0-9]{0,2}(s|m|h)$", example = "24h")]
-    keep_old: Duration,
+    /// How long the old secret signs too: two signatures are sent meanwhile. A day if absent.
+    #[serde(default, with = "humantime_serde")]
+    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,2}(s|m|h)$", example = "24h")]
+    keep_old: Option<Duration>,
 }
 
-impl Default for Rotation {
-    fn default() -> Self {
-        Self { secret: None, keep_old: Duration::from_hours(24) }
-    }
-}
+const A_DAY: Duration = Duration::from_hours(24);
 
 /// Give a handler a new signing secret
 #[utoipa::path(post, path = "/handlers/{id}/rotate-secret", tag = "handlers", request_body = Option<Rotation>,
@@ -67,7 +67,9 @@ async fn rotate(
     );
     let version = Some(current.version);
     let store = console.store();
-    let rotated = store.rotate_secret(id, version, &secret.stored(), rotation.keep_old, &somebody.by()).await;
+    let rotated = store
+        .rotate_secret(id, version, &secret.stored(), rotation.keep_old.unwrap_or(A_DAY), &somebody.by())
+        .await;
     answer(&console, &if_match, id, rotated, shown).await
 }
 

@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Console> {
 }
 
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 struct TrialInput {
     /// The object that the event is about: a number or a text; 12 if absent.
     #[schema(value_type = Option<ObjectId>)]
