@@ -6,10 +6,13 @@
 
 mod job;
 mod jobs;
+mod json;
 mod peek;
 mod prepare;
 mod show;
 mod watch;
+
+use futures_util::{Stream, stream};
 
 use crate::{
     broker::BrokerSettings,
@@ -17,6 +20,7 @@ use crate::{
 };
 pub use job::{Progress, Report};
 pub use jobs::Jobs;
+pub use json::{Body, ExportedLetter, WholeLetter};
 pub use peek::{Peeked, Queue, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
@@ -45,23 +49,17 @@ impl DeadLetters {
         }
     }
 
-    /// Hands over every letter of `filter`, newest first, with its body.
-    ///
-    /// # Errors
-    /// Those of the store, and the first that `take` gives.
-    pub async fn export<E: From<StoreError>>(
+    /// Every letter of `filter`, newest first, with its body, some at a time.
+    pub fn pages(
         &self,
-        filter: &DeadLetterFilter,
-        mut take: impl FnMut(StoredDeadLetter) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut after = None;
-        loop {
-            let page = self.store.list_whole_dead_letters(filter, EXPORTED_AT_ONCE, after).await?;
-            page.items.into_iter().try_for_each(&mut take)?;
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
+        filter: DeadLetterFilter,
+    ) -> impl Stream<Item = Result<Vec<StoredDeadLetter>, StoreError>> + Send + 'static {
+        let state = Some((self.store.clone(), filter, None));
+        stream::try_unfold(state, async |state| {
+            let Some((store, filter, after)) = state else { return Ok(None) };
+            let page = store.list_whole_dead_letters(&filter, EXPORTED_AT_ONCE, after).await?;
+            let next = page.next.map(|after| (store, filter, Some(after)));
+            Ok(Some((page.items, next)))
+        })
     }
 }

@@ -11,6 +11,7 @@ pub mod event;
 pub mod execution;
 pub mod handler;
 pub mod latency;
+pub mod moment;
 pub mod outcome;
 pub mod plan;
 pub mod process;

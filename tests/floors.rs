@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// Libraries that have one home.
-const HOMES: [(&str, &str); 10] = [
+const HOMES: [(&str, &str); 9] = [
     ("lapin", "broker"),
     ("tokio_postgres", "store"),
     ("deadpool_postgres", "store"),
@@ -30,7 +30,6 @@ const HOMES: [(&str, &str); 10] = [
     ("axum", "console"),
     ("tower_http", "console"),
     ("askama", "console"),
-    ("utoipa", "console"),
 ];
 
 const LONGEST_FILE: usize = 250;

@@ -76,8 +76,13 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let recorder_stop = if has_worker { CancellationToken::new() } else { shutdown.token() };
     if has_worker {
         let settings = settings::worker(config, context.broker()?, args.events);
-        let worker =
-            worker::run(settings, Arc::clone(&runner), store.clone(), Arc::clone(&presence), shutdown.token());
+        let worker = worker::run(
+            settings,
+            Arc::clone(&runner),
+            store.clone(),
+            Arc::clone(&presence),
+            shutdown.token(),
+        );
         let recorder_stop = recorder_stop.clone();
         roles.spawn(async move {
             let ended = worker.await;

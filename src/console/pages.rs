@@ -26,10 +26,7 @@ use axum::{
     routing::get,
 };
 
-use super::{
-    Console,
-    problem::Problem,
-};
+use super::{Console, problem::Problem};
 pub use frame::Frame;
 
 /// What a page's function gives.

@@ -6,11 +6,12 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::store::StoreError;
 
 /// Why something was not done. What a person may read: secrets and inner errors stay out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(skip)]
     code: StatusCode,
@@ -31,7 +32,7 @@ pub struct Problem {
 }
 
 /// What is wrong with one field of a body (`pointer`, RFC 6901), or with one parameter of the address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
@@ -189,10 +190,7 @@ impl Problem {
     }
 
     /// RabbitMQ is away, or has not done what it was asked.
-    pub fn broker(error: &anyhow::Error) -> Self {
-        if let Some(StoreError::Unavailable(_)) = error.downcast_ref() {
-            return Self::database("the database does not answer; what was begun may be unfinished");
-        }
+    fn broker(error: &anyhow::Error) -> Self {
         tracing::warn!(error = format!("{error:#}"), "the console could not do something with RabbitMQ");
         let title = "RabbitMQ is not available";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "broker-unavailable", title, format!("{error:#}"))
@@ -207,6 +205,13 @@ fn told(errors: &[FieldError]) -> String {
         if place.is_empty() { error.detail.clone() } else { format!("{place}: {}", error.detail) }
     };
     errors.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Of what needs both RabbitMQ and PostgreSQL.
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Self {
+        error.downcast::<StoreError>().map_or_else(|error| Self::broker(&error), Self::from)
+    }
 }
 
 impl From<StoreError> for Problem {

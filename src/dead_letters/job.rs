@@ -30,7 +30,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Progress {
     pub total: u64,
     /// Items with which it is done, whatever became of them.

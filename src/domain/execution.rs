@@ -15,6 +15,7 @@ use super::{
 
 text_enum! {
     /// What an operator looks at first.
+    #[schema(as = ExecutionStatus)]
     Status { Success = "success", Fail = "fail", Skipped = "skipped" }
 }
 
@@ -50,7 +51,7 @@ impl Disposition {
 }
 
 /// One attempt, or one handler that was passed over.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Execution {
     /// A UUIDv7, unique to this attempt.
     pub id: Uuid,
@@ -66,6 +67,7 @@ pub struct Execution {
     /// One line that a person understands, with its cause.
     pub error: Option<String>,
     /// The body that was sent (or would have been), byte for byte.
+    #[schema(value_type = Object)]
     pub request: Box<RawValue>,
     pub response: Option<Response>,
     /// Whether this handler changed the event for those after it.
@@ -79,7 +81,7 @@ pub struct Execution {
 }
 
 /// The event an execution belongs to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventRef {
     pub id: EventId,
     pub name: EventName,
@@ -88,7 +90,7 @@ pub struct EventRef {
 }
 
 /// The handler as it was when it ran.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HandlerRef {
     pub id: HandlerId,
     /// Absent where only the id is known: the handler was deleted before its turn.
@@ -99,7 +101,7 @@ pub struct HandlerRef {
 }
 
 /// What was called, without what may be secret.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskRef {
     #[serde(rename = "type")]
     pub kind: TaskType,
@@ -108,7 +110,7 @@ pub struct TaskRef {
 }
 
 /// Which process did it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WorkerId {
     pub host: String,
     pub pid: u32,

@@ -24,7 +24,7 @@ pub struct NewEvent {
 }
 
 /// An event that the broker has.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Published {
     pub event_id: EventId,
     pub event: EventName,

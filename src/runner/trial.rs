@@ -38,7 +38,7 @@ pub struct TrialOf<'a> {
 }
 
 /// What was sent, what came back, and what a worker would make of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Trial {
     pub handler: HandlerRef,
     pub event: EventRef,
@@ -51,6 +51,7 @@ pub struct Trial {
     /// `allow`, `modify` or `forbid`.
     pub verdict: &'static str,
     /// The body that handlers after it would get, where it differs.
+    #[schema(value_type = Option<Object>)]
     pub modified: Option<Box<RawValue>>,
     /// After which a worker would try again, such as `5s`.
     pub retry_in: Option<String>,
@@ -88,11 +89,22 @@ impl Trial {
 }
 
 /// The request or the command. What the handler adds to it may be secret, and is masked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Sent {
-    Http { method: &'static str, url: String, headers: BTreeMap<String, String>, body: Box<RawValue> },
-    Script { path: String, args: Vec<String>, stdin: Box<RawValue> },
+    Http {
+        method: &'static str,
+        url: String,
+        headers: BTreeMap<String, String>,
+        #[schema(value_type = Object)]
+        body: Box<RawValue>,
+    },
+    Script {
+        path: String,
+        args: Vec<String>,
+        #[schema(value_type = Object)]
+        stdin: Box<RawValue>,
+    },
 }
 
 impl Runner {

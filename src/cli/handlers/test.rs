@@ -9,10 +9,7 @@ use crate::{
         output::{answer, facts, lines},
         settings,
     },
-    domain::{
-        execution::Status,
-        handler::HandlerId,
-    },
+    domain::{execution::Status, handler::HandlerId},
     operations::Sample,
     runner::{Runner, Sent, Trial},
 };

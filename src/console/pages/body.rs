@@ -39,7 +39,16 @@ impl Body {
         let limit = if whole { usize::MAX } else { SHOWN };
         let (blocks, is_cut) = blocks(text, limit);
         let whole = format!("{page}?whole=yes");
-        Self { id, title: title.into(), blocks, is_cut, whole, raw: String::new(), bytes: text.len(), note: "" }
+        Self {
+            id,
+            title: title.into(),
+            blocks,
+            is_cut,
+            whole,
+            raw: String::new(),
+            bytes: text.len(),
+            note: "",
+        }
     }
 
     #[must_use]
@@ -97,7 +106,15 @@ struct Writer {
 
 impl Writer {
     const fn new(limit: usize, coloured: bool) -> Self {
-        Self { blocks: Vec::new(), block: Vec::new(), lines: 0, bytes: 0, left: limit, is_cut: false, coloured }
+        Self {
+            blocks: Vec::new(),
+            block: Vec::new(),
+            lines: 0,
+            bytes: 0,
+            left: limit,
+            is_cut: false,
+            coloured,
+        }
     }
 
     fn finish(mut self) -> (Vec<Vec<Token>>, bool) {
@@ -237,7 +254,8 @@ mod tests {
         let whole = Body::new("b", "Sent", &text, "/x", true);
         assert!(!whole.is_cut && whole.blocks.len() > 700, "{}", whole.blocks.len());
         assert!(whole.blocks.iter().flatten().all(|token| token.class.is_empty()));
-        let all: String = whole.blocks.iter().flatten().map(|token| token.text.replace(char::is_whitespace, "")).collect();
+        let all: String =
+            whole.blocks.iter().flatten().map(|token| token.text.replace(char::is_whitespace, "")).collect();
         assert_eq!(all, text);
     }
 

@@ -84,7 +84,11 @@ pub fn place(index: usize, of: usize) -> (u32, u32) {
     (at(index), at(index + 1) - at(index))
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 and HEIGHT, or cut to it")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "within 0 and HEIGHT, or cut to it"
+)]
 fn scaled(value: f64, top: f64) -> u32 {
     (value / top * f64::from(HEIGHT)).round().clamp(0.0, f64::from(HEIGHT)) as u32
 }
@@ -101,7 +105,10 @@ mod tests {
     #[test]
     fn the_top_is_a_round_number() {
         let tops = [0.0, 0.3, 1.0, 1.1, 4.9, 5.1, 99.0, 101.0].map(ceiling);
-        assert!(tops.iter().zip([1.0, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 200.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{tops:?}");
+        assert!(
+            tops.iter().zip([1.0, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 200.0]).all(|(a, b)| (a - b).abs() < 1e-9),
+            "{tops:?}"
+        );
     }
 
     #[test]

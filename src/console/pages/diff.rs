@@ -64,7 +64,8 @@ mod tests {
         let before = (0..30).map(|n| format!("line {n}\n")).collect::<String>();
         let after = before.replace("line 4\n", "line four\n").replace("line 25\n", "");
         let lines = lines(&before, &after);
-        let changed: Vec<_> = lines.iter().filter(|l| !l.class.is_empty()).map(|l| (l.sign, l.text.as_str())).collect();
+        let changed: Vec<_> =
+            lines.iter().filter(|l| !l.class.is_empty()).map(|l| (l.sign, l.text.as_str())).collect();
         assert_eq!(changed, [("−", "line 4"), ("+", "line four"), ("", "…"), ("−", "line 25")]);
         assert_eq!(lines.len(), 3 + 2 + 3 + 1 + 3 + 1 + 3);
         assert_eq!(told(&lines), "2 lines taken away, 1 line added.");

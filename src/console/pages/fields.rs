@@ -38,7 +38,10 @@ impl Fields {
     }
 
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(own, value)| own == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -47,7 +50,8 @@ impl Fields {
 
     /// Those of these names that say something.
     pub fn only(&self, names: &[&str]) -> Self {
-        let kept = self.0.iter().filter(|(name, value)| names.contains(&name.as_str()) && !value.trim().is_empty());
+        let kept =
+            self.0.iter().filter(|(name, value)| names.contains(&name.as_str()) && !value.trim().is_empty());
         Self(kept.cloned().collect())
     }
 

@@ -118,7 +118,9 @@ fn notice(asked: &Fields) -> Option<String> {
         "published" => "The event was published. Its executions appear here as they end.".to_owned(),
         "added" => "The event was added, and its queue declared.".to_owned(),
         "removed" => "The event was removed.".to_owned(),
-        "replayed" if number == 1 => "It was replayed; its executions appear in the Execution Logs.".to_owned(),
+        "replayed" if number == 1 => {
+            "It was replayed; its executions appear in the Execution Logs.".to_owned()
+        }
         _ => return None,
     })
 }

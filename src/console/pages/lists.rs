@@ -88,7 +88,11 @@ pub fn groups(types: Vec<EventType>) -> Vec<Group> {
 }
 
 /// Of the words of an enumeration.
-pub fn choices<T: Copy>(all: &[T], value: fn(T) -> &'static str, label: impl Fn(&'static str) -> String) -> Vec<Choice> {
+pub fn choices<T: Copy>(
+    all: &[T],
+    value: fn(T) -> &'static str,
+    label: impl Fn(&'static str) -> String,
+) -> Vec<Choice> {
     all.iter().map(|one| Choice { value: value(*one).to_owned(), label: label(value(*one)) }).collect()
 }
 
@@ -98,8 +102,10 @@ const MOST_HANDLERS: usize = 500;
 /// Handlers by their names, the one that is chosen among them.
 pub async fn handler_choices(store: &Store, chosen: &str) -> Result<Vec<Choice>, StoreError> {
     let handlers = store.list_handlers(&HandlerFilter::default(), MOST_HANDLERS).await?;
-    let mut choices: Vec<Choice> =
-        handlers.into_iter().map(|h| Choice { value: h.id.to_string(), label: h.spec.name.to_string() }).collect();
+    let mut choices: Vec<Choice> = handlers
+        .into_iter()
+        .map(|h| Choice { value: h.id.to_string(), label: h.spec.name.to_string() })
+        .collect();
     choices.sort_by_key(|choice| choice.label.to_lowercase());
     if !chosen.is_empty() && !choices.iter().any(|choice| choice.value == chosen) {
         let named = match chosen.parse() {

@@ -16,7 +16,8 @@ impl Store {
         let ask = "UPDATE replays SET stop_asked_by = $2 WHERE id = $1 AND state = 'running'";
         session.execute(ask, &[&id, &by]).await?;
         if !has_runner(&mut session, id).await? {
-            let end = "UPDATE replays SET state = 'stopped', ended_at = now(), note = 'stopped by ' || $2::text::text
+            let end =
+                "UPDATE replays SET state = 'stopped', ended_at = now(), note = 'stopped by ' || $2::text
                        WHERE id = $1 AND state = 'running'";
             session.execute(end, &[&id, &by]).await?;
         }

@@ -52,7 +52,11 @@ fn which(fields: &Fields) -> Result<Which, Problem> {
     }
     let mut errors = Errors::default();
     let filter = filter(fields, &mut errors);
-    if errors.is_empty() { Ok(Which::By(filter)) } else { Err(Problem::bad_request("this cannot be searched for so")) }
+    if errors.is_empty() {
+        Ok(Which::By(filter))
+    } else {
+        Err(Problem::bad_request("this cannot be searched for so"))
+    }
 }
 
 pub async fn ask(Operator(somebody): Operator, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {

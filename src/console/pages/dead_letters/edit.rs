@@ -62,7 +62,13 @@ async fn open_letter(console: &Console, text: &str) -> Result<StoredDeadLetter, 
     Err(Problem::conflict(format!("it was {} already, by {by}", letter.row.state)))
 }
 
-fn page(somebody: &Identity, letter: &StoredDeadLetter, body: String, error: String, diff: Option<Vec<Line>>) -> Answer {
+fn page(
+    somebody: &Identity,
+    letter: &StoredDeadLetter,
+    body: String,
+    error: String,
+    diff: Option<Vec<Line>>,
+) -> Answer {
     let status = if error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let facts = &letter.row.letter;
     let page = EditPage {
@@ -78,7 +84,11 @@ fn page(somebody: &Identity, letter: &StoredDeadLetter, body: String, error: Str
     with_status(status, html(&page))
 }
 
-pub async fn edit(Operator(somebody): Operator, Of(console): Of<Console>, Path(text_of_id): Path<String>) -> Answer {
+pub async fn edit(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(text_of_id): Path<String>,
+) -> Answer {
     let letter = open_letter(&console, &text_of_id).await?;
     page(&somebody, &letter, text(&letter), String::new(), None)
 }
@@ -108,7 +118,8 @@ pub async fn send(
         let after = indented(&edited).unwrap_or_else(|| edited.clone());
         return page(&somebody, &letter, edited, String::new(), Some(diff::lines(&before, &after)));
     }
-    let new = NewReplay { asked: "1 by id, edited".to_owned(), caution: Caution::default(), by: somebody.by() };
+    let new =
+        NewReplay { asked: "1 by id, edited".to_owned(), caution: Caution::default(), by: somebody.by() };
     let job = console.jobs.begin_and_wait(&new, &Chosen::Edited(facts.id, body), SOON).await?;
     Ok(Redirect::to(&format!("/replays/{}", job.id)).into_response())
 }

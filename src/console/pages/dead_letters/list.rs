@@ -74,7 +74,8 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     let problem = if errors.is_empty() { "" } else { "This cannot be searched for so: see Advanced Search." };
     let chosen = search.get("handler");
     let handlers = handler_choices(store, chosen).await?;
-    let handler = handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
+    let handler =
+        handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
     let any = Choice { value: ANY.to_owned(), label: "Any".to_owned() };
     let state = filter.state;
     html(&ListPage {
@@ -111,7 +112,10 @@ fn lines(summary: &Summary, search: &Fields) -> Vec<Line> {
         let of = match (line.handler_id, &line.handler_name) {
             (Some(id), name) => {
                 narrowed = narrowed.with("handler", id.to_string());
-                format!(" of {}", name.as_deref().map_or_else(|| format!("handler {id}"), |name| short(name, 40)))
+                format!(
+                    " of {}",
+                    name.as_deref().map_or_else(|| format!("handler {id}"), |name| short(name, 40))
+                )
             }
             (None, _) => String::new(),
         };

@@ -77,7 +77,11 @@ pub async fn show(
 ) -> Answer {
     let shown = console.letters.show(id(&text)?).await?;
     let title = format!("Dead letter of {}", shown.letter.row.letter.event_name);
-    html(&page(Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked), shown, asked.get("whole") == "yes"))
+    html(&page(
+        Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked),
+        shown,
+        asked.get("whole") == "yes",
+    ))
 }
 
 fn page(frame: Frame, shown: Shown, whole: bool) -> ShowPage {
@@ -89,7 +93,8 @@ fn page(frame: Frame, shown: Shown, whole: bool) -> ShowPage {
         Ok(text) => (text.into(), ""),
         Err(_) => (String::from_utf8_lossy(&letter.body), "not UTF-8: what is none is shown as \u{fffd}"),
     };
-    let body = Body::new("body", "The event", &text, &href, whole).with_note(note).with_raw(format!("{href}/body"));
+    let body =
+        Body::new("body", "The event", &text, &href, whole).with_note(note).with_raw(format!("{href}/body"));
     let published = [&letter.exchange, &letter.routing_key, &letter.content_type];
     let published: Vec<_> = published.into_iter().flatten().map(String::as_str).collect();
     ShowPage {
@@ -99,7 +104,9 @@ fn page(frame: Frame, shown: Shown, whole: bool) -> ShowPage {
         closed: closed(&letter.row),
         object_href: Fields::default().with("object_id", &row.object_id).href("/executions"),
         event_id: facts.event_id.clone().unwrap_or_default(),
-        event_href: Fields::default().with("event_id", facts.event_id.as_deref().unwrap_or_default()).href("/executions"),
+        event_href: Fields::default()
+            .with("event_id", facts.event_id.as_deref().unwrap_or_default())
+            .href("/executions"),
         handler_page: facts.handler_id.map(|id| format!("/handlers/{id}")).unwrap_or_default(),
         first_failed: facts.first_failed_at.map(moment).unwrap_or_default(),
         worker: facts.worker.as_ref().map(|w| format!("{}, process {}", w.host, w.pid)).unwrap_or_default(),
@@ -124,7 +131,10 @@ fn closed(row: &DeadLetterRow) -> String {
 }
 
 fn planned(handler: &PlannedHandler) -> Planned {
-    let name = handler.name.as_deref().map_or_else(|| format!("handler {} (deleted)", handler.id), |name| short(name, 80));
+    let name = handler
+        .name
+        .as_deref()
+        .map_or_else(|| format!("handler {} (deleted)", handler.id), |name| short(name, 80));
     Planned { id: handler.id.0, name, enabled: handler.enabled }
 }
 
@@ -138,7 +148,11 @@ fn attempt(execution: &Execution) -> Attempt {
         Disposition::DeadLettered => ("bad", "failed for good"),
         _ => ("", "was skipped"),
     };
-    let headline = if execution.attempt == 0 { format!("The call{of} {ended}") } else { format!("Attempt {}{of} {ended}", execution.attempt) };
+    let headline = if execution.attempt == 0 {
+        format!("The call{of} {ended}")
+    } else {
+        format!("Attempt {}{of} {ended}", execution.attempt)
+    };
     let answer = execution.response.as_ref().map(|response| {
         let texts = [&response.body, &response.stdout, &response.stderr];
         let said = texts.into_iter().flatten().find(|text| !text.trim().is_empty());

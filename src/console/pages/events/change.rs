@@ -90,7 +90,7 @@ fn told(error: anyhow::Error) -> Result<String, Problem> {
     match error.downcast::<StoreError>() {
         Ok(StoreError::Refused(why)) => Ok(why),
         Ok(error) => Err(error.into()),
-        Err(error) => Err(Problem::broker(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -113,7 +113,11 @@ pub async fn ask_remove(
     remove_page(&console, &somebody, parse(&name)?, String::new())
 }
 
-pub async fn remove(Operator(somebody): Operator, Of(console): Of<Console>, Path(name): Path<String>) -> Answer {
+pub async fn remove(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(name): Path<String>,
+) -> Answer {
     let name = parse(&name)?;
     match remove_event_type(console.store(), &console.letters.broker, &name).await {
         Ok(_) => Ok(done(LIST, "removed", 1)),

@@ -40,7 +40,8 @@ struct PublishPage {
 async fn page(console: &Console, somebody: &Identity, form: SampleForm) -> Answer {
     let types = console.store().list_event_types(false).await?;
     let event = form.event.parse::<EventName>().ok();
-    let filter = HandlerFilter { event: event.clone(), status: Some(Status::Enabled), ..HandlerFilter::default() };
+    let filter =
+        HandlerFilter { event: event.clone(), status: Some(Status::Enabled), ..HandlerFilter::default() };
     let handlers_told = match event {
         Some(_) => {
             let count = console.store().list_handlers(&filter, MOST).await?.len();
@@ -68,7 +69,7 @@ pub async fn publish(Operator(somebody): Operator, Of(console): Of<Console>, For
     let name = form.errors.take("event", form.event.parse::<EventName>());
     let (Some(name), Some(data)) = (name, form.data()) else { return page(&console, &somebody, form).await };
     let new = NewEvent { name, object_id: form.object_id, data, id: None };
-    let published = publish_event(&console.letters.broker, new).await.map_err(|error| Problem::broker(&error))?;
+    let published = publish_event(&console.letters.broker, new).await?;
     if !published.has_queue {
         let detail = "it was published, and has no queue: it becomes a dead letter (unrouted). Queues are declared when a worker starts";
         return Err(Problem::conflict(detail));

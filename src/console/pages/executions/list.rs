@@ -61,7 +61,10 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     let (page, problem) = if errors.is_empty() {
         (store.list_executions(&filter, A_PAGE, after).await?, String::new())
     } else {
-        (Page { items: Vec::new(), next: None }, "This cannot be searched for so: see Advanced Search.".to_owned())
+        (
+            Page { items: Vec::new(), next: None },
+            "This cannot be searched for so: see Advanced Search.".to_owned(),
+        )
     };
     let rows: Vec<Row> = page.items.iter().map(Row::of).collect();
     let mut pager = Pager::of(&page, &search, PATH, after.is_some(), ("execution", "executions"));
@@ -73,7 +76,8 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     let is_open = filter.until.is_none() && after.is_none() && errors.is_empty();
     let chosen = search.get("handler");
     let handlers = handler_choices(store, chosen).await?;
-    let handler = handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
+    let handler =
+        handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
     html(&ListPage {
         frame: Frame::in_section(Section::Executions, "Execution Logs", &somebody).telling(&asked),
         chips: told(&search, handler),

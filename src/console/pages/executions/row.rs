@@ -98,10 +98,14 @@ impl Row {
 const fn told(disposition: Disposition) -> (&'static str, &'static str, &'static str) {
     match disposition {
         Disposition::Done => ("good", "", "It was done."),
-        Disposition::Forbidden => ("warn", "forbidden", "The handler forbade the event; those after it did not run."),
+        Disposition::Forbidden => {
+            ("warn", "forbidden", "The handler forbade the event; those after it did not run.")
+        }
         Disposition::Retrying => ("warn", "retrying", "It failed, and is tried again."),
         Disposition::DeadLettered => ("bad", "dead letter", "It failed for good, and is a dead letter."),
-        Disposition::HandlerOff => ("", "handler off", "The handler was switched off, archived, deleted or moved meanwhile."),
+        Disposition::HandlerOff => {
+            ("", "handler off", "The handler was switched off, archived, deleted or moved meanwhile.")
+        }
         Disposition::NotReached => ("", "not reached", "A handler before it forbade the event."),
         Disposition::NoHandler => ("", "no handler", "No handler was enabled for the event."),
         Disposition::Duplicate => ("", "duplicate", "The event was published twice, and ran once."),

@@ -70,7 +70,10 @@ pub async fn show(
         event_id: event.id.to_string(),
         event_href: Fields::default().with("event_id", event.id.as_str()).href("/executions"),
         happened: format!("{} UTC", moment(event.dt)),
-        worker: format!("{}, process {}, version {}", execution.worker.host, execution.worker.pid, execution.worker.version),
+        worker: format!(
+            "{}, process {}, version {}",
+            execution.worker.host, execution.worker.pid, execution.worker.version
+        ),
         bodies: bodies(&execution, asked.get("whole") == "yes"),
         answer_note: answer_note(&execution),
         letter: letter(&execution),
@@ -79,7 +82,8 @@ pub async fn show(
 }
 
 fn letter(execution: &Execution) -> Option<String> {
-    let handler = execution.handler.as_ref().filter(|_| execution.disposition == Disposition::DeadLettered)?;
+    let handler =
+        execution.handler.as_ref().filter(|_| execution.disposition == Disposition::DeadLettered)?;
     let search = Fields::default()
         .with("event_id", execution.event.id.as_str())
         .with("handler", handler.id.to_string())
@@ -92,10 +96,20 @@ fn bodies(execution: &Execution, whole: bool) -> Vec<Body> {
     let sent = if execution.attempt == 0 { "What would have been sent" } else { "Sent" };
     let mut bodies = vec![Body::new("sent", sent, execution.request.get(), &page, whole)];
     for (id, title, text) in answers(execution.response.as_ref()) {
-        let note = if execution.response.as_ref().is_some_and(|r| r.truncated) { "truncated as it came" } else { "" };
+        let note = if execution.response.as_ref().is_some_and(|r| r.truncated) {
+            "truncated as it came"
+        } else {
+            ""
+        };
         bodies.push(Body::new(id, title, text, &page, whole).with_note(note));
     }
-    bodies.into_iter().map(|body| { let raw = format!("{page}/{}", body.id); body.with_raw(raw) }).collect()
+    bodies
+        .into_iter()
+        .map(|body| {
+            let raw = format!("{page}/{}", body.id);
+            body.with_raw(raw)
+        })
+        .collect()
 }
 
 /// What was answered, part by part; what is empty is not shown.
@@ -110,7 +124,9 @@ pub fn answers(response: Option<&Response>) -> Vec<(&'static str, String, &str)>
     let parts = parts.into_iter().filter_map(|(id, title, text)| Some((id, title, text.as_deref()?)));
     parts
         .filter(|(_, _, text)| !text.is_empty())
-        .map(|(id, title, text)| (id, if code.is_empty() { title.to_owned() } else { format!("{title}, {code}") }, text))
+        .map(|(id, title, text)| {
+            (id, if code.is_empty() { title.to_owned() } else { format!("{title}, {code}") }, text)
+        })
         .collect()
 }
 

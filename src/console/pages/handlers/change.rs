@@ -53,7 +53,12 @@ struct DeletePage {
     problem: String,
 }
 
-async fn form_page(console: &Console, somebody: &Identity, form: HandlerForm, stale: Option<Stale>) -> Answer {
+async fn form_page(
+    console: &Console,
+    somebody: &Identity,
+    form: HandlerForm,
+    stale: Option<Stale>,
+) -> Answer {
     let settings = &console.settings;
     let roots: Vec<String> = settings.script_roots.iter().map(|root| root.display().to_string()).collect();
     let script_hint = match roots.as_slice() {
@@ -78,11 +83,19 @@ async fn form_page(console: &Console, somebody: &Identity, form: HandlerForm, st
     with_status(status, html(&FormPage { frame, form, stale, groups, script_hint, retry_hint }))
 }
 
-pub async fn new(Operator(somebody): Operator, State(console): State<Console>, Asked(asked): Asked) -> Answer {
+pub async fn new(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Asked(asked): Asked,
+) -> Answer {
     form_page(&console, &somebody, HandlerForm::blank(asked.get("event")), None).await
 }
 
-pub async fn create(Operator(somebody): Operator, State(console): State<Console>, Form(sent): Form) -> Answer {
+pub async fn create(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Form(sent): Form,
+) -> Answer {
     let mut form = HandlerForm::typed(&sent, None);
     let Some(spec) = checked(&console, &mut form, None).await else {
         return form_page(&console, &somebody, form, None).await;
@@ -140,7 +153,11 @@ pub async fn save(
 }
 
 /// What the form says, if it may be stored. (Whether it is stale, and whether the event exists, the store knows.)
-async fn checked(console: &Console, form: &mut HandlerForm, before: Option<&HandlerSpec>) -> Option<HandlerSpec> {
+async fn checked(
+    console: &Console,
+    form: &mut HandlerForm,
+    before: Option<&HandlerSpec>,
+) -> Option<HandlerSpec> {
     let spec = form.spec(before)?;
     let settings = &console.settings;
     match &spec.task {
@@ -163,7 +180,8 @@ pub async fn set_status(
     Form(sent): Form,
 ) -> Answer {
     let id = named(&console, &id).await?.id;
-    let status: Status = sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
+    let status: Status =
+        sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
     console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
     Ok(done(back(sent.get("back")), status.as_str(), id))
 }
@@ -195,7 +213,8 @@ pub async fn delete(
     Form(sent): Form,
 ) -> Answer {
     let id = named(&console, &id).await?.id;
-    let deleted = console.store().delete_handler(id, sent.get("version").parse().ok(), &somebody.by(), None).await;
+    let deleted =
+        console.store().delete_handler(id, sent.get("version").parse().ok(), &somebody.by(), None).await;
     ended(&console, &somebody, id, deleted, "deleted").await
 }
 
@@ -221,7 +240,8 @@ async fn ended(
     match ended {
         Ok(handler) => Ok(done(LIST, what, handler.id)),
         Err(StoreError::Conflict { .. }) => {
-            let problem = "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
+            let problem =
+                "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
             delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
         }
         // Somebody else has done it.

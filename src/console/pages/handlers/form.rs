@@ -48,11 +48,7 @@ pub struct HandlerForm {
 impl HandlerForm {
     /// Of a new handler, perhaps of an event that was chosen already.
     pub fn blank(event: &str) -> Self {
-        Self {
-            event: event.to_owned(),
-            priority: Priority::default().to_string(),
-            ..Self::default()
-        }
+        Self { event: event.to_owned(), priority: Priority::default().to_string(), ..Self::default() }
     }
 
     pub fn of(handler: &Handler) -> Self {
@@ -140,7 +136,18 @@ impl HandlerForm {
         let complete = errors.is_empty();
         self.errors = errors;
         let (Some(name), Some(event), Some(task), true) = (name, event, task, complete) else { return None };
-        Some(HandlerSpec { name, event, task, status, priority, mode, on_failure, timeout, retry, max_concurrency })
+        Some(HandlerSpec {
+            name,
+            event,
+            task,
+            status,
+            priority,
+            mode,
+            on_failure,
+            timeout,
+            retry,
+            max_concurrency,
+        })
     }
 
     fn task(&self, before: Option<&HandlerSpec>, errors: &mut Errors) -> Option<Task> {
@@ -161,9 +168,12 @@ impl HandlerForm {
 
     fn retry(&self, errors: &mut Errors) -> RetryOverrides {
         let number = |_| "a number";
-        let span = |text: &str| humantime::parse_duration(text).map_err(|_| "a number with its unit, such as 5s or 6h");
+        let span = |text: &str| {
+            humantime::parse_duration(text).map_err(|_| "a number with its unit, such as 5s or 6h")
+        };
         let retry = RetryOverrides {
-            max_attempts: errors.optional("max_attempts", &self.max_attempts, |t| t.parse().map_err(|_| "a whole number")),
+            max_attempts: errors
+                .optional("max_attempts", &self.max_attempts, |t| t.parse().map_err(|_| "a whole number")),
             initial_interval: errors.optional("initial_interval", &self.initial_interval, span),
             multiplier: errors.optional("multiplier", &self.multiplier, |t| t.parse().map_err(number)),
             max_interval: errors.optional::<Duration, _>("max_interval", &self.max_interval, span),
@@ -203,10 +213,20 @@ impl HandlerForm {
     /// Whether something that is folded away says anything, or is wrong.
     pub fn rest_is_set(&self) -> bool {
         let texts = [
-            &self.headers, &self.args, &self.timeout, &self.max_concurrency, &self.max_attempts,
-            &self.initial_interval, &self.multiplier, &self.max_interval, &self.jitter, &self.sign,
+            &self.headers,
+            &self.args,
+            &self.timeout,
+            &self.max_concurrency,
+            &self.max_attempts,
+            &self.initial_interval,
+            &self.multiplier,
+            &self.max_interval,
+            &self.jitter,
+            &self.sign,
         ];
-        texts.iter().any(|text| !text.trim().is_empty()) || self.mode == "intercept" || self.on_failure == "halt"
+        texts.iter().any(|text| !text.trim().is_empty())
+            || self.mode == "intercept"
+            || self.on_failure == "halt"
     }
 }
 
@@ -221,7 +241,12 @@ fn headers(
         let name: HeaderName = parse(name.trim())?;
         let value = match (value.trim(), known.get(&name)) {
             (KEPT, Some(stored)) => stored.clone(),
-            (KEPT, None) => return Err(format!("{}: type its value, {KEPT} stands for one that is stored", name.as_str())),
+            (KEPT, None) => {
+                return Err(format!(
+                    "{}: type its value, {KEPT} stands for one that is stored",
+                    name.as_str()
+                ));
+            }
             (value, _) => parse(value).map_err(|why| format!("{}: {why}", name.as_str()))?,
         };
         headers.insert(name, value);

@@ -101,7 +101,8 @@ mod tests {
         let before = json!({"name": "a", "task": {"type": "http", "url": "http://a/", "headers": {"x": "***"}}, "timeout": null});
         let after = json!({"name": "a", "task": {"type": "http", "url": "http://b/"}, "timeout": "3s"});
         let changes = changes(Some(&before), Some(&after));
-        let told: Vec<_> = changes.iter().map(|c| (c.field.as_str(), c.before.as_str(), c.after.as_str())).collect();
+        let told: Vec<_> =
+            changes.iter().map(|c| (c.field.as_str(), c.before.as_str(), c.after.as_str())).collect();
         assert_eq!(
             told,
             [

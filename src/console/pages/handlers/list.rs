@@ -8,8 +8,12 @@ use crate::{
         Console,
         access::Viewer,
         pages::{
-            Answer, fields::{Asked, Errors, Fields}, frame::{Frame, Section}, html,
-            lists::{Chip, Group, Pager, chips, groups}, words::{capital, grouped},
+            Answer,
+            fields::{Asked, Errors, Fields},
+            frame::{Frame, Section},
+            html,
+            lists::{Chip, Group, Pager, chips, groups},
+            words::{capital, grouped},
         },
         problem::{FieldError, Problem},
     },
@@ -19,7 +23,8 @@ use crate::{
 
 const A_PAGE: usize = 100;
 const PATH: &str = "/handlers";
-const SEARCH: [(&str, &str); 4] = [("text", "Text"), ("event", "Event"), ("task", "Handler Type"), ("status", "Status")];
+const SEARCH: [(&str, &str); 4] =
+    [("text", "Text"), ("event", "Event"), ("task", "Handler Type"), ("status", "Status")];
 
 struct Row {
     handler: Handler,

@@ -63,7 +63,12 @@ pub async fn show(
     page(&console, &somebody, handler, None).await
 }
 
-pub async fn page(console: &Console, somebody: &Identity, handler: Handler, new_secret: Option<String>) -> Answer {
+pub async fn page(
+    console: &Console,
+    somebody: &Identity,
+    handler: Handler,
+    new_secret: Option<String>,
+) -> Answer {
     let history = console.store().handler_history(handler.id).await?;
     let (spec, trials) = (&handler.spec, &console.trials);
     let default = match spec.task {
@@ -133,11 +138,11 @@ pub async fn change_secret(
         "rotate" => {
             let secret = SigningSecret::generate().expose();
             let stored = secrecy::SecretString::from(secret.clone());
-            let handler = store.rotate_secret(id, &stored, KEEP_OLD, &somebody.by()).await?;
+            let handler = store.rotate_secret(id, None, &stored, KEEP_OLD, &somebody.by()).await?;
             page(&console, &somebody, handler, Some(secret)).await
         }
         "remove" => {
-            let handler = store.remove_secret(id, &somebody.by()).await?;
+            let handler = store.remove_secret(id, None, &somebody.by()).await?;
             Ok(done("/handlers", "unsigned", handler.id))
         }
         other => Err(Problem::bad_request(format!("what: {other:?} is not rotate or remove"))),

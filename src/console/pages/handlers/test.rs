@@ -47,7 +47,13 @@ struct TestPage {
     trial: Option<Told>,
 }
 
-fn page(somebody: &Identity, handler: Handler, form: SampleForm, problem: String, trial: Option<Told>) -> Answer {
+fn page(
+    somebody: &Identity,
+    handler: Handler,
+    form: SampleForm,
+    problem: String,
+    trial: Option<Told>,
+) -> Answer {
     let frame = Frame::in_section(Section::Handlers, &format!("Test {}", handler.spec.name), somebody);
     let refused = !problem.is_empty() || !form.errors.is_empty();
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
@@ -88,7 +94,13 @@ impl Told {
             (false, None) => "It failed".to_owned(),
         };
         let forbade = trial.verdict == "forbid";
-        let tone = if !succeeded { "bad" } else if forbade { "warn" } else { "good" };
+        let tone = if !succeeded {
+            "bad"
+        } else if forbade {
+            "warn"
+        } else {
+            "good"
+        };
         Self {
             tone,
             headline,

@@ -73,7 +73,8 @@ struct ConfirmPage {
 }
 
 fn ids(fields: &Fields) -> Result<Vec<Uuid>, Problem> {
-    let parsed = fields.all("id").map(|id| id.parse().map_err(|_| Problem::not_found(format!("there is no {id}"))));
+    let parsed =
+        fields.all("id").map(|id| id.parse().map_err(|_| Problem::not_found(format!("there is no {id}"))));
     parsed.collect()
 }
 
@@ -83,14 +84,24 @@ fn letters(fields: &Fields) -> Result<Choice, Problem> {
     let source = Source::DeadLetters;
     if !ids.is_empty() {
         let hidden = fields.only(&["id"]).pairs().to_vec();
-        return Ok(Choice { asked: format!("{} by id", ids.len()), chosen: Chosen::Letters(ids), source, hidden });
+        return Ok(Choice {
+            asked: format!("{} by id", ids.len()),
+            chosen: Chosen::Letters(ids),
+            source,
+            hidden,
+        });
     }
     let search = fields.only(&names);
     let mut errors = Errors::default();
     let filter = DeadLetterFilter { state: Some(State::Open), ..dead_letters::filter(&search, &mut errors) };
     readable(&errors)?;
     let chosen = Chosen::LettersBy(filter);
-    Ok(Choice { asked: told(&search.without("state"), "every open one"), chosen, source, hidden: search.pairs().to_vec() })
+    Ok(Choice {
+        asked: told(&search.without("state"), "every open one"),
+        chosen,
+        source,
+        hidden: search.pairs().to_vec(),
+    })
 }
 
 fn executions(fields: &Fields) -> Result<Choice, Problem> {
@@ -110,7 +121,9 @@ fn executions(fields: &Fields) -> Result<Choice, Problem> {
     }
     let search = fields.only(&names);
     if search == Fields::default() {
-        return Err(Problem::bad_request("say which executions: every one that was ever recorded is too many"));
+        return Err(Problem::bad_request(
+            "say which executions: every one that was ever recorded is too many",
+        ));
     }
     let mut errors = Errors::default();
     let filter = executions::filter(&search, &mut errors);
@@ -131,19 +144,35 @@ fn told(search: &Fields, everything: &str) -> String {
     if parts.is_empty() { everything.to_owned() } else { parts.join(", ") }
 }
 
-pub async fn ask_letters(Operator(somebody): Operator, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+pub async fn ask_letters(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Asked(asked): Asked,
+) -> Answer {
     confirm(&console, &somebody, letters(&asked)?, &Fields::default(), Errors::default()).await
 }
 
-pub async fn ask_executions(Operator(somebody): Operator, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+pub async fn ask_executions(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Asked(asked): Asked,
+) -> Answer {
     confirm(&console, &somebody, executions(&asked)?, &Fields::default(), Errors::default()).await
 }
 
-pub async fn replay_letters(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
+pub async fn replay_letters(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Form(sent): Form,
+) -> Answer {
     begin(&console, &somebody, letters(&sent)?, &sent).await
 }
 
-pub async fn replay_executions(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
+pub async fn replay_executions(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Form(sent): Form,
+) -> Answer {
     begin(&console, &somebody, executions(&sent)?, &sent).await
 }
 
@@ -179,7 +208,10 @@ async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fi
         return confirm(console, somebody, choice, sent, errors).await;
     }
     let usual = Caution::default();
-    let caution = Caution { rate: rate.unwrap_or(usual.rate), max_failures: max_failures.unwrap_or(usual.max_failures) };
+    let caution = Caution {
+        rate: rate.unwrap_or(usual.rate),
+        max_failures: max_failures.unwrap_or(usual.max_failures),
+    };
     let new = NewReplay { asked: choice.asked, caution, by: somebody.by() };
     let job = match &choice.chosen {
         Chosen::Letters(ids) | Chosen::Executions(ids, _) if ids.len() == 1 => {
@@ -190,18 +222,32 @@ async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fi
     Ok(watch(job.id))
 }
 
-async fn confirm(console: &Console, somebody: &Identity, choice: Choice, typed: &Fields, errors: Errors) -> Answer {
+async fn confirm(
+    console: &Console,
+    somebody: &Identity,
+    choice: Choice,
+    typed: &Fields,
+    errors: Errors,
+) -> Answer {
     let plan = console.letters.plan(&choice.chosen).await?;
     let total = unsigned(plan.iter().map(|line| line.count).sum());
     let usual = Caution::default();
     let or = |name, usual: String| if typed.has(name) { typed.get(name).to_owned() } else { usual };
     let (action, cancel, cancel_word, section, nothing) = match choice.source {
-        Source::DeadLetters => {
-            ("/dead-letters/replay", "/dead-letters", "Dead Letters", Section::DeadLetters, "No open dead letter is chosen.")
-        }
-        Source::Executions => {
-            ("/executions/replay", "/executions", "Execution Logs", Section::Executions, "There is nothing to replay among these.")
-        }
+        Source::DeadLetters => (
+            "/dead-letters/replay",
+            "/dead-letters",
+            "Dead Letters",
+            Section::DeadLetters,
+            "No open dead letter is chosen.",
+        ),
+        Source::Executions => (
+            "/executions/replay",
+            "/executions",
+            "Execution Logs",
+            Section::Executions,
+            "There is nothing to replay among these.",
+        ),
     };
     let total_told = if total == 1 { "it".to_owned() } else { grouped(total) };
     let title = format!("Replay {}?", counted(total, "event", "events"));
@@ -238,7 +284,9 @@ fn line(line: &PlanLine) -> Line {
     Line {
         count: grouped(unsigned(line.count)),
         event: short(&line.event, 80),
-        handler: line.handler_id.map_or_else(|| "the whole event".to_owned(), |id| format!("{} ({id})", short(name, 60))),
+        handler: line
+            .handler_id
+            .map_or_else(|| "the whole event".to_owned(), |id| format!("{} ({id})", short(name, 60))),
         tone,
         now,
     }

@@ -113,7 +113,8 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     let next = jobs.last().filter(|_| more).map(|job| format!("/replays?after={}", job.id));
     let count = u64::try_from(jobs.len()).unwrap_or_default();
     let frame = Frame::in_section(Section::DeadLetters, "Replays", &somebody);
-    let pager = Pager::new(count, next, &Fields::default(), "/replays", before.is_some(), ("replay", "replays"));
+    let pager =
+        Pager::new(count, next, &Fields::default(), "/replays", before.is_some(), ("replay", "replays"));
     html(&ListPage { frame, jobs, pager })
 }
 
@@ -136,7 +137,11 @@ pub async fn show(Viewer(somebody): Viewer, Of(console): Of<Console>, Path(text)
     html(&ShowPage { frame, job, refusals })
 }
 
-pub async fn stop(Operator(somebody): Operator, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
+pub async fn stop(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(text): Path<String>,
+) -> Answer {
     let id = number(&text)?;
     console.jobs.stop(id, &somebody.by()).await?;
     Ok(Redirect::to(&format!("/replays/{id}")).into_response())

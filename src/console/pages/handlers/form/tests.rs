@@ -6,7 +6,13 @@ fn fields(pairs: &[(&str, &str)]) -> Fields {
 
 #[test]
 fn the_plainest_handler_is_four_fields() {
-    let typed = [("name", "CRM"), ("event", "clients.create"), ("task", "http"), ("url", "127.0.0.1:5000/api"), ("priority", "1")];
+    let typed = [
+        ("name", "CRM"),
+        ("event", "clients.create"),
+        ("task", "http"),
+        ("url", "127.0.0.1:5000/api"),
+        ("priority", "1"),
+    ];
     let mut form = HandlerForm::typed(&fields(&typed), None);
     let spec = form.spec(None).expect("it says all that is needed");
     assert_eq!((spec.name.as_str(), spec.task.target()), ("CRM", "http://127.0.0.1:5000/api"));
@@ -17,12 +23,30 @@ fn the_plainest_handler_is_four_fields() {
 #[test]
 fn every_field_that_does_not_fit_says_so() {
     let typed = [
-        ("name", " "), ("event", ""), ("task", "http"), ("url", "ftp://x"), ("headers", "no colon"), ("priority", "0"),
-        ("timeout", "11m"), ("max_concurrency", "0"), ("max_attempts", "101"), ("initial_interval", "soon"),
+        ("name", " "),
+        ("event", ""),
+        ("task", "http"),
+        ("url", "ftp://x"),
+        ("headers", "no colon"),
+        ("priority", "0"),
+        ("timeout", "11m"),
+        ("max_concurrency", "0"),
+        ("max_attempts", "101"),
+        ("initial_interval", "soon"),
     ];
     let mut form = HandlerForm::typed(&fields(&typed), None);
     assert!(form.spec(None).is_none());
-    for field in ["name", "event", "url", "headers", "priority", "timeout", "max_concurrency", "max_attempts", "initial_interval"] {
+    for field in [
+        "name",
+        "event",
+        "url",
+        "headers",
+        "priority",
+        "timeout",
+        "max_concurrency",
+        "max_attempts",
+        "initial_interval",
+    ] {
         assert!(!form.error(field).is_empty(), "{field}");
     }
     assert_eq!(form.url, "ftp://x", "what was typed is kept");
