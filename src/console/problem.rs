@@ -1,5 +1,7 @@
 //! What is answered when something cannot be done: a problem (RFC 9457), as JSON or as a page.
 
+mod of;
+
 use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -7,8 +9,6 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-
-use crate::store::StoreError;
 
 /// Why something was not done. What a person may read: secrets and inner errors stay out.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -177,25 +177,6 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much at a time", detail)
             .with_header(header::RETRY_AFTER, "5")
     }
-
-    /// PostgreSQL is away.
-    fn database(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database-unavailable",
-            "PostgreSQL is not available",
-            detail,
-        )
-        .with_header(header::RETRY_AFTER, "5")
-    }
-
-    /// RabbitMQ is away, or has not done what it was asked.
-    fn broker(error: &anyhow::Error) -> Self {
-        tracing::warn!(error = format!("{error:#}"), "the console could not do something with RabbitMQ");
-        let title = "RabbitMQ is not available";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "broker-unavailable", title, format!("{error:#}"))
-            .with_header(header::RETRY_AFTER, "5")
-    }
 }
 
 /// The first error as a sentence, for who shows no more.
@@ -205,44 +186,6 @@ fn told(errors: &[FieldError]) -> String {
         if place.is_empty() { error.detail.clone() } else { format!("{place}: {}", error.detail) }
     };
     errors.iter().map(one).collect::<Vec<_>>().join("; ")
-}
-
-/// Of what needs both RabbitMQ and PostgreSQL.
-impl From<anyhow::Error> for Problem {
-    fn from(error: anyhow::Error) -> Self {
-        error.downcast::<StoreError>().map_or_else(|error| Self::broker(&error), Self::from)
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NotFound(_) => Self::not_found(error.to_string()),
-            StoreError::Conflict { .. } => Self::stale(error.to_string()),
-            StoreError::Refused(why) => Self::refused(why),
-            StoreError::BadData(_) => Self::refused(format!("{error}: {}", source_of(&error))),
-            StoreError::TooSlow => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too-slow",
-                "The search took too long",
-                error.to_string(),
-            ),
-            StoreError::Unavailable(_) => {
-                tracing::warn!(error = source_of(&error), "the console cannot work with PostgreSQL");
-                Self::database(
-                    "the database does not answer: events are still handled, and results wait; try again",
-                )
-            }
-            StoreError::Other(_) => {
-                tracing::error!(error = source_of(&error), "the console failed");
-                Self::internal()
-            }
-        }
-    }
-}
-
-fn source_of(error: &StoreError) -> String {
-    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
 }
 
 impl IntoResponse for Problem {

@@ -1,6 +1,5 @@
 //! One event, published by hand as the platform would.
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -50,6 +49,5 @@ pub async fn publish_event(broker: &BrokerSettings, new: NewEvent) -> anyhow::Re
         }
         error
     })?;
-    connection.close(200, "published".into()).await.context("closing the connection")?;
     Ok(Published { event_id, event: name, has_queue })
 }

@@ -15,9 +15,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    extract::{Named, Params},
+    extract::{Named, Paged, Params},
     moment::Moment,
-    page::{After, Limit, PageOf},
+    page::{PageOf, Paging},
     reply::json,
 };
 use crate::{
@@ -57,12 +57,12 @@ struct Filter {
     /// Text in the body or the error; the case of ASCII letters does not matter.
     text: Option<String>,
     /// Died then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
-    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,3}(s|m|h|d)$", example = "2h")]
-    #[param(value_type = Option<String>, example = "2h")]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     since: Option<Moment>,
     /// Died before then.
-    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,3}(s|m|h|d)$", example = "10m")]
-    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Moment>,
 }
 
@@ -74,50 +74,16 @@ impl From<Filter> for DeadLetterFilter {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Search {
-    /// In this state.
-    state: Option<LetterState>,
-    /// The name it was published by; of an unrouted event it may be any text.
-    event: Option<String>,
-    event_id: Option<String>,
-    /// The handler's id.
-    handler: Option<HandlerId>,
-    reason: Option<Reason>,
-    object_id: Option<String>,
-    /// Text in the body or the error; the case of ASCII letters does not matter.
-    text: Option<String>,
-    /// Died then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
-    #[param(value_type = Option<String>, example = "2h")]
-    since: Option<Moment>,
-    /// Died before then.
-    #[param(value_type = Option<String>)]
-    until: Option<Moment>,
-    /// At most so many, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
-    limit: Limit,
-    /// The `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<After<Cursor>>,
-}
-
 /// Search dead letters
 ///
 /// Newest first, without their bodies.
-#[utoipa::path(get, path = "/dead-letters", tag = "dead letters", params(Search),
+#[utoipa::path(get, path = "/dead-letters", operation_id = "list_dead_letters", tag = "dead letters", params(Filter, Paging),
     responses((status = 200, description = "A page of dead letters", body = PageOf<DeadLetterRow>)))]
 async fn list(
     _: Viewer,
     State(console): State<Console>,
-    Params(search): Params<Search>,
+    Paged { filter, limit, after }: Paged<Filter, Cursor>,
 ) -> Result<Response, Problem> {
-    let Search { state, event, event_id, handler, reason, object_id, text, since, until, limit, after } =
-        search;
-    let filter = Filter { state, event, event_id, handler, reason, object_id, text, since, until };
-    let after = after.map(|After(place)| place);
     let page = console.store().list_dead_letters(&filter.into(), limit.rows(), after).await?;
     json(&PageOf::from(page))
 }
@@ -125,7 +91,7 @@ async fn list(
 /// Count dead letters
 ///
 /// By reason and handler, the most first.
-#[utoipa::path(get, path = "/dead-letters/summary", tag = "dead letters", params(Filter),
+#[utoipa::path(get, path = "/dead-letters/summary", operation_id = "count_dead_letters", tag = "dead letters", params(Filter),
     responses((status = 200, description = "How many there are", body = Summary)))]
 async fn summary(
     _: Viewer,
@@ -138,7 +104,7 @@ async fn summary(
 /// Export dead letters
 ///
 /// One JSON value a line, newest first, bodies exact: `body` is text, `body_base64` what is none.
-#[utoipa::path(get, path = "/dead-letters/export", tag = "dead letters", params(Filter),
+#[utoipa::path(get, path = "/dead-letters/export", operation_id = "export_dead_letters", tag = "dead letters", params(Filter),
     responses((status = 200, description = "Lines", body = ExportedLetter<'static>, content_type = "application/x-ndjson")))]
 async fn export(
     _: Viewer,
@@ -173,7 +139,7 @@ fn lines(page: &[StoredDeadLetter]) -> Result<Bytes, crate::store::StoreError> {
 /// Show a dead letter
 ///
 /// Whole: the event, every attempt, and what a replay would run.
-#[utoipa::path(get, path = "/dead-letters/{id}", tag = "dead letters", params(("id" = Uuid, Path, description = "Its id")),
+#[utoipa::path(get, path = "/dead-letters/{id}", operation_id = "show_dead_letter", tag = "dead letters", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The dead letter", body = WholeLetter<'static>)))]
 async fn show(
     _: Viewer,

@@ -44,7 +44,7 @@ pub fn routes() -> OpenApiRouter<Console> {
 /// List event types
 ///
 /// In the order of the catalogue.
-#[utoipa::path(get, path = "/event-types", tag = "events",
+#[utoipa::path(get, path = "/event-types", operation_id = "list_event_types", tag = "events",
     responses((status = 200, description = "The catalogue", body = PageOf<EventType>)))]
 async fn list(_: Viewer, State(console): State<Console>) -> Result<Response, Problem> {
     let items = console.store().list_event_types(false).await?;
@@ -66,7 +66,7 @@ struct EventTypeInput {
 /// Add an event type
 ///
 /// Its queue is declared at once, and workers take it up without restart.
-#[utoipa::path(post, path = "/event-types", tag = "events", request_body = EventTypeInput,
+#[utoipa::path(post, path = "/event-types", operation_id = "add_event_type", tag = "events", request_body = EventTypeInput,
     responses((status = 201, description = "It was added", body = EventType)))]
 async fn add(
     _: Operator,
@@ -82,7 +82,7 @@ async fn add(
 /// Remove an event type
 ///
 /// Refused while handlers name it. What its queue holds is still consumed; then an operator of the broker deletes the queue.
-#[utoipa::path(delete, path = "/event-types/{name}", tag = "events",
+#[utoipa::path(delete, path = "/event-types/{name}", operation_id = "remove_event_type", tag = "events",
     params(("name" = EventName, Path, description = "The event's name")),
     responses((status = 204, description = "It is gone")))]
 async fn remove(
@@ -163,7 +163,7 @@ struct EventInput {
 /// Publish an event
 ///
 /// As the platform would, confirmed by the broker. `GET /executions?event_id=…` shows what became of it.
-#[utoipa::path(post, path = "/events", tag = "events", request_body = EventInput,
+#[utoipa::path(post, path = "/events", operation_id = "publish_event", tag = "events", request_body = EventInput,
     responses((status = 202, description = "The broker has it", body = Published)))]
 async fn publish(
     _: Operator,

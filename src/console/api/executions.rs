@@ -7,9 +7,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    extract::{Json, Named, OptionalJson, Params},
+    extract::{Json, Named, OptionalJson, Paged},
     moment::Moment,
-    page::{After, Limit, PageOf},
+    page::{PageOf, Paging},
     replays::{self, Pace, Plan},
     reply::json,
 };
@@ -37,43 +37,11 @@ pub fn routes() -> OpenApiRouter<Console> {
 }
 
 /// Which executions are asked for; what is absent does not matter.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = ExecutionFilter)]
-struct Filter {
-    status: Option<Status>,
-    /// What became of it.
-    disposition: Option<Disposition>,
-    event: Option<EventName>,
-    /// The handler's id.
-    handler: Option<HandlerId>,
-    object_id: Option<String>,
-    event_id: Option<EventId>,
-    /// Text in what was sent or answered; the case of ASCII letters does not matter.
-    data: Option<String>,
-    /// Text in the error, likewise.
-    error: Option<String>,
-    /// Started then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
-    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,3}(s|m|h|d)$", example = "2h")]
-    since: Option<Moment>,
-    /// Started before then.
-    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,3}(s|m|h|d)$", example = "10m")]
-    until: Option<Moment>,
-}
-
-impl From<Filter> for ExecutionFilter {
-    fn from(filter: Filter) -> Self {
-        let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
-            filter;
-        let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
-        Self { status, disposition, event, handler, object_id, event_id, data, error, since, until }
-    }
-}
-
-#[derive(Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Search {
+#[schema(as = ExecutionFilter)]
+struct Filter {
     status: Option<Status>,
     /// What became of it.
     disposition: Option<Disposition>,
@@ -88,47 +56,34 @@ struct Search {
     /// Text in the error, likewise.
     error: Option<String>,
     /// Started then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
-    #[param(value_type = Option<String>, example = "2h")]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     since: Option<Moment>,
     /// Started before then.
-    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     until: Option<Moment>,
-    /// At most so many, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
-    limit: Limit,
-    /// The `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<After<Cursor>>,
+}
+
+impl From<Filter> for ExecutionFilter {
+    fn from(filter: Filter) -> Self {
+        let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
+            filter;
+        let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
+        Self { status, disposition, event, handler, object_id, event_id, data, error, since, until }
+    }
 }
 
 /// Search the Execution Logs
 ///
 /// Newest first, without what was sent and answered.
-#[utoipa::path(get, path = "/executions", tag = "executions", params(Search),
+#[utoipa::path(get, path = "/executions", operation_id = "list_executions", tag = "executions", params(Filter, Paging),
     responses((status = 200, description = "A page of executions", body = PageOf<ExecutionRow>)))]
 async fn list(
     _: Viewer,
     State(console): State<Console>,
-    Params(search): Params<Search>,
+    Paged { filter, limit, after }: Paged<Filter, Cursor>,
 ) -> Result<Response, Problem> {
-    let Search {
-        status,
-        disposition,
-        event,
-        handler,
-        object_id,
-        event_id,
-        data,
-        error,
-        since,
-        until,
-        limit,
-        after,
-    } = search;
-    let filter =
-        Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until };
-    let after = after.map(|After(place)| place);
     let page = console.store().list_executions(&filter.into(), limit.rows(), after).await?;
     json(&PageOf::from(page))
 }
@@ -136,7 +91,7 @@ async fn list(
 /// Show an execution
 ///
 /// Whole: what was sent, what was answered.
-#[utoipa::path(get, path = "/executions/{id}", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
+#[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The execution", body = Execution)))]
 async fn show(
     _: Viewer,
@@ -179,7 +134,7 @@ struct ReplayExecution {
 /// Replay an execution
 ///
 /// Its handler runs again, alone; the event keeps its id.
-#[utoipa::path(post, path = "/executions/{id}/replay", tag = "executions", request_body = Option<ReplayExecution>,
+#[utoipa::path(post, path = "/executions/{id}/replay", operation_id = "replay_execution", tag = "executions", request_body = Option<ReplayExecution>,
     params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "It was sent back", body = Replay),
         (status = 202, description = "It is under way", body = Replay),
@@ -218,7 +173,7 @@ struct ReplayExecutions {
 ///
 /// With `dry_run` it is only counted what would be sent. Otherwise a job begins, which `GET /replays/{id}` tells of. Several
 /// attempts of one handler for one event are replayed once.
-#[utoipa::path(post, path = "/executions/replay", tag = "executions", request_body = ReplayExecutions,
+#[utoipa::path(post, path = "/executions/replay", operation_id = "replay_executions", tag = "executions", request_body = ReplayExecutions,
     responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
         (status = 202, description = "A job has begun", body = Replay,
             headers(("Location" = String, description = "Where the job is")))))]

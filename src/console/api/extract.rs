@@ -1,13 +1,16 @@
 //! What a request says, read once and whole: what is unknown, or not as it must be, is refused and named.
 
+use std::str::FromStr;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
     http::{StatusCode, header, request::Parts},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_path_to_error::{Path as JsonPath, Segment};
 
+use super::page::{After, Limit};
 use crate::console::{
     Console,
     problem::{FieldError, Problem},
@@ -20,21 +23,53 @@ impl<T: DeserializeOwned> FromRequestParts<Console> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        let pairs = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));
-        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
-            let at = error.path().to_string();
-            let detail = error.into_inner().to_string();
-            let name = unknown_field(&detail).unwrap_or(&at).to_owned();
-            Problem::bad_fields(vec![FieldError::parameter(name, detail)])
-        })
+        parameters(parts, |_| true).map(Self)
     }
+}
+
+/// What is searched for, and which page of it.
+pub struct Paged<F, P> {
+    pub filter: F,
+    pub limit: Limit,
+    pub after: Option<P>,
+}
+
+impl<F: DeserializeOwned, P: FromStr> FromRequestParts<Console> for Paged<F, P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(bound = "P: FromStr")]
+        struct Place<P> {
+            #[serde(default)]
+            limit: Limit,
+            after: Option<After<P>>,
+        }
+        let is_place = |name: &str| matches!(name, "limit" | "after");
+        let filter = parameters(parts, |name| !is_place(name))?;
+        let Place { limit, after } = parameters(parts, is_place)?;
+        Ok(Self { filter, limit, after: after.map(|After(place)| place) })
+    }
+}
+
+/// Reads those parameters whose names are `taken`.
+fn parameters<T: DeserializeOwned>(parts: &Parts, taken: impl Fn(&str) -> bool) -> Result<T, Problem> {
+    let query = parts.uri.query().unwrap_or_default();
+    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| taken(name));
+    let taken = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let taken = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(taken.as_bytes()));
+    serde_path_to_error::deserialize(taken).map_err(|error| {
+        let at = error.path().to_string();
+        let detail = error.into_inner().to_string();
+        let name = unknown_field(&detail).unwrap_or(&at).to_owned();
+        Problem::bad_fields(vec![FieldError::parameter(name, detail)])
+    })
 }
 
 /// The one part of the path that names something: `{id}` or `{name}`.
 pub struct Named<T>(pub T);
 
-impl<T: std::str::FromStr<Err: std::fmt::Display>> FromRequestParts<Console> for Named<T> {
+impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Console> for Named<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {

@@ -16,9 +16,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Json, Named, Params},
+    extract::{Json, Named, Paged},
     if_match::IfMatch,
-    page::{After, Limit, PageOf},
+    page::{PageOf, Paging},
     reply::{created, is_known, json, not_modified, versioned},
 };
 use crate::{
@@ -58,17 +58,11 @@ struct Search {
     status: Option<Status>,
     /// With this text in name or task.
     text: Option<String>,
-    /// At most so many, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
-    limit: Limit,
-    /// The `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<After<HandlerId>>,
 }
 
 /// A handler after a change.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ChangedHandler)]
 struct Changed {
     #[serde(flatten)]
     handler: Handler,
@@ -82,15 +76,15 @@ struct Changed {
 /// List handlers
 ///
 /// By id.
-#[utoipa::path(get, path = "/handlers", tag = "handlers", params(Search),
+#[utoipa::path(get, path = "/handlers", operation_id = "list_handlers", tag = "handlers", params(Search, Paging),
     responses((status = 200, description = "A page of handlers", body = PageOf<Handler>)))]
 async fn list(
     _: Viewer,
     State(console): State<Console>,
-    Params(search): Params<Search>,
+    Paged { filter, limit, after }: Paged<Search, HandlerId>,
 ) -> Result<Response, Problem> {
-    let Search { event, task_type, status, text, limit, after } = search;
-    let filter = HandlerFilter { event, task_type, status, text, after: after.map(|After(id)| id) };
+    let Search { event, task_type, status, text } = filter;
+    let filter = HandlerFilter { event, task_type, status, text, after };
     let handlers = console.store().list_handlers(&filter, limit.rows() + 1).await?;
     json(&PageOf::of(handlers, limit, |handler| handler.id.to_string()))
 }
@@ -98,7 +92,7 @@ async fn list(
 /// Create a handler
 ///
 /// It is live on every worker within a second. With `sign`, or a `signing_secret` of your own, its requests are signed.
-#[utoipa::path(post, path = "/handlers", tag = "handlers", request_body = schema::NewHandler,
+#[utoipa::path(post, path = "/handlers", operation_id = "create_handler", tag = "handlers", request_body = schema::NewHandler,
     responses((status = 201, description = "It was created", body = Changed,
         headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is")))))]
 async fn create(
@@ -117,7 +111,7 @@ async fn create(
 }
 
 /// Show a handler
-#[utoipa::path(get, path = "/handlers/{id}", tag = "handlers", params(("id" = i64, Path, description = "Its id")),
+#[utoipa::path(get, path = "/handlers/{id}", operation_id = "show_handler", tag = "handlers", params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "The handler", body = Handler,
         headers(("ETag" = String, description = "Its version, for `If-Match`"))),
         (status = 304, description = "It is at the version that `If-None-Match` names")))]
@@ -137,7 +131,7 @@ async fn show(
 /// Replace a handler
 ///
 /// What is left out takes its default. A header whose value is `***`, as it is shown, keeps the value that is stored.
-#[utoipa::path(put, path = "/handlers/{id}", tag = "handlers", request_body = HandlerSpec,
+#[utoipa::path(put, path = "/handlers/{id}", operation_id = "replace_handler", tag = "handlers", request_body = HandlerSpec,
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
     responses((status = 200, description = "The handler as it is now", body = Changed,
@@ -157,7 +151,7 @@ async fn replace(
 ///
 /// A merge patch (RFC 7396): what is left out stays, null takes the default. `{"status":"disabled"}` switches it off,
 /// `{"status":"archived"}` takes it out of use and out of the lists.
-#[utoipa::path(patch, path = "/handlers/{id}", tag = "handlers",
+#[utoipa::path(patch, path = "/handlers/{id}", operation_id = "change_handler", tag = "handlers",
     request_body(content((schema::HandlerPatch = "application/merge-patch+json"), (schema::HandlerPatch = "application/json"))),
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
@@ -178,7 +172,7 @@ async fn patch(
 /// Delete a handler
 ///
 /// Its executions and its history stay.
-#[utoipa::path(delete, path = "/handlers/{id}", tag = "handlers",
+#[utoipa::path(delete, path = "/handlers/{id}", operation_id = "delete_handler", tag = "handlers",
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
     responses((status = 204, description = "It is gone")))]
@@ -198,7 +192,7 @@ async fn delete(
 /// Every change of a handler
 ///
 /// Newest first: who, when, before and after; also of a handler that was deleted.
-#[utoipa::path(get, path = "/handlers/{id}/history", tag = "handlers",
+#[utoipa::path(get, path = "/handlers/{id}/history", operation_id = "handler_history", tag = "handlers",
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "Its changes", body = PageOf<HistoryEntry>)))]
 async fn history(

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// How many a page has at most: 1 to 500.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -29,6 +29,18 @@ impl Limit {
     pub fn rows(self) -> usize {
         usize::from(self.0)
     }
+}
+
+/// The parameters of a page, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "they are read by `extract::Paged`")]
+pub struct Paging {
+    /// At most so many; 50 if absent.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u16>,
+    /// The `next` of the page before.
+    after: Option<String>,
 }
 
 /// A place in a list. What is in it is nobody's business: it may change with the next version.

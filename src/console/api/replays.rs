@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    extract::{Named, OptionalJson, Params},
-    page::{After, Limit, PageOf},
+    extract::{Named, OptionalJson, Paged},
+    page::{PageOf, Paging},
     reply::{created, json},
 };
 use crate::{
@@ -151,37 +151,29 @@ struct ShownReplay {
     progress: Option<Progress>,
 }
 
-#[derive(Deserialize, IntoParams)]
+/// There is nothing to search for.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Search {
-    /// At most so many, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
-    limit: Limit,
-    /// The `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<After<i64>>,
-}
+struct All {}
 
 /// List replays
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/replays", tag = "replays", params(Search),
+#[utoipa::path(get, path = "/replays", operation_id = "list_replays", tag = "replays", params(Paging),
     responses((status = 200, description = "A page of replays", body = PageOf<Replay>)))]
 async fn list(
     _: Viewer,
     State(console): State<Console>,
-    Params(Search { limit, after }): Params<Search>,
+    Paged { filter: All {}, limit, after }: Paged<All, i64>,
 ) -> Result<Response, Problem> {
-    let replays = console.store().list_replays(limit.rows() + 1, after.map(|After(id)| id)).await?;
+    let replays = console.store().list_replays(limit.rows() + 1, after).await?;
     json(&PageOf::of(replays, limit, |replay| replay.id.to_string()))
 }
 
 /// Show a replay
 ///
 /// How far it is.
-#[utoipa::path(get, path = "/replays/{id}", tag = "replays", params(("id" = i64, Path, description = "Its id")),
+#[utoipa::path(get, path = "/replays/{id}", operation_id = "show_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "The replay", body = ShownReplay)))]
 async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) -> Result<Response, Problem> {
     shown(&console, console.store().replay(id).await?).await
@@ -190,7 +182,7 @@ async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) 
 /// Stop a replay
 ///
 /// Whichever process runs it stops it within about a second. It can be resumed.
-#[utoipa::path(post, path = "/replays/{id}/stop", tag = "replays", params(("id" = i64, Path, description = "Its id")),
+#[utoipa::path(post, path = "/replays/{id}/stop", operation_id = "stop_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "It is asked to stop, or has ended", body = ShownReplay)))]
 async fn stop(
     Operator(somebody): Operator,
@@ -203,7 +195,7 @@ async fn stop(
 /// Resume a replay
 ///
 /// One that was stopped, by a person or by itself, or whose process was killed.
-#[utoipa::path(post, path = "/replays/{id}/resume", tag = "replays", request_body = Option<Pace>,
+#[utoipa::path(post, path = "/replays/{id}/resume", operation_id = "resume_replay", tag = "replays", request_body = Option<Pace>,
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 202, description = "It goes on", body = ShownReplay)))]
 async fn resume(

@@ -40,7 +40,7 @@ struct Asked {
 ///
 /// What went on, which processes there are, what fails, what waits, as it was at most two seconds ago. That RabbitMQ is away
 /// is told in `waiting.error`.
-#[utoipa::path(get, path = "/stats", tag = "stats", params(Asked),
+#[utoipa::path(get, path = "/stats", operation_id = "stats", tag = "stats", params(Asked),
     responses((status = 200, description = "How it goes", body = Picture)))]
 async fn stats(
     _: Viewer,

@@ -43,7 +43,7 @@ struct ReplayLetter {
 ///
 /// As its plan says: its handler alone, or it and those that waited behind it. With `event` it is replayed edited. A letter
 /// of which nothing would run is refused, and stays open.
-#[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters", request_body = Option<ReplayLetter>,
+#[utoipa::path(post, path = "/dead-letters/{id}/replay", operation_id = "replay_dead_letter", tag = "dead letters", request_body = Option<ReplayLetter>,
     params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "It was sent back", body = Replay),
         (status = 202, description = "It is under way", body = Replay),
@@ -105,7 +105,7 @@ struct ReplayLetters {
 ///
 /// Open ones, oldest first. With `dry_run` it is only counted what would be sent. Otherwise a job begins, which
 /// `GET /replays/{id}` tells of; each letter is replayed once, also by two people at a time.
-#[utoipa::path(post, path = "/dead-letters/replay", tag = "dead letters", request_body = ReplayLetters,
+#[utoipa::path(post, path = "/dead-letters/replay", operation_id = "replay_dead_letters", tag = "dead letters", request_body = ReplayLetters,
     responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
         (status = 202, description = "A job has begun", body = Replay,
             headers(("Location" = String, description = "Where the job is")))))]
@@ -127,7 +127,7 @@ async fn replay_many(
 /// Why nobody needs it: it stays with the letter.
 #[derive(Deserialize, ToSchema)]
 #[serde(try_from = "String")]
-#[schema(value_type = String, min_length = 1, max_length = 1000, pattern = r"\S")]
+#[schema(as = DiscardReason, value_type = String, min_length = 1, max_length = 1000, pattern = r"\S")]
 struct Reason(String);
 
 impl TryFrom<String> for Reason {
@@ -152,7 +152,7 @@ struct Discarded {
 }
 
 /// Discard a dead letter
-#[utoipa::path(post, path = "/dead-letters/{id}/discard", tag = "dead letters", request_body = DiscardLetter,
+#[utoipa::path(post, path = "/dead-letters/{id}/discard", operation_id = "discard_dead_letter", tag = "dead letters", request_body = DiscardLetter,
     params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "It is closed", body = Discarded),
         (status = 409, description = "It was closed already")))]
@@ -192,7 +192,7 @@ struct DiscardLetters {
 /// Discard dead letters
 ///
 /// Open ones, for good. With `dry_run` they are only counted.
-#[utoipa::path(post, path = "/dead-letters/discard", tag = "dead letters", request_body = DiscardLetters,
+#[utoipa::path(post, path = "/dead-letters/discard", operation_id = "discard_dead_letters", tag = "dead letters", request_body = DiscardLetters,
     responses((status = 200, description = "How many were closed; with dry_run what would be", body = inline(Outcome))))]
 async fn discard_many(
     Operator(somebody): Operator,

@@ -5,7 +5,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         RefOr, Schema,
-        schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type},
+        schema::{KnownFormat, Object, ObjectBuilder, OneOfBuilder, SchemaFormat, Type},
     },
 };
 
@@ -69,6 +69,13 @@ impl PartialSchema for HandlerPatch {
         let mut object = spec();
         object.description = Some("What changes; null takes the default".to_owned());
         object.required.clear();
+        for (name, property) in &mut object.properties {
+            // Without these there is no handler.
+            if !["name", "event", "task"].contains(&name.as_str()) {
+                let null = ObjectBuilder::new().schema_type(Type::Null);
+                *property = OneOfBuilder::new().item(property.clone()).item(null).into();
+            }
+        }
         object.examples = vec![json!({"status": "disabled"}), json!({"priority": 5, "timeout": null})];
         object.into()
     }

@@ -40,7 +40,7 @@ struct Rotation {
 const A_DAY: Duration = Duration::from_hours(24);
 
 /// Give a handler a new signing secret
-#[utoipa::path(post, path = "/handlers/{id}/rotate-secret", tag = "handlers", request_body = Option<Rotation>,
+#[utoipa::path(post, path = "/handlers/{id}/rotate-secret", operation_id = "rotate_secret", tag = "handlers", request_body = Option<Rotation>,
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
     responses((status = 200, description = "It signs with the new secret", body = Changed,
@@ -74,7 +74,7 @@ async fn rotate(
 }
 
 /// Sign a handler's requests no more
-#[utoipa::path(delete, path = "/handlers/{id}/signing-secret", tag = "handlers",
+#[utoipa::path(delete, path = "/handlers/{id}/signing-secret", operation_id = "remove_secret", tag = "handlers",
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
     responses((status = 200, description = "It does not sign any more", body = Changed,

@@ -37,7 +37,7 @@ struct TrialInput {
 ///
 /// Calls it once, now and from here, with a sample of its event; it may be disabled. Nothing is recorded or repeated. Gives
 /// what was sent, what was answered, and what a worker would make of it. It takes as long as the handler may.
-#[utoipa::path(post, path = "/handlers/{id}/test", tag = "handlers", request_body = Option<TrialInput>,
+#[utoipa::path(post, path = "/handlers/{id}/test", operation_id = "test_handler", tag = "handlers", request_body = Option<TrialInput>,
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "What came of it, also where the handler failed", body = Trial),
         (status = 409, description = "It cannot be called from here: its secrets cannot be decrypted")))]
