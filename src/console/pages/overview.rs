@@ -113,7 +113,12 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
             label: "Open dead letters",
             value: grouped(letters.total),
             unit: String::new(),
-            note: if letters.total == 0 { "nothing to take care of" } else { "to be mended, replayed or discarded" }.to_owned(),
+            note: if letters.total == 0 {
+                "nothing to take care of"
+            } else {
+                "to be mended, replayed or discarded"
+            }
+            .to_owned(),
             href: "/dead-letters".to_owned(),
             is_alarm: letters.total > 0,
         },
@@ -139,8 +144,11 @@ fn waiting(picture: &Picture) -> Tile {
 fn workers(picture: &Picture) -> Tile {
     let workers: Vec<_> =
         picture.processes.iter().filter(|seen| seen.process.roles.contains(&Role::Worker)).collect();
-    let in_flight: u64 =
-        workers.iter().filter_map(|seen| seen.process.report.worker.as_ref()).map(|worker| worker.in_flight).sum();
+    let in_flight: u64 = workers
+        .iter()
+        .filter_map(|seen| seen.process.report.worker.as_ref())
+        .map(|worker| worker.in_flight)
+        .sum();
     Tile {
         label: "Workers",
         value: workers.len().to_string(),

@@ -63,8 +63,8 @@ impl SampleForm {
     }
 
     /// How the first field of the form asks for the focus, if it is to have it.
-    pub const fn focus(&self, first: &bool) -> &'static str {
-        if *first { "first" } else { "" }
+    pub const fn focus(&self, first: bool) -> &'static str {
+        if first { "first" } else { "" }
     }
 
     pub fn error(&self, field: &str) -> &str {

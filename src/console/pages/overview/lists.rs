@@ -60,7 +60,10 @@ pub struct Process {
 
 pub fn failing(picture: &Picture) -> Vec<Failing> {
     let lines = picture.failing_handlers.iter().map(|failing| Failing {
-        name: failing.handler_name.clone().unwrap_or_else(|| format!("handler {} (deleted)", failing.handler_id)),
+        name: failing
+            .handler_name
+            .clone()
+            .unwrap_or_else(|| format!("handler {} (deleted)", failing.handler_id)),
         told: format!("{} of {}", grouped(failing.counts.failures), grouped(failing.counts.attempts)),
         failures: failing.counts.failures,
         attempts: failing.counts.attempts.max(1),
@@ -76,9 +79,13 @@ pub fn failing(picture: &Picture) -> Vec<Failing> {
 }
 
 pub fn circuits(picture: &Picture) -> Vec<Circuit> {
-    let workers = picture.processes.iter().filter_map(|seen| Some((seen, seen.process.report.worker.as_ref()?)));
-    let circuits = workers.flat_map(|(seen, worker)| worker.circuits.iter().map(move |circuit| (seen, circuit)));
-    let named = |id| picture.failing_handlers.iter().find(|f| f.handler_id == id).and_then(|f| f.handler_name.clone());
+    let workers =
+        picture.processes.iter().filter_map(|seen| Some((seen, seen.process.report.worker.as_ref()?)));
+    let circuits =
+        workers.flat_map(|(seen, worker)| worker.circuits.iter().map(move |circuit| (seen, circuit)));
+    let named = |id| {
+        picture.failing_handlers.iter().find(|f| f.handler_id == id).and_then(|f| f.handler_name.clone())
+    };
     circuits
         .map(|(seen, circuit)| Circuit {
             handler: named(circuit.handler_id).unwrap_or_else(|| format!("handler {}", circuit.handler_id)),
@@ -109,7 +116,8 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
         .collect();
     worth.sort_by_key(|queue| std::cmp::Reverse(queue.depth.map_or(u32::MAX, |depth| depth.messages)));
     let lines = worth.into_iter().take(MOST_QUEUES).map(|queue| {
-        let number = |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| grouped(u64::from(value)));
+        let number =
+            |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| grouped(u64::from(value)));
         Queue {
             name: match &queue.kind {
                 QueueKind::Event { event } => event.to_string(),
@@ -149,7 +157,11 @@ pub fn processes(seen: &[SeenProcess]) -> Vec<Process> {
             version: process.who.version.clone(),
             started: ago(process.started_at),
             seen: format!("{} s ago", seen.silent_ms / 1000),
-            in_flight: process.report.worker.as_ref().map_or_else(|| "–".to_owned(), |worker| grouped(worker.in_flight)),
+            in_flight: process
+                .report
+                .worker
+                .as_ref()
+                .map_or_else(|| "–".to_owned(), |worker| grouped(worker.in_flight)),
             state: capital(&state),
             tone,
         }
@@ -160,7 +172,8 @@ pub fn processes(seen: &[SeenProcess]) -> Vec<Process> {
 fn state(seen: &SeenProcess) -> (String, &'static str) {
     let report = &seen.process.report;
     let links = report.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
-    let links: Vec<&LinkReport> = links.chain(report.recorder.iter().map(|recorder| &recorder.link)).collect();
+    let links: Vec<&LinkReport> =
+        links.chain(report.recorder.iter().map(|recorder| &recorder.link)).collect();
     let trouble = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
     match trouble {
         Some(trouble) => (format!("broker: {}", short(&trouble.error, 120)), "bad"),

@@ -61,7 +61,8 @@ pub fn outcomes(activity: &Activity) -> Chart {
     });
     let told = |counts: &Counts| {
         let parts = OUTCOMES.iter().zip(outcomes_of(counts)).filter(|(_, count)| *count > 0);
-        let parts: Vec<String> = parts.map(|((_, label, _), count)| format!("{} {label}", grouped(count))).collect();
+        let parts: Vec<String> =
+            parts.map(|((_, label, _), count)| format!("{} {label}", grouped(count))).collect();
         if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
     };
     Chart {
@@ -101,7 +102,11 @@ pub fn durations(activity: &Activity) -> Chart {
     let top = ceiling(most);
     let total = &activity.total;
     let since = Fields::default().with("since", activity.since.to_string()).href("/executions");
-    let legend = [("s1", "half below", total.p50_ms), ("s2", "95 % below", total.p95_ms), ("s3", "99 % below", total.p99_ms)];
+    let legend = [
+        ("s1", "half below", total.p50_ms),
+        ("s2", "95 % below", total.p95_ms),
+        ("s3", "99 % below", total.p99_ms),
+    ];
     let told = |counts: &Counts| match counts.p50_ms {
         None => "nothing succeeded".to_owned(),
         half => format!(
@@ -114,9 +119,18 @@ pub fn durations(activity: &Activity) -> Chart {
     Chart {
         title: "Duration of what succeeded",
         top: milliseconds(Some(top)),
-        lines: series.iter().zip(["l1", "l2", "l3"]).map(|(values, class)| line(values, class, top)).collect(),
+        lines: series
+            .iter()
+            .zip(["l1", "l2", "l3"])
+            .map(|(values, class)| line(values, class, top))
+            .collect(),
         legend: legend
-            .map(|(class, label, value)| Legend { class, label, value: milliseconds(value), href: since.clone() })
+            .map(|(class, label, value)| Legend {
+                class,
+                label,
+                value: milliseconds(value),
+                href: since.clone(),
+            })
             .into(),
         ..around(activity, most <= 0.0, told)
     }
@@ -127,7 +141,12 @@ fn around(activity: &Activity, is_empty: bool, told: impl Fn(&Counts) -> String)
     let count = activity.points.len();
     let hits = activity.points.iter().enumerate().map(|(index, point)| {
         let (x, width) = place(index, count);
-        Hit { x, width, told: format!("{} UTC: {}", clock(point), told(&point.counts)), href: stretch(activity, point) }
+        Hit {
+            x,
+            width,
+            told: format!("{} UTC: {}", clock(point), told(&point.counts)),
+            href: stretch(activity, point),
+        }
     });
     Chart {
         title: "",
@@ -168,7 +187,11 @@ pub fn milliseconds(value: Option<f64>) -> String {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "durations are positive and far below 2^52")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "durations are positive and far below 2^52"
+)]
 fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
