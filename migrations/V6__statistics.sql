@@ -2,8 +2,8 @@
 --
 -- The counts are kept by whoever makes what is counted, in the same transaction: the recorder adds those of a batch
 -- with the batch itself, and only of rows that it really inserted. Counting the rows instead costs the more the busier
--- the last hour was, just when people look. A quarter full pages leave room for the next versions of a row, so that
--- updating it touches no index.
+-- the last hour was, just when people look. Half full pages leave room for the next versions of a row, so that
+-- updating it touches no index. Two thousand million an hour are enough, and integers are added up faster.
 
 CREATE TABLE processes (
     -- Of this run of the process: a host's pids come again.
@@ -22,9 +22,9 @@ CREATE TABLE processes (
 CREATE TABLE event_minutes (
     minute timestamptz NOT NULL,
     event_name text COLLATE "C" NOT NULL,
-    events bigint NOT NULL,
+    events integer NOT NULL,
     PRIMARY KEY (minute, event_name)
-) WITH (fillfactor = 25);
+) WITH (fillfactor = 50);
 
 -- Executions by when they started.
 CREATE TABLE execution_minutes (
@@ -32,15 +32,20 @@ CREATE TABLE execution_minutes (
     disposition text COLLATE "C" NOT NULL,
     -- How long it took: eight buckets a power of ten, of milliseconds + 1. Told of successes, -1 of all others.
     bucket smallint NOT NULL,
-    executions bigint NOT NULL,
+    executions integer NOT NULL,
     PRIMARY KEY (minute, disposition, bucket)
-) WITH (fillfactor = 25);
+) WITH (fillfactor = 50);
 
 -- Attempts of each handler; what was skipped is none.
 CREATE TABLE handler_hours (
     handler_id bigint NOT NULL,
     hour timestamptz NOT NULL,
-    attempts bigint NOT NULL,
-    failures bigint NOT NULL,
+    attempts integer NOT NULL,
+    failures integer NOT NULL,
     PRIMARY KEY (handler_id, hour)
-) WITH (fillfactor = 25);
+) WITH (fillfactor = 50);
+
+-- A handler and an event that it has nothing to do with, asked for together: the index alone says that there is nothing,
+-- where every execution of the handler had to be read. 26 bytes an execution more.
+DROP INDEX executions_handler;
+CREATE INDEX executions_handler ON executions (handler_id, started_at, event_name);

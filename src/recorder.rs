@@ -40,6 +40,8 @@ pub struct RecorderSettings {
     pub dead_letter_retention_days: u16,
     /// False: dead letters stay in their queue, for other tools.
     pub drain_dead_letters: bool,
+    /// Whether the text of executions is indexed once their day has ended.
+    pub index_text: bool,
 }
 
 /// With Postgres away for this long the consumers are cancelled, and what they hold goes back.
@@ -74,7 +76,8 @@ pub async fn run(
         Publisher::start(publishing, "what the recorder sends on", Care::UntilConfirmed, stop.clone());
     let retention =
         Retention { executions: settings.retention_days, dead_letters: settings.dead_letter_retention_days };
-    let housekeeping = tokio::spawn(housekeeping::keep(store.clone(), retention, stop.clone()));
+    let housekeeping =
+        tokio::spawn(housekeeping::keep(store.clone(), retention, settings.index_text, stop.clone()));
 
     let written = Arc::new(Written::default());
     written.tell_by(presence, consuming.clone());

@@ -25,7 +25,7 @@ mod sql;
 mod testing;
 mod tls;
 
-pub use activity::{Activity, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
+pub use activity::{Activity, ActivityPoint, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
 pub use dead_letters::{
     Closing, DeadLetterFilter, DeadLetterRow, OpenDeadLetters, StoredDeadLetter, Summary,
 };

@@ -107,6 +107,7 @@ pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSetti
         retention_days: recorder.retention_days,
         dead_letter_retention_days: recorder.dead_letter_retention_days,
         drain_dead_letters: recorder.drain_dead_letters,
+        index_text: recorder.index_text,
     }
 }
 

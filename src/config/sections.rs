@@ -43,6 +43,8 @@ pub struct Recorder {
     pub dead_letter_retention_days: u16,
     /// Whether dead letters are taken from their queue.
     pub drain_dead_letters: bool,
+    /// Whether text is indexed once a day has ended.
+    pub index_text: bool,
 }
 
 /// What is logged, and how.
@@ -142,6 +144,7 @@ impl Recorder {
             dead_letter_retention_days: reader
                 .get("recorder.dead_letter_retention_days", integer(1..=36_500))?,
             drain_dead_letters: reader.get("recorder.drain_dead_letters", flag)?,
+            index_text: reader.get("recorder.index_text", flag)?,
         })
     }
 }

@@ -10,6 +10,7 @@ mod fields;
 mod frame;
 mod handlers;
 mod lists;
+mod overview;
 mod replays;
 mod sample;
 pub mod sign_in;
@@ -25,7 +26,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Console, access::Viewer, problem::Problem};
+use super::{Console, problem::Problem};
 pub use frame::Frame;
 
 /// What a page's function gives.
@@ -33,7 +34,7 @@ pub type Answer = Result<Response, Problem>;
 
 pub fn routes() -> Router<Console> {
     Router::new()
-        .route("/", get(overview))
+        .route("/", get(overview::overview))
         .merge(handlers::routes())
         .merge(executions::routes())
         .merge(dead_letters::routes())
@@ -94,14 +95,4 @@ pub fn with_status(status: StatusCode, answer: Answer) -> Answer {
         *response.status_mut() = status;
         response
     })
-}
-
-#[derive(Template)]
-#[template(path = "overview.html")]
-struct Overview {
-    frame: Frame,
-}
-
-async fn overview(Viewer(somebody): Viewer) -> Answer {
-    html(&Overview { frame: Frame::of("Overview", Some(&somebody)) })
 }

@@ -1,4 +1,4 @@
-//! Partitions of the executions, made ahead; and what is deleted when its retention is over.
+//! Partitions of the executions, made ahead; what is deleted when its retention is over; the index of a day's text.
 
 use std::time::Duration;
 
@@ -22,18 +22,34 @@ pub(super) struct Retention {
 }
 
 /// Keeps house until `stop`. Any number of recorders may do it at the same time.
-pub(super) async fn keep(store: Store, retention: Retention, stop: CancellationToken) {
+pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, stop: CancellationToken) {
     loop {
-        let pause = match tidy(&store, retention).await {
+        let done = async {
+            tidy(&store, retention).await?;
+            if index_text { index(&store).await } else { Ok(()) }
+        };
+        let done = tokio::select! { () = stop.cancelled() => return, done = done => done };
+        let pause = match done {
             Ok(()) => INTERVAL,
             Err(error) => {
                 let error = format!("{error:#}");
-                warn!(error, "partitions are not made and old records not deleted, trying again");
+                warn!(
+                    error,
+                    "partitions are not made, old records not deleted, or text not indexed; trying again"
+                );
                 PAUSE
             }
         };
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
     }
+}
+
+/// Makes the text of ended days searchable, the latest first. At the first start, or after a long absence, that is many.
+async fn index(store: &Store) -> anyhow::Result<()> {
+    while let Some(day) = store.index_text_of_a_day().await? {
+        info!(%day, "the text of executions is indexed");
+    }
+    Ok(())
 }
 
 async fn tidy(store: &Store, retention: Retention) -> anyhow::Result<()> {

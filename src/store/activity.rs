@@ -133,12 +133,16 @@ impl Store {
 
     /// The handlers that failed most often since [`a_day_ago`], at most `limit`.
     pub async fn failing_handlers(&self, limit: usize) -> Result<Vec<FailingHandler>> {
-        let sql = "SELECT c.handler_id, c.attempts, c.failures, h.name, h.status FROM (
-                SELECT handler_id, sum(attempts)::bigint AS attempts, sum(failures)::bigint AS failures
-                FROM handler_hours WHERE hour >= $1 GROUP BY handler_id HAVING sum(failures) > 0
-                ORDER BY failures DESC, handler_id LIMIT $2) c
-            LEFT JOIN handlers h ON h.id = c.handler_id
-            ORDER BY c.failures DESC, c.handler_id";
+        // Attempts are added up for those few alone.
+        let sql = "SELECT f.handler_id, f.failures, a.attempts, h.name, h.status FROM (
+                SELECT handler_id, sum(failures) AS failures FROM handler_hours
+                WHERE hour >= $1 AND failures > 0
+                GROUP BY handler_id ORDER BY failures DESC, handler_id LIMIT $2) f
+            CROSS JOIN LATERAL (
+                SELECT sum(attempts) AS attempts FROM handler_hours
+                WHERE handler_id = f.handler_id AND hour >= $1) a
+            LEFT JOIN handlers h ON h.id = f.handler_id
+            ORDER BY f.failures DESC, f.handler_id";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.session().await?.query(sql, &[&a_day_ago(), &limit]).await?;
         let failing = rows.iter().map(|row| {
@@ -154,7 +158,7 @@ impl Store {
 
     /// How these handlers did since [`a_day_ago`]; those that made no attempt are left out.
     pub async fn handler_counts(&self, handlers: &[HandlerId]) -> Result<HashMap<HandlerId, HandlerCounts>> {
-        let sql = "SELECT handler_id, sum(attempts)::bigint AS attempts, sum(failures)::bigint AS failures
+        let sql = "SELECT handler_id, sum(attempts) AS attempts, sum(failures) AS failures
             FROM handler_hours WHERE handler_id = ANY ($1) AND hour >= $2 GROUP BY handler_id";
         let ids: Vec<i64> = handlers.iter().map(|id| id.0).collect();
         let rows = self.session().await?.query(sql, &[&ids, &a_day_ago()]).await?;
@@ -162,13 +166,13 @@ impl Store {
         counts.collect::<anyhow::Result<_>>().map_err(|error| StoreError::Other(error.into()))
     }
 
-    /// Deletes counts of more than two days ago: nobody asks for them.
+    /// Deletes counts of before yesterday's hour: nobody asks for them.
     pub async fn forget_counts(&self) -> Result<()> {
         let mut session = self.session().await?;
         for sql in [
-            "DELETE FROM event_minutes WHERE minute < now() - interval '2 days'",
-            "DELETE FROM execution_minutes WHERE minute < now() - interval '2 days'",
-            "DELETE FROM handler_hours WHERE hour < now() - interval '2 days'",
+            "DELETE FROM event_minutes WHERE minute < now() - interval '25 hours'",
+            "DELETE FROM execution_minutes WHERE minute < now() - interval '25 hours'",
+            "DELETE FROM handler_hours WHERE hour < now() - interval '25 hours'",
         ] {
             session.execute(sql, &[]).await?;
         }
@@ -228,10 +232,9 @@ impl Tally {
 }
 
 async fn counted(session: &mut Session, step: &str, since: Timestamp) -> Result<HashMap<Timestamp, Tally>> {
-    let executions =
-        "SELECT date_trunc($1, minute) AS at, disposition, bucket, sum(executions)::bigint AS count
+    let executions = "SELECT date_trunc($1, minute) AS at, disposition, bucket, sum(executions) AS count
         FROM execution_minutes WHERE minute >= $2 GROUP BY 1, 2, 3";
-    let events = "SELECT date_trunc($1, minute) AS at, sum(events)::bigint AS count
+    let events = "SELECT date_trunc($1, minute) AS at, sum(events) AS count
         FROM event_minutes WHERE minute >= $2 GROUP BY 1";
     let executions = session.query(executions, &[&step, &since]).await?;
     let events = session.query(events, &[&step, &since]).await?;

@@ -4,9 +4,11 @@ mod attempts;
 mod counts;
 mod filter;
 mod history;
+mod look_back;
 mod partitions;
 mod row;
 mod search;
+mod text_index;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +25,7 @@ use crate::domain::{
     outcome::Response,
 };
 pub use filter::ExecutionFilter;
+pub(in crate::store) use filter::TextBy;
 pub use history::RunKey;
 pub use row::ExecutionRow;
 

@@ -51,7 +51,7 @@ impl Store {
     pub async fn report_process(&self, of: &Process, events: &EventCounts) -> Result<()> {
         let sql = "WITH counted AS (
                 INSERT INTO event_minutes (minute, event_name, events)
-                SELECT * FROM UNNEST($8::timestamptz[], $9::text[], $10::bigint[]) AS batch (minute, name, events)
+                SELECT * FROM UNNEST($8::timestamptz[], $9::text[], $10::integer[]) AS batch (minute, name, events)
                 ORDER BY minute, name
                 ON CONFLICT (minute, event_name) DO UPDATE SET events = event_minutes.events + excluded.events)
             INSERT INTO processes (id, host, pid, version, roles, started_at, report)
@@ -60,7 +60,7 @@ impl Store {
         let roles: Vec<&str> = of.roles.iter().map(|role| role.as_str()).collect();
         let minutes: Vec<Timestamp> = events.keys().map(|(minute, _)| *minute).collect();
         let names: Vec<&str> = events.keys().map(|(_, name)| name.as_str()).collect();
-        let counts: Vec<i64> = events.values().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
+        let counts: Vec<i32> = events.values().map(|n| i32::try_from(*n).unwrap_or(i32::MAX)).collect();
         let (host, version) = (clean(&of.who.host), clean(&of.who.version));
         let (pid, report) = (i64::from(of.who.pid), Json(&of.report));
         let values: [&(dyn ToSql + Sync); 10] =

@@ -18,6 +18,7 @@ mod breaker;
 mod broker;
 mod catalogue;
 mod cli;
+mod console;
 mod dead_letters;
 mod delivery;
 mod drain;

@@ -21,7 +21,8 @@ export function followDialogs() {
   });
 }
 
-async function open(url, link) {
+/** Opens the sheet of a page; `link` is where the focus comes back to. */
+export async function open(url, link) {
   const inside = link.closest("dialog");
   link.setAttribute("aria-busy", "true");
   try {

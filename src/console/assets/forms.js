@@ -1,6 +1,6 @@
 // Forms that change something are sent from here, so that an answer lands where one was: in the dialog, or in the part
 // of the page that data-swap names. Without either the browser sends them itself.
-import { fill } from "./dialog.js";
+import { fill, open } from "./dialog.js";
 import { announce, complain, fetchPage, replaceParts } from "./page.js";
 
 export function followForms() {
@@ -8,6 +8,12 @@ export function followForms() {
     const form = event.target;
     const dialog = form.closest("dialog");
     const swap = form.dataset.swap;
+    if (event.submitter?.hasAttribute("data-sheet-form")) {
+      event.preventDefault();
+      const action = event.submitter.hasAttribute("formaction") ? event.submitter.formAction : form.getAttribute("action");
+      open(`${action}?${new URLSearchParams(new FormData(form))}`, event.submitter);
+      return;
+    }
     if (event.defaultPrevented || (!dialog && !swap) || event.submitter?.hasAttribute("data-plain")) return;
     event.preventDefault();
     if (form.classList.contains("busy")) return;

@@ -5,7 +5,9 @@ import { fetchPage, replaceParts } from "./page.js";
 let failures = 0;
 
 export function followLive() {
-  if (document.querySelector("[data-live]")) plan();
+  if (!document.querySelector("[data-live]")) return;
+  document.getElementById("live-state")?.removeAttribute("hidden");
+  plan();
 }
 
 /** Seconds until the next look: what the page says, and longer while the console does not answer. */
@@ -34,7 +36,7 @@ async function look() {
   }
   const state = document.getElementById("live-state");
   if (state) {
-    state.className = failures ? "livestate lost" : "livestate live";
+    state.className = `livestate small soft ${failures ? "lost" : "live"}`;
     state.lastElementChild.textContent = failures ? "Not answering; trying again" : "Live";
   }
   plan();

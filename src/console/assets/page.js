@@ -15,18 +15,19 @@ export async function fetchPage(url, options = {}) {
   return { response, document };
 }
 
+const FOCUSABLE = "a[href], button, input, select, textarea, summary";
+
 /** Puts the parts that both documents have under the same id in the place of those here, and keeps the focus. */
 export function replaceParts(selector, fetched) {
   for (const part of document.querySelectorAll(selector)) {
     const fresh = part.id && fetched.getElementById(part.id);
     if (!fresh || fresh.isEqualNode(part)) continue;
-    const inside = part.contains(document.activeElement) ? document.activeElement : null;
-    const [id, start] = [inside?.id, inside?.selectionStart];
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    const place = focused ? [...part.querySelectorAll(FOCUSABLE)].indexOf(focused) : -1;
     part.replaceWith(document.adoptNode(fresh));
-    if (!id) continue;
-    const again = document.getElementById(id);
+    if (!focused) continue;
+    const again = (focused.id && document.getElementById(focused.id)) || fresh.querySelectorAll(FOCUSABLE)[place];
     again?.focus({ preventScroll: true });
-    if (typeof start === "number") again?.setSelectionRange?.(start, start);
   }
 }
 

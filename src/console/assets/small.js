@@ -29,6 +29,10 @@ export function followSmallThings() {
   });
   count();
   forgetNotice();
+  // On a phone the navigation is wider than the screen.
+  const here = document.querySelector(".rail nav [aria-current]");
+  const nav = here?.closest("nav");
+  if (nav && nav.scrollWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft - nav.clientWidth / 3;
 }
 
 async function copyFrom(button) {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use similar::{ChangeTag, TextDiff};
 
+use super::words::counted;
+
 /// Unchanged lines that are shown around a change.
 const AROUND: usize = 3;
 /// For finding the smallest difference; after it, one that is right and may be larger.
@@ -44,8 +46,9 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
 
 /// How many lines were taken away, and how many added.
 pub fn told(lines: &[Line]) -> String {
-    let count = |class| lines.iter().filter(|line| line.class == class).count();
-    format!("{} lines taken away, {} added.", count("del"), count("add"))
+    let count = |class| lines.iter().filter(|line| line.class == class).count() as u64;
+    let (taken, added) = (count("del"), count("add"));
+    format!("{} taken away, {} added.", counted(taken, "line", "lines"), counted(added, "line", "lines"))
 }
 
 fn line(sign: &'static str, class: &'static str, text: &str) -> Line {
@@ -65,7 +68,7 @@ mod tests {
             lines.iter().filter(|l| !l.class.is_empty()).map(|l| (l.sign, l.text.as_str())).collect();
         assert_eq!(changed, [("−", "line 4"), ("+", "line four"), ("", "…"), ("−", "line 25")]);
         assert_eq!(lines.len(), 3 + 2 + 3 + 1 + 3 + 1 + 3);
-        assert_eq!(told(&lines), "2 lines taken away, 1 added.");
+        assert_eq!(told(&lines), "2 lines taken away, 1 line added.");
         assert!(super::lines("a", "a").is_empty());
     }
 }

@@ -9,11 +9,6 @@ pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// As a field of type `datetime-local` takes it, in UTC.
-pub fn field_moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S").to_string()
-}
-
 /// `12 ms`, `3.4 s`, `2 m 5 s`.
 pub fn duration(milliseconds: u64) -> String {
     match milliseconds {

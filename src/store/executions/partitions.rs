@@ -99,19 +99,19 @@ async fn drop_day(session: &mut Session, day: Date) -> Result<bool> {
 }
 
 /// The days that have a partition of ours, oldest first.
-async fn days(session: &mut Session) -> Result<Vec<Date>> {
+pub(super) async fn days(session: &mut Session) -> Result<Vec<Date>> {
     let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                WHERE i.inhparent = 'executions'::regclass ORDER BY c.relname";
     let rows = session.query(sql, &[]).await?;
     Ok(rows.iter().filter_map(|row| day_named(row.get(0))).collect())
 }
 
-fn name_of(day: Date) -> Option<String> {
+pub(super) fn name_of(day: Date) -> Option<String> {
     let there = (1970..=9998).contains(&day.year());
     there.then(|| format!("executions_{:04}{:02}{:02}", day.year(), day.month(), day.day()))
 }
 
-fn day_named(name: &str) -> Option<Date> {
+pub(super) fn day_named(name: &str) -> Option<Date> {
     let digits = name.strip_prefix("executions_").filter(|d| d.len() == 8)?;
     let part = |range| digits.get(range).and_then(|d: &str| d.parse::<i16>().ok());
     let (month, day) = (i8::try_from(part(4..6)?).ok()?, i8::try_from(part(6..8)?).ok()?);

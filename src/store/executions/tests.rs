@@ -153,10 +153,15 @@ async fn every_filter_finds_its_own() {
         (data("50%"), vec![&other]),
         (data("5_%"), vec![]),
         (error_text("REFUSED (os"), vec![&error]),
+        (error_text("50%"), vec![]),
         (ExecutionFilter { status: Some(Status::Success), ..error_text("refused") }, vec![]),
     ] {
         let found: Vec<Uuid> = found.into_iter().map(|e| e.id).collect();
         assert_eq!(ids(store, &filter).await, found, "{filter:?}");
+        // As it is asked where text is indexed, and by replays.
+        let mut session = store.session().await.expect("a session");
+        let rows = search::search(&mut session, &filter, TextBy::Index, 100, None).await.expect("rows");
+        assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), found, "{filter:?} by an index");
     }
     let attempts = store.attempts("e1", Some(HandlerId(7))).await.expect("attempts");
     assert_eq!(attempts.iter().map(|a| a.id).collect::<Vec<_>>(), [plain.id, error.id, script.id]);
@@ -183,6 +188,38 @@ async fn pages_follow_each_other_without_gap_or_repeat() {
         assert_eq!(seen.len(), 30);
         assert!(seen.is_sorted_by(|a, b| a > b), "{seen:?}");
     }
+}
+
+#[tokio::test]
+async fn text_is_found_in_days_with_and_without_their_index() {
+    let database = Database::migrated().await;
+    let store = database.store();
+    let at = now();
+    let mut batch: Vec<Execution> = (0..12_i64).map(|n| done(at - (12 * n).hours())).collect();
+    for (n, execution) in (0..).zip(&mut batch) {
+        execution.request = raw(&format!(r#"{{"data":{{"name":"Needle {}"}}}}"#, n % 2));
+    }
+    store.insert_executions(&batch).await.expect("written");
+    let filter = ExecutionFilter { data: Some("NEEDLE 1".into()), ..ExecutionFilter::default() };
+    let expected: Vec<Uuid> = batch.iter().skip(1).step_by(2).map(|e| e.id).collect();
+    assert_eq!(ids(store, &filter).await, expected, "no day is indexed");
+    let mut indexed = Vec::new();
+    while let Some(day) = store.index_text_of_a_day().await.expect("indexed") {
+        indexed.push(day);
+        assert_eq!(ids(store, &filter).await, expected, "{day} is indexed");
+    }
+    let today = partitions::day_of(at);
+    assert!((4..=6).contains(&indexed.len()) && indexed.iter().all(|day| *day < today), "{indexed:?}");
+    assert!(indexed.is_sorted_by(|a, b| a > b), "the latest first: {indexed:?}");
+    // One that was interrupted is made again.
+    let day = indexed[1];
+    let index = format!("executions_{}_text", day.strftime("%Y%m%d"));
+    database
+        .psql(&format!("UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass"))
+        .await;
+    assert_eq!(ids(store, &filter).await, expected, "it is read instead");
+    assert_eq!(store.index_text_of_a_day().await.expect("indexed"), Some(day));
+    assert_eq!(store.index_text_of_a_day().await.expect("nothing to do"), None);
 }
 
 #[tokio::test]

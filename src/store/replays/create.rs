@@ -11,7 +11,8 @@ use crate::{
         replay::{Caution, Share, Source},
     },
     store::{
-        Cursor, DeadLetterFilter, ExecutionFilter, Result, Store, StoreError, session::Session, sql::Query,
+        Cursor, DeadLetterFilter, ExecutionFilter, Result, Store, StoreError, executions::TextBy,
+        session::Session, sql::Query,
     },
 };
 
@@ -91,7 +92,7 @@ async fn fill(session: &mut Session, id: i64, chosen: &Chosen) -> Result<()> {
             check_all(session, "executions", "execution", ids, 0).await
         }
         Chosen::ExecutionsBy(filter, share) => {
-            executions_by(session, filter.continued(executions(id, *share)), *share).await
+            executions_by(session, filter.continued(executions(id, *share), TextBy::Index), *share).await
         }
     }
 }

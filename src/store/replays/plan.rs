@@ -7,6 +7,7 @@ use crate::{
     domain::{dead_letter::State, handler::HandlerId, replay::Share},
     store::{
         DeadLetterFilter, ExecutionFilter, Result, Store,
+        executions::TextBy,
         sql::{Query, clean},
     },
 };
@@ -40,7 +41,7 @@ impl Store {
 
     /// The events of the executions of `filter`, or their handlers' shares; each counts once.
     pub async fn plan_executions(&self, filter: &ExecutionFilter, share: Share) -> Result<Vec<PlanLine>> {
-        let mut query = filter.continued(Query::new(executions(share)));
+        let mut query = filter.continued(Query::new(executions(share)), TextBy::Index);
         if share == Share::HandlerOnly {
             query.and_that("handler_id IS NOT NULL");
         }

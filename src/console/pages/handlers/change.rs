@@ -162,13 +162,19 @@ async fn checked(
     let settings = &console.settings;
     match &spec.task {
         Task::Http { url, .. } => {
-            let refused = check_target(&settings.address_rules, url).await.err()?;
-            form.errors.add("url", refused);
+            if let Err(refused) = check_target(&settings.address_rules, url).await {
+                form.errors.add("url", refused);
+            }
         }
-        Task::Script { path, .. } => {
-            let refused = locate(&settings.script_roots, path).err()?;
-            form.errors.add("path", refused);
+        // Workers may run elsewhere, with other scripts: said twice, it is taken.
+        Task::Script { path, .. } if form.known_path != form.path => {
+            if let Err(why) = locate(&settings.script_roots, path) {
+                let once_more = "if the workers have it, say so by sending this again";
+                form.errors.add("path", format!("here it could not be run: {why}; {once_more}"));
+                form.known_path.clone_from(&form.path);
+            }
         }
+        Task::Script { .. } => {}
     }
     form.errors.is_empty().then_some(spec)
 }

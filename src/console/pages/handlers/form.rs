@@ -29,6 +29,8 @@ pub struct HandlerForm {
     pub url: String,
     pub headers: String,
     pub path: String,
+    /// Of which was said already that it could not be run here.
+    pub known_path: String,
     pub args: String,
     pub status: String,
     pub priority: String,
@@ -79,6 +81,7 @@ impl HandlerForm {
             }
             Task::Script { path, args } => {
                 path.as_str().clone_into(&mut form.path);
+                path.as_str().clone_into(&mut form.known_path);
                 form.args = lines(args.iter().cloned());
             }
         }
@@ -96,6 +99,7 @@ impl HandlerForm {
             url: text("url"),
             headers: fields.lines("headers"),
             path: text("path"),
+            known_path: text("known_path"),
             args: fields.lines("args"),
             status: text("status"),
             priority: text("priority"),

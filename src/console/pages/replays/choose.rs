@@ -95,13 +95,11 @@ fn letters(fields: &Fields) -> Result<Choice, Problem> {
     let mut errors = Errors::default();
     let filter = DeadLetterFilter { state: Some(State::Open), ..dead_letters::filter(&search, &mut errors) };
     readable(&errors)?;
-    let chosen = Chosen::LettersBy(filter);
-    Ok(Choice {
-        asked: told(&search.without("state"), "every open one"),
-        chosen,
-        source,
-        hidden: search.pairs().to_vec(),
-    })
+    let asked = match filter.to_string() {
+        told if told.is_empty() => "every open one".to_owned(),
+        told => told,
+    };
+    Ok(Choice { asked, chosen: Chosen::LettersBy(filter), source, hidden: search.pairs().to_vec() })
 }
 
 fn executions(fields: &Fields) -> Result<Choice, Problem> {
@@ -129,19 +127,13 @@ fn executions(fields: &Fields) -> Result<Choice, Problem> {
     let filter = executions::filter(&search, &mut errors);
     readable(&errors)?;
     let hidden = fields.only(&[&names[..], &["share"]].concat()).pairs().to_vec();
-    let asked = format!("{}{whole}", told(&search, ""));
+    let asked = format!("{filter}{whole}");
     Ok(Choice { asked, chosen: Chosen::ExecutionsBy(filter, share), source, hidden })
 }
 
 fn readable(errors: &Errors) -> Result<(), Problem> {
     let told: Vec<String> = errors.all().map(|(field, error)| format!("{field}: {error}")).collect();
     if told.is_empty() { Ok(()) } else { Err(Problem::bad_request(told.join("; "))) }
-}
-
-/// The search as the record of the job has it.
-fn told(search: &Fields, everything: &str) -> String {
-    let parts: Vec<String> = search.pairs().iter().map(|(name, value)| format!("{name} {value}")).collect();
-    if parts.is_empty() { everything.to_owned() } else { parts.join(", ") }
 }
 
 pub async fn ask_letters(

@@ -1,0 +1,144 @@
+//! Searching text in executions, newest first: time is searched in windows that grow while they are cheap, for two
+//! seconds at most.
+//!
+//! Days that have ended have an index of their text (`text_index`), and a month of them is crossed in some hundred
+//! milliseconds. What is newer is read, as are all days where there is no such index: some hundred thousand
+//! executions a second. What was not reached in time is told, and where to go on.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+
+use super::{
+    filter::{ExecutionFilter, TextBy},
+    partitions::day_of,
+    row::ExecutionRow,
+    search::search,
+    text_index::indexed_days,
+};
+use crate::store::{Cursor, Result, StoreError, session::Session};
+
+/// A window is begun no later than this: it takes half a second, as a rule.
+const BUDGET: Duration = Duration::from_millis(1500);
+const FIRST_WINDOW: Duration = Duration::from_mins(10);
+/// Of what is read, and of what an index finds.
+const LARGEST_READ: Duration = Duration::from_hours(24);
+const LARGEST_INDEXED: Duration = Duration::from_hours(10 * 24);
+
+/// What was found, and how far back it came if the time ended before that did.
+pub(super) async fn look_back(
+    session: &mut Session,
+    filter: &ExecutionFilter,
+    limit: usize,
+    after: Option<Cursor>,
+) -> Result<(Vec<ExecutionRow>, Option<Timestamp>)> {
+    let started = Instant::now();
+    let Some((oldest, newest)) = extent(session).await? else { return Ok((Vec::new(), None)) };
+    let indexed = indexed_days(session).await?;
+    let oldest = filter.since.map_or(oldest, |since| since.max(oldest));
+    let just_after_newest = just_after(newest);
+    let mut until = filter.until.map_or(just_after_newest, |until| until.min(just_after_newest));
+    if let Some(after) = after {
+        until = until.min(just_after(after.at));
+    }
+    let (mut window, mut found) = (FIRST_WINDOW, Vec::new());
+    while until > oldest && found.len() < limit {
+        if started.elapsed() > BUDGET {
+            return Ok((found, Some(until)));
+        }
+        let (since, text_by) = before(until, window, &indexed);
+        let since = since.max(oldest);
+        let part = ExecutionFilter { since: Some(since), until: Some(until), ..filter.clone() };
+        let asked = Instant::now();
+        match search(session, &part, text_by, limit - found.len(), after).await {
+            Ok(part) => found.extend(part),
+            // The window had grown over quiet times and met a busy one: the next page begins small again.
+            Err(StoreError::TooSlow) if window > FIRST_WINDOW => return Ok((found, Some(until))),
+            Err(error) => return Err(error),
+        }
+        let left = BUDGET.saturating_sub(started.elapsed());
+        window = next_window(window, asked.elapsed(), left, text_by);
+        until = since;
+    }
+    Ok((found, None))
+}
+
+/// Where the window before `until` begins: all of it lies in days that are searched the same way.
+fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> (Timestamp, TextBy) {
+    let wanted = until.saturating_sub(window).unwrap_or(Timestamp::MIN);
+    let mut day = day_of(just_before(until));
+    let is_indexed = indexed.contains(&day);
+    while start_of(day) > wanted && indexed.contains(&day.saturating_sub(1.day())) == is_indexed {
+        day = day.saturating_sub(1.day());
+    }
+    (wanted.max(start_of(day)), if is_indexed { TextBy::Index } else { TextBy::Reading })
+}
+
+/// About half a second a window: small enough to stop in time, large enough to cross quiet months.
+fn next_window(window: Duration, took: Duration, left: Duration, text_by: TextBy) -> Duration {
+    let largest = if text_by == TextBy::Index { LARGEST_INDEXED } else { LARGEST_READ };
+    let next = match took.as_millis() {
+        0..100 => window.saturating_mul(4),
+        100..300 => window.saturating_mul(2),
+        300..600 => window,
+        _ => window / 2,
+    };
+    // What took a while and is to end in time.
+    let fits =
+        if took.as_millis() < 20 { next } else { next.min(window.mul_f64(left.div_duration_f64(took))) };
+    fits.clamp(Duration::from_secs(10), largest)
+}
+
+/// When the oldest and the newest execution started.
+async fn extent(session: &mut Session) -> Result<Option<(Timestamp, Timestamp)>> {
+    let row = session.query_opt("SELECT min(started_at), max(started_at) FROM executions", &[]).await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Option::zip(row.try_get(0)?, row.try_get(1)?))
+}
+
+fn just_after(at: Timestamp) -> Timestamp {
+    at.saturating_add(1.microsecond()).unwrap_or(at)
+}
+
+fn just_before(at: Timestamp) -> Timestamp {
+    at.saturating_sub(1.microsecond()).unwrap_or(at)
+}
+
+fn start_of(day: Date) -> Timestamp {
+    day.to_zoned(TimeZone::UTC).map_or(Timestamp::MIN, |start| start.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_grow_while_they_are_cheap() {
+        let next = |ms, left| {
+            let (took, left) = (Duration::from_millis(ms), Duration::from_millis(left));
+            next_window(Duration::from_mins(10), took, left, TextBy::Reading).as_secs() / 60
+        };
+        assert_eq!((next(5, 1500), next(200, 1500), next(500, 1500), next(900, 1500)), (40, 20, 10, 5));
+        assert_eq!(next(200, 100), 5, "it ends in time");
+    }
+
+    #[test]
+    fn a_window_lies_in_days_of_one_kind() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let indexed: BTreeSet<Date> = (1..=20).map(|n| Date::constant(2026, 3, n)).collect();
+        let hours = |n| Duration::from_hours(n);
+        let (since, by) = before(at("2026-03-21T12:00:00Z"), hours(100), &indexed);
+        assert_eq!((since, by), (at("2026-03-21T00:00:00Z"), TextBy::Reading));
+        let (since, by) = before(since, hours(48), &indexed);
+        assert_eq!((since, by), (at("2026-03-19T00:00:00Z"), TextBy::Index));
+        let (since, by) = before(at("2026-03-01T00:00:01Z"), hours(48), &indexed);
+        assert_eq!((since, by), (at("2026-03-01T00:00:00Z"), TextBy::Index));
+        let (since, by) = before(since, hours(48), &indexed);
+        assert_eq!((since, by), (at("2026-02-27T00:00:00Z"), TextBy::Reading));
+        let (since, _) = before(at("2026-03-10T12:00:00Z"), hours(1), &indexed);
+        assert_eq!(since, at("2026-03-10T11:00:00Z"));
+    }
+}
