@@ -227,14 +227,8 @@ async fn secrets_do_not_come_back() {
         answer(api.api("POST", "/handlers/1/rotate-secret").header("if-match", "\"1\"")).await.expect(200);
     let second = rotated["signing_secret"].as_str().expect("shown once").to_owned();
     assert_ne!(secret, second);
-    let given = change(
-        &api,
-        "POST",
-        "/handlers/1/rotate-secret",
-        "\"2\"",
-        &json!({"secret": SECRET, "keep_old": "1m"}),
-    );
-    let given = given.await.expect(200);
+    let rotation = json!({"secret": SECRET, "keep_old": "1m"});
+    let given = change(&api, "POST", "/handlers/1/rotate-secret", "\"2\"", &rotation).await.expect(200);
     assert_eq!((&given["signed"], given.get("signing_secret")), (&json!(true), None), "its owner has it");
     let trial = answer(api.api("POST", "/handlers/1/test")).await.expect(200);
     assert_eq!((&trial["status"], &trial["sent"]["headers"]["x-key"]), (&json!("success"), &json!("***")));

@@ -17,7 +17,7 @@ use crate::support::{
 async fn broken(world: &mut World) -> (Api, Endpoint, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(400));
     let answered = Arc::clone(&status);
-    let endpoint = Endpoint::start(move |_| Reply::status(answered.load(Ordering::Relaxed))).await;
+    let endpoint = Endpoint::start(move |_, _| Reply::status(answered.load(Ordering::Relaxed))).await;
     let api = Api::start(world).await;
     api.handler("CRM", &endpoint.url("/api")).await;
     world.serve().await;
@@ -32,17 +32,10 @@ async fn publish(api: &Api, object_id: i64) -> Value {
 }
 
 async fn letters(api: &Api, count: usize) -> Vec<Value> {
-    let mut items = Vec::new();
-    eventually("dead letters", || {
-        let page = api.get("/dead-letters?state=open&limit=500");
-        let items = &mut items;
-        async move {
-            *items = page.await["items"].as_array().unwrap().clone();
-            items.len() == count
-        }
-    })
-    .await;
-    items
+    let list =
+        || async { api.get("/dead-letters?state=open&limit=500").await["items"].as_array().unwrap().clone() };
+    eventually(&format!("{count} dead letters"), || async { list().await.len() == count }).await;
+    list().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
