@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
@@ -47,7 +48,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     let hash = ASSETS.iter().fold(Sha256::new(), |hash, asset| {
         hash.chain_update(asset.name).chain_update([0]).chain_update(asset.content).chain_update([0])
     });
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    BASE64_URL_SAFE_NO_PAD.encode(hash.finalize().get(..9).unwrap_or_default())
 });
 
 /// Where browsers find an asset.

@@ -2,6 +2,8 @@
 
 mod of;
 
+use std::ops::Deref;
+
 use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -11,8 +13,15 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// Why something was not done. What a person may read: secrets and inner errors stay out.
+///
+/// In a box: it is what nearly every function of the console may give.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Told>);
+
+/// What a problem says.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Problem {
+#[schema(as = Problem)]
+pub struct Told {
     #[serde(skip)]
     code: StatusCode,
     /// Names the kind of problem, for programs.
@@ -53,7 +62,7 @@ impl FieldError {
 
 impl Problem {
     fn new(code: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             code,
             kind: format!("urn:provisiond:problem:{kind}"),
             title,
@@ -62,27 +71,32 @@ impl Problem {
             errors: Vec::new(),
             more: Map::new(),
             headers: Vec::new(),
-        }
+        }))
     }
 
-    pub const fn status(&self) -> StatusCode {
-        self.code
+    fn of_fields(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.errors = errors;
+        self
     }
 
-    pub const fn title(&self) -> &'static str {
-        self.title
+    pub fn status(&self) -> StatusCode {
+        self.0.code
+    }
+
+    pub fn title(&self) -> &'static str {
+        self.0.title
     }
 
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.0.more.insert(name.to_owned(), value.into());
         self
     }
 
     #[must_use]
     fn with_header(mut self, name: header::HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.push((name, value));
+            self.0.headers.push((name, value));
         }
         self
     }
@@ -95,7 +109,7 @@ impl Problem {
     /// Its parameters, or its body, say what is not understood.
     pub fn bad_fields(errors: Vec<FieldError>) -> Self {
         let detail = told(&errors);
-        Self { errors, ..Self::bad_request(detail) }
+        Self::bad_request(detail).of_fields(errors)
     }
 
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
@@ -153,7 +167,7 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = told(&errors);
         let title = "Some fields cannot be taken so";
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail) }
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail).of_fields(errors)
     }
 
     pub fn precondition_required(detail: impl Into<String>) -> Self {
@@ -188,9 +202,17 @@ fn told(errors: &[FieldError]) -> String {
     errors.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
+impl Deref for Problem {
+    type Target = Told;
+
+    fn deref(&self) -> &Told {
+        &self.0
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_string(&self).unwrap_or_default();
+        let body = serde_json::to_string(&self.0).unwrap_or_default();
         let mut response =
             (self.code, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         for (name, value) in &self.headers {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         event::{Arrival, Event, EventName, compose, decode, sample_data},
-        handler::{HandlerId, HandlerSpec},
+        handler::{HandlerId, HandlerSpec, Timeout},
         retry::RetryPolicy,
         secret::SigningSecret,
         task::TaskType,
@@ -81,7 +81,7 @@ impl Trials {
             TaskType::Http => self.http_timeout,
             TaskType::Script => self.script_timeout,
         };
-        spec.timeout.map_or(default, |timeout| timeout.duration())
+        spec.timeout.map_or(default, Timeout::duration)
     }
 
     /// An event of its own, so that the receiver does not take it for a repetition.

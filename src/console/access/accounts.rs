@@ -98,7 +98,7 @@ impl Access {
             }
         };
         let hash = TokenHash::of(token);
-        let known = self.tokens.iter().filter(|account| account.hash.is(&hash)).last();
+        let known = self.tokens.iter().rfind(|account| account.hash.is(&hash));
         let known =
             known.ok_or_else(|| Problem::unauthenticated("the token is not one of console.tokens"))?;
         Ok(Identity { name: known.name.to_string(), role: known.role, csrf: None })

@@ -32,7 +32,7 @@ struct Tries {
 pub struct Limiter(Mutex<HashMap<Key, Tries>>);
 
 impl Limiter {
-    /// Counts a try that begins, as failed until [`Limiter::succeeded`] says otherwise: many at once are counted too.
+    /// Counts a try that begins, as failed until [`Limiter::forgive`] says otherwise: many at once are counted too.
     ///
     /// # Errors
     /// Seconds to wait, if there were too many.
@@ -64,8 +64,8 @@ impl Limiter {
         Ok(())
     }
 
-    /// The try that began last was right.
-    pub fn succeeded(&self, address: IpAddr, name: &str) {
+    /// The try that began last was right, or was not looked at.
+    pub fn forgive(&self, address: IpAddr, name: &str) {
         let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, _) in keys(address, name) {
             if let Some(known) = tries.get_mut(&key) {
@@ -132,7 +132,7 @@ mod tests {
         let limiter = Limiter::default();
         for _ in 0..100 {
             assert_eq!(limiter.begin(address(1), "ann"), Ok(()));
-            limiter.succeeded(address(1), "ann");
+            limiter.forgive(address(1), "ann");
         }
     }
 

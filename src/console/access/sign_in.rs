@@ -99,17 +99,16 @@ async fn sign_in(
             Some(&Problem::too_many(detail, seconds)),
         );
     }
-    match console.access.check_password(name, password).await? {
-        Some(credential) => {
-            console.access.limiter.succeeded(address, name);
-            begin(&console, name, &credential, &next).await
-        }
-        None => {
-            warn!(%address, name, "a sign-in was refused");
-            let problem = Problem::unauthenticated("the name or the password is wrong");
-            page::form(console.access.has_users(), name, &next, Some(&problem))
-        }
+    let checked = console.access.check_password(name, password).await;
+    if !matches!(checked, Ok(None)) {
+        console.access.limiter.forgive(address, name);
     }
+    if let Some(credential) = checked? {
+        return begin(&console, name, &credential, &next).await;
+    }
+    warn!(%address, name, "a sign-in was refused");
+    let problem = Problem::unauthenticated("the name or the password is wrong");
+    page::form(console.access.has_users(), name, &next, Some(&problem))
 }
 
 async fn sign_in_once(
@@ -118,14 +117,12 @@ async fn sign_in_once(
     body: axum::body::Body,
 ) -> Result<Response, Problem> {
     let OnceForm { token } = form(&console, &headers, body).await?;
-    match console.access.use_first_link(&token) {
-        Some(credential) => begin(&console, FIRST_USER, &credential, "/").await,
-        None => {
-            let detail =
-                "the link was used already, or is of an earlier start: the log has the one of the last start";
-            page::once("", Some(&Problem::unauthenticated(detail)))
-        }
+    if let Some(credential) = console.access.use_first_link(&token) {
+        return begin(&console, FIRST_USER, &credential, "/").await;
     }
+    let detail =
+        "the link was used already, or is of an earlier start: the log has the one of the last start";
+    page::once("", Some(&Problem::unauthenticated(detail)))
 }
 
 async fn begin(console: &Console, name: &str, credential: &[u8], next: &str) -> Result<Response, Problem> {

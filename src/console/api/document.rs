@@ -1,4 +1,4 @@
-//! The OpenAPI document: made of the routes, completed with what is the same for each of them, and shown as a page.
+//! The `OpenAPI` document: made of the routes, completed with what is the same for each of them, and shown as a page.
 
 mod docs;
 
@@ -12,14 +12,14 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use crate::console::{Console, access::Viewer, problem::Problem};
+use crate::console::{Console, access::Viewer, problem::Told};
 
 /// What the routes are added to.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "provisiond", description = ABOUT, license(name = "MIT", identifier = "MIT")),
     servers((url = "/api/v1")),
-    components(schemas(Problem)),
+    components(schemas(Told)),
     tags(
         (name = "handlers", description = "On this event run this task, at this priority."),
         (name = "events", description = "The catalogue, and publishing by hand."),
@@ -61,17 +61,24 @@ pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
 const ANY: [u16; 4] = [401, 406, 500, 503];
 
 fn completed(mut document: Value) -> Value {
-    document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
-    document["security"] = json!([{"token": []}, {"session": []}]);
-    document["components"]["securitySchemes"] = json!({
+    let schemes = json!({
         "token": {"type": "http", "scheme": "bearer", "description": "A token of console.tokens"},
         "session": {"type": "apiKey", "in": "cookie", "name": "provisiond",
             "description": "The session of the console; with the header x-csrf-token where something is changed"},
     });
     let all = [400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 428, 500, 503];
-    let responses = all.map(|status| (status.to_string(), problem(meaning(status))));
-    document["components"]["responses"] = Value::Object(Map::from_iter(responses));
-    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    let responses = Map::from_iter(all.map(|status| (status.to_string(), problem(meaning(status)))));
+    for (at, name, value) in [
+        ("", "security", json!([{"token": []}, {"session": []}])),
+        ("/info", "version", env!("CARGO_PKG_VERSION").into()),
+        ("/components", "securitySchemes", schemes),
+        ("/components", "responses", responses.into()),
+    ] {
+        if let Some(members) = document.pointer_mut(at).and_then(Value::as_object_mut) {
+            members.insert(name.to_owned(), value);
+        }
+    }
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut).into_iter().flatten();
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             complete(path, method, operation);
@@ -84,8 +91,9 @@ fn completed(mut document: Value) -> Value {
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let has_parameters = operation.get("parameters").is_some();
     let takes_body = operation.get("requestBody").is_some();
-    let has_version =
-        operation["parameters"].as_array().into_iter().flatten().any(|p| p["name"] == "If-Match");
+    let parameters = operation.get("parameters").and_then(Value::as_array);
+    let named = parameters.into_iter().flatten().filter_map(|parameter| parameter.get("name"));
+    let has_version = named.into_iter().any(|name| name == "If-Match");
     let changes = method != "get";
     let conditions = [
         (has_parameters || takes_body, &[400][..]),
@@ -95,12 +103,11 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         (takes_body, &[413, 415]),
     ];
     let added = conditions.into_iter().filter(|(given, _)| *given).flat_map(|(_, statuses)| statuses);
-    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, response) in responses.iter_mut() {
         // What a route describes in words of its own is a problem too.
         if status.starts_with(['4', '5']) && response.get("content").is_none() {
-            let description = response["description"].as_str().unwrap_or_default().to_owned();
-            *response = problem(&description);
+            *response = problem(response.get("description").and_then(Value::as_str).unwrap_or_default());
         }
     }
     for status in ANY.iter().chain(added) {

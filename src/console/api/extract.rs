@@ -138,9 +138,9 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let ObjectOf(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let at = pointer(error.path());
-        problem(at, &error.into_inner())
+        problem(&at, &error.into_inner())
     })?;
-    json.end().map_err(|error| problem(String::new(), &error))?;
+    json.end().map_err(|error| problem("", &error))?;
     Ok(parsed)
 }
 
@@ -167,14 +167,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOf<T> {
     }
 }
 
-fn problem(at: String, error: &serde_json::Error) -> Problem {
+fn problem(at: &str, error: &serde_json::Error) -> Problem {
     let detail = error.to_string();
     if !error.is_data() {
         return Problem::bad_request(format!("the body is not JSON: {detail}"));
     }
     // Where in the text it is helps nobody who knows the field.
     let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what).to_owned();
-    let at = unknown_field(&detail).map_or(at.clone(), |name| format!("{at}/{}", escaped(name)));
+    let at = unknown_field(&detail).map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
     Problem::invalid(vec![FieldError::at(at, detail)])
 }
 
@@ -185,7 +185,7 @@ fn pointer(path: &JsonPath) -> String {
         Segment::Map { key } => Some(escaped(key)),
         Segment::Enum { .. } | Segment::Unknown => None,
     });
-    segments.map(|segment| format!("/{segment}")).collect()
+    segments.fold(String::new(), |pointer, segment| pointer + "/" + &segment)
 }
 
 pub fn escaped(segment: &str) -> String {

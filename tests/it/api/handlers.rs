@@ -43,14 +43,13 @@ async fn a_handler_is_created_changed_and_deleted() {
     whole["task"]["headers"]["x-more"] = json!("1");
     let replaced = change(&api, "PUT", &path, "\"1\"", &whole).await;
     assert_eq!((replaced.status, replaced.header("etag")), (200, "\"2\""), "{}", replaced.text);
-    let stored = "SELECT task::text FROM handlers";
-    let stored: String = world.rows(stored, &[]).await[0].get(0);
+    let stored: String = world.rows("SELECT task::text FROM handlers", &[]).await[0].get(0);
     assert!(stored.contains("Bearer s3cret") && stored.contains("x-more"), "{stored}");
 
-    let patch = json!({"status": "archived", "timeout": null, "task": {"headers": {"x-more": null}}});
-    let patched = change(&api, "PATCH", &path, "\"2\"", &patch).await.expect(200);
-    assert_eq!((&patched["status"], &patched["timeout"]), (&json!("archived"), &Value::Null));
-    assert_eq!(patched["task"]["headers"], json!({"authorization": "***"}));
+    let body = json!({"status": "archived", "timeout": null, "task": {"headers": {"x-more": null}}});
+    let archived = change(&api, "PATCH", &path, "\"2\"", &body).await.expect(200);
+    assert_eq!((&archived["status"], &archived["timeout"]), (&json!("archived"), &Value::Null));
+    assert_eq!(archived["task"]["headers"], json!({"authorization": "***"}));
     let script = json!({"task": {"type": "script", "path": "missing.py"}});
     let script = change(&api, "PATCH", &path, "\"3\"", &script).await.expect(200);
     assert_eq!(script["task"], json!({"type": "script", "path": "missing.py"}));

@@ -2,7 +2,7 @@
 
 use crate::support::{
     World,
-    console::{Api, Keys, PASSWORD, answer, listening, user},
+    console::{Api, Keys, PASSWORD, answer, user},
 };
 
 async fn try_in(api: &Api, name: &str, password: &str) -> crate::support::console::Answer {
@@ -107,19 +107,12 @@ async fn who_guesses_is_stopped_and_others_are_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_users_a_link_lets_one_in_once() {
     let world = World::new().await;
-    let process = world.spawn(&["--roles", "console"]);
-    let url = listening(&process).await;
-    let log = process.log();
+    let keys = Keys { operator: String::new(), viewer: String::new() };
+    let api = Api::of(world.spawn(&["--roles", "console"]), keys).await;
+    let (log, url) = (api.process.log(), &api.url);
     let (_, link) = log.split_once("sign in once with ").expect("a link");
     let link = link.split('"').next().unwrap();
     let token = link.strip_prefix(&format!("{url}/sign-in/once?token=")).expect("its form");
-    let keys = Keys { operator: String::new(), viewer: String::new() };
-    let api = Api {
-        process,
-        url: url.clone(),
-        client: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
-        keys,
-    };
 
     let sign_in = answer(api.request("GET", "/sign-in")).await;
     assert!(sign_in.status == 200 && !sign_in.text.contains("type=\"password\""), "{}", sign_in.text);

@@ -111,6 +111,11 @@ impl Api {
     /// Starts another, with what is configured already.
     pub async fn with(world: &World, keys: Keys) -> Self {
         let process = world.spawn(&["--roles", "console"]);
+        Self::of(process, keys).await
+    }
+
+    /// Of a process that was started in a way of its own.
+    pub async fn of(process: Process, keys: Keys) -> Self {
         let url = listening(&process).await;
         // An error only says that it is installed already; nothing here is called over TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();

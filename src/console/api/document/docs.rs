@@ -78,9 +78,10 @@ impl Page {
             description: text(tag, "description"),
             operations: operations(document, &tag["name"]),
         });
-        let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+        let schemas =
+            document.pointer("/components/schemas").and_then(Value::as_object).into_iter().flatten();
         let schemas = schemas.map(|(name, schema)| SchemaShown { name: name.clone(), text: pretty(schema) });
-        let about = text(&document["info"], "description");
+        let about = document.get("info").map(|info| text(info, "description")).unwrap_or_default();
         let about =
             about.split("\n\n").map(|paragraph| paragraph.replace("**", "").replace('`', "")).collect();
         Self(Arc::new(Shown { about, groups: groups.collect(), schemas: schemas.collect() }))

@@ -10,7 +10,7 @@ const READ_ONLY: [&str; 6] = ["id", "signed", "created_at", "updated_at", "versi
 
 /// The members of an object, taken one by one.
 pub(super) struct Fields<'a, 'e> {
-    fields: &'a Map<String, Value>,
+    members: &'a Map<String, Value>,
     /// The pointer of the object.
     at: &'static str,
     known: Vec<&'static str>,
@@ -18,8 +18,8 @@ pub(super) struct Fields<'a, 'e> {
 }
 
 impl<'a, 'e> Fields<'a, 'e> {
-    pub fn of(fields: &'a Map<String, Value>, at: &'static str, errors: &'e mut Vec<FieldError>) -> Self {
-        Self { fields, at, known: Vec::new(), errors }
+    pub fn of(members: &'a Map<String, Value>, at: &'static str, errors: &'e mut Vec<FieldError>) -> Self {
+        Self { members, at, known: Vec::new(), errors }
     }
 
     /// The member, if it is there.
@@ -27,7 +27,7 @@ impl<'a, 'e> Fields<'a, 'e> {
         if !self.known.contains(&name) {
             self.known.push(name);
         }
-        self.fields.get(name)
+        self.members.get(name)
     }
 
     pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
@@ -54,7 +54,7 @@ impl<'a, 'e> Fields<'a, 'e> {
 
     pub fn refuse_unknown(&mut self) {
         let unknown: Vec<&String> =
-            self.fields.keys().filter(|name| !self.known.contains(&name.as_str())).collect();
+            self.members.keys().filter(|name| !self.known.contains(&name.as_str())).collect();
         for name in unknown {
             let detail = if self.at.is_empty() && READ_ONLY.contains(&name.as_str()) {
                 "is set by provisiond: leave it out".to_owned()

@@ -23,7 +23,7 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
     };
     let mut fields = Fields::of(fields, "/task", errors);
     let kind: Option<String> = fields.required("type");
-    let read = match kind.as_deref() {
+    match kind.as_deref() {
         Some("http") => {
             let url = fields.required("url");
             let headers = fields.present("headers");
@@ -42,8 +42,7 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
             None
         }
         None => None,
-    };
-    read
+    }
 }
 
 fn read_headers(

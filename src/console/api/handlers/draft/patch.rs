@@ -16,7 +16,7 @@ pub fn merged(current: &HandlerSpec, patch: &Value) -> Result<Value, Problem> {
     // Of another type the task has other members: those of the old one would be unknown.
     let kind = |value: &Value| value.pointer("/task/type").cloned();
     if kind(patch).is_some_and(|new| Some(new) != kind(&value)) {
-        value["task"] = Value::Null;
+        value.as_object_mut().map(|members| members.remove("task"));
     }
     merge(&mut value, patch);
     Ok(value)
