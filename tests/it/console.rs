@@ -76,7 +76,10 @@ async fn tell(story: &str) {
     app.arg(stories.join("app.py")).arg(port.to_string());
     let app = start(&world, app, "app.log");
     world.keep_other(app);
-    let big = format!(r#"{{"rows":[{}],"last":"row"}}"#, vec![r#"{"id":1234567,"name":"Ann Example"}"#; 26_000].join(","));
+    let big = format!(
+        r#"{{"rows":[{}],"last":"row"}}"#,
+        vec![r#"{"id":1234567,"name":"Ann Example"}"#; 26_000].join(",")
+    );
     std::fs::write(world.dir.path().join("big.json"), big).expect("written");
 
     let provisiond = world.command();
@@ -98,7 +101,9 @@ async fn tell(story: &str) {
     if let Ok(axe) = std::env::var("PROVISIOND_TEST_AXE") {
         browser.env("AXE", axe);
     } else {
-        println!("axe-core is not there (./script/test installs it where npm is): pages are not looked at with it");
+        println!(
+            "axe-core is not there (./script/test installs it where npm is): pages are not looked at with it"
+        );
     }
     eventually("the app listens", || async {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
