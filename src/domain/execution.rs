@@ -15,8 +15,7 @@ use super::{
 
 text_enum! {
     /// What an operator looks at first.
-    #[schema(as = ExecutionStatus)]
-    Status { Success = "success", Fail = "fail", Skipped = "skipped" }
+    Status as ExecutionStatus { Success = "success", Fail = "fail", Skipped = "skipped" }
 }
 
 text_enum! {

@@ -70,7 +70,7 @@ pub struct HandlerSpec {
     pub retry: RetryOverrides,
     /// Attempts at a time, per worker.
     #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     pub max_concurrency: Option<NonZeroU32>,
 }
 
@@ -88,8 +88,7 @@ impl HandlerSpec {
 text_enum! {
     /// Whether a handler takes part.
     #[derive(Default)]
-    #[schema(as = HandlerStatus)]
-    Status {
+    Status as HandlerStatus {
         #[default]
         Enabled = "enabled",
         Disabled = "disabled",

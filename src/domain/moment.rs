@@ -23,8 +23,10 @@ pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMome
         let day = day.to_zoned(TimeZone::UTC).map(|day| day.timestamp());
         return day.map_err(|e| InvalidMoment(e.to_string()));
     }
+    // humantime takes a bare 0.
     let form = "a time is a day (2026-01-31), RFC 3339 (2026-01-31T12:00:00Z) or an age (2h)";
-    let age: Duration = humantime::parse_duration(text).map_err(|_| InvalidMoment(form.to_owned()))?;
+    let age = humantime::parse_duration(text).ok().filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
+    let age: Duration = age.ok_or_else(|| InvalidMoment(form.to_owned()))?;
     now.checked_sub(age).map_err(|e| InvalidMoment(e.to_string()))
 }
 
@@ -42,7 +44,7 @@ mod tests {
         ] {
             assert_eq!(parse_moment(text, now).expect(text).to_string(), meant);
         }
-        for bad in ["soon", "", "2026-13-01", "99999999999y"] {
+        for bad in ["soon", "", "0", "2026-13-01", "99999999999y"] {
             assert!(parse_moment(bad, now).is_err(), "{bad}");
         }
     }

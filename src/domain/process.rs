@@ -10,8 +10,7 @@ use super::{handler::HandlerId, text_enum::text_enum};
 
 text_enum! {
     /// What a process does.
-    #[schema(as = ProcessRole)]
-    Role {
+    Role as ProcessRole {
         /// Takes events and runs their handlers.
         Worker = "worker",
         /// Writes executions and dead letters to the database.

@@ -123,8 +123,9 @@ impl<'de> Deserialize<'de> for ObjectId {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-                if text.is_empty() || text.len() > 1024 {
-                    return Err(E::invalid_length(text.len(), &"a text of 1 to 1024 bytes"));
+                let length = text.chars().count();
+                if !(1..=256).contains(&length) {
+                    return Err(E::invalid_length(length, &"a text of 1 to 256 characters"));
                 }
                 Ok(text.to_owned())
             }

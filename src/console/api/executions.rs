@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    extract::{Json, Named, OptionalJson, Paged},
+    extract::{Json, Named, ObjectOf, OptionalJson, Paged},
     moment::Moment,
     page::{PageOf, Paging},
     replays::{self, Pace, Plan},
@@ -155,7 +155,8 @@ struct ReplayExecutions {
     /// These; or those of a filter.
     #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<Uuid>>,
-    filter: Option<Filter>,
+    #[schema(value_type = Option<Filter>)]
+    filter: Option<ObjectOf<Filter>>,
     #[serde(default)]
     share: ReplayShare,
     /// Only count what would be sent.
@@ -176,14 +177,15 @@ struct ReplayExecutions {
 #[utoipa::path(post, path = "/executions/replay", operation_id = "replay_executions", tag = "executions", request_body = ReplayExecutions,
     responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
         (status = 202, description = "A job has begun", body = Replay,
-            headers(("Location" = String, description = "Where the job is")))))]
+            headers(("Location" = String, description = "Where the job is"))),
+        (status = 404, description = "One of the ids is none")))]
 async fn replay_many(
     Operator(somebody): Operator,
     State(console): State<Console>,
     Json(input): Json<ReplayExecutions>,
 ) -> Result<Response, Problem> {
     let ReplayExecutions { ids, filter, share, dry_run, rate, max_failures } = input;
-    let filter = filter.map(ExecutionFilter::from);
+    let filter = filter.map(|ObjectOf(filter)| ExecutionFilter::from(filter));
     let asked =
         replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), false)?;
     let chosen = match (ids, filter) {

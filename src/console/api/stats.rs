@@ -32,7 +32,7 @@ enum Span {
 struct Asked {
     /// How far back.
     #[serde(default)]
-    #[param(value_type = Option<Span>)]
+    #[param(value_type = Option<Span>, inline)]
     period: Span,
 }
 

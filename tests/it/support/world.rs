@@ -126,6 +126,11 @@ impl World {
         self.env.insert(format!("PROVISIOND_{name}"), value.to_owned());
     }
 
+    /// What was set, by the name of its variable.
+    pub fn variable(&self, name: &str) -> String {
+        self.env.get(name).cloned().unwrap_or_default()
+    }
+
     /// Sets a variable that is no key of the configuration, as [`World::set`] does.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.env.insert(name.to_owned(), value.to_owned());

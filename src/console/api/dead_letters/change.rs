@@ -13,7 +13,7 @@ use crate::{
         Console,
         access::Operator,
         api::{
-            extract::{Json, OptionalJson},
+            extract::{Json, ObjectOf, OptionalJson},
             replays::{self, Pace, Plan},
         },
         problem::{FieldError, Problem},
@@ -54,6 +54,9 @@ async fn replay_one(
     Named(id): Named<Uuid>,
     OptionalJson(input): OptionalJson<ReplayLetter>,
 ) -> Result<Response, Problem> {
+    if input.event.as_ref().is_some_and(|event| !event.get().starts_with('{')) {
+        return Err(Problem::invalid(vec![FieldError::at("/event", "an event is a JSON object")]));
+    }
     let letter = open_letter(&console, id).await?;
     let (chosen, asked) = match input.event {
         None => (Chosen::Letters(vec![id]), "1 by id"),
@@ -86,7 +89,8 @@ async fn open_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Pr
 struct ReplayLetters {
     #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<Uuid>>,
-    filter: Option<Filter>,
+    #[schema(value_type = Option<Filter>)]
+    filter: Option<ObjectOf<Filter>>,
     /// Every open one.
     #[serde(default)]
     all: bool,
@@ -108,14 +112,15 @@ struct ReplayLetters {
 #[utoipa::path(post, path = "/dead-letters/replay", operation_id = "replay_dead_letters", tag = "dead letters", request_body = ReplayLetters,
     responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
         (status = 202, description = "A job has begun", body = Replay,
-            headers(("Location" = String, description = "Where the job is")))))]
+            headers(("Location" = String, description = "Where the job is"))),
+        (status = 404, description = "One of the ids is none")))]
 async fn replay_many(
     Operator(somebody): Operator,
     State(console): State<Console>,
     Json(input): Json<ReplayLetters>,
 ) -> Result<Response, Problem> {
     let ReplayLetters { ids, filter, all, dry_run, rate, max_failures } = input;
-    let filter = filter.map(DeadLetterFilter::from);
+    let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
     let asked = replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
     let chosen = match (ids, filter) {
         (Some(ids), _) => Chosen::Letters(ids),
@@ -180,7 +185,8 @@ struct DiscardLetters {
     #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<Uuid>>,
     #[serde(default)]
-    filter: Option<Filter>,
+    #[schema(value_type = Option<Filter>)]
+    filter: Option<ObjectOf<Filter>>,
     /// Every open one.
     #[serde(default)]
     all: bool,
@@ -200,7 +206,7 @@ async fn discard_many(
     Json(input): Json<DiscardLetters>,
 ) -> Result<Response, Problem> {
     let DiscardLetters { reason, ids, filter, all, dry_run } = input;
-    let filter = filter.map(DeadLetterFilter::from);
+    let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
     replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
     let filter = filter.unwrap_or_default();
     if dry_run {
