@@ -61,7 +61,7 @@ def looks_at(browser, path, found):
 
 def viewer_changes_nothing(playwright, letter, all_pages):
     viewer = Browser(playwright)
-    viewer.sign_in("vera", "correct horse")
+    viewer.sign_in("vic")
     page = viewer.page
     for path in all_pages:
         page.goto(path)

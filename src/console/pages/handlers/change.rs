@@ -90,7 +90,7 @@ pub async fn create(
     match console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await {
         Ok(handler) => match secret {
             Some(secret) => super::show::page(&console, &somebody, handler, Some(secret.expose())).await,
-            None => Ok(done(LIST, "created", handler.id)),
+            None => Ok(done(LIST, "created", &handler.id)),
         },
         Err(StoreError::Refused(why)) => {
             form.errors.add("form", why);
@@ -122,7 +122,7 @@ pub async fn save(
     };
     let store = console.store();
     match store.update_handler(handler.id, Some(form.version), |_| spec, &somebody.by(), None).await {
-        Ok(handler) => Ok(done(LIST, "saved", handler.id)),
+        Ok(handler) => Ok(done(LIST, "saved", &handler.id)),
         Err(StoreError::Conflict { version }) => {
             let stale = Stale::since(form.version, version, &store.handler_history(handler.id).await?);
             // Saved again, it is over what is there now, which was told.
@@ -148,7 +148,7 @@ async fn checked(
     match &spec.task {
         Task::Http { url, .. } => {
             if let Err(refused) = check_target(&settings.address_rules, url).await {
-                form.errors.add("url", refused);
+                form.errors.add("url", refused.to_string());
             }
         }
         // Workers may run elsewhere, with other scripts: said twice, it is taken.

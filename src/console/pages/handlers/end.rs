@@ -44,7 +44,7 @@ pub async fn set_status(
     let status: Status =
         sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
     console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
-    Ok(done(back(sent.get("back")), status.as_str(), id))
+    Ok(done(back(sent.get("back")), status.as_str(), &id))
 }
 
 /// Only within the list: what a form holds must not lead elsewhere.
@@ -99,7 +99,7 @@ async fn ended(
     what: &str,
 ) -> Answer {
     match ended {
-        Ok(handler) => Ok(done(LIST, what, handler.id)),
+        Ok(handler) => Ok(done(LIST, what, &handler.id)),
         Err(StoreError::Conflict { .. }) => {
             let problem =
                 "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
