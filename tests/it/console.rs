@@ -5,11 +5,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
-
 use crate::{
     integrator::{free_port, python},
-    support::{Process, World, eventually},
+    support::{
+        Process, World,
+        console::{PASSWORD, listening, user},
+        eventually,
+    },
 };
 
 /// The browser, where there is one; without it a story is skipped, and says so.
@@ -21,41 +23,18 @@ fn chromium() -> Option<String> {
     found
 }
 
-/// What `provisiond users hash` makes of a password.
-fn hash(world: &World, password: &str) -> String {
-    use std::io::Write as _;
-    let mut command = world.command();
-    command.args(["users", "hash", "--output", "json"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("the program");
-    child.stdin.take().expect("a pipe").write_all(format!("{password}\n").as_bytes()).expect("written");
-    let output = child.wait_with_output().expect("its end");
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    told["password_hash"].as_str().expect("a hash").to_owned()
-}
-
-/// Worker, recorder and console, with an operator (ann) and a viewer (vera); and where the console listens.
+/// Worker, recorder and console, with an operator (ann) and a viewer (vic); and where the console listens.
 async fn serve(world: &mut World) -> String {
-    let hash = hash(world, "correct horse");
-    let user = |name: &str, role: &str| {
-        format!("[[console.users]]\nname = {name:?}\npassword_hash = {hash:?}\nrole = {role:?}\n")
-    };
-    let config = world.dir.path().join("provisiond.toml");
-    std::fs::write(&config, user("ann", "operator") + &user("vera", "viewer")).expect("written");
-    world.set_variable("PROVISIOND_CONFIG", &config.display().to_string());
-    world.set("console.listen", "127.0.0.1:0");
+    let users =
+        [("ann", "operator"), ("vic", "viewer")].map(|(name, role)| user(world, name, role, PASSWORD));
+    world.set("console.users", &format!("[{}]", users.join(", ")));
     world.set("database.pool_size", "8");
     let process = world.spawn(&["--roles", "worker,recorder,console"]);
-    let listens = |log: &str| {
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut told = lines.filter(|line| line["message"] == "the console listens");
-        told.next().and_then(|line| line["address"].as_str().map(str::to_owned))
-    };
-    eventually("the console listens", || async { listens(&process.log()).is_some() }).await;
+    let console = listening(&process).await;
     world.wait_for_consumer("events.clients.create").await;
     world.wait_for_consumer("execution-log").await;
-    let address = listens(&process.log()).expect("an address");
     world.keep(process);
-    format!("http://{address}")
+    console
 }
 
 fn start(world: &World, mut command: Command, log: &str) -> Process {
@@ -97,6 +76,7 @@ async fn tell(story: &str) {
         .env("PROVISIOND", provisiond.get_program())
         .env("CHROMIUM", chromium)
         .env("CONSOLE", console)
+        .env("PASSWORD", PASSWORD)
         .env("APP", format!("127.0.0.1:{port}"));
     if let Ok(axe) = std::env::var("PROVISIOND_TEST_AXE") {
         browser.env("AXE", axe);

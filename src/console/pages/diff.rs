@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn changes_are_shown_with_what_is_around_them() {
-        let before = (0..30).map(|n| format!("line {n}\n")).collect::<String>();
+        let before = (0..30).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n";
         let after = before.replace("line 4\n", "line four\n").replace("line 25\n", "");
         let lines = lines(&before, &after);
         let changed: Vec<_> =

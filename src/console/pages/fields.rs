@@ -112,8 +112,8 @@ impl Errors {
         self.0.get(field).map_or("", String::as_str)
     }
 
-    pub fn add(&mut self, field: &'static str, error: impl ToString) {
-        self.0.entry(field).or_insert_with(|| error.to_string());
+    pub fn add(&mut self, field: &'static str, error: impl Into<String>) {
+        self.0.entry(field).or_insert_with(|| error.into());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -126,7 +126,7 @@ impl Errors {
 
     /// The value, or none and its error taken down.
     pub fn take<T, E: ToString>(&mut self, field: &'static str, parsed: Result<T, E>) -> Option<T> {
-        parsed.map_err(|error| self.add(field, error)).ok()
+        parsed.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
     /// The same, of what may be left blank.

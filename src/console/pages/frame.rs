@@ -1,5 +1,7 @@
 //! What is around every page: who is signed in, where one is, where one can go, what was just done.
 
+use std::fmt::Display;
+
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::fields::Fields;
@@ -12,6 +14,7 @@ pub struct Frame {
     pub somebody: Option<Identity>,
     pub css: String,
     pub js: String,
+    pub icon: String,
     pub version: &'static str,
     pub notice: Option<String>,
     section: Option<Section>,
@@ -57,6 +60,7 @@ impl Frame {
             somebody: somebody.cloned(),
             css: assets::url("console.css"),
             js: assets::url("console.js"),
+            icon: assets::url("icon.svg"),
             version: env!("CARGO_PKG_VERSION"),
             notice: None,
             section: None,
@@ -72,10 +76,6 @@ impl Frame {
     #[must_use]
     pub fn telling(self, asked: &Fields) -> Self {
         Self { notice: notice(asked), ..self }
-    }
-
-    pub fn icon(&self) -> String {
-        assets::url("icon.svg")
     }
 
     pub fn sections(&self) -> [Item; 5] {
@@ -96,7 +96,7 @@ impl Frame {
 }
 
 /// Leads on to `path` after something was done, which is told there. `number` says to what, or how much.
-pub fn done(path: &str, what: &str, number: impl ToString) -> Response {
+pub fn done(path: &str, what: &str, number: &dyn Display) -> Response {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let fields = Fields::parse(query.as_bytes()).with("done", what).with("what", number.to_string());
     Redirect::to(&fields.href(path)).into_response()

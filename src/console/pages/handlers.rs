@@ -1,6 +1,7 @@
 //! Handlers: the list, the form, and what is done to one.
 
 mod change;
+mod end;
 mod form;
 mod history;
 mod list;
@@ -24,9 +25,9 @@ pub fn routes() -> Router<Console> {
         .route("/handlers/new", get(change::new))
         .route("/handlers/{id}", get(show::show).post(change::save))
         .route("/handlers/{id}/edit", get(change::edit))
-        .route("/handlers/{id}/status", post(change::set_status))
-        .route("/handlers/{id}/archive", post(change::archive))
-        .route("/handlers/{id}/delete", get(change::ask_delete).post(change::delete))
+        .route("/handlers/{id}/status", post(end::set_status))
+        .route("/handlers/{id}/archive", post(end::archive))
+        .route("/handlers/{id}/delete", get(end::ask_delete).post(end::delete))
         .route("/handlers/{id}/test", get(test::ask).post(test::test))
         .route("/handlers/{id}/secret", get(show::ask_secret).post(show::change_secret))
 }

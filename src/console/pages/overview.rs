@@ -93,7 +93,7 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
             is_alarm: false,
         },
         Tile {
-            label: "Attempts that succeeded",
+            label: "Succeeded",
             value: share(attempts - failed, attempts),
             unit: String::new(),
             note: format!("{} of {} {period}", grouped(attempts - failed), grouped(attempts)),

@@ -1,6 +1,7 @@
 //! Replays: what is chosen is counted, asked about, and sent back as a job that can be watched, stopped and resumed.
 
 mod choose;
+mod confirm;
 mod job;
 
 use axum::{

@@ -62,11 +62,6 @@ impl SampleForm {
         data.filter(|_| self.errors.is_empty())
     }
 
-    /// How the first field of the form asks for the focus, if it is to have it.
-    pub const fn focus(&self, first: bool) -> &'static str {
-        if first { "first" } else { "" }
-    }
-
     pub fn error(&self, field: &str) -> &str {
         self.errors.of(field)
     }

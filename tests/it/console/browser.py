@@ -8,6 +8,7 @@ import subprocess
 from playwright.sync_api import sync_playwright
 
 BASE = os.environ["CONSOLE"]
+PASSWORD = os.environ["PASSWORD"]
 # Nothing of it may call home.
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -39,10 +40,10 @@ class Browser:
         if not request.url.startswith((BASE + "/", "data:")):
             self.elsewhere.append(request.url)
 
-    def sign_in(self, name="ann", password="correct horse"):
+    def sign_in(self, name="ann"):
         self.page.goto("/sign-in")
         self.page.fill("#name", name)
-        self.page.fill("#password", password)
+        self.page.fill("#password", PASSWORD)
         self.page.keyboard.press("Enter")
         self.page.wait_for_url("**/")
 

@@ -61,7 +61,7 @@ def looks_at(browser, path, found):
 
 def viewer_changes_nothing(playwright, letter, all_pages):
     viewer = Browser(playwright)
-    viewer.sign_in("vera", "correct horse")
+    viewer.sign_in("vic")
     page = viewer.page
     for path in all_pages:
         page.goto(path)
@@ -77,6 +77,44 @@ def viewer_changes_nothing(playwright, letter, all_pages):
     assert status == 403, status
     viewer.expect_errors("403")
     viewer.end()
+
+
+def works_without_scripts(playwright):
+    plain = Browser(playwright, java_script_enabled=False)
+    plain.sign_in()
+    page = plain.page
+    page.goto("/handlers")
+    page.get_by_role("link", name="New Handler").click()
+    page.get_by_label("Name", exact=True).fill("Plain")
+    page.get_by_role("button", name="Create").click()
+    expect(page.locator(".field.wrong").first).to_be_visible()
+    plain.expect_errors("422")
+    page.get_by_label("Event").select_option("clients.delete")
+    page.get_by_text("HTTP", exact=True).click()
+    page.get_by_label("URL").fill(f"{APP}/echo")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("was created")).to_be_visible()
+    page.get_by_role("switch", name="Plain is enabled").click()
+    expect(page.get_by_role("switch", name="Plain is disabled")).to_be_visible()
+    page.get_by_role("switch", name="Plain is disabled").click()
+    page.goto("/events/publish?event=clients.delete")
+    page.get_by_role("button", name="Publish").click()
+    for _ in range(100):
+        if page.locator("#list tbody tr").count():
+            break
+        time.sleep(0.1)
+        page.reload()
+    page.get_by_role("link", name="Details").click()
+    expect(page.locator("#answer")).to_have_text("fine")
+    plain.end()
+
+
+def axe_can_find_something(browser):
+    if "AXE" not in os.environ:
+        return
+    browser.page.goto("/handlers")
+    browser.page.evaluate("document.querySelector('label[for=s-text]').remove(); document.querySelector('#s-text').placeholder = ''")
+    assert axe(browser.page), "a field without a label is a violation"
 
 
 def a_mebibyte_does_not_freeze(browser):
@@ -123,7 +161,9 @@ def everywhere(playwright, browser):
     browser.page.goto("/handlers")
     expect(browser.page.locator("#handler-1")).to_contain_text(HOSTILE)
     browser.page.set_viewport_size({"width": 1400, "height": 900})
+    axe_can_find_something(browser)
     a_mebibyte_does_not_freeze(browser)
+    works_without_scripts(playwright)
     viewer_changes_nothing(playwright, letter, all_pages)
 
 

@@ -5,7 +5,7 @@ import re
 
 from playwright.sync_api import expect
 
-from browser import provisiond, story
+from browser import PASSWORD, provisiond, story
 
 APP = os.environ["APP"]
 
@@ -20,7 +20,7 @@ def signs_in(browser):
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.locator("#name")).to_have_value("ann")
     browser.expect_errors("status of 4")
-    page.fill("#password", "correct horse")
+    page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
     # Where one wanted to go.
     expect(page).to_have_url(re.compile(r"/handlers\?status=disabled"))

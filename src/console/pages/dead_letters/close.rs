@@ -101,5 +101,5 @@ pub async fn discard(Operator(somebody): Operator, Of(console): Of<Console>, For
         Which::These(ids) => store.discard_dead_letters(Closing::These(&ids), note, &by).await?,
         Which::By(filter) => store.discard_dead_letters(Closing::By(&filter), note, &by).await?,
     };
-    Ok(done(PATH, "discarded", count))
+    Ok(done(PATH, "discarded", &count))
 }

@@ -21,7 +21,7 @@ use crate::{
         },
     },
     domain::dead_letter::{Reason, State},
-    store::{Cursor, Page, Summary},
+    store::{Cursor, DeadLetterFilter, Page, Summary},
 };
 
 const A_PAGE: usize = 50;
@@ -91,11 +91,21 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
         summary: summary.map(|summary| lines(&summary, &search)).unwrap_or_default(),
         replay: search.href("/dead-letters/replay"),
         discard: search.href("/dead-letters/discard"),
-        export: search.href("/api/v1/dead-letters/export"),
+        export: export(&search, &filter),
         problem: problem.to_owned(),
         asked: search,
         errors,
     })
+}
+
+/// The API's export of what is listed: there an absent state is any, and times have their zone.
+fn export(search: &Fields, filter: &DeadLetterFilter) -> String {
+    let mut asked = search.without("state").without("since").without("until");
+    for (name, at) in [("since", filter.since), ("until", filter.until)] {
+        asked = at.map_or(asked.clone(), |at| asked.with(name, at.to_string()));
+    }
+    let asked = filter.state.map_or(asked.clone(), |state| asked.with("state", state.as_str()));
+    asked.href("/api/v1/dead-letters/export")
 }
 
 fn total(summary: &Summary, state: Option<State>) -> String {

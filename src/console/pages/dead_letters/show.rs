@@ -79,12 +79,12 @@ pub async fn show(
     let title = format!("Dead letter of {}", shown.letter.row.letter.event_name);
     html(&page(
         Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked),
-        shown,
+        &shown,
         asked.get("whole") == "yes",
     ))
 }
 
-fn page(frame: Frame, shown: Shown, whole: bool) -> ShowPage {
+fn page(frame: Frame, shown: &Shown, whole: bool) -> ShowPage {
     let letter = &shown.letter;
     let facts = &letter.row.letter;
     let row = Row::of(facts);

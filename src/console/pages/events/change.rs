@@ -80,7 +80,7 @@ pub async fn add(Operator(somebody): Operator, Of(console): Of<Console>, Form(se
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let new = NewEventType { name, group: given(&form.group), title: given(&form.title) };
     match add_event_type(console.store(), &console.letters.broker, new).await {
-        Ok(_) => Ok(done(LIST, "added", 1)),
+        Ok(_) => Ok(done(LIST, "added", &1)),
         Err(error) => new_page(&somebody, form, told(error)?),
     }
 }
@@ -120,7 +120,7 @@ pub async fn remove(
 ) -> Answer {
     let name = parse(&name)?;
     match remove_event_type(console.store(), &console.letters.broker, &name).await {
-        Ok(_) => Ok(done(LIST, "removed", 1)),
+        Ok(_) => Ok(done(LIST, "removed", &1)),
         Err(error) => remove_page(&console, &somebody, name, told(error)?),
     }
 }

@@ -75,5 +75,5 @@ pub async fn publish(Operator(somebody): Operator, Of(console): Of<Console>, For
         return Err(Problem::conflict(detail));
     }
     let watch = Fields::default().with("event_id", published.event_id.as_str()).with("live", "on");
-    Ok(done(&watch.href("/executions"), "published", 1))
+    Ok(done(&watch.href("/executions"), "published", &1))
 }

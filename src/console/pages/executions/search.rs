@@ -72,6 +72,7 @@ pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::execution::Status;
 
     #[test]
     fn times_are_utc_where_nothing_else_is_said() {
@@ -92,6 +93,6 @@ mod tests {
         let search = Fields::parse(b"event_id=a+b&since=soon&status=fail&data=+x+");
         let filter = filter(&search, &mut errors);
         assert!(!errors.of("event_id").is_empty() && !errors.of("since").is_empty());
-        assert_eq!((filter.data.as_deref(), filter.status.map(|s| s.as_str())), (Some("x"), Some("fail")));
+        assert_eq!((filter.data.as_deref(), filter.status.map(Status::as_str)), (Some("x"), Some("fail")));
     }
 }

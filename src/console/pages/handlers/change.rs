@@ -1,10 +1,9 @@
-//! What changes handlers: the form, the switch, archiving and deleting.
+//! The form of a handler, sent: creating one, and changing one that nobody else has changed meanwhile.
 
 use askama::Template;
 use axum::{
     extract::{Path, State},
     http::StatusCode,
-    response::{IntoResponse, Redirect, Response},
 };
 
 use super::{Answer, form::HandlerForm, history::Stale, named};
@@ -20,13 +19,8 @@ use crate::{
             with_status,
             words::typed,
         },
-        problem::Problem,
     },
-    domain::{
-        handler::{Handler, HandlerId, HandlerSpec, Status},
-        secret::SigningSecret,
-        task::Task,
-    },
+    domain::{handler::HandlerSpec, secret::SigningSecret, task::Task},
     runner::{check_target, locate},
     store::StoreError,
 };
@@ -42,15 +36,6 @@ struct FormPage {
     groups: Vec<Group>,
     script_hint: String,
     retry_hint: String,
-}
-
-#[derive(Template)]
-#[template(path = "handlers/delete.html")]
-struct DeletePage {
-    frame: Frame,
-    handler: Handler,
-    is_archived: bool,
-    problem: String,
 }
 
 async fn form_page(
@@ -105,7 +90,7 @@ pub async fn create(
     match console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await {
         Ok(handler) => match secret {
             Some(secret) => super::show::page(&console, &somebody, handler, Some(secret.expose())).await,
-            None => Ok(done(LIST, "created", handler.id)),
+            None => Ok(done(LIST, "created", &handler.id)),
         },
         Err(StoreError::Refused(why)) => {
             form.errors.add("form", why);
@@ -137,7 +122,7 @@ pub async fn save(
     };
     let store = console.store();
     match store.update_handler(handler.id, Some(form.version), |_| spec, &somebody.by(), None).await {
-        Ok(handler) => Ok(done(LIST, "saved", handler.id)),
+        Ok(handler) => Ok(done(LIST, "saved", &handler.id)),
         Err(StoreError::Conflict { version }) => {
             let stale = Stale::since(form.version, version, &store.handler_history(handler.id).await?);
             // Saved again, it is over what is there now, which was told.
@@ -163,7 +148,7 @@ async fn checked(
     match &spec.task {
         Task::Http { url, .. } => {
             if let Err(refused) = check_target(&settings.address_rules, url).await {
-                form.errors.add("url", refused);
+                form.errors.add("url", refused.to_string());
             }
         }
         // Workers may run elsewhere, with other scripts: said twice, it is taken.
@@ -177,85 +162,4 @@ async fn checked(
         Task::Script { .. } => {}
     }
     form.errors.is_empty().then_some(spec)
-}
-
-pub async fn set_status(
-    Operator(somebody): Operator,
-    State(console): State<Console>,
-    Path(id): Path<String>,
-    Form(sent): Form,
-) -> Answer {
-    let id = named(&console, &id).await?.id;
-    let status: Status =
-        sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
-    console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
-    Ok(done(back(sent.get("back")), status.as_str(), id))
-}
-
-/// Only within the list: what a form holds must not lead elsewhere.
-fn back(asked: &str) -> &str {
-    if asked == LIST || asked.starts_with("/handlers?") { asked } else { LIST }
-}
-
-pub async fn ask_delete(
-    Operator(somebody): Operator,
-    State(console): State<Console>,
-    Path(id): Path<String>,
-) -> Answer {
-    delete_page(named(&console, &id).await?, &somebody, String::new())
-}
-
-fn delete_page(handler: Handler, somebody: &Identity, problem: String) -> Answer {
-    let frame = Frame::in_section(Section::Handlers, &format!("Delete {}", handler.spec.name), somebody);
-    let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
-    let is_archived = handler.spec.status == Status::Archived;
-    with_status(status, html(&DeletePage { frame, handler, is_archived, problem }))
-}
-
-pub async fn delete(
-    Operator(somebody): Operator,
-    State(console): State<Console>,
-    Path(id): Path<String>,
-    Form(sent): Form,
-) -> Answer {
-    let id = named(&console, &id).await?.id;
-    let deleted =
-        console.store().delete_handler(id, sent.get("version").parse().ok(), &somebody.by(), None).await;
-    ended(&console, &somebody, id, deleted, "deleted").await
-}
-
-pub async fn archive(
-    Operator(somebody): Operator,
-    State(console): State<Console>,
-    Path(id): Path<String>,
-    Form(sent): Form,
-) -> Answer {
-    let (id, version) = (named(&console, &id).await?.id, sent.get("version").parse().ok());
-    let archived =
-        console.store().set_handler_status(id, version, Status::Archived, &somebody.by(), None).await;
-    ended(&console, &somebody, id, archived, "archived").await
-}
-
-async fn ended(
-    console: &Console,
-    somebody: &Identity,
-    id: HandlerId,
-    ended: Result<Handler, StoreError>,
-    what: &str,
-) -> Answer {
-    match ended {
-        Ok(handler) => Ok(done(LIST, what, handler.id)),
-        Err(StoreError::Conflict { .. }) => {
-            let problem =
-                "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
-            delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
-        }
-        // Somebody else has done it.
-        Err(StoreError::NotFound(_)) => Ok(leave()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn leave() -> Response {
-    Redirect::to(LIST).into_response()
 }

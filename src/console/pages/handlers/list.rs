@@ -18,7 +18,7 @@ use crate::{
         problem::{FieldError, Problem},
     },
     domain::handler::{Handler, Mode, Status},
-    store::HandlerFilter,
+    store::{HandlerFilter, a_day_ago},
 };
 
 const A_PAGE: usize = 100;
@@ -30,9 +30,19 @@ struct Row {
     handler: Handler,
     /// In the last 24 hours.
     failures: u64,
+    /// Where its executions are; of one that failed lately, those failures.
+    logs: String,
 }
 
 impl Row {
+    fn of(handler: Handler, failures: u64) -> Self {
+        let mut logs = Fields::default().with("handler", handler.id.to_string());
+        if failures > 0 {
+            logs = logs.with("status", "fail").with("since", a_day_ago().to_string());
+        }
+        Self { handler, failures, logs: logs.href("/executions") }
+    }
+
     const fn is_enabled(&self) -> bool {
         matches!(self.handler.spec.status, Status::Enabled)
     }
@@ -75,7 +85,10 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     let next = ids.last().filter(|_| more).map(|last| search.with("after", last.to_string()).href(PATH));
     let rows: Vec<Row> = handlers
         .into_iter()
-        .map(|handler| Row { failures: counts.get(&handler.id).map_or(0, |counts| counts.failures), handler })
+        .map(|handler| {
+            let failures = counts.get(&handler.id).map_or(0, |counts| counts.failures);
+            Row::of(handler, failures)
+        })
         .collect();
     let count = u64::try_from(rows.len()).unwrap_or_default();
     let after = asked.has("after");

@@ -143,7 +143,7 @@ pub async fn change_secret(
         }
         "remove" => {
             let handler = store.remove_secret(id, None, &somebody.by()).await?;
-            Ok(done("/handlers", "unsigned", handler.id))
+            Ok(done("/handlers", "unsigned", &handler.id))
         }
         other => Err(Problem::bad_request(format!("what: {other:?} is not rotate or remove"))),
     }

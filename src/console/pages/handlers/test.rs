@@ -44,6 +44,8 @@ struct TestPage {
     handler: Handler,
     form: SampleForm,
     problem: String,
+    /// Which part has the focus: the first field, until there is something to read.
+    focus: &'static str,
     trial: Option<Told>,
 }
 
@@ -55,9 +57,10 @@ fn page(
     trial: Option<Told>,
 ) -> Answer {
     let frame = Frame::in_section(Section::Handlers, &format!("Test {}", handler.spec.name), somebody);
+    let focus = if trial.is_none() { "first" } else { "" };
     let refused = !problem.is_empty() || !form.errors.is_empty();
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    with_status(status, html(&TestPage { frame, handler, form, problem, trial }))
+    with_status(status, html(&TestPage { frame, handler, form, problem, focus, trial }))
 }
 
 pub async fn ask(Operator(somebody): Operator, Of(console): Of<Console>, Path(id): Path<String>) -> Answer {

@@ -176,7 +176,7 @@ const fn per(activity: &Activity) -> &'static str {
 }
 
 fn whole(value: f64) -> String {
-    format!("{value:.0}")
+    grouped(rounded(value))
 }
 
 pub fn milliseconds(value: Option<f64>) -> String {

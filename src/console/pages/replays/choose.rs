@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use askama::Template;
 use axum::{
     extract::{Path, State as Of},
-    http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
 use uuid::Uuid;
 
+use super::confirm::confirm;
 use crate::{
     console::{
         Console,
@@ -17,9 +16,6 @@ use crate::{
         pages::{
             Answer, dead_letters, executions,
             fields::{Asked, Errors, Fields, Form},
-            frame::{Frame, Section},
-            html, with_status,
-            words::{counted, grouped, short, unsigned},
         },
         problem::Problem,
     },
@@ -27,49 +23,20 @@ use crate::{
         dead_letter::State,
         replay::{Caution, MAX_RATE, Share, Source},
     },
-    store::{Chosen, DeadLetterFilter, NewReplay, PlanLine},
+    store::{Chosen, DeadLetterFilter, NewReplay},
 };
 
 /// A single one has mostly ended within this, and its page can say how.
 const SOON: Duration = Duration::from_secs(3);
 
 /// What was chosen, and how it is told.
-struct Choice {
-    chosen: Chosen,
-    source: Source,
+pub(super) struct Choice {
+    pub chosen: Chosen,
+    pub source: Source,
     /// For the record of the job.
-    asked: String,
+    pub asked: String,
     /// What a form must send to choose the same.
-    hidden: Vec<(String, String)>,
-}
-
-struct Line {
-    count: String,
-    event: String,
-    handler: String,
-    tone: &'static str,
-    now: String,
-}
-
-#[derive(Template)]
-#[template(path = "replays/confirm.html")]
-struct ConfirmPage {
-    frame: Frame,
-    problem: String,
-    title: String,
-    asked: String,
-    total: u64,
-    total_told: String,
-    nothing: &'static str,
-    lines: Vec<Line>,
-    will_refuse: bool,
-    action: &'static str,
-    cancel: &'static str,
-    cancel_word: &'static str,
-    hidden: Vec<(String, String)>,
-    rate: String,
-    max_failures: String,
-    errors: Errors,
+    pub hidden: Vec<(String, String)>,
 }
 
 fn ids(fields: &Fields) -> Result<Vec<Uuid>, Problem> {
@@ -212,74 +179,4 @@ async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fi
         _ => console.jobs.begin(&new, &choice.chosen).await?,
     };
     Ok(watch(job.id))
-}
-
-async fn confirm(
-    console: &Console,
-    somebody: &Identity,
-    choice: Choice,
-    typed: &Fields,
-    errors: Errors,
-) -> Answer {
-    let plan = console.letters.plan(&choice.chosen).await?;
-    let total = unsigned(plan.iter().map(|line| line.count).sum());
-    let usual = Caution::default();
-    let or = |name, usual: String| if typed.has(name) { typed.get(name).to_owned() } else { usual };
-    let (action, cancel, cancel_word, section, nothing) = match choice.source {
-        Source::DeadLetters => (
-            "/dead-letters/replay",
-            "/dead-letters",
-            "Dead Letters",
-            Section::DeadLetters,
-            "No open dead letter is chosen.",
-        ),
-        Source::Executions => (
-            "/executions/replay",
-            "/executions",
-            "Execution Logs",
-            Section::Executions,
-            "There is nothing to replay among these.",
-        ),
-    };
-    let total_told = if total == 1 { "it".to_owned() } else { grouped(total) };
-    let title = format!("Replay {}?", counted(total, "event", "events"));
-    let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let page = ConfirmPage {
-        frame: Frame::in_section(section, &title, somebody),
-        problem: String::new(),
-        title,
-        asked: format!("Chosen: {}. They go back to their handlers at once, each once.", choice.asked),
-        total,
-        total_told,
-        nothing,
-        will_refuse: plan.iter().any(|line| line.enabled == 0),
-        lines: plan.iter().map(line).collect(),
-        action,
-        cancel,
-        cancel_word,
-        hidden: choice.hidden,
-        rate: or("rate", usual.rate.to_string()),
-        max_failures: or("max_failures", usual.max_failures.to_string()),
-        errors,
-    };
-    with_status(status, html(&page))
-}
-
-fn line(line: &PlanLine) -> Line {
-    let name = line.handler_name.as_deref().unwrap_or_default();
-    let (tone, now) = match (line.handler_id, line.enabled) {
-        (Some(_), 0) => ("", "not enabled".to_owned()),
-        (Some(_), _) => ("good", "enabled".to_owned()),
-        (None, 0) => ("", "nothing is enabled".to_owned()),
-        (None, n) => ("good", format!("{n} enabled")),
-    };
-    Line {
-        count: grouped(unsigned(line.count)),
-        event: short(&line.event, 80),
-        handler: line
-            .handler_id
-            .map_or_else(|| "the whole event".to_owned(), |id| format!("{} ({id})", short(name, 60))),
-        tone,
-        now,
-    }
 }

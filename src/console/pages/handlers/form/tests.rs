@@ -1,4 +1,7 @@
-use super::*;
+use std::collections::BTreeMap;
+
+use super::{read::headers, *};
+use crate::domain::task::{HeaderName, HeaderValue};
 
 fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs.iter().fold(Fields::default(), |fields, (name, value)| fields.with(name, *value))
