@@ -144,10 +144,13 @@ have_postgres() { [ -n "$(postgres_bin)" ]; }
 have_rabbitmq() { [ -n "$(rabbitmq_bin)" ]; }
 have_python() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 have_curl() { have curl; }
+have_chromium() { have chromium; }
+# Ubuntu has its Chromium from elsewhere.
+is_debian() { grep -qs '^ID=debian' /etc/os-release; }
 # Minimal Debian images have no certificate authorities, and cargo cannot fetch a crate without.
 have_certificates() { [ ! -d /etc/apt ] || [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
-# need THING…, of: cc certificates postgres rabbitmq python curl. Installs those that are missing, all in one go.
+# need THING…, of: cc certificates postgres rabbitmq python curl chromium. Installs those that are missing, all in one go.
 need() {
   local thing missing=""
   for thing in "$@"; do "have_$thing" || missing="$missing $thing"; done

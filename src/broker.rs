@@ -27,7 +27,7 @@ pub use delivery::Delivery;
 pub use depths::{QueueDepth, QueueKind, QueueWatch};
 pub use design::Names;
 pub use dial::BrokerSettings;
-pub use direct::{OneByOne, ResultWatch, publish_all, queue_depth};
+pub use direct::{Depth, OneByOne, ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
 pub use lapin::Connection;
 pub use peek::peek;

@@ -19,6 +19,7 @@ mod serve;
 mod settings;
 mod status;
 mod time;
+mod users;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -46,7 +47,7 @@ struct Cli {
 const FIRST_STEPS: &str = "\
 First steps:
   provisiond check                                       what is missing, and what to do about it
-  provisiond serve                                       run a worker and a recorder in this process
+  provisiond serve                                       run a worker, a recorder and the console in this process
   provisiond handlers create --name CRM --event clients.create --http 127.0.0.1:5000/api
   provisiond publish clients.create --object-id 12 --data '{\"name\":\"Ann\"}' --wait
   provisiond executions list                             what was called, and what it answered
@@ -55,7 +56,7 @@ Every command has its own help: provisiond handlers create --help";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run roles until SIGTERM: worker (runs handlers) and recorder (writes the Execution Logs)
+    /// Run roles until SIGTERM: worker (runs handlers), recorder (writes the Execution Logs), console (pages and REST API)
     Serve(serve::Args),
     /// Bring the database's tables up to date, and encrypt stored secrets as secrets.key says
     Migrate,
@@ -79,6 +80,9 @@ enum Command {
     /// Events, or shares of them, that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Make what lets users and programs into the console and the REST API
+    #[command(subcommand)]
+    Users(users::Command),
     /// Print the completions of a shell: `source <(provisiond completions bash)`
     Completions {
         /// Which shell
@@ -101,6 +105,9 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "provisiond", &mut text);
         return output.text(&String::from_utf8_lossy(&text));
+    }
+    if let Command::Users(command) = cli.command {
+        return users::run(output, command);
     }
     let loaded = config::load(cli.config.as_deref(), config::environment())
         .map_err(|errors| CliError::failed(format!("the configuration cannot be used:\n{errors}")))?;
@@ -136,6 +143,6 @@ async fn dispatch(command: Command, context: Context) -> Result<(), CliError> {
         Command::Handlers(command) => handlers::run(&context, command).await,
         Command::Executions(command) => executions::run(&context, command).await,
         Command::DeadLetters(command) => dead_letters::run(&context, command).await,
-        Command::Config | Command::Completions { .. } => Ok(()),
+        Command::Config | Command::Completions { .. } | Command::Users(_) => Ok(()),
     }
 }

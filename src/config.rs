@@ -6,6 +6,7 @@
 //! told at once. `default.toml` says which keys exist: a section is added there, and as a struct.
 
 mod amqp;
+mod console;
 mod database;
 mod error;
 mod http;
@@ -30,6 +31,7 @@ use crate::domain::{handler::HandlerSpec, retry::RetryPolicy, task::TaskType};
 
 pub use self::http::Http;
 pub use amqp::{Amqp, QueueType};
+pub use console::{Account, Console, Origin};
 pub use database::Database;
 pub use error::ConfigErrors;
 pub use script::{Script, Variable};
@@ -52,6 +54,7 @@ pub struct Config {
     pub script: Script,
     pub retry: RetryPolicy,
     pub recorder: Recorder,
+    pub console: Console,
     pub secrets: Secrets,
     pub telemetry: Telemetry,
 }
@@ -123,6 +126,7 @@ impl Config {
         let script = Script::read(reader);
         let retry = sections::retry(reader);
         let recorder = Recorder::read(reader);
+        let console = Console::read(reader);
         let secrets = Secrets::read(reader);
         let telemetry = Telemetry::read(reader);
         Some(Self {
@@ -133,6 +137,7 @@ impl Config {
             script: script?,
             retry: retry?,
             recorder: recorder?,
+            console: console?,
             secrets: secrets?,
             telemetry: telemetry?,
         })

@@ -5,16 +5,22 @@
 //! values, report progress to a callback, and print nothing. Plain searches are the store's.
 
 mod job;
+mod jobs;
+mod json;
 mod peek;
 mod prepare;
 mod show;
 mod watch;
+
+use futures_util::{Stream, stream};
 
 use crate::{
     broker::BrokerSettings,
     store::{Chosen, DeadLetterFilter, PlanLine, Store, StoreError, StoredDeadLetter},
 };
 pub use job::{Progress, Report};
+pub use jobs::Jobs;
+pub use json::{Body, ExportedLetter, WholeLetter};
 pub use peek::{Peeked, Queue, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
@@ -23,6 +29,7 @@ pub use show::{Shown, WouldRun};
 const EXPORTED_AT_ONCE: usize = 200;
 
 /// Everything that is needed to work with dead letters.
+#[derive(Clone)]
 pub struct DeadLetters {
     pub store: Store,
     pub broker: BrokerSettings,
@@ -42,23 +49,17 @@ impl DeadLetters {
         }
     }
 
-    /// Hands over every letter of `filter`, newest first, with its body.
-    ///
-    /// # Errors
-    /// Those of the store, and the first that `take` gives.
-    pub async fn export<E: From<StoreError>>(
+    /// Every letter of `filter`, newest first, with its body, some at a time.
+    pub fn pages(
         &self,
-        filter: &DeadLetterFilter,
-        mut take: impl FnMut(StoredDeadLetter) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut after = None;
-        loop {
-            let page = self.store.list_whole_dead_letters(filter, EXPORTED_AT_ONCE, after).await?;
-            page.items.into_iter().try_for_each(&mut take)?;
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
+        filter: DeadLetterFilter,
+    ) -> impl Stream<Item = Result<Vec<StoredDeadLetter>, StoreError>> + Send + 'static {
+        let state = Some((self.store.clone(), filter, None));
+        stream::try_unfold(state, async |state| {
+            let Some((store, filter, after)) = state else { return Ok(None) };
+            let page = store.list_whole_dead_letters(&filter, EXPORTED_AT_ONCE, after).await?;
+            let next = page.next.map(|after| (store, filter, Some(after)));
+            Ok(Some((page.items, next)))
+        })
     }
 }

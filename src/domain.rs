@@ -3,6 +3,7 @@
 //! Nothing in here does I/O, knows lapin or SQL, or reads a clock that a caller could pass in. What
 //! arrives as bytes becomes one of these types once, at the door; a value that exists is valid.
 
+pub mod access;
 pub mod address;
 pub mod dead_letter;
 pub mod decide;
@@ -10,6 +11,7 @@ pub mod event;
 pub mod execution;
 pub mod handler;
 pub mod latency;
+pub mod moment;
 pub mod outcome;
 pub mod plan;
 pub mod process;

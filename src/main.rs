@@ -3,8 +3,10 @@
 mod broker;
 mod cli;
 mod config;
+mod console;
 mod dead_letters;
 mod domain;
+mod operations;
 mod overview;
 mod presence;
 mod process_id;

@@ -24,7 +24,7 @@ const SEEN_WITHIN: Duration = Duration::from_mins(1);
 const FAILING: usize = 10;
 
 /// How it goes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Picture {
     pub activity: Activity,
     /// Those that were seen in the last minute.
@@ -38,7 +38,8 @@ pub struct Picture {
 }
 
 /// What waits in the broker.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = WaitingInBroker)]
 pub struct Waiting {
     /// Empty where the broker did not tell.
     pub queues: Vec<QueueDepth>,

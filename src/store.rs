@@ -19,12 +19,13 @@ mod processes;
 mod registry;
 mod replays;
 mod session;
+mod sessions;
 mod sql;
 #[cfg(test)]
 mod testing;
 mod tls;
 
-pub use activity::{Activity, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
+pub use activity::{Activity, ActivityPoint, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};
 pub use dead_letters::{
     Closing, DeadLetterFilter, DeadLetterRow, OpenDeadLetters, StoredDeadLetter, Summary,
 };

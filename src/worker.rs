@@ -61,7 +61,7 @@ struct Worker {
     record_unhandled: bool,
     admission: Admission,
     registry: Arc<Registry>,
-    runner: Runner,
+    runner: Arc<Runner>,
     slots: Slots,
     breakers: Breakers,
     store: Store,
@@ -90,7 +90,7 @@ struct Publishers {
 /// there is nothing to drain.
 pub async fn run(
     settings: WorkerSettings,
-    runner: Runner,
+    runner: Arc<Runner>,
     store: Store,
     presence: Arc<Presence>,
     stop: CancellationToken,

@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A queue of ours, and what is in it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct QueueDepth {
     pub queue: String,
     #[serde(flatten)]
@@ -34,7 +34,7 @@ pub struct QueueDepth {
 }
 
 /// What a queue is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum QueueKind {
     /// Events that wait for a worker.

@@ -23,7 +23,7 @@ use crate::domain::{event::EventName, execution::Execution};
 const WINDOW: usize = 256;
 
 /// What a queue holds, and how many consume it.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct Depth {
     pub messages: u32,
     pub consumers: u32,

@@ -39,8 +39,13 @@ impl Context {
 
     /// The database and the broker, for work with dead letters and replays.
     pub(super) fn dead_letters(&self) -> Result<DeadLetters, CliError> {
+        self.dead_letters_in(self.store()?)
+    }
+
+    /// The same, with the connections that are there already.
+    pub(super) fn dead_letters_in(&self, store: Store) -> Result<DeadLetters, CliError> {
         let max_event_bytes = self.config.worker.max_event_bytes;
-        Ok(DeadLetters { store: self.store()?, broker: self.broker()?, max_event_bytes })
+        Ok(DeadLetters { store, broker: self.broker()?, max_event_bytes })
     }
 
     /// Who changes something, for the history.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
-use crate::store::StoreError;
+use crate::{operations::TrialError, store::StoreError};
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -24,6 +24,11 @@ impl CliError {
     #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
     pub(super) fn usage(message: impl ToString) -> Self {
         Self::Usage(message.to_string())
+    }
+
+    /// What a function of ours gave, which may be the store's.
+    pub(super) fn of(error: anyhow::Error) -> Self {
+        error.downcast::<StoreError>().map_or_else(Self::Failed, Self::from)
     }
 
     /// Prints the error and its causes on stderr.
@@ -60,6 +65,16 @@ impl From<anyhow::Error> for CliError {
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+impl From<TrialError> for CliError {
+    fn from(error: TrialError) -> Self {
+        match error {
+            TrialError::Store(error) => error.into(),
+            TrialError::NotCalled(_) => Self::failed(error.to_string()),
+            TrialError::NoEvent(_) => Self::usage(error),
+        }
     }
 }
 

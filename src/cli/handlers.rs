@@ -8,7 +8,6 @@ mod test;
 use std::time::Duration;
 
 use clap::Subcommand;
-use secrecy::SecretString;
 
 use super::{context::Context, error::CliError, settings, time::parse_duration};
 use crate::{
@@ -125,7 +124,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             context.output.value(&history, |h| show::history(h))
         }
         Command::RotateSecret { id, remove: true, .. } => {
-            let handler = store.remove_secret(id, &by).await?;
+            let handler = store.remove_secret(id, None, &by).await?;
             context.output.value(&handler, |h| format!("handler {} does not sign any more\n", h.id))
         }
         Command::RotateSecret { id, secret, keep_old, .. } => {
@@ -141,7 +140,7 @@ async fn create(context: &Context, create: &Create) -> Result<(), CliError> {
         may_point_to(context, url).await?;
     }
     let secret = create.secret()?;
-    let stored = secret.as_ref().map(stored);
+    let stored = secret.as_ref().map(SigningSecret::stored);
     let handler = context.store()?.create_handler(&spec, stored.as_ref(), &Context::operator()).await?;
     let shown = secret.filter(|_| create.shows_secret());
     show::with_secret(context, &handler, shown.as_ref(), |h| {
@@ -161,7 +160,7 @@ async fn rotate_secret(
         None => SigningSecret::generate(),
     };
     let handler =
-        context.store()?.rotate_secret(id, &stored(&secret), keep_old, &Context::operator()).await?;
+        context.store()?.rotate_secret(id, None, &secret.stored(), keep_old, &Context::operator()).await?;
     let kept = humantime::format_duration(keep_old);
     show::with_secret(context, &handler, is_new.then_some(&secret), |h| {
         format!("handler {} signs with the new secret; the old one stays valid for {kept}\n", h.id)
@@ -199,9 +198,4 @@ async fn change(store: &Store, update: Update, by: &str) -> Result<Handler, CliE
 async fn set_status(context: &Context, id: HandlerId, status: Status) -> Result<(), CliError> {
     let handler = context.store()?.set_handler_status(id, None, status, &Context::operator(), None).await?;
     context.output.value(&handler, |h| format!("handler {} is {status}: {}\n", h.id, show::line(h)))
-}
-
-/// A secret as the database keeps it.
-fn stored(secret: &SigningSecret) -> SecretString {
-    SecretString::from(secret.expose())
 }

@@ -5,7 +5,6 @@ use std::{
     io::{ErrorKind, IsTerminal as _, Write as _},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -64,22 +63,6 @@ impl Output {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
             written => Ok(written?),
         }
-    }
-}
-
-/// Bytes in JSON: as text, or in base64 where they are none.
-#[derive(Serialize)]
-pub(super) struct Body<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
-}
-
-impl<'a> Body<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
-        let body = std::str::from_utf8(bytes).ok();
-        Self { body, body_base64: body.is_none().then(|| BASE64_STANDARD.encode(bytes)) }
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
+    console,
     domain::process,
     presence::Presence,
     recorder,
@@ -23,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The roles of this process, joined by commas; any number of processes may run any of them
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder, Role::Console])]
     roles: Vec<Role>,
     /// Consume only these events: names or patterns, * for one segment and # for any number
     #[arg(long, value_delimiter = ',', default_value = "#", value_name = "PATTERN")]
@@ -36,6 +37,8 @@ enum Role {
     Worker,
     /// Writes executions and dead letters to the database
     Recorder,
+    /// Shows and changes everything in a browser, and serves the REST API
+    Console,
 }
 
 impl Role {
@@ -44,6 +47,7 @@ impl Role {
         match self {
             Self::Worker => process::Role::Worker,
             Self::Recorder => process::Role::Recorder,
+            Self::Console => process::Role::Console,
         }
     }
 }
@@ -52,7 +56,7 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let shutdown = Shutdown::listen()?;
     let config = &context.config;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
-    let runner = Runner::new(settings::runner(config))?;
+    let runner = Arc::new(Runner::new(settings::runner(config))?);
     let store = context.store()?;
     if config.database.migrate {
         tokio::select! {
@@ -72,7 +76,13 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let recorder_stop = if has_worker { CancellationToken::new() } else { shutdown.token() };
     if has_worker {
         let settings = settings::worker(config, context.broker()?, args.events);
-        let worker = worker::run(settings, runner, store.clone(), Arc::clone(&presence), shutdown.token());
+        let worker = worker::run(
+            settings,
+            Arc::clone(&runner),
+            store.clone(),
+            Arc::clone(&presence),
+            shutdown.token(),
+        );
         let recorder_stop = recorder_stop.clone();
         roles.spawn(async move {
             let ended = worker.await;
@@ -82,7 +92,13 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     }
     if has_recorder {
         let settings = settings::recorder(config, context.broker()?);
+        let (store, presence) = (store.clone(), Arc::clone(&presence));
         roles.spawn(async move { recorder::run(settings, store, &presence, recorder_stop).await });
+    }
+    if args.roles.contains(&Role::Console) {
+        let trials = settings::trials(config, store.clone(), runner);
+        let (settings, letters) = (settings::console(config)?, context.dead_letters_in(store)?);
+        roles.spawn(console::run(settings, letters, trials, shutdown.token()));
     }
     let result = tokio::select! {
         result = end(roles, &shutdown) => result,

@@ -1,6 +1,6 @@
 //! From the configuration to what each part needs to know.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
@@ -8,9 +8,11 @@ use secrecy::SecretString;
 use crate::{
     broker::{BrokerSettings, Topology},
     config::{Config, Variable},
+    console::ConsoleSettings,
+    operations::Trials,
     recorder::RecorderSettings,
-    runner::{HttpSettings, RunnerSettings, ScriptLimits, ScriptRules, ScriptSettings},
-    store::StoreSettings,
+    runner::{HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptRules, ScriptSettings},
+    store::{Store, StoreSettings},
     worker::{Defaults, WorkerSettings},
 };
 
@@ -112,5 +114,30 @@ pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSetti
         dead_letter_retention_days: recorder.dead_letter_retention_days,
         drain_dead_letters: recorder.drain_dead_letters,
         index_text: recorder.index_text,
+    }
+}
+
+pub(super) fn console(config: &Config) -> anyhow::Result<ConsoleSettings> {
+    let console = &config.console;
+    Ok(ConsoleSettings {
+        listen: console.listen,
+        public_url: console.public_url.clone(),
+        trusted_proxies: console.trusted_proxies.clone(),
+        users: console.users.clone(),
+        tokens: console.tokens.clone(),
+        session_timeout: console.session_timeout,
+        address_rules: config.http.rules.clone(),
+        scripts: script_rules(config)?,
+    })
+}
+
+pub(super) fn trials(config: &Config, store: Store, runner: Arc<Runner>) -> Trials {
+    Trials {
+        store,
+        runner,
+        retry: config.retry.clone(),
+        http_timeout: config.http.timeout.duration(),
+        script_timeout: config.script.timeout.duration(),
+        max_event_bytes: config.worker.max_event_bytes,
     }
 }

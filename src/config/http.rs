@@ -41,7 +41,7 @@ impl Http {
 }
 
 /// A network, or an address that stands for itself alone.
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let alone = text.parse::<IpAddr>().map(IpNet::from);
     let network = alone.or_else(|_| text.parse::<IpNet>()).map_err(|_| {

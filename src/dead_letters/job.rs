@@ -24,11 +24,13 @@ use crate::{
 /// After the last one was sent, its first attempt is waited for while others end within this.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Whether another process was asked to stop this job.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// A job that fell behind its rate does not make up for more than this.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Progress {
     pub total: u64,
     /// Items with which it is done, whatever became of them.
@@ -98,15 +100,22 @@ impl DeadLetters {
         let mut pace = Pace::new(run.job.rate);
         let mut now = Progress { total: count(run.job.counts.total()), ..Progress::default() };
         now.settled = now.total - count(run.job.counts.waiting);
+        let mut asked_at = Instant::now();
         let why = loop {
             (now.first_attempts, now.failed, _) = watch.counts();
             progress(&now);
             if let Some((failed, of)) = watch.too_many_failures(run.job.max_failures) {
                 break Some(format!("{failed} of the latest {of} first attempts failed"));
             }
+            if asked_at.elapsed() >= ASK_EVERY {
+                asked_at = Instant::now();
+                if let Some(by) = run.stop_asked_by().await? {
+                    break Some(format!("stopped by {by}"));
+                }
+            }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break Some("asked to stop".to_owned()),
+                () = stop.cancelled() => break Some(stopped(run).await),
                 () = pace.turn() => {}
             }
             let settled = match run.next().await? {
@@ -144,6 +153,12 @@ impl DeadLetters {
         sent.with_context(|| format!("the broker did not confirm the replay of event {}", event.id))?;
         Ok(Settled::Replayed(item.edited.then(|| format!("edited, as event {}", event.id))))
     }
+}
+
+/// Who asked, if it is written down.
+async fn stopped(run: &mut ReplayRun) -> String {
+    let by = run.stop_asked_by().await.ok().flatten();
+    by.map_or_else(|| "asked to stop".to_owned(), |by| format!("stopped by {by}"))
 }
 
 /// Waits for the first attempts of what was sent last, while some still end.

@@ -19,7 +19,7 @@ pub struct Shown {
 }
 
 /// What a replay would run now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct WouldRun {
     pub handlers: Vec<PlannedHandler>,
     /// Why it would be refused.

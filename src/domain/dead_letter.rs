@@ -40,7 +40,7 @@ text_enum! {
 }
 
 /// What is known of a dead letter beside its body: the JSON header of the message, and the row.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     pub id: Uuid,
     /// Absent where it could not be told: the event is malformed, or never reached a worker.

@@ -15,7 +15,7 @@ use super::{
 
 text_enum! {
     /// What an operator looks at first.
-    Status { Success = "success", Fail = "fail", Skipped = "skipped" }
+    Status as ExecutionStatus { Success = "success", Fail = "fail", Skipped = "skipped" }
 }
 
 text_enum! {
@@ -50,7 +50,7 @@ impl Disposition {
 }
 
 /// One attempt, or one handler that was passed over.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Execution {
     /// A UUIDv7, unique to this attempt.
     pub id: Uuid,
@@ -66,6 +66,7 @@ pub struct Execution {
     /// One line that a person understands, with its cause.
     pub error: Option<String>,
     /// The body that was sent (or would have been), byte for byte.
+    #[schema(value_type = Object)]
     pub request: Box<RawValue>,
     pub response: Option<Response>,
     /// Whether this handler changed the event for those after it.
@@ -79,7 +80,7 @@ pub struct Execution {
 }
 
 /// The event an execution belongs to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventRef {
     pub id: EventId,
     pub name: EventName,
@@ -88,7 +89,7 @@ pub struct EventRef {
 }
 
 /// The handler as it was when it ran.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HandlerRef {
     pub id: HandlerId,
     /// Absent where only the id is known: the handler was deleted before its turn.
@@ -99,7 +100,7 @@ pub struct HandlerRef {
 }
 
 /// What was called, without what may be secret.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskRef {
     #[serde(rename = "type")]
     pub kind: TaskType,
@@ -108,7 +109,7 @@ pub struct TaskRef {
 }
 
 /// Which process did it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WorkerId {
     pub host: String,
     pub pid: u32,

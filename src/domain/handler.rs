@@ -12,7 +12,9 @@ pub use fields::{HandlerName, InvalidField, Priority, Timeout};
 use super::{event::EventName, retry::RetryOverrides, task::Task, text_enum::text_enum};
 
 /// Given by the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(transparent)]
 pub struct HandlerId(pub i64);
 
@@ -45,7 +47,7 @@ pub struct Handler {
 }
 
 /// What an operator decides about a handler.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerSpec {
     pub name: HandlerName,
@@ -61,12 +63,14 @@ pub struct HandlerSpec {
     pub on_failure: OnFailure,
     /// The longest one attempt may take; none: the default of its task type.
     #[serde(default)]
+    #[schema(example = "30s")]
     pub timeout: Option<Timeout>,
     /// What differs from the configured retries.
     #[serde(default)]
     pub retry: RetryOverrides,
     /// Attempts at a time, per worker.
     #[serde(default)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     pub max_concurrency: Option<NonZeroU32>,
 }
 
@@ -84,7 +88,7 @@ impl HandlerSpec {
 text_enum! {
     /// Whether a handler takes part.
     #[derive(Default)]
-    Status {
+    Status as HandlerStatus {
         #[default]
         Enabled = "enabled",
         Disabled = "disabled",

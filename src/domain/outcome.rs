@@ -60,8 +60,9 @@ impl Outcome {
 }
 
 /// What a task answered, as far as it is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
+#[schema(as = HandlerAnswer)]
 pub struct Response {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,

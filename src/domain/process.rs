@@ -10,7 +10,7 @@ use super::{handler::HandlerId, text_enum::text_enum};
 
 text_enum! {
     /// What a process does.
-    Role {
+    Role as ProcessRole {
         /// Takes events and runs their handlers.
         Worker = "worker",
         /// Writes executions and dead letters to the database.
@@ -21,7 +21,7 @@ text_enum! {
 }
 
 /// What a process tells of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ProcessReport {
     /// It takes nothing new and ends soon.
@@ -32,7 +32,7 @@ pub struct ProcessReport {
 }
 
 /// What a worker tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct WorkerReport {
     /// The patterns of the events that it consumes.
@@ -50,7 +50,7 @@ pub struct WorkerReport {
 }
 
 /// What a recorder tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct RecorderReport {
     /// Executions written since its start; what was there already is not counted.
@@ -64,7 +64,7 @@ pub struct RecorderReport {
 }
 
 /// How one connection to the broker does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct LinkReport {
     pub connected: bool,
@@ -75,7 +75,7 @@ pub struct LinkReport {
 }
 
 /// Something that went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Trouble {
     pub at: Timestamp,
     pub error: String,
@@ -92,7 +92,7 @@ text_enum! {
 }
 
 /// A handler that mostly failed and is left alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CircuitReport {
     pub handler_id: HandlerId,
     pub state: CircuitState,

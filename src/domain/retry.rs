@@ -26,18 +26,23 @@ pub struct RetryPolicy {
 }
 
 /// A handler's own values; what is absent is configured in section `retry`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default, try_from = "Unchecked")]
 pub struct RetryOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
     pub max_attempts: Option<u32>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,2}(s|m|h)$", example = "5s")]
     pub initial_interval: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
     pub multiplier: Option<f64>,
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,2}(s|m|h)$", example = "6h")]
     pub max_interval: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, exclusive_maximum = 1)]
     pub jitter: Option<f64>,
 }
 

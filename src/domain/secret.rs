@@ -8,7 +8,7 @@ use base64::{
     prelude::BASE64_STANDARD,
 };
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
 /// Other tools hand out secrets without the padding.
@@ -39,6 +39,11 @@ impl SigningSecret {
     /// The text that `FromStr` reads, to be shown to its owner once and kept in the store.
     pub fn expose(&self) -> String {
         format!("{}{}", Self::PREFIX, BASE64_STANDARD.encode(self.0.expose_secret()))
+    }
+
+    /// The same text, for the store.
+    pub fn stored(&self) -> SecretString {
+        SecretString::from(self.expose())
     }
 
     /// The signature `v1,<base64>` of one message: HMAC-SHA256 over `id.timestamp.body`.

@@ -30,12 +30,14 @@ pub use header::{HeaderName, HeaderValue};
 use super::text_enum::text_enum;
 
 /// A handler's task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Task {
     Http {
         url: HttpTarget,
+        /// Added to each request. Values may be secret and are shown as `***`, which keeps what is stored.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[schema(value_type = BTreeMap<String, String>)]
         headers: BTreeMap<HeaderName, HeaderValue>,
     },
     Script {
@@ -73,8 +75,9 @@ impl Task {
 pub struct InvalidTask(String);
 
 /// The absolute `http` or `https` url of an HTTP task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 2048, example = "120.0.0.1:5000/api")]
 pub struct HttpTarget(Url);
 
 impl HttpTarget {
@@ -122,8 +125,9 @@ impl FromStr for HttpTarget {
 
 /// The path of a script: absolute, or relative to a script root. Whether it lies under a root, and
 /// may be run, is looked at when it is run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 1024, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$", example = "sync.py")]
 pub struct ScriptPath(String);
 
 impl ScriptPath {

@@ -31,6 +31,7 @@ pub enum NotRunnable {
 }
 
 /// Where scripts may lie, and whose they may be.
+#[derive(Clone, Debug)]
 pub struct ScriptRules {
     roots: Vec<PathBuf>,
     owners: Vec<Uid>,
@@ -52,6 +53,10 @@ impl ScriptRules {
             });
         }
         Ok(Self { roots: roots.to_vec(), owners: trusted })
+    }
+
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
     }
 
     /// The file that `path` means, links resolved: under one of the roots, executable, not writable by others, nor is
@@ -230,7 +235,7 @@ mod tests {
     #[test]
     fn what_a_stranger_owns_is_not_run() {
         const STRANGER: u32 = 54_321;
-        let unknown = ScriptRules::new(&[], &["nobody here".to_owned()], None).err().expect("refused");
+        let unknown = ScriptRules::new(&[], &["nobody here".to_owned()], None).expect_err("refused");
         assert_eq!(format!("{unknown:#}"), "script.owners: there is no user nobody here");
         if !geteuid().is_root() {
             println!("not root: nothing can be given to another user");

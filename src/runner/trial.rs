@@ -16,7 +16,7 @@ use crate::domain::{
     decide::{Settlement, decide},
     event::Event,
     execution::{Disposition, EventRef, HandlerRef, Status},
-    handler::Handler,
+    handler::{Handler, Mode},
     outcome::{Outcome, Response},
     plan::{Attempt, Plan, Step},
     retry::RetryPolicy,
@@ -38,7 +38,7 @@ pub struct TrialOf<'a> {
 }
 
 /// What was sent, what came back, and what a worker would make of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Trial {
     pub handler: HandlerRef,
     pub event: EventRef,
@@ -51,6 +51,7 @@ pub struct Trial {
     /// `allow`, `modify` or `forbid`.
     pub verdict: &'static str,
     /// The body that handlers after it would get, where it differs.
+    #[schema(value_type = Option<Object>)]
     pub modified: Option<Box<RawValue>>,
     /// After which a worker would try again, such as `5s`.
     pub retry_in: Option<String>,
@@ -62,12 +63,48 @@ pub struct Trial {
     pub duration_ms: u64,
 }
 
+impl Trial {
+    /// The verdict as a person reads it; empty where there is none, because it failed.
+    pub fn verdict_told(&self) -> String {
+        match (self.status, self.handler.mode) {
+            (Status::Success, Some(Mode::Intercept)) => self.verdict.to_owned(),
+            (Status::Success, _) => "allow (mode notify: the answer changes nothing)".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// What would follow, had a worker made this call: `would …`.
+    pub fn consequence(&self) -> String {
+        let mut told = match (&self.retry_in, self.dead_letter) {
+            (Some(after), _) => format!("would try again in {after}"),
+            (None, Some(reason)) => format!("would make a dead letter of it ({reason})"),
+            (None, None) if self.verdict == "forbid" => "would not run the handlers after it".to_owned(),
+            (None, None) => "would go on with the next handler".to_owned(),
+        };
+        if self.disables {
+            told.push_str(", and disable the handler (410)");
+        }
+        told
+    }
+}
+
 /// The request or the command. What the handler adds to it may be secret, and is masked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Sent {
-    Http { method: &'static str, url: String, headers: BTreeMap<String, String>, body: Box<RawValue> },
-    Script { path: String, args: Vec<String>, stdin: Box<RawValue> },
+    Http {
+        method: &'static str,
+        url: String,
+        headers: BTreeMap<String, String>,
+        #[schema(value_type = Object)]
+        body: Box<RawValue>,
+    },
+    Script {
+        path: String,
+        args: Vec<String>,
+        #[schema(value_type = Object)]
+        stdin: Box<RawValue>,
+    },
 }
 
 impl Runner {

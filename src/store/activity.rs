@@ -28,7 +28,7 @@ pub enum Period {
 }
 
 /// What went on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Activity {
     /// When the first point begins.
     pub since: Timestamp,
@@ -40,7 +40,7 @@ pub struct Activity {
 }
 
 /// What went on in one step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ActivityPoint {
     pub at: Timestamp,
     #[serde(flatten)]
@@ -48,7 +48,8 @@ pub struct ActivityPoint {
 }
 
 /// How much there was, and how long it took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = ActivityCounts)]
 pub struct Counts {
     /// That workers took from their queues: not retries, and not what was delivered again.
     pub events: u64,
@@ -66,14 +67,14 @@ pub struct Counts {
 }
 
 /// How a handler did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HandlerCounts {
     pub attempts: u64,
     pub failures: u64,
 }
 
 /// A handler that failed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct FailingHandler {
     pub handler_id: HandlerId,
     /// Absent where it was deleted since.

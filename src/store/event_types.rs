@@ -8,7 +8,7 @@ use super::{Result, Store, StoreError, session::Session};
 use crate::domain::event::{EventName, InvalidEventName};
 
 /// One kind of event that handlers can name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct EventType {
     pub name: EventName,
     /// The heading it stands under in forms: `Clients Packages`.

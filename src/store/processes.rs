@@ -21,7 +21,7 @@ use crate::domain::{
 };
 
 /// A process, as it tells of itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Process {
     /// Of this run of it.
     pub id: Uuid,
@@ -33,7 +33,7 @@ pub struct Process {
 }
 
 /// A process as it was when it was last heard of.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SeenProcess {
     #[serde(flatten)]
     pub process: Process,

@@ -135,7 +135,7 @@ mod tests {
             store.create_handler(&handler_spec("off", "clients.create"), None, "me").await.expect("created");
         store.set_handler_status(off.id, None, Status::Disabled, "me", None).await.expect("disabled");
         let new = SecretString::from("whsec_bmV3");
-        store.rotate_secret(second.id, &new, Duration::from_mins(1), "me").await.expect("rotated");
+        store.rotate_secret(second.id, None, &new, Duration::from_mins(1), "me").await.expect("rotated");
 
         let registry = store.load_registry().await.expect("loaded");
         assert_eq!(registry.event_types.len(), 15);

@@ -4,6 +4,7 @@
 //! what a resumed job goes on with.
 
 mod claim;
+mod control;
 mod create;
 mod plan;
 mod run;
@@ -19,7 +20,7 @@ pub use plan::{PlanLine, PlannedHandler};
 pub use run::{InHand, ReplayItem, ReplayRun, Settled};
 
 /// A job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Replay {
     pub id: i64,
     pub source: Source,
@@ -36,7 +37,8 @@ pub struct Replay {
 }
 
 /// What became of a job's items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = ReplayCounts)]
 pub struct Counts {
     pub waiting: i64,
     pub replayed: i64,
@@ -53,7 +55,7 @@ impl Counts {
 }
 
 /// Why so many items were refused.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Refusal {
     pub why: String,
     pub count: i64,

@@ -53,7 +53,7 @@ pub(crate) fn python() -> String {
         .expect("PROVISIOND_TEST_PYTHON names a python3 with flask and pika: ./script/test sets it")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }

@@ -13,10 +13,12 @@
 
 mod support;
 
+mod api;
 mod breaker;
 mod broker;
 mod catalogue;
 mod cli;
+mod console;
 mod dead_letters;
 mod delivery;
 mod drain;

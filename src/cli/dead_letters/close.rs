@@ -1,13 +1,13 @@
 //! `dead-letters discard` and `dead-letters export`.
 
+use std::pin::pin;
+
 use clap::builder::NonEmptyStringValueParser;
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{
-    filter::{DiedOf, Filter, ReasonArg, StateArg, Which, described},
-    show::Exported,
-};
+use super::filter::{DiedOf, Filter, ReasonArg, StateArg, Which};
 use crate::{
     cli::{
         context::Context,
@@ -15,6 +15,7 @@ use crate::{
         replays::{ask, plan_table, total},
         time::parse_id,
     },
+    dead_letters::ExportedLetter,
     domain::dead_letter::State,
     store::{Chosen, Closing},
 };
@@ -79,7 +80,7 @@ pub(super) async fn discard(context: &Context, args: Discard) -> Result<(), CliE
             }
             if count > 0 && !yes {
                 context.output.text(&plan_table(&plan))?;
-                let asked = described(&filter);
+                let asked = filter.to_string();
                 ask(&format!("Discard {count} open dead letters ({asked}), for good?"))?;
             }
             letters.store.discard_dead_letters(Closing::By(&filter), &reason, &by).await?
@@ -92,5 +93,11 @@ pub(super) async fn export(context: &Context, args: Export) -> Result<(), CliErr
     let Export { filter, reason, state } = args;
     let filter = filter.with(reason, state.state);
     let letters = context.dead_letters()?;
-    letters.export(&filter, |letter| context.output.json_line(&Exported::of(&letter))).await
+    let mut pages = pin!(letters.pages(filter));
+    while let Some(page) = pages.try_next().await? {
+        for letter in &page {
+            context.output.json_line(&ExportedLetter::of(letter))?;
+        }
+    }
+    Ok(())
 }

@@ -92,7 +92,7 @@ impl Which {
     /// # Errors
     /// If nothing says which, or two things do.
     pub(super) fn of(ids: Vec<uuid::Uuid>, filter: DeadLetterFilter, all: bool) -> Result<Self, CliError> {
-        let filtered = !described(&filter).is_empty();
+        let filtered = !filter.to_string().is_empty();
         match (ids.is_empty(), filtered || all) {
             (false, true) => {
                 Err(CliError::usage("name dead letters by their ids or by a filter, not by both"))
@@ -104,19 +104,4 @@ impl Which {
             )),
         }
     }
-}
-
-/// The filter as a person reads it: what a job remembers of what was asked.
-pub(super) fn described(filter: &DeadLetterFilter) -> String {
-    let parts = [
-        filter.event.as_ref().map(|event| format!("event {event}")),
-        filter.event_id.as_ref().map(|id| format!("event id {id}")),
-        filter.handler.map(|id| format!("handler {id}")),
-        filter.reason.map(|reason| format!("died of {reason}")),
-        filter.object_id.as_ref().map(|id| format!("object {id}")),
-        filter.text.as_ref().map(|text| format!("text {text:?}")),
-        filter.since.map(|at| format!("since {at}")),
-        filter.until.map(|at| format!("until {at}")),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

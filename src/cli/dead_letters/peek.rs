@@ -6,9 +6,9 @@ use crate::{
     cli::{
         context::Context,
         error::CliError,
-        output::{Body, moment, short, table},
+        output::{moment, short, table},
     },
-    dead_letters::{Peeked, Queue, Waiting},
+    dead_letters::{Body, Peeked, Queue, Waiting},
 };
 
 #[derive(clap::Args)]

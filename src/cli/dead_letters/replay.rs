@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::filter::{Filter, ReasonArg, Which, described};
+use super::filter::{Filter, ReasonArg, Which};
 use crate::{
     cli::{
         context::{Context, read_text},
@@ -66,7 +66,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             replay_chosen(context, Chosen::Letters(ids), &asked, &flags).await
         }
         Which::By(filter) => {
-            let mut asked = described(&filter);
+            let mut asked = filter.to_string();
             if asked.is_empty() {
                 "all".clone_into(&mut asked);
             }

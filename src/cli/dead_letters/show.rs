@@ -1,6 +1,5 @@
 //! One dead letter as a person reads it, and as a program does.
 
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
@@ -8,28 +7,20 @@ use crate::{
         context::Context,
         error::CliError,
         executions::{Brief, summary},
-        output::{Body, facts, lines, moment, short},
+        output::{facts, lines, moment, short},
     },
-    dead_letters::Shown,
+    dead_letters::{Shown, WholeLetter},
     domain::{
         dead_letter::{DeadLetter, Reason},
         execution::Execution,
     },
-    store::{DeadLetterRow, StoredDeadLetter},
+    store::DeadLetterRow,
 };
 
 pub(super) async fn run(context: &Context, id: Uuid) -> Result<(), CliError> {
     let shown = context.dead_letters()?.show(id).await?;
     if context.output.is_json() {
-        #[derive(Serialize)]
-        struct Whole<'a> {
-            #[serde(flatten)]
-            letter: Exported<'a>,
-            executions: &'a [Execution],
-            replay: &'a crate::dead_letters::WouldRun,
-        }
-        let (executions, replay) = (shown.attempts.as_slice(), &shown.replay);
-        return context.output.json(&Whole { letter: Exported::of(&shown.letter), executions, replay });
+        return context.output.json(&WholeLetter::of(&shown));
     }
     let mut text = one(&shown);
     text.push_str("\nEvery attempt:\n");
@@ -43,35 +34,6 @@ pub(super) async fn run(context: &Context, id: Uuid) -> Result<(), CliError> {
         text.push_str("none was recorded\n");
     }
     context.output.text(&text)
-}
-
-/// A dead letter in JSON: the body as text, or in base64 where it is none.
-#[derive(Serialize)]
-pub(super) struct Exported<'a> {
-    #[serde(flatten)]
-    row: &'a DeadLetterRow,
-    #[serde(flatten)]
-    body: Body<'a>,
-    content_type: Option<&'a str>,
-    /// How it was published, where that is known.
-    exchange: Option<&'a str>,
-    routing_key: Option<&'a str>,
-    traceparent: Option<&'a str>,
-    tracestate: Option<&'a str>,
-}
-
-impl<'a> Exported<'a> {
-    pub(super) fn of(letter: &'a StoredDeadLetter) -> Self {
-        Self {
-            row: &letter.row,
-            body: Body::of(&letter.body),
-            content_type: letter.content_type.as_deref(),
-            exchange: letter.exchange.as_deref(),
-            routing_key: letter.routing_key.as_deref(),
-            traceparent: letter.trace.parent.as_deref(),
-            tracestate: letter.trace.state.as_deref(),
-        }
-    }
 }
 
 fn one(shown: &Shown) -> String {

@@ -14,7 +14,7 @@ use crate::{
         event::EventName,
         replay::{Share, Source},
     },
-    store::{Chosen, ExecutionFilter},
+    store::Chosen,
 };
 
 #[derive(clap::Args)]
@@ -56,7 +56,7 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
         (false, false) => Share::AsRecorded,
     };
     let filter = filter.with(event)?;
-    let mut asked = described(&filter);
+    let mut asked = filter.to_string();
     let chosen = match (ids.is_empty(), asked.is_empty()) {
         (false, true) => {
             asked = format!("{} by id", ids.len());
@@ -76,20 +76,4 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
         asked.push_str(", the whole event");
     }
     replay_chosen(context, chosen, &asked, &flags).await
-}
-
-fn described(filter: &ExecutionFilter) -> String {
-    let parts = [
-        filter.status.map(|status| format!("status {status}")),
-        filter.disposition.map(|disposition| format!("disposition {disposition}")),
-        filter.event.as_ref().map(|event| format!("event {event}")),
-        filter.handler.map(|id| format!("handler {id}")),
-        filter.object_id.as_ref().map(|id| format!("object {id}")),
-        filter.event_id.as_ref().map(|id| format!("event id {id}")),
-        filter.data.as_ref().map(|text| format!("data {text:?}")),
-        filter.error.as_ref().map(|text| format!("error {text:?}")),
-        filter.since.map(|at| format!("since {at}")),
-        filter.until.map(|at| format!("until {at}")),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_3a52_9c0e_4b7d_8a41_52d0_c3b9_7e60);
 
 /// The identity of an event: 1–128 printable ASCII characters without spaces. Retries and replays keep it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
 pub struct EventId(String);
 
 /// Why a text is no event id.
@@ -88,8 +89,9 @@ impl fmt::Display for EventId {
 
 /// The identity of one run: of the first delivery (then it is the event id) or of one copy that
 /// provisiond published (then it is that copy's `message_id`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String)]
 pub struct RunId(EventId);
 
 impl RunId {

@@ -5,8 +5,9 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 /// The kind of an event: `clients.create`. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, max_length = 127, pattern = r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", example = "clients.create")]
 pub struct EventName(Arc<str>);
 
 /// Why a text is no event name.

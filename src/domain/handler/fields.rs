@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct InvalidField(pub(super) &'static str);
 
 /// 1 to 200 characters, none of them a control character.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 200, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$", example = "CRM")]
 pub struct HandlerName(String);
 
 impl HandlerName {
@@ -54,8 +55,9 @@ impl fmt::Display for HandlerName {
 }
 
 /// 1 goes first; equal priorities run by handler id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "i32", into = "i32")]
+#[schema(value_type = i32, minimum = 1, default = 100, example = 1)]
 pub struct Priority(i32);
 
 impl Default for Priority {
@@ -94,8 +96,9 @@ impl fmt::Display for Priority {
 }
 
 /// How long one attempt may take: 1 ms to 10 minutes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "humantime_serde::Serde<Duration>", into = "humantime_serde::Serde<Duration>")]
+#[schema(value_type = String, pattern = "^([1-9][0-9]{0,3}ms|[1-9][0-9]{0,1}s|[1-9]m|10m)$", example = "30s")]
 pub struct Timeout(Duration);
 
 impl Timeout {

@@ -1,5 +1,7 @@
 //! Which dead letters are asked for.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
@@ -65,6 +67,23 @@ impl DeadLetterFilter {
             query.and("state = ?", state.as_str(), Type::TEXT);
         }
         query
+    }
+}
+
+/// As a person reads it: what a job remembers of what was asked. Empty where nothing is; the state does not matter.
+impl fmt::Display for DeadLetterFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.event.as_ref().map(|event| format!("event {event}")),
+            self.event_id.as_ref().map(|id| format!("event id {id}")),
+            self.handler.map(|id| format!("handler {id}")),
+            self.reason.map(|reason| format!("died of {reason}")),
+            self.object_id.as_ref().map(|id| format!("object {id}")),
+            self.text.as_ref().map(|text| format!("text {text:?}")),
+            self.since.map(|at| format!("since {at}")),
+            self.until.map(|at| format!("until {at}")),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How many dead letters are open.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct OpenDeadLetters {
     pub total: u64,
     /// The most first.
@@ -18,13 +18,15 @@ pub struct OpenDeadLetters {
     pub handlers: Vec<OfHandler>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = DeadLettersOfReason)]
 pub struct OfReason {
     pub reason: Reason,
     pub count: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = DeadLettersOfHandler)]
 pub struct OfHandler {
     pub handler_id: HandlerId,
     /// Absent where it was deleted since.

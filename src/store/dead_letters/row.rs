@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A dead letter as lists show it: without its body.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct DeadLetterRow {
     #[serde(flatten)]
     pub letter: DeadLetter,

@@ -17,7 +17,7 @@ use crate::{
 const MOST_COUNTED: usize = 10_000;
 
 /// How many dead letters there are.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Summary {
     pub total: i64,
     /// There are more: counting ended there.
@@ -26,7 +26,7 @@ pub struct Summary {
 }
 
 /// How many died for one reason at one handler.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SummaryLine {
     pub reason: Reason,
     pub handler_id: Option<HandlerId>,

@@ -1,5 +1,7 @@
 //! Which executions are asked for.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
@@ -97,6 +99,25 @@ impl ExecutionFilter {
             query.and("started_at < ?", until, Type::TIMESTAMPTZ);
         }
         query
+    }
+}
+
+/// As a person reads it: what a job remembers of what was asked. Empty where nothing is.
+impl fmt::Display for ExecutionFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.status.map(|status| format!("status {status}")),
+            self.disposition.map(|disposition| format!("disposition {disposition}")),
+            self.event.as_ref().map(|event| format!("event {event}")),
+            self.handler.map(|id| format!("handler {id}")),
+            self.object_id.as_ref().map(|id| format!("object {id}")),
+            self.event_id.as_ref().map(|id| format!("event id {id}")),
+            self.data.as_ref().map(|text| format!("data {text:?}")),
+            self.error.as_ref().map(|text| format!("error {text:?}")),
+            self.since.map(|at| format!("since {at}")),
+            self.until.map(|at| format!("until {at}")),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

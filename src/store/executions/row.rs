@@ -19,7 +19,7 @@ use crate::{
 /// An execution as lists show it: without the bodies, which [`Store::execution`] gives.
 ///
 /// [`Store::execution`]: crate::store::Store::execution
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ExecutionRow {
     pub id: Uuid,
     pub event: EventRef,

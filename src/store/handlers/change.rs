@@ -123,6 +123,7 @@ impl Store {
     pub async fn rotate_secret(
         &self,
         id: HandlerId,
+        expected_version: Option<i64>,
         new: &SecretString,
         keep_previous: Duration,
         by: &str,
@@ -132,13 +133,19 @@ impl Store {
                 THEN now() + make_interval(secs => $3) END,
             signing_secret = $2";
         let new = self.sealed_secret(id, new)?;
-        self.change_secret(id, set, &[&id.0, &new, &keep_previous.as_secs_f64()], Action::SecretSet, by).await
+        let params: [&(dyn ToSql + Sync); 3] = [&id.0, &new, &keep_previous.as_secs_f64()];
+        self.change_secret((id, expected_version), set, &params, Action::SecretSet, by).await
     }
 
     /// Signs no more.
-    pub async fn remove_secret(&self, id: HandlerId, by: &str) -> Result<Handler> {
+    pub async fn remove_secret(
+        &self,
+        id: HandlerId,
+        expected_version: Option<i64>,
+        by: &str,
+    ) -> Result<Handler> {
         let set = "signing_secret = NULL, previous_signing_secret = NULL, previous_secret_until = NULL";
-        self.change_secret(id, set, &[&id.0], Action::SecretRemoved, by).await
+        self.change_secret((id, expected_version), set, &[&id.0], Action::SecretRemoved, by).await
     }
 
     fn sealed_secret(&self, id: HandlerId, secret: &SecretString) -> Result<String> {
@@ -147,13 +154,13 @@ impl Store {
 
     async fn change_secret(
         &self,
-        id: HandlerId,
+        (id, expected_version): (HandlerId, Option<i64>),
         set: &'static str,
         params: &[&(dyn ToSql + Sync)],
         action: Action,
         by: &str,
     ) -> Result<Handler> {
-        let (mut session, before) = self.lock_handler(id, None).await?;
+        let (mut session, before) = self.lock_handler(id, expected_version).await?;
         let sql = format!(
             "UPDATE handlers SET {set}, updated_at = now(), version = version + 1
              WHERE id = $1 RETURNING {COLUMNS}"

@@ -26,7 +26,7 @@ text_enum! {
 
 /// One change. `before` and `after` are the handler as an operator describes it, with `signed` for
 /// whether it has a signing secret; `before` is absent of the first, `after` of the last.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
     pub id: i64,
     pub handler_id: HandlerId,

@@ -63,10 +63,10 @@ async fn every_change_is_remembered_without_secrets() {
     store.update_handler(id, None, both, "bob", None).await.expect("updated");
     for secret in ["whsec_b2xk", "whsec_bmV3"] {
         let signed =
-            store.rotate_secret(id, &secret.into(), Duration::from_mins(1), "bob").await.expect("set");
+            store.rotate_secret(id, None, &secret.into(), Duration::from_mins(1), "bob").await.expect("set");
         assert!(signed.signed);
     }
-    store.remove_secret(id, "bob").await.expect("removed");
+    store.remove_secret(id, None, "bob").await.expect("removed");
     store.delete_handler(id, None, "ann", Some("not needed")).await.expect("deleted");
 
     let history = store.handler_history(id).await.expect("a history");

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How much of one event and handler a replay would send.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PlanLine {
     pub event: String,
     /// None: the whole event.
@@ -86,7 +86,7 @@ impl Store {
 }
 
 /// A handler of a plan as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PlannedHandler {
     pub id: HandlerId,
     /// None: it was deleted.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Beside the job's id: part of the protocol between versions.
-const LOCK: i32 = 0x7265_706c;
+pub(super) const LOCK: i32 = 0x7265_706c;
 const READ_AHEAD: i64 = 500;
 
 /// A job in hand.
@@ -92,13 +92,20 @@ impl Store {
         if job.state == JobState::Finished {
             return Err(StoreError::Refused(format!("replay {id} is finished")));
         }
-        let sql = "UPDATE replays SET state = 'running', ended_at = NULL, note = NULL WHERE id = $1";
+        let sql = "UPDATE replays SET state = 'running', ended_at = NULL, note = NULL, stop_asked_by = NULL WHERE id = $1";
         session.execute(sql, &[&id]).await?;
         Ok(ReplayRun { session, job, ahead: VecDeque::new(), position: 0 })
     }
 }
 
 impl ReplayRun {
+    /// Who asked this job to stop, since it runs.
+    pub async fn stop_asked_by(&mut self) -> Result<Option<String>> {
+        let sql = "SELECT stop_asked_by FROM replays WHERE id = $1";
+        let row = self.session.query_opt(sql, &[&self.job.id]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+    }
+
     /// The names of the events that wait in this job.
     pub async fn events(&mut self) -> Result<Vec<EventName>> {
         let sql = match self.job.source {

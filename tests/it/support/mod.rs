@@ -1,6 +1,7 @@
 //! The stage of a story: a prefix on the broker, a database, endpoints, and processes of provisiond.
 
 mod broker;
+pub mod console;
 mod endpoint;
 mod frames;
 pub mod hostile;

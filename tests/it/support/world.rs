@@ -89,6 +89,7 @@ impl World {
             ("PROVISIOND_DATABASE__POOL_SIZE".to_owned(), "4".to_owned()),
             ("PROVISIOND_SCRIPT__ROOTS".to_owned(), dir.path().display().to_string()),
             ("PROVISIOND_RECORDER__BATCH_DELAY".to_owned(), "20ms".to_owned()),
+            ("PROVISIOND_CONSOLE__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ]);
         let (processes, others, logs) = (Vec::new(), Vec::new(), AtomicU32::new(0));
         Self { broker, dir, admin_url, database_url, amqp_url, env, processes, others, logs, ended: false }
@@ -129,6 +130,11 @@ impl World {
     pub fn set(&mut self, key: &str, value: &str) {
         let name = key.to_uppercase().replace('.', "__");
         self.env.insert(format!("PROVISIOND_{name}"), value.to_owned());
+    }
+
+    /// What was set, by the name of its variable.
+    pub fn variable(&self, name: &str) -> String {
+        self.env.get(name).cloned().unwrap_or_default()
     }
 
     /// Sets a variable that is no key of the configuration, as [`World::set`] does.

@@ -54,7 +54,7 @@ async fn with_a_key_nothing_secret_is_at_rest() {
     let database = Database::migrated().await;
     let store = with_keys(database.store(), seals(1, &[]));
     let id = store.create_handler(&spec(), Some(&"whsec_b2xk".into()), "me").await.expect("created").id;
-    store.rotate_secret(id, &"whsec_bmV3".into(), Duration::from_mins(1), "me").await.expect("rotated");
+    store.rotate_secret(id, None, &"whsec_bmV3".into(), Duration::from_mins(1), "me").await.expect("rotated");
     let rename = |spec| HandlerSpec { name: "CRM 2".parse().expect("a name"), ..spec };
     // By a process that has no key: what it does not change stays as it is.
     database.store().update_handler(id, None, rename, "me", None).await.expect("updated");
@@ -90,7 +90,7 @@ async fn migrating_encrypts_what_was_in_clear_and_changes_the_key() {
     let clear = database.store();
     let id = clear.create_handler(&spec(), Some(&"whsec_b2xk".into()), "me").await.expect("created").id;
     clear.create_handler(&handler_spec("plain", "clients.update"), None, "me").await.expect("created");
-    clear.rotate_secret(id, &"whsec_bmV3".into(), Duration::from_mins(1), "me").await.expect("rotated");
+    clear.rotate_secret(id, None, &"whsec_bmV3".into(), Duration::from_mins(1), "me").await.expect("rotated");
     assert_eq!(
         clear.find_secrets().await.expect("looked"),
         SecretsFound { current: 1, ..Default::default() }

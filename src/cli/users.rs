@@ -1,0 +1,102 @@
+//! `users`: who may use the console and the REST API. They stand in the configuration; this makes what to write there.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{context::Context, error::CliError, output::Output};
+use crate::domain::access::{AccountName, PasswordHash, RandomToken, Role};
+
+/// A shorter one is guessed.
+const SHORTEST_PASSWORD: usize = 8;
+const LONGEST_PASSWORD: usize = 1024;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Hash a password, for a user of the console: asks for it, or reads it from stdin
+    Hash(Account),
+    /// Make a bearer token, for a program that uses the REST API: it is printed once
+    Token(Account),
+}
+
+#[derive(clap::Args)]
+pub(super) struct Account {
+    /// The name of the user or the program
+    #[arg(long, default_value = "me")]
+    name: AccountName,
+    /// What it may do: viewer looks, operator changes too
+    #[arg(long, default_value = "operator", value_name = "viewer|operator")]
+    role: Role,
+}
+
+/// What to write into the configuration.
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_hash: Option<String>,
+    /// For the program alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+/// Needs no configuration: it is what one is written with.
+pub(super) fn run(output: Output, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Hash(account) => hash(output, &account),
+        Command::Token(account) => token(output, &account),
+    }
+}
+
+fn hash(output: Output, account: &Account) -> Result<(), CliError> {
+    let password = read_password()?;
+    if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.chars().count()) {
+        let detail = format!("a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters");
+        return Err(CliError::usage(detail));
+    }
+    let hash = PasswordHash::of(&password).context("hashing")?.to_string();
+    let (name, role) = (account.name.as_str(), account.role);
+    let entry = Entry { name, role, password_hash: Some(hash), token_hash: None, token: None };
+    output.value(&entry, |entry| {
+        told("users", entry, "password_hash", entry.password_hash.as_deref().unwrap_or_default())
+    })
+}
+
+/// Twice on a terminal, without showing it; else the first line of stdin.
+fn read_password() -> Result<String, CliError> {
+    if std::io::stdin().is_terminal() {
+        let first = rpassword::prompt_password("Password: ")?;
+        if rpassword::prompt_password("Again: ")? != first {
+            return Err(CliError::failed("the two differ: nothing was hashed"));
+        }
+        return Ok(first);
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn token(output: Output, account: &Account) -> Result<(), CliError> {
+    let token = RandomToken::generate_bearer();
+    let (name, role) = (account.name.as_str(), account.role);
+    let (hash, shown) = (token.hash().to_string(), Some(token.expose()));
+    let entry = Entry { name, role, password_hash: None, token_hash: Some(hash), token: shown };
+    if !output.is_json() {
+        Context::hint("the token, shown only now, is for the program: Authorization: Bearer …");
+        Context::hint(&format!("{}\n", token.expose()));
+    }
+    output.value(&entry, |entry| {
+        told("tokens", entry, "token_hash", entry.token_hash.as_deref().unwrap_or_default())
+    })
+}
+
+/// In the form of the configuration's file.
+fn told(list: &str, entry: &Entry<'_>, key: &str, hash: &str) -> String {
+    let name = serde_json::Value::from(entry.name);
+    format!("[[console.{list}]]\nname = {name}\nrole = \"{}\"\n{key} = \"{hash}\"\n", entry.role)
+}

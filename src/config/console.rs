@@ -1,0 +1,207 @@
+//! Section `console`.
+
+use std::{collections::HashSet, fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use ::config::{FileFormat, Format, Map, Value, ValueKind};
+use ipnet::IpNet;
+use url::Url;
+
+use super::{
+    http::network,
+    reader::Reader,
+    value::{duration, list, text, text_or_none},
+};
+use crate::domain::access::{AccountName, PasswordHash, Role, TokenHash};
+
+/// The console and the REST API: where they listen, and who may use them.
+#[derive(Clone, Debug)]
+pub struct Console {
+    pub listen: SocketAddr,
+    /// Where browsers find it, if not at `listen`.
+    pub public_url: Option<Origin>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    pub users: Vec<Account<PasswordHash>>,
+    pub tokens: Vec<Account<TokenHash>>,
+    /// A session that is not used for this long ends.
+    pub session_timeout: Duration,
+}
+
+/// Somebody, or a program, that may use the console. `Display` shows no hash.
+#[derive(Clone, Debug)]
+pub struct Account<H> {
+    pub name: AccountName,
+    pub role: Role,
+    pub hash: H,
+}
+
+impl<H> fmt::Display for Account<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.role)
+    }
+}
+
+/// Scheme, host and port, as a browser writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    text: String,
+    https: bool,
+}
+
+impl Origin {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub const fn is_https(&self) -> bool {
+        self.https
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || "must be a scheme and a host, such as https://provisiond.example".to_owned();
+        let url = Url::parse(text).map_err(|_| form())?;
+        let bare = matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty();
+        if !bare {
+            return Err(form());
+        }
+        Ok(Self { text: url.origin().ascii_serialization(), https: url.scheme() == "https" })
+    }
+}
+
+impl Console {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let timeouts = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
+        let listen: SocketAddr = reader.get("console.listen", address)?;
+        let public_url = reader.get("console.public_url", text_or_none(str::parse))?;
+        let trusted_proxies = reader.get("console.trusted_proxies", list(network))?;
+        let users = reader.get_masked_list("console.users", |value| accounts(value, "password_hash"))?;
+        let tokens = reader.get_masked_list("console.tokens", |value| accounts(value, "token_hash"))?;
+        let session_timeout = reader.get("console.session_timeout", duration(timeouts))?;
+        if users.is_empty() && !listen.ip().is_loopback() {
+            let problem = "must be a loopback address, such as 127.0.0.1:8080, while no user is configured";
+            reader.clash("console.listen", "console.users", problem);
+        }
+        Some(Self { listen, public_url, trusted_proxies, users, tokens, session_timeout })
+    }
+}
+
+fn address(value: &Value) -> Result<SocketAddr, String> {
+    let form = "must be an address and a port, such as 127.0.0.1:8080 or [::]:8080";
+    text(value)?.parse().map_err(|_| form.to_owned())
+}
+
+/// A list of tables; in the environment as a TOML array. No error repeats a hash.
+fn accounts<H: FromStr<Err: fmt::Display>>(value: &Value, hash: &str) -> Result<Vec<Account<H>>, String> {
+    let form =
+        || format!("must be a list of {{name = \"…\", {hash} = \"…\", role = \"viewer\" or \"operator\"}}");
+    let values = match &value.kind {
+        ValueKind::Array(values) => values.clone(),
+        ValueKind::String(text) if text.trim().is_empty() => Vec::new(),
+        ValueKind::String(text) => {
+            let table = FileFormat::Toml.parse(None, &format!("list = {text}")).map_err(|_| form())?;
+            match table.get("list").map(|list| &list.kind) {
+                Some(ValueKind::Array(values)) => values.clone(),
+                _ => return Err(form()),
+            }
+        }
+        _ => return Err(form()),
+    };
+    let mut names = HashSet::new();
+    let mut accounts = Vec::new();
+    for value in &values {
+        let ValueKind::Table(table) = &value.kind else { return Err(form()) };
+        let account = account(table, hash).ok_or_else(form)??;
+        if !names.insert(account.name.clone()) {
+            return Err(format!("has two entries with the name {}", account.name));
+        }
+        accounts.push(account);
+    }
+    Ok(accounts)
+}
+
+/// Nothing if a key is missing or unknown.
+fn account<H: FromStr<Err: fmt::Display>>(
+    table: &Map<String, Value>,
+    hash: &str,
+) -> Option<Result<Account<H>, String>> {
+    let field = |name: &str| table.get(name).and_then(|value| text(value).ok());
+    let (name, secret, role) = (field("name")?, field(hash)?, field("role")?);
+    if table.len() != 3 {
+        return None;
+    }
+    let read = || {
+        let name: AccountName = name.parse().map_err(|e| format!("{e}"))?;
+        let told = |e: &dyn fmt::Display| format!("of {name}: {e}");
+        let hash = secret.parse().map_err(|e| told(&e))?;
+        let role = role.parse().map_err(|e| told(&e))?;
+        Ok(Account { name, role, hash })
+    };
+    Some(read())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{ConfigErrors, Loaded};
+
+    fn load(env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+        let env = env.iter().map(|(key, value)| (format!("PROVISIOND_CONSOLE__{key}"), (*value).to_owned()));
+        crate::config::load(Some(Path::new("/dev/null")), env)
+    }
+
+    #[test]
+    fn users_and_tokens_are_lists_whose_hashes_are_not_shown() {
+        let hash = PasswordHash::of("secret").expect("hashed").to_string();
+        let users = format!("[{{name = \"ann\", password_hash = '{hash}', role = \"operator\"}}]");
+        let tokens = format!("[{{name = \"ci\", role = \"viewer\", token_hash = \"{}\"}}]", "ab".repeat(32));
+        let loaded = load(&[("USERS", &users), ("TOKENS", &tokens), ("LISTEN", "0.0.0.0:80")]).expect("fine");
+        let console = &loaded.config.console;
+        assert!(console.users[0].hash.verify("secret") && console.users[0].role == Role::Operator);
+        assert_eq!(console.tokens[0].name.as_str(), "ci");
+        let shown = format!("{:?} {console:?}", loaded.settings);
+        assert!(
+            shown.contains("ann (operator)") && !shown.contains("$argon2id") && !shown.contains("abab"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_hash() {
+        let hash = PasswordHash::of("secret").expect("hashed").to_string();
+        let one = format!("{{name = \"ann\", password_hash = '{hash}', role = \"viewer\"}}");
+        for (key, value, told) in [
+            ("LISTEN", "0.0.0.0:8080".to_owned(), "must be a loopback address"),
+            ("LISTEN", "localhost".to_owned(), "must be an address and a port"),
+            ("USERS", "ann".to_owned(), "must be a list of {name"),
+            ("USERS", "[{name = \"ann\"}]".to_owned(), "must be a list of {name"),
+            (
+                "USERS",
+                "[{name = \"ann\", password_hash = \"hunter2\", role = \"viewer\"}]".to_owned(),
+                "of ann: a password_hash is",
+            ),
+            ("USERS", format!("[{one}, {one}]"), "two entries with the name ann"),
+            (
+                "USERS",
+                format!("[{}]", one.replace("viewer", "root")),
+                "\"root\" is not one of viewer, operator",
+            ),
+            ("PUBLIC_URL", "https://a.example/console".to_owned(), "must be a scheme and a host"),
+        ] {
+            let error = load(&[(key, &value)]).expect_err(told).to_string();
+            assert!(
+                error.contains(told) && !error.contains("hunter2") && !error.contains("$argon"),
+                "{error}"
+            );
+        }
+    }
+}

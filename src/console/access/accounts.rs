@@ -1,0 +1,111 @@
+//! The users and tokens that are configured, and the proofs they are held against.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::http::HeaderValue;
+use sha2::{Digest, Sha256};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{Hashing, Identity, limiter::Limiter, once::OneTimeLink};
+use crate::{
+    config::Account,
+    console::{ConsoleSettings, problem::Problem},
+    domain::access::{PasswordHash, RandomToken, Role, TokenHash},
+};
+
+/// Passwords that are checked at a time: each takes 19 MiB and tens of milliseconds of a processor.
+const AT_A_TIME: usize = 2;
+/// Who waits longer for their turn is told to try again.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Whoever comes by the link that is printed where no user is configured.
+pub const FIRST_USER: &str = "first start";
+
+/// Who may come in.
+pub struct Access {
+    users: Vec<Account<PasswordHash>>,
+    tokens: Vec<Account<TokenHash>>,
+    /// Present while no user is configured.
+    first: Option<OneTimeLink>,
+    /// A name that nobody has takes as long to refuse as a wrong password.
+    nobody: PasswordHash,
+    hashing: Hashing,
+    pub limiter: Limiter,
+}
+
+impl Access {
+    pub async fn new(settings: &ConsoleSettings) -> anyhow::Result<Self> {
+        let hashed = tokio::task::spawn_blocking(|| PasswordHash::of(RandomToken::generate().expose())).await;
+        Ok(Self {
+            users: settings.users.clone(),
+            tokens: settings.tokens.clone(),
+            first: settings.users.is_empty().then(OneTimeLink::new),
+            nobody: hashed.context("hashing")??,
+            hashing: Arc::new(Semaphore::new(AT_A_TIME)),
+            limiter: Limiter::default(),
+        })
+    }
+
+    /// The link that lets the first one in.
+    pub fn first_link(&self, at: &str) -> Option<String> {
+        self.first.as_ref().map(|first| first.url(at))
+    }
+
+    pub const fn has_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    /// Whether `token` is that of the link, which is then used up. What a session is begun with.
+    pub fn use_first_link(&self, token: &str) -> Option<Vec<u8>> {
+        self.first.as_ref()?.use_up(token).then(first_credential)
+    }
+
+    /// Whether there is such a user with such a password. What a session is begun with.
+    pub async fn check_password(&self, name: &str, password: String) -> Result<Option<Vec<u8>>, Problem> {
+        let user = self.users.iter().find(|user| user.name.as_str() == name);
+        let hash = user.map_or_else(|| self.nobody.clone(), |user| user.hash.clone());
+        let turn = timeout(TURN, Arc::clone(&self.hashing).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Problem::busy()) };
+        let checking = tokio::task::spawn_blocking(move || {
+            // Held until it is done, also if whoever asked has gone.
+            let _turn = turn;
+            hash.verify(&password)
+        });
+        let right = checking.await.map_err(|_| Problem::internal())?;
+        Ok(user.filter(|_| right).map(|user| user.hash.fingerprint()))
+    }
+
+    /// The role of who began a session with `credential`, if they may still come in.
+    pub fn role_of(&self, name: &str, credential: &[u8]) -> Option<Role> {
+        if name == FIRST_USER && self.first.is_some() {
+            return (credential == first_credential()).then_some(Role::Operator);
+        }
+        let user = self.users.iter().find(|user| user.name.as_str() == name)?;
+        (credential == user.hash.fingerprint()).then_some(user.role)
+    }
+
+    /// # Errors
+    /// If the header is no bearer token of ours.
+    pub fn by_token(&self, header: &HeaderValue) -> Result<Identity, Problem> {
+        let given = header.to_str().ok().and_then(|text| text.split_once(' '));
+        let token = match given {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => {
+                return Err(Problem::unauthenticated(
+                    "the header Authorization is to be: Bearer, a space, a token",
+                ));
+            }
+        };
+        let hash = TokenHash::of(token);
+        let known = self.tokens.iter().rfind(|account| account.hash.is(&hash));
+        let known =
+            known.ok_or_else(|| Problem::unauthenticated("the token is not one of console.tokens"))?;
+        Ok(Identity { name: known.name.to_string(), role: known.role, csrf: None })
+    }
+}
+
+/// The same in every process: while no user is configured anywhere, a session of one is known to the others.
+fn first_credential() -> Vec<u8> {
+    Sha256::digest("no user is configured").to_vec()
+}

@@ -1,0 +1,121 @@
+//! Whether what comes with a cookie was sent by a page of ours, and not by another site in the same browser.
+//!
+//! Twice: by what the browser says of where the request comes from (`Sec-Fetch-Site`, else `Origin`), and by a token that
+//! only our pages hold.
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{HeaderMap, header},
+};
+use subtle::ConstantTimeEq;
+
+use crate::{config::Origin, console::problem::Problem};
+
+pub const TOKEN_HEADER: &str = "x-csrf-token";
+pub const TOKEN_FIELD: &str = "csrf";
+
+const FORM: &str = "application/x-www-form-urlencoded";
+/// A form is read here for its token. An event that is edited has at most 8 MiB, and three bytes for one where it is
+/// escaped.
+const LARGEST_FORM: usize = 20 << 20;
+
+/// # Errors
+/// If the browser says that another site sent it, or says nothing.
+pub fn check(headers: &HeaderMap, public_url: Option<&Origin>) -> Result<(), Problem> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let ours = match text("sec-fetch-site") {
+        Some(site) => site == "same-origin",
+        None => text(header::ORIGIN.as_str()).is_some_and(|origin| match public_url {
+            Some(public) => origin == public.as_str(),
+            None => origin.split_once("://").map(|(_, host)| host) == text(header::HOST.as_str()),
+        }),
+    };
+    if ours {
+        return Ok(());
+    }
+    Err(Problem::forbidden("the request does not come from a page of this console (Sec-Fetch-Site, Origin)"))
+}
+
+/// # Errors
+/// If the token is not there, as a header or in a form, or is another.
+pub async fn check_token(request: Request, expected: &str) -> Result<Request, Problem> {
+    if let Some(given) = request.headers().get(TOKEN_HEADER) {
+        return if is(given.as_bytes(), expected) { Ok(request) } else { Err(wrong()) };
+    }
+    let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !media.is_some_and(|media| media.starts_with(FORM)) {
+        return Err(wrong());
+    }
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, LARGEST_FORM)
+        .await
+        .map_err(|_| Problem::too_large("the form is larger than 20 MiB"))?;
+    let given = url::form_urlencoded::parse(&body).find(|(name, _)| name == TOKEN_FIELD);
+    if given.is_some_and(|(_, given)| is(given.as_bytes(), expected)) {
+        return Ok(Request::from_parts(parts, Body::from(body)));
+    }
+    Err(wrong())
+}
+
+fn is(given: &[u8], expected: &str) -> bool {
+    given.ct_eq(expected.as_bytes()).into()
+}
+
+fn wrong() -> Problem {
+    Problem::forbidden(
+        "the page is out of date: load it again (its csrf token is missing or is another session's)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn only_our_own_pages_send_changes() {
+        let public: Origin = "https://pv.example".parse().expect("an origin");
+        for (pairs, fine) in [
+            (&[("sec-fetch-site", "same-origin")][..], true),
+            (&[("sec-fetch-site", "same-site"), ("origin", "https://pv.example")], false),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("origin", "https://pv.example")], true),
+            (&[("origin", "http://pv.example")], false),
+            (&[("origin", "null")], false),
+            (&[], false),
+        ] {
+            assert_eq!(check(&headers(pairs), Some(&public)).is_ok(), fine, "{pairs:?}");
+        }
+        let local = headers(&[("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")]);
+        assert!(check(&local, None).is_ok());
+        let other = headers(&[("origin", "http://evil.example"), ("host", "127.0.0.1:8080")]);
+        assert!(check(&other, None).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_token_is_in_a_header_or_in_a_form_which_stays_whole() {
+        let form = |body: &'static str| {
+            Request::builder().header("content-type", FORM).body(Body::from(body)).expect("a request")
+        };
+        let request = check_token(form("a=1&csrf=right"), "right").await.expect("fine");
+        assert_eq!(to_bytes(request.into_body(), 99).await.expect("a body"), "a=1&csrf=right");
+        for body in ["", "csrf=wrong", "xcsrf=right"] {
+            assert!(check_token(form(body), "right").await.is_err(), "{body}");
+        }
+        let with = |token: &'static str| {
+            Request::builder().header(TOKEN_HEADER, token).body(Body::empty()).expect("a request")
+        };
+        assert!(check_token(with("right"), "right").await.is_ok());
+        assert!(check_token(with("wrong"), "right").await.is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! Signing in and out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, FromRequestParts, RawQuery, State},
+    http::{HeaderMap, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+use tracing::{info, warn};
+
+use super::{Anybody, accounts::FIRST_USER, cookie, once::OneTimeLink, origin};
+use crate::{
+    console::{Console, pages::sign_in as page, problem::Problem},
+    domain::access::{RandomToken, TokenHash},
+};
+
+const SIGN_IN: &str = "/sign-in";
+pub const SIGN_OUT: &str = "/sign-out";
+/// A form that is larger is none of ours.
+const LARGEST_FORM: usize = 16 << 10;
+
+/// Open to everybody.
+pub fn routes() -> Router<Console> {
+    Router::new()
+        .route(SIGN_IN, get(ask).post(sign_in))
+        .route(OneTimeLink::PATH, get(ask_once).post(sign_in_once))
+        .route(SIGN_OUT, post(sign_out))
+}
+
+/// Where somebody who is not signed in is led, to come back to `path`.
+pub fn path_back_to(path: &str) -> String {
+    let next: String = url::form_urlencoded::byte_serialize(path.as_bytes()).collect();
+    format!("{SIGN_IN}?next={next}")
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    next: String,
+    token: String,
+}
+
+impl Asked {
+    fn of(query: Option<&str>) -> Self {
+        serde_urlencoded::from_str(query.unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+#[derive(Deserialize)]
+struct Form {
+    name: String,
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+#[derive(Deserialize)]
+struct OnceForm {
+    token: String,
+}
+
+async fn ask(
+    State(console): State<Console>,
+    Anybody(somebody): Anybody,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let next = within(&Asked::of(query.as_deref()).next);
+    if somebody.is_some() {
+        return Ok(Redirect::to(&next).into_response());
+    }
+    page::form(console.access.has_users(), "", &next, None)
+}
+
+/// The link is opened: nothing is used up yet, as mail and chat programs open links too.
+async fn ask_once(RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    page::once(&Asked::of(query.as_deref()).token, None)
+}
+
+async fn sign_in(
+    State(console): State<Console>,
+    Peer(address): Peer,
+    headers: HeaderMap,
+    body: axum::body::Body,
+) -> Result<Response, Problem> {
+    let Form { name, password, next } = form(&console, &headers, body).await?;
+    let (name, next) = (name.trim(), within(&next));
+    if let Err(seconds) = console.access.limiter.begin(address, name) {
+        warn!(%address, name, "too many tries to sign in");
+        let detail = format!("too many tries: wait {} minutes", seconds.div_ceil(60));
+        return page::form(
+            console.access.has_users(),
+            name,
+            &next,
+            Some(&Problem::too_many(detail, seconds)),
+        );
+    }
+    let checked = console.access.check_password(name, password).await;
+    if !matches!(checked, Ok(None)) {
+        console.access.limiter.forgive(address, name);
+    }
+    if let Some(credential) = checked? {
+        return begin(&console, name, &credential, &next).await;
+    }
+    warn!(%address, name, "a sign-in was refused");
+    let problem = Problem::unauthenticated("the name or the password is wrong");
+    page::form(console.access.has_users(), name, &next, Some(&problem))
+}
+
+async fn sign_in_once(
+    State(console): State<Console>,
+    headers: HeaderMap,
+    body: axum::body::Body,
+) -> Result<Response, Problem> {
+    let OnceForm { token } = form(&console, &headers, body).await?;
+    if let Some(credential) = console.access.use_first_link(&token) {
+        return begin(&console, FIRST_USER, &credential, "/").await;
+    }
+    let detail =
+        "the link was used already, or is of an earlier start: the log has the one of the last start";
+    page::once("", Some(&Problem::unauthenticated(detail)))
+}
+
+async fn begin(console: &Console, name: &str, credential: &[u8], next: &str) -> Result<Response, Problem> {
+    let token = RandomToken::generate();
+    console.store().begin_session(&token.hash(), name, credential, console.settings.session_timeout).await?;
+    info!(name, "signed in");
+    Ok(with_cookie(console, Some(&token), next))
+}
+
+/// Also of who is not signed in any more. Another site cannot make a browser do it: the cookie is not sent to us from there.
+async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Result<Response, Problem> {
+    origin::check(&headers, console.settings.public_url.as_ref())?;
+    if let Some(token) = cookie::session(&headers) {
+        console.store().end_session(&TokenHash::of(token)).await?;
+    }
+    Ok(with_cookie(&console, None, SIGN_IN))
+}
+
+fn with_cookie(console: &Console, token: Option<&RandomToken>, next: &str) -> Response {
+    let mut response = Redirect::to(next).into_response();
+    if let Some(cookie) = cookie::set(console.settings.public_url.as_ref(), token) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// A form that a page of ours sent: another site must not sign a person in as somebody else.
+async fn form<T: serde::de::DeserializeOwned>(
+    console: &Console,
+    headers: &HeaderMap,
+    body: axum::body::Body,
+) -> Result<T, Problem> {
+    origin::check(headers, console.settings.public_url.as_ref())?;
+    let body = axum::body::to_bytes(body, LARGEST_FORM).await;
+    let body = body.map_err(|_| Problem::too_large("the form is larger than 16 KiB"))?;
+    serde_urlencoded::from_bytes(&body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// A path of this console, whatever is asked for: a link must not lead a person elsewhere.
+fn within(next: &str) -> String {
+    let ours = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
+    if ours { next.to_owned() } else { "/".to_owned() }
+}
+
+/// Where a request comes from: who is connected, or whom a proxy of ours says it speaks for.
+struct Peer(IpAddr);
+
+impl FromRequestParts<Console> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {
+        let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, console)
+            .await
+            .map_err(|_| Problem::internal())?;
+        Ok(Self(client(peer.ip(), &parts.headers, &console.settings.trusted_proxies)))
+    }
+}
+
+/// The last address that no proxy of ours has: what stands before it is what the client itself may have written.
+fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let peer = peer.to_canonical();
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<IpAddr> =
+        named.flat_map(|value| value.split(',')).filter_map(|address| address.trim().parse().ok()).collect();
+    named.into_iter().rev().find(|address| !is_trusted(address)).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn one_is_led_back_into_the_console_and_nowhere_else() {
+        for (next, led) in [
+            ("/handlers?event=a", "/handlers?event=a"),
+            ("", "/"),
+            ("//evil.example", "/"),
+            ("/\\evil.example", "/"),
+            ("https://evil.example", "/"),
+            ("/a\r\nset-cookie: b", "/"),
+        ] {
+            assert_eq!(within(next), led);
+        }
+    }
+
+    #[test]
+    fn only_our_proxies_are_believed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 203.0.113.9, 10.0.0.7"));
+        let (proxy, other) = ("10.0.0.1".parse().expect("one"), "198.51.100.1".parse().expect("one"));
+        let trusted = ["10.0.0.0/8".parse().expect("a network")];
+        assert_eq!(client(proxy, &headers, &trusted).to_string(), "203.0.113.9");
+        assert_eq!(client(other, &headers, &trusted), other);
+        assert_eq!(client(proxy, &HeaderMap::new(), &trusted), proxy);
+    }
+}

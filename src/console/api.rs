@@ -1,0 +1,97 @@
+//! The REST API, `/api/v1`: JSON in, JSON out, problems as RFC 9457 has them.
+//!
+//! A route and its description are one thing (`routes!` of utoipa-axum): what is not described is not there. The rest of
+//! the document, what is the same for every route, is added in `document`.
+
+mod dead_letters;
+mod document;
+mod events;
+mod executions;
+mod extract;
+mod handlers;
+mod if_match;
+mod moment;
+mod page;
+mod replays;
+mod reply;
+mod stats;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderMap, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{Console, problem::Problem};
+
+pub fn routes() -> Router<Console> {
+    let (router, document) = OpenApiRouter::with_openapi(document::Described::openapi())
+        .merge(handlers::routes())
+        .merge(events::routes())
+        .merge(executions::routes())
+        .merge(dead_letters::routes())
+        .merge(replays::routes())
+        .merge(stats::routes())
+        .split_for_parts();
+    router.merge(document::routes(document)).layer(middleware::from_fn(acceptable))
+}
+
+/// What is answered is JSON, or what the path says: who can read neither is told before anything is done.
+async fn acceptable(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let given = if path.ends_with("/docs") {
+        "text/html"
+    } else if path.ends_with("/dead-letters/export") {
+        "application/x-ndjson"
+    } else {
+        "application/json"
+    };
+    if accepts(request.headers(), given) {
+        return next.run(request).await;
+    }
+    Problem::not_acceptable(format!("the answer is {given}")).into_response()
+}
+
+fn accepts(headers: &HeaderMap, given: &str) -> bool {
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = ranges.flat_map(|value| value.split(',')).map(|range| {
+        let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let range = parts.next().unwrap_or_default();
+        let refused = parts.any(|part| matches!(part.as_str(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        (range, refused)
+    });
+    let fits = |range: &str| {
+        range == "*/*"
+            || range == given
+            || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && given.starts_with(kind))
+    };
+    !headers.contains_key(header::ACCEPT) || ranges.any(|(range, refused)| !refused && fits(&range))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_read_is_told_by_accept() {
+        for (accept, fine) in [
+            ("application/json", true),
+            ("text/html, */*;q=0.1", true),
+            ("Application/*", true),
+            ("application/json;q=0", false),
+            ("text/html", false),
+            ("application/problem+json", false),
+            ("app*", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(accepts(&headers, "application/json"), fine, "{accept}");
+        }
+        assert!(accepts(&HeaderMap::new(), "application/json"));
+    }
+}

@@ -1,0 +1,226 @@
+//! Replaying and discarding dead letters.
+
+use axum::{body::Bytes, extract::State, response::Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Filter, LetterState, Named, json};
+use crate::{
+    console::{
+        Console,
+        access::Operator,
+        api::{
+            extract::{Json, ObjectOf, OptionalJson},
+            replays::{self, Pace, Plan},
+        },
+        problem::{FieldError, Problem},
+    },
+    dead_letters::edited_event,
+    store::{Chosen, Closing, DeadLetterFilter, Replay, StoredDeadLetter},
+};
+
+pub(super) fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new()
+        .routes(routes!(replay_one))
+        .routes(routes!(replay_many))
+        .routes(routes!(discard_one))
+        .routes(routes!(discard_many))
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplayLetter {
+    /// The whole event in the place of the letter's own, sent as it is written here; it becomes an event with an id of its
+    /// own, or receivers would take it for the old one.
+    #[schema(value_type = Option<Object>)]
+    event: Option<Box<RawValue>>,
+}
+
+/// Replay a dead letter
+///
+/// As its plan says: its handler alone, or it and those that waited behind it. With `event` it is replayed edited. A letter
+/// of which nothing would run is refused, and stays open.
+#[utoipa::path(post, path = "/dead-letters/{id}/replay", operation_id = "replay_dead_letter", tag = "dead letters", request_body = Option<ReplayLetter>,
+    params(("id" = Uuid, Path, description = "Its id")),
+    responses((status = 200, description = "It was sent back", body = Replay),
+        (status = 202, description = "It is under way", body = Replay),
+        (status = 409, description = "It is closed already, or nothing would run: `detail` says which")))]
+async fn replay_one(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<Uuid>,
+    OptionalJson(input): OptionalJson<ReplayLetter>,
+) -> Result<Response, Problem> {
+    if input.event.as_ref().is_some_and(|event| !event.get().starts_with('{')) {
+        return Err(Problem::invalid(vec![FieldError::at("/event", "an event is a JSON object")]));
+    }
+    let letter = open_letter(&console, id).await?;
+    let (chosen, asked) = match input.event {
+        None => (Chosen::Letters(vec![id]), "1 by id"),
+        Some(event) => {
+            let body = Bytes::copy_from_slice(event.get().as_bytes());
+            let (facts, media) = (&letter.row.letter, letter.content_type.as_deref());
+            if let Err(why) = edited_event(facts, media, &body, console.letters.max_event_bytes) {
+                return Err(Problem::invalid(vec![FieldError::at("/event", why)]));
+            }
+            (Chosen::Edited(id, body), "1 by id, edited")
+        }
+    };
+    replays::one(&console, &somebody, &chosen, asked).await
+}
+
+/// Whoever names a letter wants to know that it is closed already.
+async fn open_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Problem> {
+    let letter = console.store().dead_letter(id).await?;
+    let row = &letter.row;
+    if row.state == LetterState::Open {
+        return Ok(letter);
+    }
+    let by = row.state_changed_by.as_deref().unwrap_or("somebody");
+    Err(Problem::conflict(format!("dead letter {id} was {} already, by {by}", row.state)))
+}
+
+/// Which letters: `ids`, or those of a `filter`, or `all`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplayLetters {
+    #[schema(min_items = 1, max_items = 1000)]
+    ids: Option<Vec<Uuid>>,
+    #[schema(value_type = Option<Filter>)]
+    filter: Option<ObjectOf<Filter>>,
+    /// Every open one.
+    #[serde(default)]
+    all: bool,
+    /// Only count what would be sent.
+    #[serde(default)]
+    dry_run: bool,
+    /// At most so many a second; 50 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
+    rate: Option<u32>,
+    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never. 50 if absent.
+    #[schema(minimum = 0, maximum = 100)]
+    max_failures: Option<u8>,
+}
+
+/// Replay dead letters
+///
+/// Open ones, oldest first. With `dry_run` it is only counted what would be sent. Otherwise a job begins, which
+/// `GET /replays/{id}` tells of; each letter is replayed once, also by two people at a time.
+#[utoipa::path(post, path = "/dead-letters/replay", operation_id = "replay_dead_letters", tag = "dead letters", request_body = ReplayLetters,
+    responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
+        (status = 202, description = "A job has begun", body = Replay,
+            headers(("Location" = String, description = "Where the job is"))),
+        (status = 404, description = "One of the ids is none")))]
+async fn replay_many(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Json(input): Json<ReplayLetters>,
+) -> Result<Response, Problem> {
+    let ReplayLetters { ids, filter, all, dry_run, rate, max_failures } = input;
+    let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
+    let asked = replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
+    let chosen = match (ids, filter) {
+        (Some(ids), _) => Chosen::Letters(ids),
+        (None, filter) => Chosen::LettersBy(filter.unwrap_or_default()),
+    };
+    replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
+}
+
+/// Why nobody needs it: it stays with the letter.
+#[derive(Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(as = DiscardReason, value_type = String, min_length = 1, max_length = 1000, pattern = r"\S")]
+struct Reason(String);
+
+impl TryFrom<String> for Reason {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let text = text.trim();
+        let fits = (1..=1000).contains(&text.chars().count()) && !text.contains('\0');
+        if fits { Ok(Self(text.to_owned())) } else { Err("a reason has 1 to 1000 characters") }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DiscardLetter {
+    reason: Reason,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Discarded {
+    discarded: u64,
+}
+
+/// Discard a dead letter
+#[utoipa::path(post, path = "/dead-letters/{id}/discard", operation_id = "discard_dead_letter", tag = "dead letters", request_body = DiscardLetter,
+    params(("id" = Uuid, Path, description = "Its id")),
+    responses((status = 200, description = "It is closed", body = Discarded),
+        (status = 409, description = "It was closed already")))]
+async fn discard_one(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<Uuid>,
+    Json(DiscardLetter { reason }): Json<DiscardLetter>,
+) -> Result<Response, Problem> {
+    open_letter(&console, id).await?;
+    let discarded =
+        console.store().discard_dead_letters(Closing::These(&[id]), &reason.0, &somebody.by()).await?;
+    if discarded == 0 {
+        // Somebody was faster since it was looked at.
+        open_letter(&console, id).await?;
+    }
+    json(&Discarded { discarded })
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DiscardLetters {
+    reason: Reason,
+    #[serde(default)]
+    #[schema(min_items = 1, max_items = 1000)]
+    ids: Option<Vec<Uuid>>,
+    #[serde(default)]
+    #[schema(value_type = Option<Filter>)]
+    filter: Option<ObjectOf<Filter>>,
+    /// Every open one.
+    #[serde(default)]
+    all: bool,
+    /// Only count what would be discarded.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Discard dead letters
+///
+/// Open ones, for good. With `dry_run` they are only counted.
+#[utoipa::path(post, path = "/dead-letters/discard", operation_id = "discard_dead_letters", tag = "dead letters", request_body = DiscardLetters,
+    responses((status = 200, description = "How many were closed; with dry_run what would be", body = inline(Outcome))))]
+async fn discard_many(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Json(input): Json<DiscardLetters>,
+) -> Result<Response, Problem> {
+    let DiscardLetters { reason, ids, filter, all, dry_run } = input;
+    let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
+    replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
+    let filter = filter.unwrap_or_default();
+    if dry_run {
+        let chosen = ids.map_or(Chosen::LettersBy(filter), Chosen::Letters);
+        return json(&Outcome::Plan(Plan::of(console.letters.plan(&chosen).await?)));
+    }
+    let which = ids.as_deref().map_or(Closing::By(&filter), Closing::These);
+    let discarded = console.store().discard_dead_letters(which, &reason.0, &somebody.by()).await?;
+    json(&Outcome::Discarded(Discarded { discarded }))
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Outcome {
+    Plan(Plan),
+    Discarded(Discarded),
+}

@@ -1,0 +1,183 @@
+//! The catalogue, and publishing by hand.
+
+use std::fmt;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+use serde_json::{Map, Value};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    extract::{Json, Named},
+    page::PageOf,
+    reply::{created, json},
+};
+use crate::{
+    console::{
+        Console,
+        access::{Operator, Viewer},
+        problem::Problem,
+    },
+    domain::event::{EventId, EventName},
+    operations::{NewEvent, NewEventType, Published, add_event_type, publish_event, remove_event_type},
+    store::EventType,
+};
+
+pub fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove)).routes(routes!(publish))
+}
+
+/// List event types
+///
+/// In the order of the catalogue.
+#[utoipa::path(get, path = "/event-types", operation_id = "list_event_types", tag = "events",
+    responses((status = 200, description = "The catalogue", body = PageOf<EventType>)))]
+async fn list(_: Viewer, State(console): State<Console>) -> Result<Response, Problem> {
+    let items = console.store().list_event_types(false).await?;
+    json(&PageOf { items, next: None })
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EventTypeInput {
+    name: EventName,
+    /// What it is listed under; if absent, as its neighbours.
+    #[schema(min_length = 1, max_length = 200)]
+    group: Option<String>,
+    /// What people call it; if absent, from its name.
+    #[schema(min_length = 1, max_length = 200)]
+    title: Option<String>,
+}
+
+/// Add an event type
+///
+/// Its queue is declared at once, and workers take it up without restart.
+#[utoipa::path(post, path = "/event-types", operation_id = "add_event_type", tag = "events", request_body = EventTypeInput,
+    responses((status = 201, description = "It was added", body = EventType)))]
+async fn add(
+    _: Operator,
+    State(console): State<Console>,
+    Json(input): Json<EventTypeInput>,
+) -> Result<Response, Problem> {
+    let EventTypeInput { name, group, title } = input;
+    let new = NewEventType { name, group, title };
+    let added = add_event_type(console.store(), &console.letters.broker, new).await?;
+    Ok(created(json(&added)?, StatusCode::CREATED, &format!("/api/v1/event-types/{}", added.name)))
+}
+
+/// Remove an event type
+///
+/// Refused while handlers name it. What its queue holds is still consumed; then an operator of the broker deletes the queue.
+#[utoipa::path(delete, path = "/event-types/{name}", operation_id = "remove_event_type", tag = "events",
+    params(("name" = EventName, Path, description = "The event's name")),
+    responses((status = 204, description = "It is gone")))]
+async fn remove(
+    _: Operator,
+    State(console): State<Console>,
+    Named(name): Named<EventName>,
+) -> Result<Response, Problem> {
+    remove_event_type(console.store(), &console.letters.broker, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The entity that an event is about: a number or a text.
+#[derive(Debug)]
+pub struct ObjectId(pub String);
+
+impl<'de> Deserialize<'de> for ObjectId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+
+        impl Visitor<'_> for NumberOrText {
+            type Value = String;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or a text that is not empty")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+                Ok(number.to_string())
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
+                match i64::try_from(number) {
+                    Ok(number) => Ok(number.to_string()),
+                    Err(_) => {
+                        Err(E::custom("a number is at most 9223372036854775807; send a larger one as a text"))
+                    }
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+                let length = text.chars().count();
+                if !(1..=256).contains(&length) {
+                    return Err(E::invalid_length(length, &"a text of 1 to 256 characters"));
+                }
+                Ok(text.to_owned())
+            }
+        }
+        deserializer.deserialize_any(NumberOrText).map(Self)
+    }
+}
+
+impl PartialSchema for ObjectId {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(i64::MIN))
+            .maximum(Some(i64::MAX));
+        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(256));
+        OneOfBuilder::new().item(number).item(text).description(Some("A number or a text")).into()
+    }
+}
+
+impl ToSchema for ObjectId {}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EventInput {
+    /// The event's name.
+    event: EventName,
+    object_id: ObjectId,
+    /// What happened to it; `{}` if absent.
+    #[serde(default)]
+    data: Map<String, Value>,
+    /// The event's id (its `message_id`); a random one if absent.
+    id: Option<EventId>,
+}
+
+/// Publish an event
+///
+/// As the platform would, confirmed by the broker. `GET /executions?event_id=…` shows what became of it.
+#[utoipa::path(post, path = "/events", operation_id = "publish_event", tag = "events", request_body = EventInput,
+    responses((status = 202, description = "The broker has it", body = Published)))]
+async fn publish(
+    _: Operator,
+    State(console): State<Console>,
+    Json(input): Json<EventInput>,
+) -> Result<Response, Problem> {
+    let EventInput { event, object_id, data, id } = input;
+    let data = serde_json::value::to_raw_value(&data).map_err(|_| Problem::internal())?;
+    if data.get().len() > console.letters.max_event_bytes {
+        return Err(Problem::too_large("the event is larger than worker.max_event_bytes"));
+    }
+    let new = NewEvent { name: event, object_id: object_id.0, data, id };
+    let published = publish_event(&console.letters.broker, new).await?;
+    let location = format!("/api/v1/executions?event_id={}", published.event_id);
+    Ok(created(json(&published)?, StatusCode::ACCEPTED, &location))
+}

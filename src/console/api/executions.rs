@@ -1,0 +1,196 @@
+//! The Execution Logs: search, show, replay.
+
+use axum::{extract::State, response::Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    extract::{Json, Named, ObjectOf, OptionalJson, Paged},
+    moment::Moment,
+    page::{PageOf, Paging},
+    replays::{self, Pace, Plan},
+    reply::json,
+};
+use crate::{
+    console::{
+        Console,
+        access::{Operator, Viewer},
+        problem::Problem,
+    },
+    domain::{
+        event::{EventId, EventName},
+        execution::{Disposition, Execution, Status},
+        handler::HandlerId,
+        replay::Share,
+    },
+    store::{Chosen, Cursor, ExecutionFilter, ExecutionRow, Replay},
+};
+
+pub fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(replay_one))
+        .routes(routes!(replay_many))
+}
+
+/// Which executions are asked for; what is absent does not matter.
+#[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+#[schema(as = ExecutionFilter)]
+struct Filter {
+    status: Option<Status>,
+    /// What became of it.
+    disposition: Option<Disposition>,
+    event: Option<EventName>,
+    /// The handler's id.
+    handler: Option<HandlerId>,
+    object_id: Option<String>,
+    event_id: Option<EventId>,
+    /// Text in what was sent or answered; the case of ASCII letters does not matter. It is looked for for some seconds: a
+    /// page may have fewer items than asked for, and a `next`.
+    data: Option<String>,
+    /// Text in the error, likewise.
+    error: Option<String>,
+    /// Started then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    since: Option<Moment>,
+    /// Started before then.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
+    until: Option<Moment>,
+}
+
+impl From<Filter> for ExecutionFilter {
+    fn from(filter: Filter) -> Self {
+        let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
+            filter;
+        let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
+        Self { status, disposition, event, handler, object_id, event_id, data, error, since, until }
+    }
+}
+
+/// Search the Execution Logs
+///
+/// Newest first, without what was sent and answered.
+#[utoipa::path(get, path = "/executions", operation_id = "list_executions", tag = "executions", params(Filter, Paging),
+    responses((status = 200, description = "A page of executions", body = PageOf<ExecutionRow>)))]
+async fn list(
+    _: Viewer,
+    State(console): State<Console>,
+    Paged { filter, limit, after }: Paged<Filter, Cursor>,
+) -> Result<Response, Problem> {
+    let page = console.store().list_executions(&filter.into(), limit.rows(), after).await?;
+    json(&PageOf::from(page))
+}
+
+/// Show an execution
+///
+/// Whole: what was sent, what was answered.
+#[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
+    responses((status = 200, description = "The execution", body = Execution)))]
+async fn show(
+    _: Viewer,
+    State(console): State<Console>,
+    Named(id): Named<Uuid>,
+) -> Result<Response, Problem> {
+    json(&console.store().execution(id).await?)
+}
+
+/// How much of the event runs again.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ReplayShare {
+    /// The handler of the execution, with what was sent to it; the event, where it had none.
+    #[default]
+    AsRecorded,
+    /// The same, but executions without a handler do not matter.
+    HandlerOnly,
+    /// What is enabled for the event now.
+    WholeEvent,
+}
+
+impl From<ReplayShare> for Share {
+    fn from(share: ReplayShare) -> Self {
+        match share {
+            ReplayShare::AsRecorded => Self::AsRecorded,
+            ReplayShare::HandlerOnly => Self::HandlerOnly,
+            ReplayShare::WholeEvent => Self::WholeEvent,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplayExecution {
+    #[serde(default)]
+    share: ReplayShare,
+}
+
+/// Replay an execution
+///
+/// Its handler runs again, alone; the event keeps its id.
+#[utoipa::path(post, path = "/executions/{id}/replay", operation_id = "replay_execution", tag = "executions", request_body = Option<ReplayExecution>,
+    params(("id" = Uuid, Path, description = "Its id")),
+    responses((status = 200, description = "It was sent back", body = Replay),
+        (status = 202, description = "It is under way", body = Replay),
+        (status = 409, description = "Nothing would run: `detail` says why")))]
+async fn replay_one(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<Uuid>,
+    OptionalJson(input): OptionalJson<ReplayExecution>,
+) -> Result<Response, Problem> {
+    let chosen = Chosen::Executions(vec![id], input.share.into());
+    replays::one(&console, &somebody, &chosen, "1 by id").await
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplayExecutions {
+    /// These; or those of a filter.
+    #[schema(min_items = 1, max_items = 1000)]
+    ids: Option<Vec<Uuid>>,
+    #[schema(value_type = Option<Filter>)]
+    filter: Option<ObjectOf<Filter>>,
+    #[serde(default)]
+    share: ReplayShare,
+    /// Only count what would be sent.
+    #[serde(default)]
+    dry_run: bool,
+    /// At most so many a second; 50 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
+    rate: Option<u32>,
+    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never. 50 if absent.
+    #[schema(minimum = 0, maximum = 100)]
+    max_failures: Option<u8>,
+}
+
+/// Replay executions
+///
+/// With `dry_run` it is only counted what would be sent. Otherwise a job begins, which `GET /replays/{id}` tells of. Several
+/// attempts of one handler for one event are replayed once.
+#[utoipa::path(post, path = "/executions/replay", operation_id = "replay_executions", tag = "executions", request_body = ReplayExecutions,
+    responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
+        (status = 202, description = "A job has begun", body = Replay,
+            headers(("Location" = String, description = "Where the job is"))),
+        (status = 404, description = "One of the ids is none")))]
+async fn replay_many(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Json(input): Json<ReplayExecutions>,
+) -> Result<Response, Problem> {
+    let ReplayExecutions { ids, filter, share, dry_run, rate, max_failures } = input;
+    let filter = filter.map(|ObjectOf(filter)| ExecutionFilter::from(filter));
+    let asked =
+        replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), false)?;
+    let chosen = match (ids, filter) {
+        (Some(ids), _) => Chosen::Executions(ids, share.into()),
+        (None, filter) => Chosen::ExecutionsBy(filter.unwrap_or_default(), share.into()),
+    };
+    replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
+}

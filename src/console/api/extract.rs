@@ -1,0 +1,228 @@
+//! What a request says, read once and whole: what is unknown, or not as it must be, is refused and named.
+
+use std::{fmt, marker::PhantomData, str::FromStr};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    http::{StatusCode, header, request::Parts},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_path_to_error::{Path as JsonPath, Segment};
+
+use super::page::{After, Limit};
+use crate::console::{
+    Console,
+    problem::{FieldError, Problem},
+};
+
+/// The parameters after the `?`.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Console> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
+        parameters(parts, |_| true).map(Self)
+    }
+}
+
+/// What is searched for, and which page of it.
+pub struct Paged<F, P> {
+    pub filter: F,
+    pub limit: Limit,
+    pub after: Option<P>,
+}
+
+impl<F: DeserializeOwned, P: FromStr> FromRequestParts<Console> for Paged<F, P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(bound = "P: FromStr")]
+        struct Place<P> {
+            #[serde(default)]
+            limit: Limit,
+            after: Option<After<P>>,
+        }
+        let is_place = |name: &str| matches!(name, "limit" | "after");
+        let filter = parameters(parts, |name| !is_place(name))?;
+        let Place { limit, after } = parameters(parts, is_place)?;
+        Ok(Self { filter, limit, after: after.map(|After(place)| place) })
+    }
+}
+
+/// Reads those parameters whose names are `taken`.
+fn parameters<T: DeserializeOwned>(parts: &Parts, taken: impl Fn(&str) -> bool) -> Result<T, Problem> {
+    let query = parts.uri.query().unwrap_or_default();
+    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| taken(name));
+    let taken = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let taken = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(taken.as_bytes()));
+    serde_path_to_error::deserialize(taken).map_err(|error| {
+        let at = error.path().to_string();
+        let detail = error.into_inner().to_string();
+        let name = unknown_field(&detail).unwrap_or(&at).to_owned();
+        Problem::bad_fields(vec![FieldError::parameter(name, detail)])
+    })
+}
+
+/// The one part of the path that names something: `{id}` or `{name}`.
+pub struct Named<T>(pub T);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Console> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {
+        let bad = |detail: String| Problem::bad_fields(vec![FieldError::parameter("id", detail)]);
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, console).await.map_err(|e| bad(e.body_text()))?;
+        text.parse().map(Self).map_err(|e: T::Err| bad(e.to_string()))
+    }
+}
+
+/// A JSON body.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Console> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, console: &Console) -> Result<Self, Problem> {
+        let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media =
+            media.map(|media| media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        if !media.is_some_and(|media| is_json(&media)) {
+            return Err(Problem::unsupported_media_type(
+                "send JSON, with the header Content-Type: application/json",
+            ));
+        }
+        parse(&bytes(request, console).await?).map(Self)
+    }
+}
+
+/// A JSON body that may be left out.
+pub struct OptionalJson<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Console> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, console: &Console) -> Result<Self, Problem> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            let Json(body) = Json::from_request(request, console).await?;
+            return Ok(Self(body));
+        }
+        if bytes(request, console).await?.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        Err(Problem::unsupported_media_type("send JSON, with the header Content-Type: application/json"))
+    }
+}
+
+/// Merge patches are JSON too.
+fn is_json(media: &str) -> bool {
+    media == "application/json" || media.ends_with("+json")
+}
+
+async fn bytes(request: Request, console: &Console) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, console).await.map_err(|rejection: BytesRejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Problem::too_large("a body has at most 20 MiB");
+        }
+        Problem::bad_request("the body did not arrive whole")
+    })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let ObjectOf(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let at = pointer(error.path());
+        problem(&at, &error.into_inner())
+    })?;
+    json.end().map_err(|error| problem("", &error))?;
+    Ok(parsed)
+}
+
+/// A JSON object. (serde would take an array of the right length for a struct.)
+#[derive(Debug)]
+pub struct ObjectOf<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOf<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+fn problem(at: &str, error: &serde_json::Error) -> Problem {
+    let detail = error.to_string();
+    if !error.is_data() {
+        return Problem::bad_request(format!("the body is not JSON: {detail}"));
+    }
+    // Where in the text it is helps nobody who knows the field.
+    let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what).to_owned();
+    let at = unknown_field(&detail).map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
+    Problem::invalid(vec![FieldError::at(at, detail)])
+}
+
+/// RFC 6901.
+fn pointer(path: &JsonPath) -> String {
+    let segments = path.iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Map { key } => Some(escaped(key)),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    segments.fold(String::new(), |pointer, segment| pointer + "/" + &segment)
+}
+
+pub fn escaped(segment: &str) -> String {
+    segment.replace('~', "~0").replace('/', "~1")
+}
+
+/// The field that serde does not know, which its path does not name.
+fn unknown_field(detail: &str) -> Option<&str> {
+    detail.strip_prefix("unknown field `")?.split('`').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[serde(rename = "a/b")]
+        _list: Vec<u8>,
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_place() {
+        for (body, status, told) in [
+            (r#"{"a/b":[1,"x"]}"#, 422, "/a~1b/1: invalid type: string \"x\", expected u8"),
+            (r#"{"a/b":[],"c":1}"#, 422, "/c: unknown field `c`, expected `a/b`"),
+            ("{}", 422, "missing field `a/b`"),
+            ("{", 400, "the body is not JSON: EOF"),
+            (r#"{"a/b":[]} x"#, 400, "the body is not JSON: trailing characters"),
+            ("", 400, "the body is not JSON: EOF"),
+        ] {
+            let problem = parse::<Sample>(body.as_bytes()).expect_err(body);
+            assert!(problem.detail.starts_with(told), "{body}: {}", problem.detail);
+            assert_eq!(problem.status().as_u16(), status, "{body}");
+        }
+    }
+}

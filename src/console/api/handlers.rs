@@ -1,0 +1,208 @@
+//! Handlers: search, show, create, change, delete.
+
+mod change;
+mod draft;
+mod schema;
+mod secret;
+mod test;
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    extract::{Json, Named, Paged},
+    if_match::IfMatch,
+    page::{PageOf, Paging},
+    reply::{created, is_known, json, not_modified, versioned},
+};
+use crate::{
+    console::{
+        Console,
+        access::{Operator, Viewer},
+        problem::Problem,
+    },
+    domain::{
+        event::EventName,
+        handler::{Handler, HandlerId, HandlerSpec, Status},
+        secret::SigningSecret,
+        task::TaskType,
+    },
+    store::{HandlerFilter, HistoryEntry},
+};
+use draft::Draft;
+
+pub fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, replace, patch, delete))
+        .routes(routes!(history))
+        .merge(test::routes())
+        .merge(secret::routes())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Search {
+    /// Of this event.
+    event: Option<EventName>,
+    /// Of this type of task.
+    task_type: Option<TaskType>,
+    /// Of this status; if absent: enabled and disabled, not archived.
+    status: Option<Status>,
+    /// With this text in name or task.
+    text: Option<String>,
+}
+
+/// A handler after a change.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedHandler)]
+struct Changed {
+    #[serde(flatten)]
+    handler: Handler,
+    /// What may be wrong with it, though it was taken.
+    warnings: Vec<String>,
+    /// A signing secret that was made now. It is shown this once: who verifies the requests needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
+}
+
+/// List handlers
+///
+/// By id.
+#[utoipa::path(get, path = "/handlers", operation_id = "list_handlers", tag = "handlers", params(Search, Paging),
+    responses((status = 200, description = "A page of handlers", body = PageOf<Handler>)))]
+async fn list(
+    _: Viewer,
+    State(console): State<Console>,
+    Paged { filter, limit, after }: Paged<Search, HandlerId>,
+) -> Result<Response, Problem> {
+    let Search { event, task_type, status, text } = filter;
+    let filter = HandlerFilter { event, task_type, status, text, after };
+    let handlers = console.store().list_handlers(&filter, limit.rows() + 1).await?;
+    json(&PageOf::of(handlers, limit, |handler| handler.id.to_string()))
+}
+
+/// Create a handler
+///
+/// It is live on every worker within a second. With `sign`, or a `signing_secret` of your own, its requests are signed.
+#[utoipa::path(post, path = "/handlers", operation_id = "create_handler", tag = "handlers", request_body = schema::NewHandler,
+    responses((status = 201, description = "It was created", body = Changed,
+        headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is")))))]
+async fn create(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Json(body): Json<serde_json::Value>,
+) -> Result<Response, Problem> {
+    let Draft { spec, secret } = Draft::read(&body, None)?;
+    let warnings = change::check(&console, &spec, None).await?;
+    let (secret, shown) = secret.unpacked();
+    let stored = secret.as_ref().map(SigningSecret::stored);
+    let handler = console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await?;
+    let (id, version) = (handler.id, handler.version);
+    let answer = versioned(&Changed { handler, warnings, signing_secret: shown }, version)?;
+    Ok(created(answer, StatusCode::CREATED, &format!("/api/v1/handlers/{id}")))
+}
+
+/// Show a handler
+#[utoipa::path(get, path = "/handlers/{id}", operation_id = "show_handler", tag = "handlers", params(("id" = i64, Path, description = "Its id")),
+    responses((status = 200, description = "The handler", body = Handler,
+        headers(("ETag" = String, description = "Its version, for `If-Match`"))),
+        (status = 304, description = "It is at the version that `If-None-Match` names")))]
+async fn show(
+    _: Viewer,
+    State(console): State<Console>,
+    Named(id): Named<HandlerId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let handler = console.store().handler(id).await?;
+    if is_known(&headers, handler.version) {
+        return Ok(not_modified(handler.version));
+    }
+    versioned(&handler, handler.version)
+}
+
+/// Replace a handler
+///
+/// What is left out takes its default. A header whose value is `***`, as it is shown, keeps the value that is stored.
+#[utoipa::path(put, path = "/handlers/{id}", operation_id = "replace_handler", tag = "handlers", request_body = HandlerSpec,
+    params(("id" = i64, Path, description = "Its id"),
+        ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
+    responses((status = 200, description = "The handler as it is now", body = Changed,
+        headers(("ETag" = String, description = "Its version")))))]
+async fn replace(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<HandlerId>,
+    if_match: IfMatch,
+    Json(body): Json<serde_json::Value>,
+) -> Result<Response, Problem> {
+    let current = if_match.handler(&console, id).await?;
+    change::apply(&console, &somebody, &if_match, &current, &body).await
+}
+
+/// Change parts of a handler
+///
+/// A merge patch (RFC 7396): what is left out stays, null takes the default. `{"status":"disabled"}` switches it off,
+/// `{"status":"archived"}` takes it out of use and out of the lists.
+#[utoipa::path(patch, path = "/handlers/{id}", operation_id = "change_handler", tag = "handlers",
+    request_body(content((schema::HandlerPatch = "application/merge-patch+json"), (schema::HandlerPatch = "application/json"))),
+    params(("id" = i64, Path, description = "Its id"),
+        ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
+    responses((status = 200, description = "The handler as it is now", body = Changed,
+        headers(("ETag" = String, description = "Its version")))))]
+async fn patch(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<HandlerId>,
+    if_match: IfMatch,
+    Json(patch): Json<serde_json::Value>,
+) -> Result<Response, Problem> {
+    let current = if_match.handler(&console, id).await?;
+    let merged = draft::merged(&current.spec, &patch)?;
+    change::apply(&console, &somebody, &if_match, &current, &merged).await
+}
+
+/// Delete a handler
+///
+/// Its executions and its history stay.
+#[utoipa::path(delete, path = "/handlers/{id}", operation_id = "delete_handler", tag = "handlers",
+    params(("id" = i64, Path, description = "Its id"),
+        ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
+    responses((status = 204, description = "It is gone")))]
+async fn delete(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<HandlerId>,
+    if_match: IfMatch,
+) -> Result<Response, Problem> {
+    let current = if_match.handler(&console, id).await?;
+    match console.store().delete_handler(id, Some(current.version), &somebody.by(), None).await {
+        Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => Err(if_match.problem(&console, id, error).await),
+    }
+}
+
+/// Every change of a handler
+///
+/// Newest first: who, when, before and after; also of a handler that was deleted.
+#[utoipa::path(get, path = "/handlers/{id}/history", operation_id = "handler_history", tag = "handlers",
+    params(("id" = i64, Path, description = "Its id")),
+    responses((status = 200, description = "Its changes", body = PageOf<HistoryEntry>)))]
+async fn history(
+    _: Viewer,
+    State(console): State<Console>,
+    Named(id): Named<HandlerId>,
+) -> Result<Response, Problem> {
+    let items = console.store().handler_history(id).await?;
+    if items.is_empty() {
+        return Err(Problem::not_found(format!("there is no handler {id}")));
+    }
+    json(&PageOf { items, next: None })
+}

@@ -1,0 +1,129 @@
+//! A handler as it is sent: read field by field, so that everything that is wrong is told at once, each at its place.
+
+mod fields;
+mod parts;
+mod patch;
+
+use serde_json::Value;
+
+use crate::{
+    console::problem::{FieldError, Problem},
+    domain::{handler::HandlerSpec, retry::RetryOverrides, secret::SigningSecret},
+};
+use fields::Fields;
+use parts::{read_retry, read_task};
+pub(super) use patch::merged;
+
+/// A handler that can be stored.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub spec: HandlerSpec,
+    /// Only of one that is created.
+    pub secret: Signing,
+}
+
+/// What its requests are to be signed with.
+#[derive(Debug)]
+pub(super) enum Signing {
+    Not,
+    /// With a new secret, which its owner has to see.
+    New,
+    With(SigningSecret),
+}
+
+impl Signing {
+    /// The secret, and its text if it is to be shown.
+    pub fn unpacked(self) -> (Option<SigningSecret>, Option<String>) {
+        match self {
+            Self::Not => (None, None),
+            Self::With(secret) => (Some(secret), None),
+            Self::New => {
+                let secret = SigningSecret::generate();
+                let shown = secret.expose();
+                (Some(secret), Some(shown))
+            }
+        }
+    }
+}
+
+impl Draft {
+    /// Of a change, `current` is the handler as it is: the values of its headers are not known to who sends this.
+    pub fn read(body: &Value, current: Option<&HandlerSpec>) -> Result<Self, Problem> {
+        let mut errors = Vec::new();
+        let Some(fields) = body.as_object() else {
+            return Err(Problem::invalid(vec![FieldError::at("", "a handler is a JSON object")]));
+        };
+        let mut fields = Fields::of(fields, "", &mut errors);
+        let name = fields.required("name");
+        let event = fields.required("event");
+        let task = fields.present("task");
+        let status = fields.optional("status");
+        let priority = fields.optional("priority");
+        let mode = fields.optional("mode");
+        let on_failure = fields.optional("on_failure");
+        let timeout = fields.optional("timeout").flatten();
+        let max_concurrency = fields.optional("max_concurrency").flatten();
+        let retry = fields.present("retry");
+        let sign: Option<bool> = fields.optional("sign");
+        let given: Option<Value> = fields.optional("signing_secret");
+        fields.refuse_unknown();
+        let task = task.map(|task| read_task(task, current.map(|spec| &spec.task), &mut errors));
+        let retry =
+            retry.map_or_else(|| Some(RetryOverrides::default()), |retry| read_retry(retry, &mut errors));
+        let secret = signing(sign, given.as_ref(), current.is_some(), &mut errors);
+        if task.is_none() {
+            errors.push(FieldError::at(
+                "/task",
+                "is missing: {\"type\":\"http\",\"url\":…} or {\"type\":\"script\",\"path\":…}",
+            ));
+        }
+        match (name, event, task.flatten(), retry) {
+            (Some(name), Some(event), Some(task), Some(retry)) if errors.is_empty() => {
+                let spec = HandlerSpec {
+                    name,
+                    event,
+                    task,
+                    status: status.unwrap_or_default(),
+                    priority: priority.unwrap_or_default(),
+                    mode: mode.unwrap_or_default(),
+                    on_failure: on_failure.unwrap_or_default(),
+                    timeout,
+                    retry,
+                    max_concurrency,
+                };
+                Ok(Self { spec, secret })
+            }
+            _ => Err(Problem::invalid(errors)),
+        }
+    }
+}
+
+/// No error repeats a secret.
+fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut Vec<FieldError>) -> Signing {
+    if exists && (sign.is_some() || given.is_some()) {
+        let at = if sign.is_some() { "/sign" } else { "/signing_secret" };
+        errors.push(FieldError::at(
+            at,
+            "is for a new handler; POST …/rotate-secret changes the secret of one that is there",
+        ));
+        return Signing::Not;
+    }
+    match (sign, given) {
+        (Some(true), Some(_)) => {
+            errors.push(FieldError::at(
+                "/sign",
+                "makes a new secret, and signing_secret gives one: send one of both",
+            ));
+            Signing::Not
+        }
+        (Some(true), None) => Signing::New,
+        (_, None) => Signing::Not,
+        (_, Some(given)) => match given.as_str().unwrap_or_default().parse() {
+            Ok(secret) => Signing::With(secret),
+            Err(error) => {
+                errors.push(FieldError::at("/signing_secret", format!("{error}")));
+                Signing::Not
+            }
+        },
+    }
+}

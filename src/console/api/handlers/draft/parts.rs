@@ -1,0 +1,94 @@
+//! What of a handler has members of its own: its task and its retries.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+use crate::{
+    console::{api::extract::escaped, problem::FieldError},
+    domain::{
+        retry::RetryOverrides,
+        task::{HeaderName, HeaderValue, Task},
+    },
+};
+
+/// What is shown in the place of a header's value.
+const MASK: &str = "***";
+
+pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<FieldError>) -> Option<Task> {
+    let Some(fields) = task.as_object() else {
+        errors.push(FieldError::at("/task", "a task is a JSON object with a type"));
+        return None;
+    };
+    let mut fields = Fields::of(fields, "/task", errors);
+    let kind: Option<String> = fields.required("type");
+    match kind.as_deref() {
+        Some("http") => {
+            let url = fields.required("url");
+            let headers = fields.present("headers");
+            fields.refuse_unknown();
+            let headers = headers.map(|headers| read_headers(headers, current, errors)).unwrap_or_default();
+            url.map(|url| Task::Http { url, headers })
+        }
+        Some("script") => {
+            let path = fields.required("path");
+            let args = fields.optional("args").unwrap_or_default();
+            fields.refuse_unknown();
+            path.map(|path| Task::Script { path, args })
+        }
+        Some(other) => {
+            fields.refuse("type", format!("{other:?} is not one of http, script"));
+            None
+        }
+        None => None,
+    }
+}
+
+fn read_headers(
+    headers: &Value,
+    current: Option<&Task>,
+    errors: &mut Vec<FieldError>,
+) -> BTreeMap<HeaderName, HeaderValue> {
+    let Some(fields) = headers.as_object() else {
+        errors.push(FieldError::at("/task/headers", "headers are a JSON object of names and values"));
+        return BTreeMap::new();
+    };
+    let stored = |name: &HeaderName| match current {
+        Some(Task::Http { headers, .. }) => headers.get(name).cloned(),
+        _ => None,
+    };
+    let read = |(name, value): (&String, &Value)| -> Result<(HeaderName, HeaderValue), FieldError> {
+        let at = format!("/task/headers/{}", escaped(name));
+        let refuse = |detail: String| FieldError::at(at.clone(), detail);
+        let name: HeaderName = name.parse().map_err(|e| refuse(format!("{e}")))?;
+        let text = value.as_str().ok_or_else(|| refuse("a header's value is a text".to_owned()))?;
+        let value = match stored(&name) {
+            Some(kept) if text == MASK => kept,
+            _ => text.parse().map_err(|e| refuse(format!("{e}")))?,
+        };
+        Ok((name, value))
+    };
+    fields.iter().map(read).filter_map(|read| read.map_err(|error| errors.push(error)).ok()).collect()
+}
+
+pub(super) fn read_retry(retry: &Value, errors: &mut Vec<FieldError>) -> Option<RetryOverrides> {
+    let Some(fields) = retry.as_object() else {
+        errors.push(FieldError::at("/retry", "retry is a JSON object of overrides"));
+        return None;
+    };
+    let before = errors.len();
+    // Each by itself, to name the one that is wrong; then all together.
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
+        if let Err(error) = serde_json::from_value::<RetryOverrides>(alone) {
+            errors.push(FieldError::at(format!("/retry/{}", escaped(name)), error.to_string()));
+        }
+    }
+    if errors.len() > before {
+        return None;
+    }
+    serde_json::from_value(retry.clone())
+        .map_err(|error| errors.push(FieldError::at("/retry", error.to_string())))
+        .ok()
+}

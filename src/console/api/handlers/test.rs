@@ -1,0 +1,63 @@
+//! Trying a handler.
+
+use axum::{extract::State, response::Response};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Named, json};
+use crate::{
+    console::{
+        Console,
+        access::Operator,
+        api::{events::ObjectId, extract::OptionalJson},
+        problem::{FieldError, Problem},
+    },
+    domain::handler::HandlerId,
+    operations::{Sample, TrialError},
+    runner::Trial,
+};
+
+pub(super) fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new().routes(routes!(test))
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TrialInput {
+    /// The object that the event is about: a number or a text; 12 if absent.
+    #[schema(value_type = Option<ObjectId>)]
+    object_id: Option<ObjectId>,
+    /// The event's data; if absent, data as the platform might send.
+    data: Option<Map<String, Value>>,
+}
+
+/// Try a handler
+///
+/// Calls it once, now and from here, with a sample of its event; it may be disabled. Nothing is recorded or repeated. Gives
+/// what was sent, what was answered, and what a worker would make of it. It takes as long as the handler may.
+#[utoipa::path(post, path = "/handlers/{id}/test", operation_id = "test_handler", tag = "handlers", request_body = Option<TrialInput>,
+    params(("id" = i64, Path, description = "Its id")),
+    responses((status = 200, description = "What came of it, also where the handler failed", body = Trial),
+        (status = 409, description = "It cannot be called from here: its secrets cannot be decrypted")))]
+async fn test(
+    _: Operator,
+    State(console): State<Console>,
+    Named(id): Named<HandlerId>,
+    OptionalJson(input): OptionalJson<TrialInput>,
+) -> Result<Response, Problem> {
+    let data = input.data.map(|data| serde_json::value::to_raw_value(&data)).transpose();
+    let data = data.map_err(|_| Problem::internal())?;
+    let object_id = input.object_id.map_or_else(|| "12".to_owned(), |id| id.0);
+    let trial = console.trials.run(id, &Sample { object_id, data }).await.map_err(problem)?;
+    json(&trial)
+}
+
+fn problem(error: TrialError) -> Problem {
+    match error {
+        TrialError::Store(error) => error.into(),
+        TrialError::NotCalled(_) => Problem::conflict(error.to_string()),
+        TrialError::NoEvent(why) => Problem::invalid(vec![FieldError::at("/data", why)]),
+    }
+}

@@ -1,0 +1,218 @@
+//! Replays: counted first, then jobs that run in the background, can be stopped and resumed.
+
+use std::time::Duration;
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    extract::{Named, OptionalJson, Paged},
+    page::{PageOf, Paging},
+    reply::{created, json},
+};
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator, Viewer},
+        problem::{FieldError, Problem},
+    },
+    dead_letters::Progress,
+    domain::replay::{Caution, JobState, MAX_RATE},
+    store::{Chosen, NewReplay, PlanLine, Refusal, Replay},
+};
+
+/// For the replay of one letter to be sent, before it is told to be under way.
+const SOON: Duration = Duration::from_secs(5);
+const MOST_IDS: usize = 1000;
+
+pub fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(stop))
+        .routes(routes!(resume))
+}
+
+/// How fast a job goes, and when it stops by itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ReplayPace)]
+pub struct Pace {
+    /// At most so many a second; 50 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
+    pub rate: Option<u32>,
+    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never. 50 if absent.
+    #[schema(minimum = 0, maximum = 100)]
+    pub max_failures: Option<u8>,
+}
+
+impl Pace {
+    fn or(self, otherwise: Caution) -> Result<Caution, Problem> {
+        let caution = Caution {
+            rate: self.rate.unwrap_or(otherwise.rate),
+            max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
+        };
+        let mut errors = Vec::new();
+        if !(1..=MAX_RATE).contains(&caution.rate) {
+            errors.push(FieldError::at("/rate", format!("a rate is 1 to {MAX_RATE} a second")));
+        }
+        if caution.max_failures > 100 {
+            errors.push(FieldError::at("/max_failures", "is a percentage, 0 to 100"));
+        }
+        if errors.is_empty() { Ok(caution) } else { Err(Problem::invalid(errors)) }
+    }
+}
+
+/// What a replay would send.
+#[derive(Serialize, ToSchema)]
+pub struct Plan {
+    total: i64,
+    /// By event and handler, the most first.
+    lines: Vec<PlanLine>,
+}
+
+impl Plan {
+    pub fn of(lines: Vec<PlanLine>) -> Self {
+        Self { total: lines.iter().map(|line| line.count).sum(), lines }
+    }
+}
+
+/// What was chosen, as a person reads it: ids, or a filter, or explicitly everything.
+///
+/// # Errors
+/// If nothing says which, or two things do.
+pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Result<String, Problem> {
+    let refuse = |at: &str, detail: &str| Err(Problem::invalid(vec![FieldError::at(at, detail)]));
+    match (ids, filter.filter(|filter| !filter.is_empty())) {
+        (Some(_), Some(_)) => refuse("/ids", "send ids or a filter, not both"),
+        (Some(_), None) if all => refuse("/ids", "send ids or all, not both"),
+        (Some(ids), None) if ids.is_empty() || ids.len() > MOST_IDS => refuse("/ids", "are 1 to 1000 ids"),
+        (Some(ids), None) => Ok(format!("{} by id", ids.len())),
+        (None, Some(filter)) => Ok(filter.to_owned()),
+        (None, None) if all => Ok("all".to_owned()),
+        (None, None) => refuse("/filter", "says which: send a filter that is not empty, or ids"),
+    }
+}
+
+/// Replays one, and waits for that.
+pub async fn one(
+    console: &Console,
+    somebody: &Identity,
+    chosen: &Chosen,
+    asked: &str,
+) -> Result<Response, Problem> {
+    let new = NewReplay { asked: asked.to_owned(), caution: Caution::default(), by: somebody.by() };
+    let replay = console.jobs.begin_and_wait(&new, chosen, SOON).await?;
+    let why = match console.store().refusals(replay.id).await?.into_iter().next() {
+        Some(refusal) => Some(refusal.why),
+        None if replay.counts.passed > 0 => Some("somebody else was faster".to_owned()),
+        None => replay.note.clone().filter(|_| replay.state == JobState::Stopped),
+    };
+    if let Some(why) = why {
+        return Err(Problem::conflict(why).with("replay", replay.id));
+    }
+    let status = if replay.state == JobState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(created(json(&replay)?, status, &location(replay.id)))
+}
+
+/// Counts, or begins a job.
+pub async fn many(
+    console: &Console,
+    somebody: &Identity,
+    chosen: &Chosen,
+    asked: &str,
+    pace: Pace,
+    dry_run: bool,
+) -> Result<Response, Problem> {
+    let caution = pace.or(Caution::default())?;
+    if dry_run {
+        return json(&Plan::of(console.letters.plan(chosen).await?));
+    }
+    let new = NewReplay { asked: asked.to_owned(), caution, by: somebody.by() };
+    let replay = console.jobs.begin(&new, chosen).await?;
+    Ok(created(json(&replay)?, StatusCode::ACCEPTED, &location(replay.id)))
+}
+
+fn location(id: i64) -> String {
+    format!("/api/v1/replays/{id}")
+}
+
+/// A job, and how it does.
+#[derive(Serialize, ToSchema)]
+struct ShownReplay {
+    #[serde(flatten)]
+    replay: Replay,
+    /// What was refused and how often, the most frequent first.
+    refusals: Vec<Refusal>,
+    /// How the first attempts end; only where this process runs it.
+    progress: Option<Progress>,
+}
+
+/// There is nothing to search for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct All {}
+
+/// List replays
+///
+/// Newest first.
+#[utoipa::path(get, path = "/replays", operation_id = "list_replays", tag = "replays", params(Paging),
+    responses((status = 200, description = "A page of replays", body = PageOf<Replay>)))]
+async fn list(
+    _: Viewer,
+    State(console): State<Console>,
+    Paged { filter: All {}, limit, after }: Paged<All, i64>,
+) -> Result<Response, Problem> {
+    let replays = console.store().list_replays(limit.rows() + 1, after).await?;
+    json(&PageOf::of(replays, limit, |replay| replay.id.to_string()))
+}
+
+/// Show a replay
+///
+/// How far it is.
+#[utoipa::path(get, path = "/replays/{id}", operation_id = "show_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
+    responses((status = 200, description = "The replay", body = ShownReplay)))]
+async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) -> Result<Response, Problem> {
+    shown(&console, console.store().replay(id).await?).await
+}
+
+/// Stop a replay
+///
+/// Whichever process runs it stops it within about a second. It can be resumed.
+#[utoipa::path(post, path = "/replays/{id}/stop", operation_id = "stop_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
+    responses((status = 200, description = "It is asked to stop, or has ended", body = ShownReplay)))]
+async fn stop(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Named(id): Named<i64>,
+) -> Result<Response, Problem> {
+    shown(&console, console.jobs.stop(id, &somebody.by()).await?).await
+}
+
+/// Resume a replay
+///
+/// One that was stopped, by a person or by itself, or whose process was killed.
+#[utoipa::path(post, path = "/replays/{id}/resume", operation_id = "resume_replay", tag = "replays", request_body = Option<Pace>,
+    params(("id" = i64, Path, description = "Its id")),
+    responses((status = 202, description = "It goes on", body = ShownReplay)))]
+async fn resume(
+    _: Operator,
+    State(console): State<Console>,
+    Named(id): Named<i64>,
+    OptionalJson(input): OptionalJson<Pace>,
+) -> Result<Response, Problem> {
+    let job = console.store().replay(id).await?;
+    let caution = input.or(Caution { rate: job.rate, max_failures: job.max_failures })?;
+    let replay = console.jobs.resume(id, Some(caution)).await?;
+    let answer = shown(&console, replay).await?;
+    Ok(created(answer, StatusCode::ACCEPTED, &location(id)))
+}
+
+async fn shown(console: &Console, replay: Replay) -> Result<Response, Problem> {
+    let refusals = console.store().refusals(replay.id).await?;
+    let progress = console.jobs.progress(replay.id);
+    json(&ShownReplay { replay, refusals, progress })
+}

@@ -1,0 +1,55 @@
+//! How it goes: rates, failures, latency, processes, queues.
+
+use axum::{extract::State, response::Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{extract::Params, reply::json};
+use crate::{
+    console::{Console, access::Viewer, problem::Problem},
+    overview::Picture,
+    store::Period,
+};
+
+pub fn routes() -> OpenApiRouter<Console> {
+    OpenApiRouter::new().routes(routes!(stats))
+}
+
+#[derive(Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Span {
+    /// The last hour, minute by minute.
+    #[default]
+    Hour,
+    /// The last day, hour by hour.
+    Day,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Asked {
+    /// How far back.
+    #[serde(default)]
+    #[param(value_type = Option<Span>, inline)]
+    period: Span,
+}
+
+/// How it goes
+///
+/// What went on, which processes there are, what fails, what waits, as it was at most two seconds ago. That RabbitMQ is away
+/// is told in `waiting.error`.
+#[utoipa::path(get, path = "/stats", operation_id = "stats", tag = "stats", params(Asked),
+    responses((status = 200, description = "How it goes", body = Picture)))]
+async fn stats(
+    _: Viewer,
+    State(console): State<Console>,
+    Params(Asked { period }): Params<Asked>,
+) -> Result<Response, Problem> {
+    let period = match period {
+        Span::Hour => Period::Hour,
+        Span::Day => Period::Day,
+    };
+    json(&*console.overview.look(period).await?)
+}

@@ -1,0 +1,74 @@
+//! Styles, scripts and pictures: built into the program, served by us.
+//!
+//! Their address holds a hash of all of them, so that browsers may keep them for ever and still load what is new; a module
+//! that imports another by a relative path gets the one of the same version.
+
+use std::sync::LazyLock;
+
+use axum::{
+    extract::Path,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+
+struct Asset {
+    name: &'static str,
+    media_type: &'static str,
+    content: &'static [u8],
+}
+
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+macro_rules! asset {
+    ($name:literal, $media_type:expr) => {
+        Asset { name: $name, media_type: $media_type, content: include_bytes!(concat!("assets/", $name)) }
+    };
+}
+
+const SVG: &str = "image/svg+xml";
+
+const ASSETS: [Asset; 9] = [
+    asset!("console.css", CSS),
+    asset!("console.js", JS),
+    asset!("dialog.js", JS),
+    asset!("forms.js", JS),
+    asset!("icon.svg", SVG),
+    asset!("live.js", JS),
+    asset!("page.js", JS),
+    asset!("small.js", JS),
+    asset!("tail.js", JS),
+];
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let hash = ASSETS.iter().fold(Sha256::new(), |hash, asset| {
+        hash.chain_update(asset.name).chain_update([0]).chain_update(asset.content).chain_update([0])
+    });
+    BASE64_URL_SAFE_NO_PAD.encode(hash.finalize().get(..9).unwrap_or_default())
+});
+
+/// Where browsers find an asset.
+pub fn url(name: &str) -> String {
+    format!("/assets/{}/{name}", *VERSION)
+}
+
+pub async fn serve(
+    Path((version, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let asset = ASSETS.iter().find(|asset| asset.name == name);
+    let asset = asset.ok_or_else(|| Problem::not_found(format!("there is no asset {name}")))?;
+    let etag = format!("\"{}\"", *VERSION);
+    // A page of another version of this program, during an update: it gets ours, but is not to keep it.
+    let keep = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let described = [(header::ETAG, etag.as_str()), (header::CACHE_CONTROL, keep)];
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if known.is_some_and(|known| known.contains(&etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, described).into_response());
+    }
+    Ok((described, [(header::CONTENT_TYPE, asset.media_type)], asset.content).into_response())
+}

@@ -1,0 +1,71 @@
+// Forms that change something are sent from here, so that an answer lands where one was: in the dialog, or in the part
+// of the page that data-swap names. Without either the browser sends them itself.
+import { fill, open } from "./dialog.js";
+import { announce, complain, fetchPage, replaceParts } from "./page.js";
+
+export function followForms() {
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    const dialog = form.closest("dialog");
+    const swap = form.dataset.swap;
+    if (event.submitter?.hasAttribute("data-sheet-form")) {
+      event.preventDefault();
+      const action = event.submitter.hasAttribute("formaction") ? event.submitter.formAction : form.getAttribute("action");
+      open(`${action}?${new URLSearchParams(new FormData(form))}`, event.submitter);
+      return;
+    }
+    if (event.defaultPrevented || (!dialog && !swap) || event.submitter?.hasAttribute("data-plain")) return;
+    event.preventDefault();
+    if (form.classList.contains("busy")) return;
+    send(form, event.submitter, dialog, swap);
+  });
+}
+
+async function send(form, button, dialog, swap) {
+  const method = (button?.getAttribute("formmethod") ?? form.method).toUpperCase();
+  // Not form.action: a field of that name would be in its place.
+  let url = button?.hasAttribute("formaction") ? button.formAction : form.getAttribute("action") ?? location.href;
+  const values = new URLSearchParams(new FormData(form, button));
+  if (method === "GET") url = `${url.split("?")[0]}?${values}`;
+  form.classList.add("busy");
+  form.setAttribute("aria-busy", "true");
+  try {
+    const options = method === "GET" ? {} : { method, body: values };
+    const { response, document: page } = await fetchPage(url, options);
+    answer(form, response, page, dialog, swap);
+  } catch (error) {
+    (dialog ? sayIn(dialog) : complain)(`Nothing was done: ${error.message}. Is the console still running?`);
+  } finally {
+    form.classList.remove("busy");
+    form.removeAttribute("aria-busy");
+  }
+}
+
+function answer(form, response, page, dialog, swap) {
+  const sheet = page.querySelector("[data-sheet]");
+  if (dialog && sheet) {
+    fill(dialog, sheet);
+  } else if (swap && response.ok) {
+    replaceParts(swap, page);
+    dialog?.close();
+    announce(page.querySelector(".notice")?.textContent.trim() ?? "Done.");
+  } else if (response.redirected && response.ok) {
+    location.assign(response.url);
+  } else {
+    const told = page.querySelector("[data-problem]")?.textContent.trim();
+    const text = told ?? `The console answered with ${response.status}.`;
+    (dialog ? sayIn(dialog) : complain)(text);
+  }
+}
+
+function sayIn(dialog) {
+  return (text) => {
+    dialog.querySelector(".inside > .notice.bad")?.remove();
+    const notice = document.createElement("div");
+    notice.className = "notice bad";
+    notice.setAttribute("role", "alert");
+    notice.textContent = text;
+    dialog.querySelector(".inside").prepend(notice);
+    notice.scrollIntoView({ block: "nearest" });
+  };
+}

@@ -1,0 +1,94 @@
+// Small conveniences: copying, checking all, the drop-down that closes, the / key.
+import { announce } from "./page.js";
+
+export function followSmallThings() {
+  document.addEventListener("click", (event) => {
+    const copy = event.target.closest?.("[data-copy]");
+    if (copy) copyFrom(copy);
+    for (const open of document.querySelectorAll("details.advanced[open]")) {
+      if (!open.contains(event.target)) open.open = false;
+    }
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches?.("[data-check-all]")) checkAll(event.target);
+    if (event.target.matches?.("[data-check]")) count();
+    if (event.target.matches?.("select[data-sample]")) sample(event.target);
+    if (event.target.matches?.("[data-submit]")) event.target.form.requestSubmit();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") closeDropDown(event);
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable], dialog");
+    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      const search = document.querySelector("[data-search]");
+      if (search) {
+        event.preventDefault();
+        search.focus();
+        search.select();
+      }
+    }
+  });
+  count();
+  forgetNotice();
+  // On a phone the navigation is wider than the screen.
+  const here = document.querySelector(".rail nav [aria-current]");
+  const nav = here?.closest("nav");
+  if (nav && nav.scrollWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft - nav.clientWidth / 3;
+}
+
+async function copyFrom(button) {
+  const text = document.getElementById(button.dataset.copy)?.textContent ?? "";
+  const label = button.querySelector("[data-label]") ?? button;
+  try {
+    await navigator.clipboard.writeText(text);
+    announce("Copied.");
+    const before = label.textContent;
+    label.textContent = "Copied";
+    setTimeout(() => (label.textContent = before), 1500);
+  } catch {
+    announce("The browser does not let pages copy here.");
+  }
+}
+
+function checkAll(box) {
+  for (const one of document.querySelectorAll("[data-check]")) one.checked = box.checked;
+  count();
+}
+
+/** What is checked decides what can be done. */
+function count() {
+  const boxes = [...document.querySelectorAll("[data-check]")];
+  const checked = boxes.filter((box) => box.checked).length;
+  for (const place of document.querySelectorAll("[data-checked-count]")) place.textContent = String(checked);
+  for (const button of document.querySelectorAll("[data-needs-checked]")) button.disabled = checked === 0;
+  const all = document.querySelector("[data-check-all]");
+  if (all) {
+    all.checked = boxes.length > 0 && checked === boxes.length;
+    all.indeterminate = checked > 0 && checked < boxes.length;
+  }
+}
+
+function closeDropDown(event) {
+  const open = document.querySelector("details.advanced[open]");
+  if (!open || document.querySelector("dialog[open]")) return;
+  event.preventDefault();
+  open.open = false;
+  open.querySelector("summary").focus();
+}
+
+/** Another event is chosen to be published: the form is asked for again, with a sample of that. */
+function sample(select) {
+  const link = document.createElement("a");
+  link.href = select.dataset.sample.replace("EVENT", encodeURIComponent(select.value));
+  link.dataset.dialog = "";
+  link.hidden = true;
+  select.after(link);
+  link.click();
+}
+
+/** What was done is told once, not again when the page is reloaded. */
+function forgetNotice() {
+  const url = new URL(location.href);
+  if (!url.searchParams.has("done")) return;
+  for (const name of ["done", "what"]) url.searchParams.delete(name);
+  history.replaceState(history.state, "", url);
+}

@@ -1,0 +1,72 @@
+// The live tail: rows that the server sends as they are recorded, put on top of the table. They come rendered.
+import { announce } from "./page.js";
+
+const MOST_ROWS = 500;
+
+export function followTail() {
+  const button = document.querySelector("[data-tail]");
+  if (!button) return;
+  button.hidden = false;
+  const tail = new Tail(button);
+  button.addEventListener("click", () => tail.toggle());
+  if (button.dataset.on !== undefined) tail.begin();
+}
+
+class Tail {
+  constructor(button) {
+    this.button = button;
+    this.source = null;
+  }
+
+  toggle() {
+    if (this.source) this.end();
+    else this.begin();
+  }
+
+  begin() {
+    this.source = new EventSource(this.button.dataset.tail);
+    this.source.addEventListener("rows", (event) => this.take(event.data));
+    this.source.addEventListener("open", () => this.say("live", "Live"));
+    this.source.addEventListener("problem", (event) => this.say("lost", event.data));
+    this.source.addEventListener("error", () => this.say("lost", "Connecting again"));
+    this.button.setAttribute("aria-pressed", "true");
+    this.say("lost", "Connecting");
+  }
+
+  end() {
+    this.source.close();
+    this.source = null;
+    this.button.setAttribute("aria-pressed", "false");
+    this.say("", "Live");
+  }
+
+  say(state, text) {
+    this.button.classList.remove("live", "lost");
+    if (state) this.button.classList.add(state);
+    this.button.lastElementChild.textContent = text;
+  }
+
+  take(html) {
+    const holder = document.createElement("template");
+    holder.innerHTML = `<table><tbody>${html}</tbody></table>`;
+    const body = document.querySelector("#list tbody");
+    if (!body) return this.first();
+    let count = 0;
+    for (const row of [...holder.content.querySelectorAll("tr")]) {
+      if (document.getElementById(row.id)) continue;
+      row.classList.add("fresh");
+      body.prepend(row);
+      count += 1;
+    }
+    while (body.rows.length > MOST_ROWS) body.lastElementChild.remove();
+    if (count) announce(count === 1 ? "One new execution." : `${count} new executions.`);
+  }
+
+  /** The page was empty, and has no table to put a row into: it is asked for again, and goes on live. */
+  first() {
+    this.source.close();
+    const url = new URL(location.href);
+    url.searchParams.set("live", "on");
+    location.replace(url);
+  }
+}

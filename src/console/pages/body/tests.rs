@@ -1,0 +1,48 @@
+use super::*;
+
+#[test]
+fn json_is_moved_and_not_changed() {
+    let text = r#" {"b":1.0e400,"a":[],"a":{ },"q":"\\\"x: {","n":[1,[true,null]]} "#;
+    let expected = "{\n  \"b\": 1.0e400,\n  \"a\": [],\n  \"a\": {},\n  \"q\": \"\\\\\\\"x: {\",\n  \
+        \"n\": [\n    1,\n    [\n      true,\n      null\n    ]\n  ]\n}";
+    assert_eq!(indented(text).expect("JSON"), expected);
+    assert_eq!(indented("12").expect("JSON"), "12");
+    assert!(indented("{\"a\":").is_none());
+}
+
+#[test]
+fn keys_and_texts_are_told_apart() {
+    let (blocks, _) = blocks(r#"{"k":"v"}"#, SHOWN);
+    let classes: Vec<_> = blocks.iter().flatten().map(|t| (t.class, t.text.as_str())).collect();
+    assert_eq!(classes, [("", "{\n  "), ("j-key", "\"k\""), ("", ": "), ("j-text", "\"v\""), ("", "\n}")]);
+}
+
+#[test]
+fn a_large_body_is_cut_and_shown_whole_in_blocks() {
+    let numbers = vec!["1234567"; 150_000].join(",");
+    let text = format!("[{numbers}]");
+    let page = Body::new("b", "Sent", &text, "/x", false);
+    let shown: usize = page.blocks.iter().flatten().map(|token| token.text.len()).sum();
+    assert!(page.is_cut && shown <= SHOWN, "{shown}");
+    assert_eq!(page.told(), "1.1 MiB, the beginning");
+    let whole = Body::new("b", "Sent", &text, "/x", true);
+    assert!(!whole.is_cut && whole.blocks.len() > 700, "{}", whole.blocks.len());
+    assert!(whole.blocks.iter().flatten().all(|token| token.class.is_empty()));
+    let all: String =
+        whole.blocks.iter().flatten().map(|token| token.text.replace(char::is_whitespace, "")).collect();
+    assert_eq!(all, text);
+}
+
+#[test]
+fn what_is_no_json_is_shown_as_it_is() {
+    let deep = "[".repeat(60_000);
+    for text in ["", "plain\n\ntext", "<script>alert(1)</script>", "{\"a\"", &deep] {
+        let (blocks, is_cut) = blocks(text, usize::MAX);
+        assert!(!is_cut);
+        let all: String = blocks.iter().flatten().map(|token| token.text.as_str()).collect();
+        assert_eq!(all, text);
+    }
+    let (cut, is_cut) = blocks("añañ", 2);
+    assert!(is_cut);
+    assert_eq!(cut.iter().flatten().map(|token| token.text.as_str()).collect::<String>(), "a");
+}

@@ -1,0 +1,126 @@
+//! Pictures: numbers as bars and lines of an SVG, in a plane of its own units that is stretched to its place.
+//!
+//! Words are not in them but beside them: stretched, they could not be read.
+
+use std::fmt::Write as _;
+
+pub const WIDTH: u32 = 600;
+pub const HEIGHT: u32 = 120;
+
+/// A rectangle of one series.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bar {
+    pub class: &'static str,
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// A stretch of time: what is told of it, and where one would look next.
+#[derive(Debug)]
+pub struct Hit {
+    pub x: u32,
+    pub width: u32,
+    pub told: String,
+    pub href: String,
+}
+
+/// A line of one series.
+#[derive(Debug)]
+pub struct Line {
+    pub class: &'static str,
+    pub path: String,
+}
+
+/// The smallest of 1, 2, 5, 10, 20, … that is not below `value`: the height of a picture changes seldom.
+pub fn ceiling(value: f64) -> f64 {
+    if value <= 0.0 {
+        return 1.0;
+    }
+    let power = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(10.0 * power)
+}
+
+/// Columns of parts that stand on each other, from the bottom up.
+pub fn stacked<const N: usize>(columns: &[[u64; N]], classes: [&'static str; N], top: f64) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for (index, column) in columns.iter().enumerate() {
+        let (x, width) = place(index, columns.len());
+        let mut below = 0;
+        for (value, class) in column.iter().zip(classes) {
+            if *value == 0 {
+                continue;
+            }
+            // What is there is seen, however little it is.
+            let height = scaled(as_float(*value), top).max(2).min(HEIGHT - below);
+            below += height;
+            bars.push(Bar { class, x, y: HEIGHT - below, width: width.saturating_sub(2).max(1), height });
+        }
+    }
+    bars
+}
+
+/// A line through what there is; where there is nothing, it is interrupted.
+pub fn line(values: &[Option<f64>], class: &'static str, top: f64) -> Line {
+    let (mut path, mut pen_up) = (String::new(), true);
+    for (index, value) in values.iter().enumerate() {
+        let Some(value) = value else {
+            pen_up = true;
+            continue;
+        };
+        let (x, width) = place(index, values.len());
+        let (x, y) = (x + width / 2, HEIGHT - scaled(*value, top).min(HEIGHT));
+        // A single point is a short dash.
+        let _ = if pen_up { write!(path, "M{x} {y}h1") } else { write!(path, "L{x} {y}") };
+        pen_up = false;
+    }
+    Line { class, path }
+}
+
+/// Where a column stands, and how wide it is.
+pub fn place(index: usize, of: usize) -> (u32, u32) {
+    let at = |index: usize| u32::try_from(index * WIDTH as usize / of.max(1)).unwrap_or(WIDTH);
+    (at(index), at(index + 1) - at(index))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "within 0 and HEIGHT, or cut to it"
+)]
+fn scaled(value: f64, top: f64) -> u32 {
+    (value / top * f64::from(HEIGHT)).round().clamp(0.0, f64::from(HEIGHT)) as u32
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a picture is not that exact")]
+pub const fn as_float(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_is_a_round_number() {
+        let tops = [0.0, 0.3, 1.0, 1.1, 4.9, 5.1, 99.0, 101.0].map(ceiling);
+        assert!(
+            tops.iter().zip([1.0, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 200.0]).all(|(a, b)| (a - b).abs() < 1e-9),
+            "{tops:?}"
+        );
+    }
+
+    #[test]
+    fn bars_stand_on_each_other_and_stay_inside() {
+        let bars = stacked(&[[60, 40], [0, 0], [1, 1_000_000]], ["a", "b"], 100.0);
+        let places: Vec<_> = bars.iter().map(|bar| (bar.class, bar.x, bar.y, bar.height)).collect();
+        assert_eq!(places, [("a", 0, 48, 72), ("b", 0, 0, 48), ("a", 400, 118, 2), ("b", 400, 0, 118)]);
+    }
+
+    #[test]
+    fn a_line_is_interrupted_where_nothing_was() {
+        let path = line(&[Some(0.0), Some(10.0), None, Some(5.0)], "l", 10.0).path;
+        assert_eq!(path, "M75 120h1L225 0M525 60h1");
+    }
+}

@@ -1,0 +1,125 @@
+//! Mending a dead letter: the body is edited, what was changed is looked at, then it is replayed.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State as Of},
+    http::StatusCode,
+    response::{IntoResponse, Redirect},
+};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::id;
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            Answer,
+            body::indented,
+            diff::{self, Line},
+            fields::Form,
+            frame::{Frame, Section},
+            html, with_status,
+        },
+        problem::Problem,
+    },
+    dead_letters::edited_event,
+    domain::{dead_letter::State, replay::Caution},
+    store::{Chosen, NewReplay, StoredDeadLetter},
+};
+
+/// A single replay has mostly ended within this, and its page can say how.
+const SOON: Duration = Duration::from_secs(3);
+
+#[derive(Template)]
+#[template(path = "dead_letters/edit.html")]
+struct EditPage {
+    frame: Frame,
+    problem: String,
+    id: Uuid,
+    event: String,
+    body: String,
+    error: String,
+    diff: Option<Vec<Line>>,
+    diff_told: String,
+}
+
+/// The body as it is edited: indented if it is JSON.
+fn text(letter: &StoredDeadLetter) -> String {
+    let text = String::from_utf8_lossy(&letter.body);
+    indented(&text).unwrap_or_else(|| text.into_owned())
+}
+
+async fn open_letter(console: &Console, text: &str) -> Result<StoredDeadLetter, Problem> {
+    let letter = console.store().dead_letter(id(text)?).await?;
+    if letter.row.state == State::Open {
+        return Ok(letter);
+    }
+    let by = letter.row.state_changed_by.as_deref().unwrap_or("somebody");
+    Err(Problem::conflict(format!("it was {} already, by {by}", letter.row.state)))
+}
+
+fn page(
+    somebody: &Identity,
+    letter: &StoredDeadLetter,
+    body: String,
+    error: String,
+    diff: Option<Vec<Line>>,
+) -> Answer {
+    let status = if error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let facts = &letter.row.letter;
+    let page = EditPage {
+        frame: Frame::in_section(Section::DeadLetters, "Edit and replay", somebody),
+        problem: String::new(),
+        id: facts.id,
+        event: facts.event_name.clone(),
+        body,
+        error,
+        diff_told: diff.as_deref().map(diff::told).unwrap_or_default(),
+        diff,
+    };
+    with_status(status, html(&page))
+}
+
+pub async fn edit(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(text_of_id): Path<String>,
+) -> Answer {
+    let letter = open_letter(&console, &text_of_id).await?;
+    page(&somebody, &letter, text(&letter), String::new(), None)
+}
+
+/// Step by step: `edit` again, `review` what is changed, `replay`. The edited text travels along.
+pub async fn send(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(text_of_id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let letter = open_letter(&console, &text_of_id).await?;
+    let edited = sent.lines("body");
+    if sent.get("step") == "edit" {
+        return page(&somebody, &letter, edited, String::new(), None);
+    }
+    let (before, body) = (text(&letter), Bytes::from(edited.clone()));
+    if edited == before {
+        let error = "Nothing is changed. As it is, it is replayed from its own page.".to_owned();
+        return page(&somebody, &letter, edited, error, None);
+    }
+    let (facts, content_type) = (&letter.row.letter, letter.content_type.as_deref());
+    if let Err(why) = edited_event(facts, content_type, &body, console.letters.max_event_bytes) {
+        return page(&somebody, &letter, edited, format!("It is no event: {why}"), None);
+    }
+    if sent.get("step") != "replay" {
+        let after = indented(&edited).unwrap_or_else(|| edited.clone());
+        return page(&somebody, &letter, edited, String::new(), Some(diff::lines(&before, &after)));
+    }
+    let new =
+        NewReplay { asked: "1 by id, edited".to_owned(), caution: Caution::default(), by: somebody.by() };
+    let job = console.jobs.begin_and_wait(&new, &Chosen::Edited(facts.id, body), SOON).await?;
+    Ok(Redirect::to(&format!("/replays/{}", job.id)).into_response())
+}

@@ -1,0 +1,135 @@
+//! The list of dead letters.
+
+use askama::Template;
+use axum::extract::State as Of;
+
+use super::{
+    row::Row,
+    search::{ANY, PATH, SEARCH, filter, told},
+};
+use crate::{
+    console::{
+        Console,
+        access::Viewer,
+        pages::{
+            Answer,
+            fields::{Asked, Errors, Fields},
+            frame::{Frame, Section},
+            html,
+            lists::{Chip, Choice, Pager, choices, handler_choices},
+            words::{capital, grouped, short, spaced, unsigned},
+        },
+    },
+    domain::dead_letter::{Reason, State},
+    store::{Cursor, DeadLetterFilter, Page, Summary},
+};
+
+const A_PAGE: usize = 50;
+/// Lines of the summary: the rest are found by searching.
+const MOST_LINES: usize = 6;
+
+/// How many died for one reason at one handler, and where these are listed.
+struct Line {
+    told: String,
+    href: String,
+}
+
+#[derive(Template)]
+#[template(path = "dead_letters/list.html")]
+struct ListPage {
+    frame: Frame,
+    asked: Fields,
+    errors: Errors,
+    problem: String,
+    chips: Vec<Chip>,
+    handlers: Vec<Choice>,
+    states: Vec<Choice>,
+    reasons: Vec<Choice>,
+    rows: Vec<Row>,
+    /// Open ones are listed: something can be done about them.
+    is_open: bool,
+    summary_total: String,
+    summary: Vec<Line>,
+    replay: String,
+    discard: String,
+    export: String,
+    pager: Pager,
+}
+
+pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+    let store = console.store();
+    let search = asked.only(&SEARCH.map(|(name, _)| name));
+    let mut errors = Errors::default();
+    let filter = filter(&search, &mut errors);
+    let after: Option<Cursor> = asked.get("after").parse().ok();
+    let (page, summary) = if errors.is_empty() {
+        let page = store.list_dead_letters(&filter, A_PAGE, after).await?;
+        // A page of a long list does not need it counted again.
+        let counted = !page.items.is_empty() && after.is_none();
+        let summary = if counted { Some(store.dead_letter_summary(&filter).await?) } else { None };
+        (page, summary)
+    } else {
+        (Page { items: Vec::new(), next: None }, None)
+    };
+    let problem = if errors.is_empty() { "" } else { "This cannot be searched for so: see Advanced Search." };
+    let chosen = search.get("handler");
+    let handlers = handler_choices(store, chosen).await?;
+    let handler =
+        handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
+    let any = Choice { value: ANY.to_owned(), label: "Any".to_owned() };
+    let state = filter.state;
+    html(&ListPage {
+        frame: Frame::in_section(Section::DeadLetters, "Dead Letters", &somebody).telling(&asked),
+        chips: told(&search, handler),
+        handlers,
+        states: choices(State::ALL, State::as_str, capital).into_iter().chain([any]).collect(),
+        reasons: choices(Reason::ALL, Reason::as_str, spaced),
+        pager: Pager::of(&page, &search, PATH, after.is_some(), ("dead letter", "dead letters")),
+        rows: page.items.iter().map(|row| Row::of(&row.letter)).collect(),
+        is_open: state == Some(State::Open),
+        summary_total: summary.as_ref().map(|summary| total(summary, state)).unwrap_or_default(),
+        summary: summary.map(|summary| lines(&summary, &search)).unwrap_or_default(),
+        replay: search.href("/dead-letters/replay"),
+        discard: search.href("/dead-letters/discard"),
+        export: export(&search, &filter),
+        problem: problem.to_owned(),
+        asked: search,
+        errors,
+    })
+}
+
+/// The API's export of what is listed: there an absent state is any, and times have their zone.
+fn export(search: &Fields, filter: &DeadLetterFilter) -> String {
+    let mut asked = search.without("state").without("since").without("until");
+    for (name, at) in [("since", filter.since), ("until", filter.until)] {
+        asked = at.map_or(asked.clone(), |at| asked.with(name, at.to_string()));
+    }
+    let asked = filter.state.map_or(asked.clone(), |state| asked.with("state", state.as_str()));
+    asked.href("/api/v1/dead-letters/export")
+}
+
+fn total(summary: &Summary, state: Option<State>) -> String {
+    let least = if summary.cut { "at least " } else { "" };
+    let word = state.map_or("dead letters", State::as_str);
+    capital(&format!("{least}{} {word}:", grouped(unsigned(summary.total))))
+}
+
+fn lines(summary: &Summary, search: &Fields) -> Vec<Line> {
+    let lines = summary.lines.iter().take(MOST_LINES).map(|line| {
+        let count = grouped(unsigned(line.count));
+        let reason = spaced(line.reason.as_str());
+        let mut narrowed = search.with("reason", line.reason.as_str());
+        let of = match (line.handler_id, &line.handler_name) {
+            (Some(id), name) => {
+                narrowed = narrowed.with("handler", id.to_string());
+                format!(
+                    " of {}",
+                    name.as_deref().map_or_else(|| format!("handler {id}"), |name| short(name, 40))
+                )
+            }
+            (None, _) => String::new(),
+        };
+        Line { told: format!("{count} {reason}{of}"), href: narrowed.href(PATH) }
+    });
+    lines.collect()
+}

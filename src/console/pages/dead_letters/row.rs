@@ -1,0 +1,61 @@
+//! A dead letter as a line of a list.
+
+use uuid::Uuid;
+
+use crate::{
+    console::pages::words::{moment, short, spaced},
+    domain::dead_letter::{DeadLetter, Reason},
+};
+
+/// What a line says.
+pub struct Row {
+    pub id: Uuid,
+    pub died_at: String,
+    pub date: String,
+    pub reason: String,
+    pub meaning: &'static str,
+    pub tone: &'static str,
+    pub event: String,
+    /// Empty where it could not be told.
+    pub object_id: String,
+    pub object_short: String,
+    /// Empty: the whole event.
+    pub handler: String,
+    pub attempts: u32,
+    pub error: String,
+}
+
+impl Row {
+    pub fn of(letter: &DeadLetter) -> Self {
+        let object_id = letter.object_id.clone().unwrap_or_default();
+        let named = |id| match &letter.handler_name {
+            Some(name) => name.to_string(),
+            None => format!("handler {id}"),
+        };
+        Self {
+            id: letter.id,
+            died_at: letter.died_at.to_string(),
+            date: moment(letter.died_at),
+            reason: spaced(letter.reason.as_str()),
+            meaning: meaning(letter.reason),
+            tone: if letter.reason == Reason::Unrouted { "warn" } else { "bad" },
+            event: letter.event_name.clone(),
+            object_short: short(&object_id, 24),
+            object_id,
+            handler: letter.handler_id.map(named).unwrap_or_default(),
+            attempts: letter.attempts,
+            error: letter.error.clone(),
+        }
+    }
+}
+
+pub const fn meaning(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Malformed => "It is no event.",
+        Reason::Permanent => "The handler failed in a way that trying again does not mend.",
+        Reason::Exhausted => "Every attempt failed.",
+        Reason::CrashLoop => "It was delivered again and again without being settled.",
+        Reason::Unrouted => "No queue took it: its name is not in the catalogue.",
+        Reason::Expired => "It waited longer than its queue allows.",
+    }
+}

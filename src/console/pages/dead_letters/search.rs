@@ -1,0 +1,61 @@
+//! What is searched for among dead letters, from the words of an address.
+
+use crate::{
+    console::pages::{
+        executions::time,
+        fields::{Errors, Fields},
+        lists::{Chip, chips},
+        words::{capital, spaced},
+    },
+    domain::dead_letter::State,
+    store::DeadLetterFilter,
+};
+
+pub const PATH: &str = "/dead-letters";
+
+/// The names in an address, and what they are called.
+pub const SEARCH: [(&str, &str); 9] = [
+    ("text", "Text"),
+    ("state", "State"),
+    ("reason", "Reason"),
+    ("event", "Event"),
+    ("handler", "Handler"),
+    ("object_id", "Object ID"),
+    ("event_id", "Event ID"),
+    ("since", "From"),
+    ("until", "To"),
+];
+
+/// In the address: every state. (Nothing said means open ones, which somebody has to do something about.)
+pub const ANY: &str = "any";
+
+/// What is wrong stands in `errors`, and does not matter in the filter.
+pub fn filter(search: &Fields, errors: &mut Errors) -> DeadLetterFilter {
+    let text = |name: &str| Some(search.get(name).to_owned()).filter(|text| !text.is_empty());
+    let state = match search.get("state") {
+        "" => Some(State::Open),
+        ANY => None,
+        word => errors.take("state", word.parse()),
+    };
+    DeadLetterFilter {
+        event: text("event"),
+        event_id: text("event_id"),
+        handler: errors.optional("handler", search.get("handler"), str::parse),
+        reason: errors.optional("reason", search.get("reason"), str::parse),
+        object_id: text("object_id"),
+        text: text("text"),
+        since: errors.optional("since", search.get("since"), time),
+        until: errors.optional("until", search.get("until"), time),
+        state,
+    }
+}
+
+/// `handler` is the name of the one that is searched for, where it is known.
+pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
+    chips(search, PATH, &SEARCH, |name, value| match name {
+        "state" | "reason" => capital(&spaced(value)),
+        "handler" => handler.map_or_else(|| value.to_owned(), |name| format!("{name} ({value})")),
+        "since" | "until" => format!("{} UTC", value.trim_end_matches('Z').replace('T', " ")),
+        _ => value.to_owned(),
+    })
+}

@@ -1,0 +1,74 @@
+//! What was changed in a body, line by line: what an operator looks at before it is sent.
+
+use std::time::Duration;
+
+use similar::{ChangeTag, TextDiff};
+
+use super::words::counted;
+
+/// Unchanged lines that are shown around a change.
+const AROUND: usize = 3;
+/// For finding the smallest difference; after it, one that is right and may be larger.
+const PATIENCE: Duration = Duration::from_millis(300);
+const MOST_LINES: usize = 4000;
+
+/// A line, and whether it was added (`+`), taken away (`-`), stayed, or stands for lines that did (`…`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    pub sign: &'static str,
+    pub class: &'static str,
+    pub text: String,
+}
+
+/// The changed lines with some around them.
+pub fn lines(before: &str, after: &str) -> Vec<Line> {
+    let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(before, after);
+    let mut lines = Vec::new();
+    for (number, group) in diff.grouped_ops(AROUND).iter().enumerate() {
+        if number > 0 {
+            lines.push(line("", "gap", "…"));
+        }
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let (sign, class) = match change.tag() {
+                ChangeTag::Delete => ("−", "del"),
+                ChangeTag::Insert => ("+", "add"),
+                ChangeTag::Equal => ("", ""),
+            };
+            lines.push(line(sign, class, change.value().trim_end_matches('\n')));
+            if lines.len() == MOST_LINES {
+                lines.push(line("", "gap", "… and more"));
+                return lines;
+            }
+        }
+    }
+    lines
+}
+
+/// How many lines were taken away, and how many added.
+pub fn told(lines: &[Line]) -> String {
+    let count = |class| lines.iter().filter(|line| line.class == class).count() as u64;
+    let (taken, added) = (count("del"), count("add"));
+    format!("{} taken away, {} added.", counted(taken, "line", "lines"), counted(added, "line", "lines"))
+}
+
+fn line(sign: &'static str, class: &'static str, text: &str) -> Line {
+    Line { sign, class, text: text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_shown_with_what_is_around_them() {
+        let before = (0..30).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n";
+        let after = before.replace("line 4\n", "line four\n").replace("line 25\n", "");
+        let lines = lines(&before, &after);
+        let changed: Vec<_> =
+            lines.iter().filter(|l| !l.class.is_empty()).map(|l| (l.sign, l.text.as_str())).collect();
+        assert_eq!(changed, [("−", "line 4"), ("+", "line four"), ("", "…"), ("−", "line 25")]);
+        assert_eq!(lines.len(), 3 + 2 + 3 + 1 + 3 + 1 + 3);
+        assert_eq!(told(&lines), "2 lines taken away, 1 line added.");
+        assert!(super::lines("a", "a").is_empty());
+    }
+}

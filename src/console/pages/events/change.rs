@@ -1,0 +1,126 @@
+//! Adding an event to the catalogue, and removing one.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State as Of},
+    http::StatusCode,
+};
+
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            Answer,
+            fields::{Errors, Fields, Form},
+            frame::{Frame, Section, done},
+            html, with_status,
+        },
+        problem::Problem,
+    },
+    domain::event::EventName,
+    operations::{NewEventType, add_event_type, remove_event_type},
+    store::StoreError,
+};
+
+const LIST: &str = "/events";
+
+#[derive(Default)]
+struct NewForm {
+    name: String,
+    group: String,
+    title: String,
+    errors: Errors,
+}
+
+impl NewForm {
+    fn typed(fields: &Fields) -> Self {
+        let text = |name| fields.get(name).to_owned();
+        Self { name: text("name"), group: text("group"), title: text("title"), errors: Errors::default() }
+    }
+
+    fn error(&self, field: &str) -> &str {
+        self.errors.of(field)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "events/new.html")]
+struct NewPage {
+    frame: Frame,
+    problem: String,
+    form: NewForm,
+}
+
+#[derive(Template)]
+#[template(path = "events/remove.html")]
+struct RemovePage {
+    frame: Frame,
+    problem: String,
+    name: EventName,
+    queue: String,
+}
+
+fn new_page(somebody: &Identity, form: NewForm, problem: String) -> Answer {
+    let refused = !problem.is_empty() || !form.errors.is_empty();
+    let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let frame = Frame::in_section(Section::Events, "Add an event", somebody);
+    with_status(status, html(&NewPage { frame, problem, form }))
+}
+
+pub async fn new(Operator(somebody): Operator) -> Answer {
+    new_page(&somebody, NewForm::default(), String::new())
+}
+
+pub async fn add(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
+    let mut form = NewForm::typed(&sent);
+    let Some(name) = form.errors.take("name", form.name.parse::<EventName>()) else {
+        return new_page(&somebody, form, String::new());
+    };
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let new = NewEventType { name, group: given(&form.group), title: given(&form.title) };
+    match add_event_type(console.store(), &console.letters.broker, new).await {
+        Ok(_) => Ok(done(LIST, "added", &1)),
+        Err(error) => new_page(&somebody, form, told(error)?),
+    }
+}
+
+/// What a rule says; whatever else went wrong is a problem of its own.
+fn told(error: anyhow::Error) -> Result<String, Problem> {
+    match error.downcast::<StoreError>() {
+        Ok(StoreError::Refused(why)) => Ok(why),
+        Ok(error) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn parse(name: &str) -> Result<EventName, Problem> {
+    name.parse().map_err(|_| Problem::not_found(format!("there is no event {name}")))
+}
+
+fn remove_page(console: &Console, somebody: &Identity, name: EventName, problem: String) -> Answer {
+    let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let frame = Frame::in_section(Section::Events, &format!("Remove {name}"), somebody);
+    let queue = console.letters.broker.topology.names.event_queue(&name);
+    with_status(status, html(&RemovePage { frame, problem, name, queue }))
+}
+
+pub async fn ask_remove(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(name): Path<String>,
+) -> Answer {
+    remove_page(&console, &somebody, parse(&name)?, String::new())
+}
+
+pub async fn remove(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(name): Path<String>,
+) -> Answer {
+    let name = parse(&name)?;
+    match remove_event_type(console.store(), &console.letters.broker, &name).await {
+        Ok(_) => Ok(done(LIST, "removed", &1)),
+        Err(error) => remove_page(&console, &somebody, name, told(error)?),
+    }
+}

@@ -1,0 +1,147 @@
+//! The catalogue, and what waits in its queues.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::extract::State as Of;
+
+use crate::{
+    broker::{Depth, QueueDepth, QueueKind},
+    console::{
+        Console,
+        access::Viewer,
+        pages::{
+            Answer,
+            fields::Asked,
+            frame::{Frame, Section},
+            html,
+            lists::groups,
+            words::{grouped, typed},
+        },
+    },
+    domain::{event::EventName, handler::Status},
+    store::{HandlerFilter, Store, StoreError},
+};
+
+/// More waiting than this is worth a look.
+const PILING: u32 = 1000;
+/// As many handlers as are counted.
+const MOST_HANDLERS: usize = 100_000;
+
+struct Row {
+    title: String,
+    name: EventName,
+    /// Enabled ones.
+    handlers: String,
+    depth: String,
+    is_piling: bool,
+    consumers: String,
+    is_missing: bool,
+}
+
+struct Group {
+    title: String,
+    rows: Vec<Row>,
+}
+
+/// A queue that is no event's.
+struct Shared {
+    name: String,
+    what: String,
+    depth: String,
+    consumers: String,
+    is_missing: bool,
+}
+
+#[derive(Template)]
+#[template(path = "events/list.html")]
+struct ListPage {
+    frame: Frame,
+    broker_problem: String,
+    groups: Vec<Group>,
+    shared: Vec<Shared>,
+}
+
+pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+    let store = console.store();
+    let types = store.list_event_types(false).await?;
+    let handlers = enabled(store).await?;
+    let waiting = console.overview.waiting().await?;
+    let by_event: HashMap<&EventName, &QueueDepth> = waiting
+        .queues
+        .iter()
+        .filter_map(|queue| match &queue.kind {
+            QueueKind::Event { event } => Some((event, queue)),
+            _ => None,
+        })
+        .collect();
+    let groups = groups(types).into_iter().map(|group| {
+        let rows = group.types.into_iter().map(|event_type| {
+            let queue = by_event.get(&event_type.name).copied();
+            let handlers = handlers.get(&event_type.name).copied().unwrap_or_default();
+            row(event_type.title, event_type.name, handlers, queue)
+        });
+        Group { title: group.title, rows: rows.collect() }
+    });
+    let groups = groups.collect();
+    let problem = waiting.error.as_deref();
+    html(&ListPage {
+        frame: Frame::in_section(Section::Events, "Events", &somebody).telling(&asked),
+        shared: waiting.queues.iter().filter_map(shared).collect(),
+        broker_problem: problem
+            .map(|error| format!("RabbitMQ does not tell how deep the queues are: {error}."))
+            .unwrap_or_default(),
+        groups,
+    })
+}
+
+fn row(title: String, name: EventName, handlers: u64, queue: Option<&QueueDepth>) -> Row {
+    let depth = queue.and_then(|queue| queue.depth);
+    Row {
+        title,
+        name,
+        handlers: grouped(handlers),
+        depth: told(depth, |depth| depth.messages),
+        is_piling: depth.is_some_and(|depth| depth.messages > PILING),
+        consumers: told(depth, |depth| depth.consumers),
+        is_missing: queue.is_some_and(|queue| queue.depth.is_none()),
+    }
+}
+
+fn told(depth: Option<Depth>, what: fn(Depth) -> u32) -> String {
+    depth.map_or_else(|| "–".to_owned(), |depth| grouped(u64::from(what(depth))))
+}
+
+async fn enabled(store: &Store) -> Result<HashMap<EventName, u64>, StoreError> {
+    let filter = HandlerFilter { status: Some(Status::Enabled), ..HandlerFilter::default() };
+    let mut counts = HashMap::new();
+    for handler in store.list_handlers(&filter, MOST_HANDLERS).await? {
+        *counts.entry(handler.spec.event).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+/// Of the ladder only the levels in which something waits.
+fn shared(queue: &QueueDepth) -> Option<Shared> {
+    let what = match &queue.kind {
+        QueueKind::Event { .. } => return None,
+        QueueKind::ExecutionLog => "Results, until a recorder has written them".to_owned(),
+        QueueKind::DeadLetters => "Dead letters, until a recorder has written them".to_owned(),
+        QueueKind::Unrouted => "What no queue took, until a recorder has looked at it".to_owned(),
+        QueueKind::Delay { seconds } => {
+            if queue.depth.is_some_and(|depth| depth.messages == 0) {
+                return None;
+            }
+            let part = std::time::Duration::from_secs(u64::from(*seconds));
+            format!("Retries, for {} of their delay", typed(part))
+        }
+    };
+    let depth = queue.depth;
+    Some(Shared {
+        name: queue.queue.clone(),
+        what,
+        depth: told(depth, |depth| depth.messages),
+        consumers: told(depth, |depth| depth.consumers),
+        is_missing: depth.is_none(),
+    })
+}

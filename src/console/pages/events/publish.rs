@@ -1,0 +1,79 @@
+//! Publishing one event by hand, and going where its executions appear.
+
+use askama::Template;
+use axum::{extract::State as Of, http::StatusCode};
+
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            Answer,
+            fields::{Asked, Fields, Form},
+            frame::{Frame, Section, done},
+            html,
+            lists::{Group, groups},
+            sample::SampleForm,
+            with_status,
+            words::counted,
+        },
+        problem::Problem,
+    },
+    domain::{event::EventName, handler::Status},
+    operations::{NewEvent, publish_event},
+    store::HandlerFilter,
+};
+
+/// As many handlers as are counted.
+const MOST: usize = 1000;
+
+#[derive(Template)]
+#[template(path = "events/publish.html")]
+struct PublishPage {
+    frame: Frame,
+    problem: String,
+    groups: Vec<Group>,
+    form: SampleForm,
+    handlers_told: String,
+}
+
+async fn page(console: &Console, somebody: &Identity, form: SampleForm) -> Answer {
+    let types = console.store().list_event_types(false).await?;
+    let event = form.event.parse::<EventName>().ok();
+    let filter =
+        HandlerFilter { event: event.clone(), status: Some(Status::Enabled), ..HandlerFilter::default() };
+    let handlers_told = match event {
+        Some(_) => {
+            let count = console.store().list_handlers(&filter, MOST).await?.len();
+            format!("now {}", counted(u64::try_from(count).unwrap_or_default(), "handler", "handlers"))
+        }
+        None => String::new(),
+    };
+    let status = if form.errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let frame = Frame::in_section(Section::Events, "Publish a test event", somebody);
+    let page = PublishPage { frame, problem: String::new(), groups: groups(types), form, handlers_told };
+    with_status(status, html(&page))
+}
+
+pub async fn ask(Operator(somebody): Operator, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+    let name = match asked.get("event").parse::<EventName>() {
+        Ok(name) => Some(name),
+        Err(_) => console.store().list_event_types(false).await?.into_iter().next().map(|first| first.name),
+    };
+    let form = name.as_ref().map(SampleForm::of).unwrap_or_default();
+    page(&console, &somebody, form).await
+}
+
+pub async fn publish(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
+    let mut form = SampleForm::typed(&sent);
+    let name = form.errors.take("event", form.event.parse::<EventName>());
+    let (Some(name), Some(data)) = (name, form.data()) else { return page(&console, &somebody, form).await };
+    let new = NewEvent { name, object_id: form.object_id, data, id: None };
+    let published = publish_event(&console.letters.broker, new).await?;
+    if !published.has_queue {
+        let detail = "it was published, and has no queue: it becomes a dead letter (unrouted). Queues are declared when a worker starts";
+        return Err(Problem::conflict(detail));
+    }
+    let watch = Fields::default().with("event_id", published.event_id.as_str()).with("live", "on");
+    Ok(done(&watch.href("/executions"), "published", &1))
+}

@@ -1,0 +1,21 @@
+//! Execution Logs: the list and its live tail, one execution whole, replays of them.
+
+mod list;
+mod live;
+mod row;
+mod search;
+mod show;
+
+use axum::{Router, routing::get};
+
+use crate::console::Console;
+pub use search::{SEARCH, filter, time};
+pub use show::{answers, code};
+
+pub fn routes() -> Router<Console> {
+    Router::new()
+        .route("/executions", get(list::list))
+        .route("/executions/live", get(live::live))
+        .route("/executions/{id}", get(show::show))
+        .route("/executions/{id}/{part}", get(show::raw))
+}

@@ -1,0 +1,98 @@
+//! The list of executions.
+
+use askama::Template;
+use axum::extract::State;
+use jiff::{Timestamp, ToSpan as _};
+
+use super::{
+    row::Row,
+    search::{PATH, SEARCH, filter, told},
+};
+use crate::{
+    console::{
+        Console,
+        access::Viewer,
+        pages::{
+            Answer,
+            fields::{Asked, Errors, Fields},
+            frame::{Frame, Section},
+            html,
+            lists::{Chip, Choice, Group, Pager, choices, groups, handler_choices},
+            words::{capital, moment, spaced},
+        },
+    },
+    domain::execution::{Disposition, Status},
+    store::{Cursor, Page},
+};
+
+const A_PAGE: usize = 50;
+
+#[derive(Template)]
+#[template(path = "executions/list.html")]
+struct ListPage {
+    frame: Frame,
+    asked: Fields,
+    errors: Errors,
+    /// Of all of it: the search was not made.
+    problem: String,
+    chips: Vec<Chip>,
+    groups: Vec<Group>,
+    handlers: Vec<Choice>,
+    statuses: Vec<Choice>,
+    dispositions: Vec<Choice>,
+    rows: Vec<Row>,
+    /// How far back a search through text came before its time was over.
+    searched_to: Option<String>,
+    /// Where the live tail is; none where nothing new can appear.
+    tail: Option<String>,
+    live: bool,
+    replay: String,
+    pager: Pager,
+}
+
+pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Asked(asked): Asked) -> Answer {
+    let store = console.store();
+    let search = asked.only(&SEARCH.map(|(name, _)| name));
+    let mut errors = Errors::default();
+    let filter = filter(&search, &mut errors);
+    let after: Option<Cursor> = asked.get("after").parse().ok();
+    // What is committed while the page is made is told by the tail.
+    let begun = Timestamp::now() - 2.seconds();
+    let (page, problem) = if errors.is_empty() {
+        (store.list_executions(&filter, A_PAGE, after).await?, String::new())
+    } else {
+        (
+            Page { items: Vec::new(), next: None },
+            "This cannot be searched for so: see Advanced Search.".to_owned(),
+        )
+    };
+    let rows: Vec<Row> = page.items.iter().map(Row::of).collect();
+    let mut pager = Pager::of(&page, &search, PATH, after.is_some(), ("execution", "executions"));
+    let searched_to = page.next.filter(|next| next.id.is_nil()).map(|next| moment(next.at));
+    if let Some(to) = &searched_to {
+        pager.told = format!("{}, searched back to {to} UTC", pager.told);
+        pager.next_word = "Search further back";
+    }
+    let is_open = filter.until.is_none() && after.is_none() && errors.is_empty();
+    let chosen = search.get("handler");
+    let handlers = handler_choices(store, chosen).await?;
+    let handler =
+        handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
+    html(&ListPage {
+        frame: Frame::in_section(Section::Executions, "Execution Logs", &somebody).telling(&asked),
+        chips: told(&search, handler),
+        groups: groups(store.list_event_types(false).await?),
+        handlers,
+        statuses: choices(Status::ALL, Status::as_str, capital),
+        dispositions: choices(Disposition::ALL, Disposition::as_str, spaced),
+        tail: is_open.then(|| search.with("from", begun.to_string()).href("/executions/live")),
+        live: asked.get("live") == "on",
+        replay: search.href("/executions/replay"),
+        asked: search,
+        errors,
+        problem,
+        rows,
+        searched_to,
+        pager,
+    })
+}

@@ -1,0 +1,114 @@
+//! The live tail: rows as they are recorded, by server-sent events, rendered as the list renders them.
+
+use std::{convert::Infallible, time::Duration};
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::{
+        IntoResponse, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use jiff::{Timestamp, ToSpan as _};
+use uuid::Uuid;
+
+use super::{
+    row::Row,
+    search::{SEARCH, filter},
+};
+use crate::{
+    console::{
+        Console,
+        access::Viewer,
+        pages::{
+            Answer,
+            fields::{Asked, Errors},
+        },
+        problem::{FieldError, Problem},
+    },
+    store::{Cursor, ExecutionFilter},
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// While the database does not answer.
+const PAUSE: Duration = Duration::from_secs(3);
+const AT_ONCE: usize = 200;
+/// A browser that was asleep does not get what happened meanwhile.
+const OLDEST: i64 = 10;
+
+#[derive(Template)]
+#[template(path = "executions/rows.html")]
+struct Rows {
+    rows: Vec<Row>,
+}
+
+/// A reader, and what it has seen.
+struct Tail {
+    console: Console,
+    filter: ExecutionFilter,
+    seen: Cursor,
+    is_first: bool,
+}
+
+/// From `from` on; after a lost connection, from the last row that the browser has got.
+pub async fn live(
+    Viewer(_): Viewer,
+    State(console): State<Console>,
+    Asked(asked): Asked,
+    headers: HeaderMap,
+) -> Answer {
+    let mut errors = Errors::default();
+    let filter = filter(&asked.only(&SEARCH.map(|(name, _)| name)), &mut errors);
+    if !errors.is_empty() {
+        let wrong = errors.all().map(|(name, error)| FieldError::parameter(name, error)).collect();
+        return Err(Problem::bad_fields(wrong));
+    }
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<Cursor>().ok());
+    let from = asked.get("from").parse().unwrap_or_else(|_| Timestamp::now());
+    let seen = last.unwrap_or(Cursor { at: from, id: Uuid::nil() });
+    let oldest = Timestamp::now() - OLDEST.minutes();
+    let seen = if seen.at < oldest { Cursor { at: oldest, id: Uuid::nil() } } else { seen };
+    let stop = console.stop.clone();
+    let tail = Tail { console, filter, seen, is_first: true };
+    let events = tail.events().take_until(stop.cancelled_owned());
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+impl Tail {
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        stream::unfold(self, |mut tail| async move {
+            let event = tail.next().await;
+            Some((Ok(event), tail))
+        })
+    }
+
+    /// Waits until there is something to tell.
+    async fn next(&mut self) -> Event {
+        loop {
+            if !std::mem::take(&mut self.is_first) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            let found = self.console.store().tail_executions(&self.filter, AT_ONCE, Some(self.seen)).await;
+            match found {
+                Ok(rows) if rows.is_empty() => {}
+                Ok(rows) => {
+                    if let Some(last) = rows.last() {
+                        self.seen = Cursor { at: last.recorded_at, id: last.id };
+                    }
+                    let page = Rows { rows: rows.iter().map(Row::of).collect() };
+                    // Carriage returns cannot be sent this way, and mean nothing in what is shown.
+                    let text = page.render().unwrap_or_default().replace('\r', " ");
+                    return Event::default().event("rows").id(self.seen.to_string()).data(text);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a live tail waits for the database");
+                    tokio::time::sleep(PAUSE).await;
+                    return Event::default().event("problem").data("Waiting for the database");
+                }
+            }
+        }
+    }
+}

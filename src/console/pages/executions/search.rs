@@ -1,0 +1,98 @@
+//! What is searched for among executions, from the words of an address.
+
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
+
+use crate::{
+    console::pages::{
+        fields::{Errors, Fields},
+        lists::{Chip, chips},
+        words::{capital, spaced},
+    },
+    domain::event::EventId,
+    store::ExecutionFilter,
+};
+
+pub const PATH: &str = "/executions";
+
+/// The names in an address, and what they are called.
+pub const SEARCH: [(&str, &str); 10] = [
+    ("data", "Data"),
+    ("status", "Status"),
+    ("disposition", "What became of it"),
+    ("event", "Event"),
+    ("handler", "Handler"),
+    ("object_id", "Object ID"),
+    ("event_id", "Event ID"),
+    ("error", "Error"),
+    ("since", "From"),
+    ("until", "To"),
+];
+
+/// What is wrong stands in `errors`, and does not matter in the filter.
+pub fn filter(search: &Fields, errors: &mut Errors) -> ExecutionFilter {
+    let text = |name: &str| Some(search.get(name).to_owned()).filter(|text| !text.is_empty());
+    ExecutionFilter {
+        status: errors.optional("status", search.get("status"), str::parse),
+        disposition: errors.optional("disposition", search.get("disposition"), str::parse),
+        event: errors.optional("event", search.get("event"), str::parse),
+        handler: errors.optional("handler", search.get("handler"), str::parse),
+        object_id: text("object_id"),
+        event_id: errors.optional("event_id", search.get("event_id"), |id| EventId::try_from(id.to_owned())),
+        data: text("data"),
+        error: text("error"),
+        since: errors.optional("since", search.get("since"), time),
+        until: errors.optional("until", search.get("until"), time),
+    }
+}
+
+/// As a field of type `datetime-local` gives it, a day, or RFC 3339; UTC where nothing else is said.
+pub fn time(text: &str) -> Result<Timestamp, &'static str> {
+    let utc = |at: DateTime| at.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
+    let at = text.parse::<Timestamp>().ok();
+    let at = at.or_else(|| text.parse::<DateTime>().ok().and_then(utc));
+    let at = at.or_else(|| text.parse::<Date>().ok().and_then(|day| utc(day.into())));
+    at.ok_or("a time is 2026-01-31T12:00:00, in UTC")
+}
+
+/// `handler` is the name of the one that is searched for, where it is known.
+pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
+    chips(search, PATH, &SEARCH, |name, value| match name {
+        "status" => capital(value),
+        "disposition" => spaced(value),
+        "handler" => handler.map_or_else(|| value.to_owned(), |name| format!("{name} ({value})")),
+        "since" | "until" => format!("{} UTC", value.trim_end_matches('Z').replace('T', " ")),
+        _ => value.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::execution::Status;
+
+    #[test]
+    fn times_are_utc_where_nothing_else_is_said() {
+        for (typed, meant) in [
+            ("2026-01-31T12:30", "2026-01-31T12:30:00Z"),
+            ("2026-01-31T12:30:05", "2026-01-31T12:30:05Z"),
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T12:30:00+01:00", "2026-01-31T11:30:00Z"),
+        ] {
+            assert_eq!(time(typed).expect(typed).to_string(), meant);
+        }
+        assert!(time("soon").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_beside_its_field() {
+        let mut errors = Errors::default();
+        let search = Fields::parse(b"event_id=a+b&since=soon&status=fail&data=+x+");
+        let filter = filter(&search, &mut errors);
+        assert!(!errors.of("event_id").is_empty() && !errors.of("since").is_empty());
+        assert_eq!((filter.data.as_deref(), filter.status.map(Status::as_str)), (Some("x"), Some("fail")));
+    }
+}

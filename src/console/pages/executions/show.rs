@@ -1,0 +1,171 @@
+//! One execution whole: what was sent and what was answered.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::header,
+    response::IntoResponse,
+};
+use uuid::Uuid;
+
+use super::row::Row;
+use crate::{
+    console::{
+        Console,
+        access::Viewer,
+        pages::{
+            Answer,
+            body::Body,
+            fields::{Asked, Fields},
+            frame::{Frame, Section},
+            html,
+            words::moment,
+        },
+        problem::Problem,
+    },
+    domain::{
+        execution::{Disposition, Execution},
+        outcome::Response,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "executions/show.html")]
+struct ShowPage {
+    frame: Frame,
+    row: Row,
+    kind: String,
+    target: String,
+    retry_at: String,
+    event_id: String,
+    event_href: String,
+    happened: String,
+    worker: String,
+    bodies: Vec<Body>,
+    answer_note: String,
+    /// Where its dead letter is.
+    letter: Option<String>,
+}
+
+async fn named(console: &Console, id: &str) -> Result<Execution, Problem> {
+    let id: Uuid = id.parse().map_err(|_| Problem::not_found(format!("there is no execution {id}")))?;
+    Ok(console.store().execution(id).await?)
+}
+
+pub async fn show(
+    Viewer(somebody): Viewer,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Asked(asked): Asked,
+) -> Answer {
+    let execution = named(&console, &id).await?;
+    let row = Row::of_whole(&execution);
+    let task = execution.handler.as_ref().and_then(|handler| handler.task.as_ref());
+    let event = &execution.event;
+    html(&ShowPage {
+        frame: Frame::in_section(Section::Executions, &format!("Execution of {}", event.name), &somebody),
+        kind: task.map(|task| task.kind.to_string()).unwrap_or_default(),
+        target: task.map(|task| task.target.clone()).unwrap_or_default(),
+        retry_at: execution.retry_at.map(|at| format!("{} UTC", moment(at))).unwrap_or_default(),
+        event_id: event.id.to_string(),
+        event_href: Fields::default().with("event_id", event.id.as_str()).href("/executions"),
+        happened: format!("{} UTC", moment(event.dt)),
+        worker: format!(
+            "{}, process {}, version {}",
+            execution.worker.host, execution.worker.pid, execution.worker.version
+        ),
+        bodies: bodies(&execution, asked.get("whole") == "yes"),
+        answer_note: answer_note(&execution),
+        letter: letter(&execution),
+        row,
+    })
+}
+
+fn letter(execution: &Execution) -> Option<String> {
+    let handler =
+        execution.handler.as_ref().filter(|_| execution.disposition == Disposition::DeadLettered)?;
+    let search = Fields::default()
+        .with("event_id", execution.event.id.as_str())
+        .with("handler", handler.id.to_string())
+        .with("state", "any");
+    Some(search.href("/dead-letters"))
+}
+
+fn bodies(execution: &Execution, whole: bool) -> Vec<Body> {
+    let page = format!("/executions/{}", execution.id);
+    let sent = if execution.attempt == 0 { "What would have been sent" } else { "Sent" };
+    let mut bodies = vec![Body::new("sent", sent, execution.request.get(), &page, whole)];
+    for (id, title, text) in answers(execution.response.as_ref()) {
+        let note = if execution.response.as_ref().is_some_and(|r| r.truncated) {
+            "truncated as it came"
+        } else {
+            ""
+        };
+        bodies.push(Body::new(id, title, text, &page, whole).with_note(note));
+    }
+    bodies
+        .into_iter()
+        .map(|body| {
+            let raw = format!("{page}/{}", body.id);
+            body.with_raw(raw)
+        })
+        .collect()
+}
+
+/// What was answered, part by part; what is empty is not shown.
+pub fn answers(response: Option<&Response>) -> Vec<(&'static str, String, &str)> {
+    let Some(response) = response else { return Vec::new() };
+    let code = code(response);
+    let parts = [
+        ("answer", "Answered", &response.body),
+        ("stdout", "Written to stdout", &response.stdout),
+        ("stderr", "Written to stderr", &response.stderr),
+    ];
+    let parts = parts.into_iter().filter_map(|(id, title, text)| Some((id, title, text.as_deref()?)));
+    parts
+        .filter(|(_, _, text)| !text.is_empty())
+        .map(|(id, title, text)| {
+            (id, if code.is_empty() { title.to_owned() } else { format!("{title}, {code}") }, text)
+        })
+        .collect()
+}
+
+/// `HTTP 200`, `exit code 0`, `signal 9`.
+pub fn code(response: &Response) -> String {
+    match (response.http_status, response.exit_code, response.signal) {
+        (Some(status), ..) => format!("HTTP {status}"),
+        (_, Some(code), _) => format!("exit code {code}"),
+        (_, _, Some(signal)) => format!("signal {signal}"),
+        _ => String::new(),
+    }
+}
+
+/// Where nothing is shown of the answer, why.
+fn answer_note(execution: &Execution) -> String {
+    let Some(response) = &execution.response else {
+        return if execution.attempt == 0 { String::new() } else { "Nothing was answered.".to_owned() };
+    };
+    match (answers(Some(response)).is_empty(), code(response)) {
+        (true, code) if !code.is_empty() => format!("Answered {code}, and nothing more."),
+        _ => String::new(),
+    }
+}
+
+/// A part as it is, for those who want to save it. As text, whatever it is: it must not act in our name.
+pub async fn raw(
+    Viewer(_): Viewer,
+    State(console): State<Console>,
+    Path((id, part)): Path<(String, String)>,
+) -> Answer {
+    let execution = named(&console, &id).await?;
+    let response = execution.response.clone().unwrap_or_default();
+    let text = match part.as_str() {
+        "sent" => Some(execution.request.get().to_owned()),
+        "answer" => response.body,
+        "stdout" => response.stdout,
+        "stderr" => response.stderr,
+        _ => None,
+    };
+    let text = text.ok_or_else(|| Problem::not_found("there is no such part of the execution"))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}

@@ -1,0 +1,140 @@
+//! What is around every page: who is signed in, where one is, where one can go, what was just done.
+
+use std::fmt::Display;
+
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::fields::Fields;
+use crate::console::{access::Identity, assets};
+
+/// What every page has around its own content.
+pub struct Frame {
+    pub title: String,
+    /// Nobody, on the pages that are open to everybody.
+    pub somebody: Option<Identity>,
+    pub css: String,
+    pub js: String,
+    pub icon: String,
+    pub version: &'static str,
+    pub notice: Option<String>,
+    section: Option<Section>,
+}
+
+/// A part of the console, in the order of the navigation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    Overview,
+    Handlers,
+    Executions,
+    DeadLetters,
+    Events,
+}
+
+/// A line of the navigation.
+pub struct Item {
+    pub href: &'static str,
+    pub title: &'static str,
+    pub icon: &'static str,
+    pub is_here: bool,
+}
+
+impl Section {
+    const ALL: [Self; 5] =
+        [Self::Overview, Self::Handlers, Self::Executions, Self::DeadLetters, Self::Events];
+
+    const fn told(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Overview => ("/", "Overview", "overview"),
+            Self::Handlers => ("/handlers", "Handlers", "handlers"),
+            Self::Executions => ("/executions", "Execution Logs", "logs"),
+            Self::DeadLetters => ("/dead-letters", "Dead Letters", "dead"),
+            Self::Events => ("/events", "Events", "events"),
+        }
+    }
+}
+
+impl Frame {
+    pub fn of(title: &str, somebody: Option<&Identity>) -> Self {
+        Self {
+            title: title.to_owned(),
+            somebody: somebody.cloned(),
+            css: assets::url("console.css"),
+            js: assets::url("console.js"),
+            icon: assets::url("icon.svg"),
+            version: env!("CARGO_PKG_VERSION"),
+            notice: None,
+            section: None,
+        }
+    }
+
+    /// Of a page of a section.
+    pub fn in_section(section: Section, title: &str, somebody: &Identity) -> Self {
+        Self { section: Some(section), ..Self::of(title, Some(somebody)) }
+    }
+
+    /// With what was just done, if the address says that something was.
+    #[must_use]
+    pub fn telling(self, asked: &Fields) -> Self {
+        Self { notice: notice(asked), ..self }
+    }
+
+    pub fn sections(&self) -> [Item; 5] {
+        Section::ALL.map(|section| {
+            let (href, title, icon) = section.told();
+            Item { href, title, icon, is_here: self.section == Some(section) }
+        })
+    }
+
+    /// Whether to show what changes something.
+    pub fn is_operator(&self) -> bool {
+        self.somebody.as_ref().is_some_and(Identity::may_change)
+    }
+
+    pub fn csrf(&self) -> &str {
+        self.somebody.as_ref().map_or("", Identity::csrf)
+    }
+}
+
+/// Leads on to `path` after something was done, which is told there. `number` says to what, or how much.
+pub fn done(path: &str, what: &str, number: &dyn Display) -> Response {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let fields = Fields::parse(query.as_bytes()).with("done", what).with("what", number.to_string());
+    Redirect::to(&fields.href(path)).into_response()
+}
+
+/// A sentence of ours with a number in it: an address must not put words into the console's mouth.
+fn notice(asked: &Fields) -> Option<String> {
+    let number: u64 = asked.get("what").parse().ok()?;
+    Some(match asked.get("done") {
+        "created" => format!("Handler {number} was created. It is live on every worker within a second."),
+        "saved" => format!("Handler {number} was saved. The change is live on every worker within a second."),
+        "enabled" => format!("Handler {number} is enabled."),
+        "disabled" => format!("Handler {number} is disabled; what waits for it is skipped."),
+        "archived" => format!("Handler {number} is archived. It is found again with Status = Archived."),
+        "deleted" => format!("Handler {number} was deleted. Its executions stay."),
+        "unsigned" => format!("Requests of handler {number} are not signed any more."),
+        "discarded" if number == 1 => "1 dead letter was discarded.".to_owned(),
+        "discarded" => format!("{number} dead letters were discarded."),
+        "published" => "The event was published. Its executions appear here as they end.".to_owned(),
+        "added" => "The event was added, and its queue declared.".to_owned(),
+        "removed" => "The event was removed.".to_owned(),
+        "replayed" if number == 1 => {
+            "It was replayed; its executions appear in the Execution Logs.".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_words_are_told() {
+        let told = |query: &str| notice(&Fields::parse(query.as_bytes()));
+        assert_eq!(told("done=enabled&what=3").as_deref(), Some("Handler 3 is enabled."));
+        for bad in ["done=Your+account+is+closed&what=1", "done=enabled&what=<b>", "done=enabled", ""] {
+            assert_eq!(told(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The form of a handler, sent: creating one, and changing one that nobody else has changed meanwhile.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+
+use super::{Answer, form::HandlerForm, history::Stale, named};
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            fields::{Asked, Form},
+            frame::{Frame, Section, done},
+            html,
+            lists::{Group, groups},
+            with_status,
+            words::typed,
+        },
+    },
+    domain::{handler::HandlerSpec, secret::SigningSecret, task::Task},
+    runner::check_target,
+    store::StoreError,
+};
+
+const LIST: &str = "/handlers";
+
+#[derive(Template)]
+#[template(path = "handlers/form.html")]
+struct FormPage {
+    frame: Frame,
+    form: HandlerForm,
+    stale: Option<Stale>,
+    groups: Vec<Group>,
+    script_hint: String,
+    retry_hint: String,
+}
+
+async fn form_page(
+    console: &Console,
+    somebody: &Identity,
+    form: HandlerForm,
+    stale: Option<Stale>,
+) -> Answer {
+    let settings = &console.settings;
+    let roots: Vec<String> = settings.scripts.roots().iter().map(|root| root.display().to_string()).collect();
+    let script_hint = match roots.as_slice() {
+        [] => "No directory of scripts is configured (script.roots): scripts are refused".to_owned(),
+        roots => format!("The event is its standard input. A path below {}", roots.join(" or ")),
+    };
+    let retry = &console.trials.retry;
+    let retry_hint = format!(
+        "{} attempts, {} after the first, then {} times as long, at most {}",
+        retry.max_attempts,
+        typed(retry.initial_interval),
+        retry.multiplier,
+        typed(retry.max_interval)
+    );
+    let frame = Frame::in_section(Section::Handlers, &form.title(), somebody);
+    let status = match (&stale, form.errors.is_empty()) {
+        (Some(_), _) => StatusCode::CONFLICT,
+        (None, true) => StatusCode::OK,
+        (None, false) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let groups = groups(console.store().list_event_types(false).await?);
+    with_status(status, html(&FormPage { frame, form, stale, groups, script_hint, retry_hint }))
+}
+
+pub async fn new(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Asked(asked): Asked,
+) -> Answer {
+    form_page(&console, &somebody, HandlerForm::blank(asked.get("event")), None).await
+}
+
+pub async fn create(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Form(sent): Form,
+) -> Answer {
+    let mut form = HandlerForm::typed(&sent, None);
+    let Some(spec) = checked(&console, &mut form, None).await else {
+        return form_page(&console, &somebody, form, None).await;
+    };
+    let secret = (form.sign == "on" && matches!(spec.task, Task::Http { .. })).then(SigningSecret::generate);
+    let stored = secret.as_ref().map(|secret| secrecy::SecretString::from(secret.expose()));
+    match console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await {
+        Ok(handler) => match secret {
+            Some(secret) => super::show::page(&console, &somebody, handler, Some(secret.expose())).await,
+            None => Ok(done(LIST, "created", &handler.id)),
+        },
+        Err(StoreError::Refused(why)) => {
+            form.errors.add("form", why);
+            form_page(&console, &somebody, form, None).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub async fn edit(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Answer {
+    let handler = named(&console, &id).await?;
+    form_page(&console, &somebody, HandlerForm::of(&handler), None).await
+}
+
+pub async fn save(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let handler = named(&console, &id).await?;
+    let mut form = HandlerForm::typed(&sent, Some(handler.id));
+    let Some(spec) = checked(&console, &mut form, Some(&handler.spec)).await else {
+        return form_page(&console, &somebody, form, None).await;
+    };
+    let store = console.store();
+    match store.update_handler(handler.id, Some(form.version), |_| spec, &somebody.by(), None).await {
+        Ok(handler) => Ok(done(LIST, "saved", &handler.id)),
+        Err(StoreError::Conflict { version }) => {
+            let stale = Stale::since(form.version, version, &store.handler_history(handler.id).await?);
+            // Saved again, it is over what is there now, which was told.
+            form.version = version;
+            form_page(&console, &somebody, form, Some(stale)).await
+        }
+        Err(StoreError::Refused(why)) => {
+            form.errors.add("form", why);
+            form_page(&console, &somebody, form, None).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the form says, if it may be stored. (Whether it is stale, and whether the event exists, the store knows.)
+async fn checked(
+    console: &Console,
+    form: &mut HandlerForm,
+    before: Option<&HandlerSpec>,
+) -> Option<HandlerSpec> {
+    let spec = form.spec(before)?;
+    let settings = &console.settings;
+    match &spec.task {
+        Task::Http { url, .. } => {
+            if let Err(refused) = check_target(&settings.address_rules, url).await {
+                form.errors.add("url", refused.to_string());
+            }
+        }
+        // Workers may run elsewhere, with other scripts: said twice, it is taken.
+        Task::Script { path, .. } if form.known_path != form.path => {
+            if let Err(why) = settings.scripts.locate(path) {
+                let once_more = "if the workers have it, say so by sending this again";
+                form.errors.add("path", format!("here it could not be run: {why}; {once_more}"));
+                form.known_path.clone_from(&form.path);
+            }
+        }
+        Task::Script { .. } => {}
+    }
+    form.errors.is_empty().then_some(spec)
+}

@@ -1,0 +1,116 @@
+//! The switch of a handler, archiving and deleting.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+
+use super::{Answer, named};
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            fields::Form,
+            frame::{Frame, Section, done},
+            html, with_status,
+        },
+        problem::Problem,
+    },
+    domain::handler::{Handler, HandlerId, Status},
+    store::StoreError,
+};
+
+const LIST: &str = "/handlers";
+
+#[derive(Template)]
+#[template(path = "handlers/delete.html")]
+struct DeletePage {
+    frame: Frame,
+    handler: Handler,
+    is_archived: bool,
+    problem: String,
+}
+
+pub async fn set_status(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let id = named(&console, &id).await?.id;
+    let status: Status =
+        sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
+    console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
+    Ok(done(back(sent.get("back")), status.as_str(), &id))
+}
+
+/// Only within the list: what a form holds must not lead elsewhere.
+fn back(asked: &str) -> &str {
+    if asked == LIST || asked.starts_with("/handlers?") { asked } else { LIST }
+}
+
+pub async fn ask_delete(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Answer {
+    delete_page(named(&console, &id).await?, &somebody, String::new())
+}
+
+fn delete_page(handler: Handler, somebody: &Identity, problem: String) -> Answer {
+    let frame = Frame::in_section(Section::Handlers, &format!("Delete {}", handler.spec.name), somebody);
+    let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
+    let is_archived = handler.spec.status == Status::Archived;
+    with_status(status, html(&DeletePage { frame, handler, is_archived, problem }))
+}
+
+pub async fn delete(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let id = named(&console, &id).await?.id;
+    let deleted =
+        console.store().delete_handler(id, sent.get("version").parse().ok(), &somebody.by(), None).await;
+    ended(&console, &somebody, id, deleted, "deleted").await
+}
+
+pub async fn archive(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let (id, version) = (named(&console, &id).await?.id, sent.get("version").parse().ok());
+    let archived =
+        console.store().set_handler_status(id, version, Status::Archived, &somebody.by(), None).await;
+    ended(&console, &somebody, id, archived, "archived").await
+}
+
+async fn ended(
+    console: &Console,
+    somebody: &Identity,
+    id: HandlerId,
+    ended: Result<Handler, StoreError>,
+    what: &str,
+) -> Answer {
+    match ended {
+        Ok(handler) => Ok(done(LIST, what, &handler.id)),
+        Err(StoreError::Conflict { .. }) => {
+            let problem =
+                "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
+            delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
+        }
+        // Somebody else has done it.
+        Err(StoreError::NotFound(_)) => Ok(leave()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn leave() -> Response {
+    Redirect::to(LIST).into_response()
+}

@@ -1,0 +1,78 @@
+//! From the form's words to a task and its retries.
+
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
+
+use super::{HandlerForm, KEPT};
+use crate::{
+    console::pages::fields::Errors,
+    domain::{
+        handler::HandlerSpec,
+        retry::RetryOverrides,
+        task::{HeaderName, HeaderValue, Task},
+    },
+};
+
+impl HandlerForm {
+    pub(super) fn task(&self, before: Option<&HandlerSpec>, errors: &mut Errors) -> Option<Task> {
+        if self.task == "script" {
+            let path = if self.path.is_empty() { Err("which script?".to_owned()) } else { parse(&self.path) };
+            let args = self.args.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+            return Some(Task::Script { path: errors.take("path", path)?, args });
+        }
+        let url = if self.url.is_empty() { Err("where to?".to_owned()) } else { parse(&self.url) };
+        let url = errors.take("url", url);
+        let known = match before.map(|spec| &spec.task) {
+            Some(Task::Http { headers, .. }) => headers.clone(),
+            _ => BTreeMap::new(),
+        };
+        let headers = errors.take("headers", headers(&self.headers, &known));
+        Some(Task::Http { url: url?, headers: headers? })
+    }
+
+    pub(super) fn retry(&self, errors: &mut Errors) -> RetryOverrides {
+        let number = |_| "a number";
+        let span = |text: &str| {
+            humantime::parse_duration(text).map_err(|_| "a number with its unit, such as 5s or 6h")
+        };
+        let retry = RetryOverrides {
+            max_attempts: errors
+                .optional("max_attempts", &self.max_attempts, |t| t.parse().map_err(|_| "a whole number")),
+            initial_interval: errors.optional("initial_interval", &self.initial_interval, span),
+            multiplier: errors.optional("multiplier", &self.multiplier, |t| t.parse().map_err(number)),
+            max_interval: errors.optional::<Duration, _>("max_interval", &self.max_interval, span),
+            jitter: errors.optional("jitter", &self.jitter, |t| t.parse().map_err(number)),
+        };
+        if let Err(invalid) = retry.validate() {
+            errors.add(invalid.key, format!("must be {}", invalid.allowed));
+        }
+        retry
+    }
+}
+
+/// `Name: value`, one a line.
+pub(super) fn headers(
+    typed: &str,
+    known: &BTreeMap<HeaderName, HeaderValue>,
+) -> Result<BTreeMap<HeaderName, HeaderValue>, String> {
+    let mut headers = BTreeMap::new();
+    for line in typed.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not Name: value"))?;
+        let name: HeaderName = parse(name.trim())?;
+        let value = match (value.trim(), known.get(&name)) {
+            (KEPT, Some(stored)) => stored.clone(),
+            (KEPT, None) => {
+                return Err(format!(
+                    "{}: type its value, {KEPT} stands for one that is stored",
+                    name.as_str()
+                ));
+            }
+            (value, _) => parse(value).map_err(|why| format!("{}: {why}", name.as_str()))?,
+        };
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}

@@ -1,0 +1,122 @@
+//! The list of handlers.
+
+use askama::Template;
+use axum::extract::State;
+
+use crate::{
+    console::{
+        Console,
+        access::Viewer,
+        pages::{
+            Answer,
+            fields::{Asked, Errors, Fields},
+            frame::{Frame, Section},
+            html,
+            lists::{Chip, Group, Pager, chips, groups},
+            words::{capital, grouped},
+        },
+        problem::{FieldError, Problem},
+    },
+    domain::handler::{Handler, Mode, Status},
+    store::{HandlerFilter, a_day_ago},
+};
+
+const A_PAGE: usize = 100;
+const PATH: &str = "/handlers";
+const SEARCH: [(&str, &str); 4] =
+    [("text", "Text"), ("event", "Event"), ("task", "Handler Type"), ("status", "Status")];
+
+struct Row {
+    handler: Handler,
+    /// In the last 24 hours.
+    failures: u64,
+    /// Where its executions are; of one that failed lately, those failures.
+    logs: String,
+}
+
+impl Row {
+    fn of(handler: Handler, failures: u64) -> Self {
+        let mut logs = Fields::default().with("handler", handler.id.to_string());
+        if failures > 0 {
+            logs = logs.with("status", "fail").with("since", a_day_ago().to_string());
+        }
+        Self { handler, failures, logs: logs.href("/executions") }
+    }
+
+    const fn is_enabled(&self) -> bool {
+        matches!(self.handler.spec.status, Status::Enabled)
+    }
+
+    const fn is_archived(&self) -> bool {
+        matches!(self.handler.spec.status, Status::Archived)
+    }
+
+    const fn intercepts(&self) -> bool {
+        matches!(self.handler.spec.mode, Mode::Intercept)
+    }
+
+    fn failures_told(&self) -> String {
+        grouped(self.failures)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "handlers/list.html")]
+struct ListPage {
+    frame: Frame,
+    asked: Fields,
+    chips: Vec<Chip>,
+    groups: Vec<Group>,
+    rows: Vec<Row>,
+    /// Where a change of a row leads back to.
+    back: String,
+    pager: Pager,
+}
+
+pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Asked(asked): Asked) -> Answer {
+    let search = asked.only(&SEARCH.map(|(name, _)| name));
+    let filter = filter(&search, asked.get("after"))?;
+    let store = console.store();
+    let mut handlers = store.list_handlers(&filter, A_PAGE + 1).await?;
+    let more = handlers.len() > A_PAGE;
+    handlers.truncate(A_PAGE);
+    let ids: Vec<_> = handlers.iter().map(|handler| handler.id).collect();
+    let counts = store.handler_counts(&ids).await?;
+    let next = ids.last().filter(|_| more).map(|last| search.with("after", last.to_string()).href(PATH));
+    let rows: Vec<Row> = handlers
+        .into_iter()
+        .map(|handler| {
+            let failures = counts.get(&handler.id).map_or(0, |counts| counts.failures);
+            Row::of(handler, failures)
+        })
+        .collect();
+    let count = u64::try_from(rows.len()).unwrap_or_default();
+    let after = asked.has("after");
+    html(&ListPage {
+        frame: Frame::in_section(Section::Handlers, "Handlers", &somebody).telling(&asked),
+        chips: chips(&search, PATH, &SEARCH, |name, value| match name {
+            "task" if value == "http" => "HTTP".to_owned(),
+            "task" | "status" => capital(value),
+            _ => value.to_owned(),
+        }),
+        groups: groups(store.list_event_types(false).await?),
+        pager: Pager::new(count, next, &search, PATH, after, ("handler", "handlers")),
+        back: asked.only(&["text", "event", "task", "status", "after"]).href(PATH),
+        rows,
+        asked: search,
+    })
+}
+
+fn filter(search: &Fields, after: &str) -> Result<HandlerFilter, Problem> {
+    let mut errors = Errors::default();
+    let filter = HandlerFilter {
+        event: errors.optional("event", search.get("event"), str::parse),
+        task_type: errors.optional("task", search.get("task"), str::parse),
+        status: errors.optional("status", search.get("status"), str::parse),
+        text: Some(search.get("text").to_owned()).filter(|text| !text.is_empty()),
+        after: errors.optional("after", after, str::parse),
+    };
+    // Only who types addresses comes here: the form offers nothing else.
+    let wrong = errors.all().map(|(name, error)| FieldError::parameter(name, error)).collect::<Vec<_>>();
+    if wrong.is_empty() { Ok(filter) } else { Err(Problem::bad_fields(wrong)) }
+}

@@ -1,0 +1,150 @@
+//! One handler: what it does, what was changed about it; its signing secret.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{Path, State};
+
+use super::{Answer, history::Told, named};
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator, Viewer},
+        pages::{
+            fields::{Asked, Form},
+            frame::{Frame, Section, done},
+            html,
+            words::{moment, typed},
+        },
+        problem::Problem,
+    },
+    domain::{
+        handler::{Handler, HandlerSpec, Status},
+        secret::SigningSecret,
+        task::Task,
+    },
+};
+
+/// How long the secret before signs too.
+const KEEP_OLD: Duration = Duration::from_hours(24);
+
+#[derive(Template)]
+#[template(path = "handlers/show.html")]
+struct ShowPage {
+    frame: Frame,
+    /// A secret that was made just now: shown once.
+    new_secret: Option<String>,
+    is_enabled: bool,
+    is_archived: bool,
+    is_http: bool,
+    with: Vec<(String, String)>,
+    timeout: String,
+    retry: String,
+    at_a_time: String,
+    updated: String,
+    history: Vec<Told>,
+    handler: Handler,
+}
+
+#[derive(Template)]
+#[template(path = "handlers/secret.html")]
+struct SecretPage {
+    frame: Frame,
+    handler: Handler,
+}
+
+pub async fn show(
+    Viewer(somebody): Viewer,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Asked(_): Asked,
+) -> Answer {
+    let handler = named(&console, &id).await?;
+    page(&console, &somebody, handler, None).await
+}
+
+pub async fn page(
+    console: &Console,
+    somebody: &Identity,
+    handler: Handler,
+    new_secret: Option<String>,
+) -> Answer {
+    let history = console.store().handler_history(handler.id).await?;
+    let (spec, trials) = (&handler.spec, &console.trials);
+    let default = match spec.task {
+        Task::Http { .. } => trials.http_timeout,
+        Task::Script { .. } => trials.script_timeout,
+    };
+    let timeout = match spec.timeout {
+        Some(own) => typed(own.duration()),
+        None => format!("{}, as configured", typed(default)),
+    };
+    html(&ShowPage {
+        frame: Frame::in_section(Section::Handlers, spec.name.as_str(), somebody),
+        new_secret,
+        is_enabled: spec.status == Status::Enabled,
+        is_archived: spec.status == Status::Archived,
+        is_http: matches!(spec.task, Task::Http { .. }),
+        with: with(spec),
+        timeout,
+        retry: retry(console, spec),
+        at_a_time: spec.max_concurrency.map_or_else(|| "no limit of its own".to_owned(), |n| n.to_string()),
+        updated: format!("{} UTC", moment(handler.updated_at)),
+        history: history.iter().map(Told::of).collect(),
+        handler,
+    })
+}
+
+/// Headers without their values, or arguments.
+fn with(spec: &HandlerSpec) -> Vec<(String, String)> {
+    match &spec.task {
+        Task::Http { headers, .. } => {
+            headers.keys().map(|name| ("Header".to_owned(), format!("{}: ***", name.as_str()))).collect()
+        }
+        Task::Script { args, .. } => args.iter().map(|arg| ("Argument".to_owned(), arg.clone())).collect(),
+    }
+}
+
+/// What is in force: its own values over what is configured.
+fn retry(console: &Console, spec: &HandlerSpec) -> String {
+    let policy = console.trials.retry.with(&spec.retry);
+    let own = if spec.retry.is_empty() { ", as configured" } else { "" };
+    format!(
+        "{} attempts over {}{own}",
+        policy.max_attempts,
+        typed(Duration::from_secs(policy.whole_schedule().as_secs()))
+    )
+}
+
+pub async fn ask_secret(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Answer {
+    let handler = named(&console, &id).await?;
+    let frame = Frame::in_section(Section::Handlers, &format!("Signing of {}", handler.spec.name), &somebody);
+    html(&SecretPage { frame, handler })
+}
+
+pub async fn change_secret(
+    Operator(somebody): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+    Form(sent): Form,
+) -> Answer {
+    let id = named(&console, &id).await?.id;
+    let store = console.store();
+    match sent.get("what") {
+        "rotate" => {
+            let secret = SigningSecret::generate().expose();
+            let stored = secrecy::SecretString::from(secret.clone());
+            let handler = store.rotate_secret(id, None, &stored, KEEP_OLD, &somebody.by()).await?;
+            page(&console, &somebody, handler, Some(secret)).await
+        }
+        "remove" => {
+            let handler = store.remove_secret(id, None, &somebody.by()).await?;
+            Ok(done("/handlers", "unsigned", &handler.id))
+        }
+        other => Err(Problem::bad_request(format!("what: {other:?} is not rotate or remove"))),
+    }
+}

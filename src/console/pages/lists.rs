@@ -1,0 +1,119 @@
+//! What lists have in common: what is searched for, told as chips that can be taken away; pages; choices.
+
+use super::{fields::Fields, words::counted};
+use crate::store::{EventType, HandlerFilter, Page, Store, StoreError};
+
+/// One thing that is searched for.
+pub struct Chip {
+    pub label: &'static str,
+    pub value: String,
+    /// The search without it.
+    pub without: String,
+}
+
+/// What stands below a list.
+#[derive(Default)]
+pub struct Pager {
+    pub shown: bool,
+    pub told: String,
+    pub first: Option<String>,
+    pub next: Option<String>,
+    pub next_word: &'static str,
+}
+
+/// An entry of a drop-down.
+pub struct Choice {
+    pub value: String,
+    pub label: String,
+}
+
+/// Event types under their heading.
+pub struct Group {
+    pub title: String,
+    pub types: Vec<EventType>,
+}
+
+/// Of each name that says something; `labels` gives the order.
+pub fn chips(
+    search: &Fields,
+    path: &str,
+    labels: &[(&'static str, &'static str)],
+    value: impl Fn(&str, &str) -> String,
+) -> Vec<Chip> {
+    let said = labels.iter().filter(|(name, _)| search.has(name));
+    said.map(|(name, label)| Chip {
+        label,
+        value: value(name, search.get(name)),
+        without: search.without(name).href(path),
+    })
+    .collect()
+}
+
+impl Pager {
+    /// Of a page of `search` that began at `after`, if anywhere but at the beginning.
+    pub fn of<T>(page: &Page<T>, search: &Fields, path: &str, after: bool, what: (&str, &str)) -> Self {
+        let count = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
+        let next = page.next.map(|next| search.with("after", next.to_string()).href(path));
+        Self::new(count, next, search, path, after, what)
+    }
+
+    pub fn new(
+        count: u64,
+        next: Option<String>,
+        search: &Fields,
+        path: &str,
+        after: bool,
+        (one, many): (&str, &str),
+    ) -> Self {
+        let told = if next.is_some() || after {
+            format!("{} on this page", counted(count, one, many))
+        } else {
+            counted(count, one, many)
+        };
+        let first = after.then(|| search.href(path));
+        Self { shown: count > 0 || after || next.is_some(), told, first, next, next_word: "Next page" }
+    }
+}
+
+/// In the order of the catalogue.
+pub fn groups(types: Vec<EventType>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for event_type in types {
+        match groups.iter_mut().find(|group| group.title == event_type.group_title) {
+            Some(group) => group.types.push(event_type),
+            None => groups.push(Group { title: event_type.group_title.clone(), types: vec![event_type] }),
+        }
+    }
+    groups
+}
+
+/// Of the words of an enumeration.
+pub fn choices<T: Copy>(
+    all: &[T],
+    value: fn(T) -> &'static str,
+    label: impl Fn(&'static str) -> String,
+) -> Vec<Choice> {
+    all.iter().map(|one| Choice { value: value(*one).to_owned(), label: label(value(*one)) }).collect()
+}
+
+/// Handlers that can be chosen in a search; beyond that, one is reached from the list of handlers.
+const MOST_HANDLERS: usize = 500;
+
+/// Handlers by their names, the one that is chosen among them.
+pub async fn handler_choices(store: &Store, chosen: &str) -> Result<Vec<Choice>, StoreError> {
+    let handlers = store.list_handlers(&HandlerFilter::default(), MOST_HANDLERS).await?;
+    let mut choices: Vec<Choice> = handlers
+        .into_iter()
+        .map(|h| Choice { value: h.id.to_string(), label: h.spec.name.to_string() })
+        .collect();
+    choices.sort_by_key(|choice| choice.label.to_lowercase());
+    if !chosen.is_empty() && !choices.iter().any(|choice| choice.value == chosen) {
+        let named = match chosen.parse() {
+            Ok(id) => store.handler(id).await.ok().map(|handler| handler.spec.name.to_string()),
+            Err(_) => None,
+        };
+        let label = named.unwrap_or_else(|| format!("handler {chosen}"));
+        choices.push(Choice { value: chosen.to_owned(), label });
+    }
+    Ok(choices)
+}

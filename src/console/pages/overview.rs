@@ -1,0 +1,191 @@
+//! The overview: how it goes, as pictures and short lists, each leading to where one would look next.
+
+mod lists;
+mod pictures;
+
+use askama::Template;
+use axum::extract::State as Of;
+
+use self::{
+    lists::{Circuit, Failing, Process, Queue, circuits, failing, processes, queues},
+    pictures::{Chart, durations, events, outcomes},
+};
+use super::{
+    Answer,
+    fields::{Asked, Fields},
+    frame::{Frame, Section},
+    html,
+    words::{counted, grouped, spaced},
+};
+use crate::{
+    console::{Console, access::Viewer},
+    domain::process::Role,
+    overview::Picture,
+    store::Period,
+};
+
+/// A number, and where one looks next.
+struct Tile {
+    label: &'static str,
+    value: String,
+    unit: String,
+    note: String,
+    href: String,
+    is_alarm: bool,
+}
+
+/// Open dead letters of one reason or handler.
+struct Letters {
+    label: String,
+    count: String,
+    href: String,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    frame: Frame,
+    is_day: bool,
+    tiles: Vec<Tile>,
+    charts: Vec<Chart>,
+    failing: Vec<Failing>,
+    circuits: Vec<Circuit>,
+    reasons: Vec<Letters>,
+    handlers: Vec<Letters>,
+    queues: Vec<Queue>,
+    broker_problem: String,
+    processes: Vec<Process>,
+}
+
+pub async fn overview(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+    let is_day = asked.get("period") == "day";
+    let picture = console.overview.look(if is_day { Period::Day } else { Period::Hour }).await?;
+    let activity = &picture.activity;
+    html(&OverviewPage {
+        frame: Frame::in_section(Section::Overview, "Overview", &somebody).telling(&asked),
+        is_day,
+        tiles: tiles(&picture, is_day),
+        charts: vec![outcomes(activity), events(activity), durations(activity)],
+        failing: failing(&picture),
+        circuits: circuits(&picture),
+        reasons: reasons(&picture),
+        handlers: handlers(&picture),
+        queues: queues(&picture.waiting),
+        broker_problem: picture.waiting.error.clone().unwrap_or_default(),
+        processes: processes(&picture.processes),
+    })
+}
+
+fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
+    let total = &picture.activity.total;
+    let period = if is_day { "in 24 h" } else { "in the last hour" };
+    let failed = total.retrying + total.dead_lettered;
+    let attempts = total.done + total.forbidden + failed;
+    let since = Fields::default().with("since", picture.activity.since.to_string());
+    let letters = &picture.open_dead_letters;
+    vec![
+        Tile {
+            label: "Events",
+            value: pictures::rate(&picture.activity),
+            unit: "a second".to_owned(),
+            note: format!("{} {period}", grouped(total.events)),
+            href: since.href("/executions"),
+            is_alarm: false,
+        },
+        Tile {
+            label: "Succeeded",
+            value: share(attempts - failed, attempts),
+            unit: String::new(),
+            note: format!("{} of {} {period}", grouped(attempts - failed), grouped(attempts)),
+            href: since.with("status", "fail").href("/executions"),
+            is_alarm: failed * 10 > attempts,
+        },
+        Tile {
+            label: "Duration, 95 % below",
+            value: pictures::milliseconds(total.p95_ms),
+            unit: String::new(),
+            note: format!("half below {}", pictures::milliseconds(total.p50_ms)),
+            href: since.href("/executions"),
+            is_alarm: false,
+        },
+        waiting(picture),
+        Tile {
+            label: "Open dead letters",
+            value: grouped(letters.total),
+            unit: String::new(),
+            note: if letters.total == 0 {
+                "nothing to take care of"
+            } else {
+                "to be mended, replayed or discarded"
+            }
+            .to_owned(),
+            href: "/dead-letters".to_owned(),
+            is_alarm: letters.total > 0,
+        },
+        workers(picture),
+    ]
+}
+
+fn waiting(picture: &Picture) -> Tile {
+    let events: u64 = picture.waiting.queues.iter().filter_map(lists::waiting_events).sum();
+    Tile {
+        label: "Retries waiting",
+        value: picture.waiting.retries.map_or_else(|| "–".to_owned(), grouped),
+        unit: String::new(),
+        note: match picture.waiting.error {
+            Some(_) => "RabbitMQ does not answer".to_owned(),
+            None => format!("{} wait for a worker", counted(events, "event", "events")),
+        },
+        href: Fields::default().with("disposition", "retrying").href("/executions"),
+        is_alarm: picture.waiting.error.is_some(),
+    }
+}
+
+fn workers(picture: &Picture) -> Tile {
+    let workers: Vec<_> =
+        picture.processes.iter().filter(|seen| seen.process.roles.contains(&Role::Worker)).collect();
+    let in_flight: u64 = workers
+        .iter()
+        .filter_map(|seen| seen.process.report.worker.as_ref())
+        .map(|worker| worker.in_flight)
+        .sum();
+    Tile {
+        label: "Workers",
+        value: workers.len().to_string(),
+        unit: String::new(),
+        note: if workers.is_empty() {
+            "nobody takes events".to_owned()
+        } else {
+            format!("seen in the last minute, {} in flight", counted(in_flight, "event", "events"))
+        },
+        href: "#processes".to_owned(),
+        is_alarm: workers.is_empty(),
+    }
+}
+
+/// In percent.
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    let tenths = part.saturating_mul(1000) / whole;
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+fn reasons(picture: &Picture) -> Vec<Letters> {
+    let lines = picture.open_dead_letters.reasons.iter().map(|line| Letters {
+        label: spaced(line.reason.as_str()),
+        count: grouped(line.count),
+        href: Fields::default().with("reason", line.reason.as_str()).href("/dead-letters"),
+    });
+    lines.collect()
+}
+
+fn handlers(picture: &Picture) -> Vec<Letters> {
+    let lines = picture.open_dead_letters.handlers.iter().map(|line| Letters {
+        label: line.handler_name.clone().unwrap_or_else(|| format!("handler {} (deleted)", line.handler_id)),
+        count: grouped(line.count),
+        href: Fields::default().with("handler", line.handler_id.to_string()).href("/dead-letters"),
+    });
+    lines.collect()
+}

@@ -1,0 +1,185 @@
+//! The short lists of the overview: what fails, what waits, who is there.
+
+use std::time::Duration;
+
+use crate::{
+    broker::{QueueDepth, QueueKind},
+    console::pages::{
+        fields::Fields,
+        words::{ago, capital, grouped, short, typed},
+    },
+    domain::{handler::Status, process::LinkReport},
+    overview::{Picture, Waiting},
+    store::SeenProcess,
+};
+
+/// Queues that are listed: the deepest.
+const MOST_QUEUES: usize = 8;
+
+/// A handler that failed.
+pub struct Failing {
+    pub name: String,
+    pub told: String,
+    pub failures: u64,
+    pub attempts: u64,
+    pub is_off: bool,
+    pub href: String,
+    pub page: String,
+}
+
+/// A handler that is left alone for now, by one worker.
+pub struct Circuit {
+    pub handler: String,
+    pub page: String,
+    pub state: &'static str,
+    pub worker: String,
+    pub since: String,
+    pub error: String,
+}
+
+/// A queue in which something waits, or which is not there.
+pub struct Queue {
+    pub name: String,
+    pub waiting: String,
+    pub consumers: String,
+    pub is_missing: bool,
+    pub is_alone: bool,
+}
+
+/// A process.
+pub struct Process {
+    pub name: String,
+    pub roles: String,
+    pub version: String,
+    pub started: String,
+    pub seen: String,
+    pub in_flight: String,
+    pub state: String,
+    pub tone: &'static str,
+}
+
+pub fn failing(picture: &Picture) -> Vec<Failing> {
+    let lines = picture.failing_handlers.iter().map(|failing| Failing {
+        name: failing
+            .handler_name
+            .clone()
+            .unwrap_or_else(|| format!("handler {} (deleted)", failing.handler_id)),
+        told: format!("{} of {}", grouped(failing.counts.failures), grouped(failing.counts.attempts)),
+        failures: failing.counts.failures,
+        attempts: failing.counts.attempts.max(1),
+        is_off: failing.status.is_some_and(|status| status != Status::Enabled),
+        href: Fields::default()
+            .with("handler", failing.handler_id.to_string())
+            .with("status", "fail")
+            .with("since", picture.failing_since.to_string())
+            .href("/executions"),
+        page: format!("/handlers/{}", failing.handler_id),
+    });
+    lines.collect()
+}
+
+pub fn circuits(picture: &Picture) -> Vec<Circuit> {
+    let workers =
+        picture.processes.iter().filter_map(|seen| Some((seen, seen.process.report.worker.as_ref()?)));
+    let circuits =
+        workers.flat_map(|(seen, worker)| worker.circuits.iter().map(move |circuit| (seen, circuit)));
+    let named = |id| {
+        picture.failing_handlers.iter().find(|f| f.handler_id == id).and_then(|f| f.handler_name.clone())
+    };
+    circuits
+        .map(|(seen, circuit)| Circuit {
+            handler: named(circuit.handler_id).unwrap_or_else(|| format!("handler {}", circuit.handler_id)),
+            page: format!("/handlers/{}", circuit.handler_id),
+            state: circuit.state.as_str(),
+            worker: process_name(seen),
+            since: ago(circuit.since),
+            error: short(&circuit.error, 200),
+        })
+        .collect()
+}
+
+/// Events that wait for a worker in this queue, if it is an event's.
+pub fn waiting_events(queue: &QueueDepth) -> Option<u64> {
+    let depth = queue.depth.filter(|_| matches!(queue.kind, QueueKind::Event { .. }))?;
+    Some(u64::from(depth.messages))
+}
+
+/// Those worth a look: not there, without a consumer, or with something in them; the deepest first.
+pub fn queues(waiting: &Waiting) -> Vec<Queue> {
+    let mut worth: Vec<&QueueDepth> = waiting
+        .queues
+        .iter()
+        .filter(|queue| match queue.depth {
+            None => true,
+            Some(depth) => has_consumers(&queue.kind) && (depth.messages > 0 || depth.consumers == 0),
+        })
+        .collect();
+    worth.sort_by_key(|queue| std::cmp::Reverse(queue.depth.map_or(u32::MAX, |depth| depth.messages)));
+    let lines = worth.into_iter().take(MOST_QUEUES).map(|queue| {
+        let number =
+            |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| grouped(u64::from(value)));
+        Queue {
+            name: match &queue.kind {
+                QueueKind::Event { event } => event.to_string(),
+                QueueKind::ExecutionLog => "execution log".to_owned(),
+                QueueKind::DeadLetters => "dead letters".to_owned(),
+                QueueKind::Unrouted => "unrouted".to_owned(),
+                QueueKind::Delay { seconds } => {
+                    format!("retries, {} of their delay", typed(Duration::from_secs(u64::from(*seconds))))
+                }
+            },
+            waiting: number(queue.depth.map(|depth| depth.messages)),
+            consumers: number(queue.depth.map(|depth| depth.consumers)),
+            is_missing: queue.depth.is_none(),
+            is_alone: has_consumers(&queue.kind) && queue.depth.is_some_and(|depth| depth.consumers == 0),
+        }
+    });
+    lines.collect()
+}
+
+/// The ladder has none: the broker itself moves what is in it, and retries are told apart.
+const fn has_consumers(kind: &QueueKind) -> bool {
+    !matches!(kind, QueueKind::Delay { .. })
+}
+
+fn process_name(seen: &SeenProcess) -> String {
+    format!("{}:{}", seen.process.who.host, seen.process.who.pid)
+}
+
+pub fn processes(seen: &[SeenProcess]) -> Vec<Process> {
+    let lines = seen.iter().map(|seen| {
+        let process = &seen.process;
+        let roles: Vec<_> = process.roles.iter().map(|role| role.as_str()).collect();
+        let (state, tone) = state(seen);
+        Process {
+            name: process_name(seen),
+            roles: roles.join(", "),
+            version: process.who.version.clone(),
+            started: ago(process.started_at),
+            seen: format!("{} s ago", seen.silent_ms / 1000),
+            in_flight: process
+                .report
+                .worker
+                .as_ref()
+                .map_or_else(|| "–".to_owned(), |worker| grouped(worker.in_flight)),
+            state: capital(&state),
+            tone,
+        }
+    });
+    lines.collect()
+}
+
+fn state(seen: &SeenProcess) -> (String, &'static str) {
+    let report = &seen.process.report;
+    let links = report.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
+    let links: Vec<&LinkReport> =
+        links.chain(report.recorder.iter().map(|recorder| &recorder.link)).collect();
+    let trouble = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
+    match trouble {
+        Some(trouble) => (format!("broker: {}", short(&trouble.error, 120)), "bad"),
+        None if report.draining => ("draining".to_owned(), "warn"),
+        None if links.iter().any(|link| link.blocked) => ("the broker blocks publishers".to_owned(), "bad"),
+        None if links.iter().any(|link| !link.connected) => ("connecting".to_owned(), "warn"),
+        None => ("well".to_owned(), "good"),
+    }
+}

@@ -1,0 +1,182 @@
+//! What is to be replayed: some by their ids, or what a search finds. Counted and asked about, then begun.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Path, State as Of},
+    response::{IntoResponse, Redirect, Response},
+};
+use uuid::Uuid;
+
+use super::confirm::confirm;
+use crate::{
+    console::{
+        Console,
+        access::{Identity, Operator},
+        pages::{
+            Answer, dead_letters, executions,
+            fields::{Asked, Errors, Fields, Form},
+        },
+        problem::Problem,
+    },
+    domain::{
+        dead_letter::State,
+        replay::{Caution, MAX_RATE, Share, Source},
+    },
+    store::{Chosen, DeadLetterFilter, NewReplay},
+};
+
+/// A single one has mostly ended within this, and its page can say how.
+const SOON: Duration = Duration::from_secs(3);
+
+/// What was chosen, and how it is told.
+pub(super) struct Choice {
+    pub chosen: Chosen,
+    pub source: Source,
+    /// For the record of the job.
+    pub asked: String,
+    /// What a form must send to choose the same.
+    pub hidden: Vec<(String, String)>,
+}
+
+fn ids(fields: &Fields) -> Result<Vec<Uuid>, Problem> {
+    let parsed =
+        fields.all("id").map(|id| id.parse().map_err(|_| Problem::not_found(format!("there is no {id}"))));
+    parsed.collect()
+}
+
+fn letters(fields: &Fields) -> Result<Choice, Problem> {
+    let names: Vec<&str> = dead_letters::SEARCH.iter().map(|(name, _)| *name).collect();
+    let ids = ids(fields)?;
+    let source = Source::DeadLetters;
+    if !ids.is_empty() {
+        let hidden = fields.only(&["id"]).pairs().to_vec();
+        return Ok(Choice {
+            asked: format!("{} by id", ids.len()),
+            chosen: Chosen::Letters(ids),
+            source,
+            hidden,
+        });
+    }
+    let search = fields.only(&names);
+    let mut errors = Errors::default();
+    let filter = DeadLetterFilter { state: Some(State::Open), ..dead_letters::filter(&search, &mut errors) };
+    readable(&errors)?;
+    let asked = match filter.to_string() {
+        told if told.is_empty() => "every open one".to_owned(),
+        told => told,
+    };
+    Ok(Choice { asked, chosen: Chosen::LettersBy(filter), source, hidden: search.pairs().to_vec() })
+}
+
+fn executions(fields: &Fields) -> Result<Choice, Problem> {
+    let names: Vec<&str> = executions::SEARCH.iter().map(|(name, _)| *name).collect();
+    let share = match fields.get("share") {
+        "handler" => Share::HandlerOnly,
+        "event" => Share::WholeEvent,
+        _ => Share::AsRecorded,
+    };
+    let whole = if share == Share::WholeEvent { ", the whole event" } else { "" };
+    let ids = ids(fields)?;
+    let source = Source::Executions;
+    if !ids.is_empty() {
+        let hidden = fields.only(&["id", "share"]).pairs().to_vec();
+        let asked = format!("{} by id{whole}", ids.len());
+        return Ok(Choice { asked, chosen: Chosen::Executions(ids, share), source, hidden });
+    }
+    let search = fields.only(&names);
+    if search == Fields::default() {
+        return Err(Problem::bad_request(
+            "say which executions: every one that was ever recorded is too many",
+        ));
+    }
+    let mut errors = Errors::default();
+    let filter = executions::filter(&search, &mut errors);
+    readable(&errors)?;
+    let hidden = fields.only(&[&names[..], &["share"]].concat()).pairs().to_vec();
+    let asked = format!("{filter}{whole}");
+    Ok(Choice { asked, chosen: Chosen::ExecutionsBy(filter, share), source, hidden })
+}
+
+fn readable(errors: &Errors) -> Result<(), Problem> {
+    let told: Vec<String> = errors.all().map(|(field, error)| format!("{field}: {error}")).collect();
+    if told.is_empty() { Ok(()) } else { Err(Problem::bad_request(told.join("; "))) }
+}
+
+pub async fn ask_letters(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Asked(asked): Asked,
+) -> Answer {
+    confirm(&console, &somebody, letters(&asked)?, &Fields::default(), Errors::default()).await
+}
+
+pub async fn ask_executions(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Asked(asked): Asked,
+) -> Answer {
+    confirm(&console, &somebody, executions(&asked)?, &Fields::default(), Errors::default()).await
+}
+
+pub async fn replay_letters(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Form(sent): Form,
+) -> Answer {
+    begin(&console, &somebody, letters(&sent)?, &sent).await
+}
+
+pub async fn replay_executions(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Form(sent): Form,
+) -> Answer {
+    begin(&console, &somebody, executions(&sent)?, &sent).await
+}
+
+/// One, from its own page, where what would run is told already.
+pub async fn replay_letter(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(id): Path<String>,
+) -> Answer {
+    let id: Uuid = id.parse().map_err(|_| Problem::not_found(format!("there is no dead letter {id}")))?;
+    let letter = console.store().dead_letter(id).await?;
+    if letter.row.state != State::Open {
+        return Err(Problem::conflict(format!("it is {} already", letter.row.state)));
+    }
+    let new = NewReplay { asked: "1 by id".to_owned(), caution: Caution::default(), by: somebody.by() };
+    let job = console.jobs.begin_and_wait(&new, &Chosen::Letters(vec![id]), SOON).await?;
+    Ok(watch(job.id))
+}
+
+fn watch(job: i64) -> Response {
+    Redirect::to(&format!("/replays/{job}")).into_response()
+}
+
+async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fields) -> Answer {
+    let mut errors = Errors::default();
+    let rate = errors.optional("rate", sent.get("rate"), |text| {
+        text.parse().ok().filter(|rate| (1..=MAX_RATE).contains(rate)).ok_or("1 to 1000")
+    });
+    let max_failures = errors.optional("max_failures", sent.get("max_failures"), |text| {
+        text.parse().ok().filter(|percent| *percent <= 100).ok_or("0 to 100")
+    });
+    if !errors.is_empty() {
+        return confirm(console, somebody, choice, sent, errors).await;
+    }
+    let usual = Caution::default();
+    let caution = Caution {
+        rate: rate.unwrap_or(usual.rate),
+        max_failures: max_failures.unwrap_or(usual.max_failures),
+    };
+    let new = NewReplay { asked: choice.asked, caution, by: somebody.by() };
+    let job = match &choice.chosen {
+        Chosen::Letters(ids) | Chosen::Executions(ids, _) if ids.len() == 1 => {
+            console.jobs.begin_and_wait(&new, &choice.chosen, SOON).await?
+        }
+        _ => console.jobs.begin(&new, &choice.chosen).await?,
+    };
+    Ok(watch(job.id))
+}

@@ -1,0 +1,120 @@
+//! The page that asks before anything is replayed: how many, by event and handler, how fast.
+
+use askama::Template;
+use axum::http::StatusCode;
+
+use super::choose::Choice;
+use crate::{
+    console::{
+        Console,
+        access::Identity,
+        pages::{
+            Answer,
+            fields::{Errors, Fields},
+            frame::{Frame, Section},
+            html, with_status,
+            words::{counted, grouped, short, unsigned},
+        },
+    },
+    domain::replay::{Caution, Source},
+    store::PlanLine,
+};
+
+struct Line {
+    count: String,
+    event: String,
+    handler: String,
+    tone: &'static str,
+    now: String,
+}
+
+#[derive(Template)]
+#[template(path = "replays/confirm.html")]
+struct ConfirmPage {
+    frame: Frame,
+    problem: String,
+    title: String,
+    asked: String,
+    total: u64,
+    total_told: String,
+    nothing: &'static str,
+    lines: Vec<Line>,
+    will_refuse: bool,
+    action: &'static str,
+    cancel: &'static str,
+    cancel_word: &'static str,
+    hidden: Vec<(String, String)>,
+    rate: String,
+    max_failures: String,
+    errors: Errors,
+}
+
+pub(super) async fn confirm(
+    console: &Console,
+    somebody: &Identity,
+    choice: Choice,
+    typed: &Fields,
+    errors: Errors,
+) -> Answer {
+    let plan = console.letters.plan(&choice.chosen).await?;
+    let total = unsigned(plan.iter().map(|line| line.count).sum());
+    let usual = Caution::default();
+    let or = |name, usual: String| if typed.has(name) { typed.get(name).to_owned() } else { usual };
+    let (action, cancel, cancel_word, section, nothing) = match choice.source {
+        Source::DeadLetters => (
+            "/dead-letters/replay",
+            "/dead-letters",
+            "Dead Letters",
+            Section::DeadLetters,
+            "No open dead letter is chosen.",
+        ),
+        Source::Executions => (
+            "/executions/replay",
+            "/executions",
+            "Execution Logs",
+            Section::Executions,
+            "There is nothing to replay among these.",
+        ),
+    };
+    let total_told = if total == 1 { "it".to_owned() } else { grouped(total) };
+    let title = format!("Replay {}?", counted(total, "event", "events"));
+    let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let page = ConfirmPage {
+        frame: Frame::in_section(section, &title, somebody),
+        problem: String::new(),
+        title,
+        asked: format!("Chosen: {}. They go back to their handlers at once, each once.", choice.asked),
+        total,
+        total_told,
+        nothing,
+        will_refuse: plan.iter().any(|line| line.enabled == 0),
+        lines: plan.iter().map(line).collect(),
+        action,
+        cancel,
+        cancel_word,
+        hidden: choice.hidden,
+        rate: or("rate", usual.rate.to_string()),
+        max_failures: or("max_failures", usual.max_failures.to_string()),
+        errors,
+    };
+    with_status(status, html(&page))
+}
+
+fn line(line: &PlanLine) -> Line {
+    let name = line.handler_name.as_deref().unwrap_or_default();
+    let (tone, now) = match (line.handler_id, line.enabled) {
+        (Some(_), 0) => ("", "not enabled".to_owned()),
+        (Some(_), _) => ("good", "enabled".to_owned()),
+        (None, 0) => ("", "nothing is enabled".to_owned()),
+        (None, n) => ("good", format!("{n} enabled")),
+    };
+    Line {
+        count: grouped(unsigned(line.count)),
+        event: short(&line.event, 80),
+        handler: line
+            .handler_id
+            .map_or_else(|| "the whole event".to_owned(), |id| format!("{} ({id})", short(name, 60))),
+        tone,
+        now,
+    }
+}

@@ -1,0 +1,161 @@
+//! Replay jobs: all of them, and one while it runs.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State as Of},
+    response::{IntoResponse, Redirect},
+};
+
+use crate::{
+    console::{
+        Console,
+        access::{Operator, Viewer},
+        pages::{
+            Answer,
+            fields::{Asked, Fields},
+            frame::{Frame, Section},
+            html,
+            lists::Pager,
+            words::{grouped, moment, unsigned},
+        },
+        problem::Problem,
+    },
+    domain::replay::{JobState, Source},
+    store::{Refusal, Replay},
+};
+
+const A_PAGE: usize = 50;
+
+/// A job as it is told.
+struct Job {
+    id: i64,
+    state: &'static str,
+    tone: &'static str,
+    is_running: bool,
+    can_resume: bool,
+    note: String,
+    what: &'static str,
+    asked: String,
+    done: i64,
+    total: i64,
+    replayed: i64,
+    refused: i64,
+    passed: i64,
+    waiting: i64,
+    /// Of a job that this process runs.
+    first_attempts: Option<String>,
+    rate: u32,
+    max_failures: u8,
+    by: String,
+    began: String,
+}
+
+impl Job {
+    /// `is_left`: it is said to run, and nobody runs it.
+    fn of(replay: &Replay, is_left: bool) -> Self {
+        let (state, tone) = match replay.state {
+            JobState::Running if is_left => ("interrupted", "warn"),
+            JobState::Running => ("running", "warn"),
+            JobState::Stopped => ("stopped", "warn"),
+            JobState::Finished if replay.counts.refused > 0 => ("finished", "bad"),
+            JobState::Finished => ("finished", "good"),
+        };
+        let (counts, total) = (replay.counts, replay.counts.total());
+        Self {
+            id: replay.id,
+            state,
+            tone,
+            is_running: replay.state == JobState::Running && !is_left,
+            can_resume: replay.state == JobState::Stopped || is_left,
+            note: replay.note.clone().unwrap_or_default(),
+            what: match replay.source {
+                Source::DeadLetters => "Dead letters",
+                Source::Executions => "Executions",
+            },
+            asked: replay.asked.clone(),
+            done: total - counts.waiting,
+            total,
+            replayed: counts.replayed,
+            refused: counts.refused,
+            passed: counts.passed,
+            waiting: counts.waiting,
+            first_attempts: None,
+            rate: replay.rate,
+            max_failures: replay.max_failures,
+            by: replay.created_by.clone(),
+            began: moment(replay.created_at),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "replays/list.html")]
+struct ListPage {
+    frame: Frame,
+    jobs: Vec<Job>,
+    pager: Pager,
+}
+
+#[derive(Template)]
+#[template(path = "replays/show.html")]
+struct ShowPage {
+    frame: Frame,
+    job: Job,
+    refusals: Vec<Refusal>,
+}
+
+pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+    let before = asked.get("after").parse().ok();
+    let mut replays = console.store().list_replays(A_PAGE + 1, before).await?;
+    let more = replays.len() > A_PAGE;
+    replays.truncate(A_PAGE);
+    let jobs: Vec<Job> = replays.iter().map(|replay| Job::of(replay, false)).collect();
+    let next = jobs.last().filter(|_| more).map(|job| format!("/replays?after={}", job.id));
+    let count = u64::try_from(jobs.len()).unwrap_or_default();
+    let frame = Frame::in_section(Section::DeadLetters, "Replays", &somebody);
+    let pager =
+        Pager::new(count, next, &Fields::default(), "/replays", before.is_some(), ("replay", "replays"));
+    html(&ListPage { frame, jobs, pager })
+}
+
+fn number(text: &str) -> Result<i64, Problem> {
+    text.parse().map_err(|_| Problem::not_found(format!("there is no replay {text}")))
+}
+
+pub async fn show(Viewer(somebody): Viewer, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
+    let (id, store) = (number(&text)?, console.store());
+    let replay = store.replay(id).await?;
+    let progress = console.jobs.progress(id);
+    let seems_running = replay.state == JobState::Running && progress.is_none();
+    let is_left = seems_running && !store.is_replay_running(id).await?;
+    let mut job = Job::of(&replay, is_left);
+    job.first_attempts = progress.filter(|progress| progress.first_attempts > 0).map(|progress| {
+        format!("{} ended, {} of them failed", grouped(progress.first_attempts), grouped(progress.failed))
+    });
+    let refusals = if job.refused > 0 { store.refusals(id).await? } else { Vec::new() };
+    let frame = Frame::in_section(Section::DeadLetters, &format!("Replay {id}"), &somebody);
+    html(&ShowPage { frame, job, refusals })
+}
+
+pub async fn stop(
+    Operator(somebody): Operator,
+    Of(console): Of<Console>,
+    Path(text): Path<String>,
+) -> Answer {
+    let id = number(&text)?;
+    console.jobs.stop(id, &somebody.by()).await?;
+    Ok(Redirect::to(&format!("/replays/{id}")).into_response())
+}
+
+pub async fn resume(Operator(_): Operator, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
+    let id = number(&text)?;
+    console.jobs.resume(id, None).await?;
+    Ok(Redirect::to(&format!("/replays/{id}")).into_response())
+}
+
+impl Job {
+    /// Of its items, as a share that a progress bar takes; a job of none is done.
+    fn most(&self) -> u64 {
+        unsigned(self.total).max(1)
+    }
+}

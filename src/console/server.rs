@@ -1,0 +1,133 @@
+//! Listening, and what is around every route.
+
+use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router, extract::DefaultBodyLimit, http::HeaderName, http::HeaderValue, http::header, middleware,
+    response::IntoResponse, routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, timeout::RequestBodyTimeoutLayer,
+};
+use tracing::info;
+
+use super::{Console, ConsoleSettings, Parts, access, api, assets, pages, problem::Problem};
+use crate::{
+    dead_letters::{DeadLetters, Jobs},
+    operations::Trials,
+    overview::Overview,
+};
+
+/// A larger body is refused. An event has at most 8 MiB, and may be escaped in JSON.
+const LARGEST_BODY: usize = 20 << 20;
+/// For a body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// After the end was asked for, answers may go on for this long.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What every answer says to browsers. (`no-referrer` would take the Origin from forms.)
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// If it cannot listen: the address is not ours, or in use.
+pub async fn run(
+    settings: ConsoleSettings,
+    letters: DeadLetters,
+    trials: Trials,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let listen = settings.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("the console cannot listen on {listen} (console.listen)"))?;
+    let address = listener.local_addr().context("the console's address")?;
+    let at = settings
+        .public_url
+        .as_ref()
+        .map_or_else(|| format!("http://{address}"), |url| url.as_str().to_owned());
+    let access = access::Access::new(&settings).await?;
+    info!(%address, url = at, "the console listens");
+    if let Some(link) = access.first_link(&at) {
+        // The log, and nobody but who reads it: no user is configured, and it listens on this host alone.
+        info!("no user is configured (provisiond users hash): sign in once with {link}");
+    }
+    let jobs = Jobs::new(letters.clone(), stop.clone());
+    let overview = Overview::new(letters.store.clone(), letters.broker.clone());
+    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, overview, access, stop: stop.clone() };
+    let console = Console(Arc::new(parts));
+    let app = app(console).into_make_service_with_connect_info::<SocketAddr>();
+    let serving =
+        axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+    let cut = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = serving => served.context("the console")?,
+        () = cut => {}
+    }
+    // A job in hand settles its item, and can be resumed.
+    jobs.ended().await;
+    Ok(())
+}
+
+fn app(console: Console) -> Router {
+    let guarded = Router::new()
+        .merge(pages::routes())
+        .nest("/api/v1", api::routes())
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(not_so)
+        .layer(middleware::from_fn_with_state(console.clone(), access::guard));
+    let mut app = open()
+        .merge(guarded)
+        .layer(middleware::from_fn_with_state(console.clone(), pages::problems_as_pages))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY));
+    for (name, value) in HEADERS {
+        app = app.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)));
+    }
+    // What is shown may be secret, and is out of date soon; assets say otherwise themselves.
+    let no_store =
+        SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    app.layer(no_store).with_state(console)
+}
+
+/// What answers without access, and nothing else does.
+fn open() -> Router<Console> {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/assets/{version}/{name}", get(assets::serve))
+        .merge(access::sign_in::routes())
+}
+
+async fn nothing_there() -> Problem {
+    Problem::not_found("there is nothing at this address")
+}
+
+async fn not_so(method: axum::http::Method) -> Problem {
+    Problem::method_not_allowed(&method)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what the layer hands over")]
+fn panicked(why: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    let text =
+        why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("unknown"), "a request of the console panicked");
+    Problem::internal().into_response()
+}

@@ -1,0 +1,53 @@
+//! One event, published by hand as the platform would.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{
+    broker::{BrokerSettings, event, is_not_found, publish_all, queue_depth},
+    domain::event::{EventId, EventName, compose},
+};
+
+/// An event to be published.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub name: EventName,
+    /// The object that the event is about: a number or a text.
+    pub object_id: String,
+    /// A JSON object.
+    pub data: Box<RawValue>,
+    /// A random one if absent.
+    pub id: Option<EventId>,
+}
+
+/// An event that the broker has.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Published {
+    pub event_id: EventId,
+    pub event: EventName,
+    /// Whether there is a queue for it; if not, it becomes a dead letter (`unrouted`).
+    pub has_queue: bool,
+}
+
+/// # Errors
+/// If the broker is not there, or does not confirm: then it may have the event or not.
+pub async fn publish_event(broker: &BrokerSettings, new: NewEvent) -> anyhow::Result<Published> {
+    let NewEvent { name, object_id, data, id } = new;
+    let body = compose(&name, &object_id, &data, Timestamp::now())?;
+    let event_id = id.unwrap_or_else(|| EventId::from_message_id(&Uuid::now_v7().to_string()));
+    let names = &broker.topology.names;
+    let connection = broker.dial("publish").await?;
+    let has_queue = queue_depth(&connection, &names.event_queue(&name)).await?.is_some();
+    let message = event(names, &name, &event_id, body);
+    publish_all(&connection, std::iter::once(message), || ()).await.map_err(|error| {
+        if is_not_found(&error) {
+            let exchange = names.events();
+            return error
+                .context(format!("there is no exchange {exchange}: it is declared when a worker starts"));
+        }
+        error
+    })?;
+    Ok(Published { event_id, event: name, has_queue })
+}

@@ -1,0 +1,107 @@
+//! Trying a stored handler with an event that did not happen.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        event::{Arrival, Event, EventName, compose, decode, sample_data},
+        handler::{HandlerId, HandlerSpec, Timeout},
+        retry::RetryPolicy,
+        secret::SigningSecret,
+        task::TaskType,
+    },
+    runner::{Runner, Trial, TrialOf},
+    store::{RegisteredHandler, Store, StoreError},
+};
+
+/// Makes trials, as a worker with this configuration would call.
+pub struct Trials {
+    pub store: Store,
+    pub runner: Arc<Runner>,
+    pub retry: RetryPolicy,
+    /// Of a handler that has none of its own.
+    pub http_timeout: Duration,
+    pub script_timeout: Duration,
+    pub max_event_bytes: usize,
+}
+
+/// What a handler is tried with.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The object that the event is about: a number or a text.
+    pub object_id: String,
+    /// A JSON object; if absent, data as the platform might send.
+    pub data: Option<Box<RawValue>>,
+}
+
+/// Why there was no trial.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its secrets cannot be used here.
+    #[error("not called: {0}")]
+    NotCalled(String),
+    /// The sample makes no event.
+    #[error("{0}")]
+    NoEvent(String),
+}
+
+impl Trials {
+    /// Calls a handler, which may be disabled, once; nothing is recorded or repeated.
+    pub async fn run(&self, id: HandlerId, sample: &Sample) -> Result<Trial, TrialError> {
+        let RegisteredHandler { handler, secrets, unusable } = self.store.registered_handler(id).await?;
+        if let Some(why) = unusable {
+            return Err(TrialError::NotCalled(why));
+        }
+        let secrets: Vec<SigningSecret> = secrets
+            .iter()
+            .map(|secret| secret.expose_secret().parse())
+            .collect::<Result<_, _>>()
+            .map_err(|e| TrialError::NotCalled(format!("its signing secret cannot be used: {e}")))?;
+        let event = self.event(&handler.spec.event, sample)?;
+        let of = TrialOf {
+            handler: &handler,
+            secrets: &secrets,
+            event: &event,
+            timeout: self.timeout_of(&handler.spec),
+            policy: &self.retry.with(&handler.spec.retry),
+            max_event_bytes: self.max_event_bytes,
+        };
+        self.runner.try_out(of).await.map_err(|e| TrialError::NoEvent(e.to_string()))
+    }
+
+    fn timeout_of(&self, spec: &HandlerSpec) -> Duration {
+        let default = match spec.task.kind() {
+            TaskType::Http => self.http_timeout,
+            TaskType::Script => self.script_timeout,
+        };
+        spec.timeout.map_or(default, Timeout::duration)
+    }
+
+    /// An event of its own, so that the receiver does not take it for a repetition.
+    fn event(&self, name: &EventName, sample: &Sample) -> Result<Event, TrialError> {
+        let no_event = |e: &dyn std::fmt::Display| TrialError::NoEvent(e.to_string());
+        let data = match &sample.data {
+            Some(given) => given.clone(),
+            None => serde_json::value::to_raw_value(&sample_data(name, &sample.object_id))
+                .map_err(|e| no_event(&e))?,
+        };
+        let body = compose(name, &sample.object_id, &data, Timestamp::now()).map_err(|e| no_event(&e))?;
+        let message_id = format!("test-{}", Uuid::now_v7());
+        let arrival = Arrival {
+            name,
+            content_type: None,
+            message_id: Some(&message_id),
+            timestamp: None,
+            body: &body,
+            known_id: None,
+        };
+        decode(&arrival, self.max_event_bytes).map_err(|e| no_event(&e))
+    }
+}

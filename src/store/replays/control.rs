@@ -1,0 +1,53 @@
+//! Stopping a job, and going on with it, from outside of its run.
+
+use super::{Replay, replay, run::LOCK};
+use crate::store::{Result, Store, session::Session};
+
+impl Store {
+    /// Whether a process runs this job now, rather than having left it.
+    pub async fn is_replay_running(&self, id: i64) -> Result<bool> {
+        has_runner(&mut self.session().await?, id).await
+    }
+
+    /// Asks whoever runs the job to stop; one that nobody runs, because its process was killed, is stopped here.
+    pub async fn stop_replay(&self, id: i64, by: &str) -> Result<Replay> {
+        let mut session = self.session().await?;
+        replay(&mut session, id).await?;
+        let ask = "UPDATE replays SET stop_asked_by = $2 WHERE id = $1 AND state = 'running'";
+        session.execute(ask, &[&id, &by]).await?;
+        if !has_runner(&mut session, id).await? {
+            let end =
+                "UPDATE replays SET state = 'stopped', ended_at = now(), note = 'stopped by ' || $2::text
+                       WHERE id = $1 AND state = 'running'";
+            session.execute(end, &[&id, &by]).await?;
+        }
+        replay(&mut session, id).await
+    }
+
+    /// Marks a job as one that will run: who looks must not take it for stopped while it waits for its turn.
+    pub async fn resume_replay(&self, id: i64) -> Result<()> {
+        let sql = "UPDATE replays SET state = 'running', ended_at = NULL, note = NULL, stop_asked_by = NULL
+                   WHERE id = $1 AND state = 'stopped'";
+        self.session().await?.execute(sql, &[&id]).await.map(drop)
+    }
+
+    /// Jobs, the newest first: those below `before`, where that is given.
+    pub async fn list_replays(&self, limit: usize, before: Option<i64>) -> Result<Vec<Replay>> {
+        let (limit, before) = (i64::try_from(limit).unwrap_or(i64::MAX), before.unwrap_or(i64::MAX));
+        // The newest jobs first, and only then their items, which may be millions.
+        let sql = format!(
+            "{} WHERE r.id IN (SELECT id FROM replays WHERE id < $1 ORDER BY id DESC LIMIT $2)
+             GROUP BY r.id ORDER BY r.id DESC",
+            super::SELECT
+        );
+        self.session().await?.query(&sql, &[&before, &limit]).await?.iter().map(super::read).collect()
+    }
+}
+
+async fn has_runner(session: &mut Session, id: i64) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.classid::bigint = $1 AND l.objid::bigint = $2 AND l.granted
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let row = session.query_opt(sql, &[&i64::from(LOCK), &id]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+}

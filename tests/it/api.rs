@@ -1,0 +1,8 @@
+//! The REST API, and who may use it.
+
+mod access;
+mod away;
+mod document;
+mod handlers;
+mod letters;
+mod sign_in;
