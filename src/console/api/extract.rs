@@ -175,7 +175,6 @@ fn problem(at: &str, error: &serde_json::Error) -> Problem {
     }
     // Where in the text it is helps nobody who knows the field.
     let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what).to_owned();
-    let at = unknown_field(&detail).map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
     Problem::invalid(vec![FieldError::at(at, detail)])
 }
 
