@@ -23,6 +23,9 @@ use crate::store::{Cursor, Result, StoreError, session::Session};
 
 /// A window is begun no later than this: it takes half a second, as a rule.
 const BUDGET: Duration = Duration::from_millis(1500);
+/// For one window: one that was taken too large must not cost seconds.
+const BOUND: &str = "SET LOCAL statement_timeout = '2s'";
+const SMALLEST_WINDOW: Duration = Duration::from_secs(1);
 const FIRST_WINDOW: Duration = Duration::from_mins(10);
 /// Of what is read, and of what an index finds.
 const LARGEST_READ: Duration = Duration::from_hours(24);
@@ -44,37 +47,62 @@ pub(super) async fn look_back(
     if let Some(after) = after {
         until = until.min(just_after(after.at));
     }
-    let (mut window, mut found) = (FIRST_WINDOW, Vec::new());
+    let (begun_at, mut found) = (until, Vec::new());
+    let (mut reading, mut indexing) = (FIRST_WINDOW, FIRST_WINDOW);
     while until > oldest && found.len() < limit {
-        if started.elapsed() > BUDGET {
+        // Each page comes on from its place, however slowly: else the next one would begin there again.
+        if started.elapsed() > BUDGET && until < begun_at {
             return Ok((found, Some(until)));
         }
-        let (since, text_by) = before(until, window, &indexed);
+        let text_by =
+            if indexed.contains(&day_of(just_before(until))) { TextBy::Index } else { TextBy::Reading };
+        let window = if text_by == TextBy::Index { &mut indexing } else { &mut reading };
+        let since = before(until, *window, &indexed);
         let since = since.max(oldest);
         let part = ExecutionFilter { since: Some(since), until: Some(until), ..filter.clone() };
         let asked = Instant::now();
-        match search(session, &part, text_by, limit - found.len(), after).await {
+        match bounded(session, &part, text_by, limit - found.len(), after).await {
             Ok(part) => found.extend(part),
-            // The window had grown over quiet times and met a busy one: the next page begins small again.
-            Err(StoreError::TooSlow) if window > FIRST_WINDOW => return Ok((found, Some(until))),
+            // It had grown over quiet times and met a busy one.
+            Err(StoreError::TooSlow) if *window > SMALLEST_WINDOW => {
+                *window = (*window / 8).max(SMALLEST_WINDOW);
+                continue;
+            }
             Err(error) => return Err(error),
         }
         let left = BUDGET.saturating_sub(started.elapsed());
-        window = next_window(window, asked.elapsed(), left, text_by);
+        *window = next_window(*window, asked.elapsed(), left, text_by);
         until = since;
     }
     Ok((found, None))
 }
 
+async fn bounded(
+    session: &mut Session,
+    filter: &ExecutionFilter,
+    text_by: TextBy,
+    limit: usize,
+    after: Option<Cursor>,
+) -> Result<Vec<ExecutionRow>> {
+    session.begin().await?;
+    session.batch(BOUND).await?;
+    let found = search(session, filter, text_by, limit, after).await;
+    match &found {
+        Ok(_) => session.commit().await?,
+        Err(_) => session.rollback().await?,
+    }
+    found
+}
+
 /// Where the window before `until` begins: all of it lies in days that are searched the same way.
-fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> (Timestamp, TextBy) {
+fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> Timestamp {
     let wanted = until.saturating_sub(window).unwrap_or(Timestamp::MIN);
     let mut day = day_of(just_before(until));
     let is_indexed = indexed.contains(&day);
     while start_of(day) > wanted && indexed.contains(&day.saturating_sub(1.day())) == is_indexed {
         day = day.saturating_sub(1.day());
     }
-    (wanted.max(start_of(day)), if is_indexed { TextBy::Index } else { TextBy::Reading })
+    wanted.max(start_of(day))
 }
 
 /// About half a second a window: small enough to stop in time, large enough to cross quiet months.
@@ -89,7 +117,7 @@ fn next_window(window: Duration, took: Duration, left: Duration, text_by: TextBy
     // What took a while and is to end in time.
     let fits =
         if took.as_millis() < 20 { next } else { next.min(window.mul_f64(left.div_duration_f64(took))) };
-    fits.clamp(Duration::from_secs(10), largest)
+    fits.clamp(SMALLEST_WINDOW, largest)
 }
 
 /// When the oldest and the newest execution started.
@@ -130,15 +158,12 @@ mod tests {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let indexed: BTreeSet<Date> = (1..=20).map(|n| Date::constant(2026, 3, n)).collect();
         let hours = |n| Duration::from_hours(n);
-        let (since, by) = before(at("2026-03-21T12:00:00Z"), hours(100), &indexed);
-        assert_eq!((since, by), (at("2026-03-21T00:00:00Z"), TextBy::Reading));
-        let (since, by) = before(since, hours(48), &indexed);
-        assert_eq!((since, by), (at("2026-03-19T00:00:00Z"), TextBy::Index));
-        let (since, by) = before(at("2026-03-01T00:00:01Z"), hours(48), &indexed);
-        assert_eq!((since, by), (at("2026-03-01T00:00:00Z"), TextBy::Index));
-        let (since, by) = before(since, hours(48), &indexed);
-        assert_eq!((since, by), (at("2026-02-27T00:00:00Z"), TextBy::Reading));
-        let (since, _) = before(at("2026-03-10T12:00:00Z"), hours(1), &indexed);
-        assert_eq!(since, at("2026-03-10T11:00:00Z"));
+        let since = before(at("2026-03-21T12:00:00Z"), hours(100), &indexed);
+        assert_eq!(since, at("2026-03-21T00:00:00Z"), "the day before is indexed");
+        let since = before(since, hours(48), &indexed);
+        assert_eq!(since, at("2026-03-19T00:00:00Z"), "over days that all are");
+        assert_eq!(before(at("2026-03-01T00:00:01Z"), hours(48), &indexed), at("2026-03-01T00:00:00Z"));
+        assert_eq!(before(at("2026-03-01T00:00:00Z"), hours(48), &indexed), at("2026-02-27T00:00:00Z"));
+        assert_eq!(before(at("2026-03-10T12:00:00Z"), hours(1), &indexed), at("2026-03-10T11:00:00Z"));
     }
 }
