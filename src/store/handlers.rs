@@ -5,7 +5,7 @@ mod history;
 mod sealed;
 mod values;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio_postgres::{
     Row,
@@ -66,6 +66,17 @@ impl Store {
         query.limit(limit);
         let rows = self.session().await?.search(&query).await?;
         rows.iter().map(handler).collect()
+    }
+
+    /// How many are enabled for each event that has any.
+    pub async fn enabled_handlers(&self) -> Result<HashMap<String, u64>> {
+        let sql = "SELECT event, count(*) FROM handlers WHERE status = 'enabled' GROUP BY event";
+        let rows = self.session().await?.query(sql, &[]).await?;
+        let count = |row: &Row| {
+            let count: i64 = row.try_get(1)?;
+            Ok((row.try_get(0)?, u64::try_from(count).unwrap_or_default()))
+        };
+        rows.iter().map(count).collect()
     }
 
     /// # Errors

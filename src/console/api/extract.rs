@@ -76,10 +76,11 @@ impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Console> for Named<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {
-        let bad = |detail: String| Problem::bad_fields(vec![FieldError::parameter("id", detail)]);
-        let Path(text) =
-            Path::<String>::from_request_parts(parts, console).await.map_err(|e| bad(e.body_text()))?;
-        text.parse().map(Self).map_err(|e: T::Err| bad(e.to_string()))
+        let named = Path::<Vec<(String, String)>>::from_request_parts(parts, console).await;
+        let named = named.map_err(|error| Problem::bad_request(error.body_text()))?;
+        let (name, text) = named.0.into_iter().next().ok_or_else(Problem::internal)?;
+        let bad = |e: T::Err| Problem::bad_fields(vec![FieldError::parameter(name, e.to_string())]);
+        text.parse().map(Self).map_err(bad)
     }
 }
 
@@ -174,7 +175,6 @@ fn problem(at: &str, error: &serde_json::Error) -> Problem {
     }
     // Where in the text it is helps nobody who knows the field.
     let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what).to_owned();
-    let at = unknown_field(&detail).map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
     Problem::invalid(vec![FieldError::at(at, detail)])
 }
 

@@ -28,7 +28,7 @@ class Tail {
     this.source.addEventListener("rows", (event) => this.take(event.data));
     this.source.addEventListener("open", () => this.say("live", "Live"));
     this.source.addEventListener("problem", (event) => this.say("lost", event.data));
-    this.source.addEventListener("error", () => this.say("lost", "Connecting again"));
+    this.source.addEventListener("error", () => this.lost());
     this.button.setAttribute("aria-pressed", "true");
     this.say("lost", "Connecting");
   }
@@ -38,6 +38,12 @@ class Tail {
     this.source = null;
     this.button.setAttribute("aria-pressed", "false");
     this.say("", "Live");
+  }
+
+  /** The browser connects again by itself, unless it was turned away. */
+  lost() {
+    if (this.source.readyState === EventSource.CLOSED) this.say("lost", "Stopped: load the page again");
+    else this.say("lost", "Connecting again");
   }
 
   say(state, text) {

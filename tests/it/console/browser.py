@@ -72,11 +72,11 @@ def axe(page):
 
 
 def provisiond(*arguments):
-    """The command line, on the same world; what it prints as JSON."""
+    """The command line, on the same world; what it prints as JSON, the last line of it where that is a stream."""
     ran = subprocess.run(
         [os.environ["PROVISIOND"], *arguments, "--output", "json"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, f"provisiond {arguments}: {ran.stderr}"
-    return json.loads(ran.stdout)
+    return json.loads(ran.stdout.strip().splitlines()[-1] if "--wait" in arguments else ran.stdout)
 
 
 def story(told):

@@ -18,8 +18,9 @@ def arrange():
                "--header", "x-secret: hunter2-is-secret")
     provisiond("handlers", "create", "--name", "x" * 200, "--event", "clients.update", "--http", f"{APP}/echo?{'y' * 500}")
     data = '{"name": "%s", "long": "%s"}' % (HOSTILE, "z" * 3000)
+    # This waits until the workers know both handlers.
+    provisiond("publish", "clients.update", "--object-id", "1", "--data", "@big.json", "--wait")
     provisiond("publish", "clients.create", "--object-id", HOSTILE, "--data", data)
-    provisiond("publish", "clients.update", "--object-id", "1", "--data", "@big.json")
 
 
 def rows(command, *arguments):

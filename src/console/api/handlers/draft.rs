@@ -127,3 +127,49 @@ fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::task::Task;
+
+    #[test]
+    fn every_field_that_is_shown_can_be_sent_back() {
+        let body = json!({
+            "name": "CRM", "event": "clients.create", "status": "disabled", "priority": 3, "mode": "intercept",
+            "task": {"type": "http", "url": "127.0.0.1:5000/api", "headers": {"Authorization": "Bearer x"}},
+            "on_failure": "halt", "timeout": "20s", "retry": {"max_attempts": 3, "initial_interval": "10s"},
+            "max_concurrency": 2,
+        });
+        let spec = Draft::read(&body, None).expect("a handler").spec;
+        let shown = serde_json::to_value(&spec).expect("JSON");
+        assert_eq!(shown.as_object().map(serde_json::Map::len), Some(10), "{shown}");
+        assert_eq!(Draft::read(&shown, Some(&spec)).expect("a handler").spec, spec);
+        let masked = Draft::read(&shown, None).expect_err("nothing is stored that the mask could stand for");
+        assert_eq!(
+            masked.errors.first().and_then(|e| e.pointer.as_deref()),
+            Some("/task/headers/authorization")
+        );
+    }
+
+    #[test]
+    fn a_patch_leaves_what_it_does_not_name() {
+        let task = json!({"type": "http", "url": "127.0.0.1/", "headers": {"x-a": "1", "x-b": "2"}});
+        let body = json!({"name": "CRM", "event": "clients.create", "task": task, "timeout": "20s"});
+        let spec = Draft::read(&body, None).expect("a handler").spec;
+        let patched = |patch: &Value| {
+            let merged = merged(&spec, patch).expect("merged");
+            Draft::read(&merged, Some(&spec)).map(|draft| draft.spec)
+        };
+        assert_eq!(patched(&json!({})).expect("a handler"), spec);
+        let changed =
+            patched(&json!({"timeout": null, "task": {"headers": {"x-a": null}}})).expect("a handler");
+        let Task::Http { headers, .. } = &changed.task else { panic!("http") };
+        assert_eq!((headers.len(), changed.timeout), (1, None));
+        let script = patched(&json!({"task": {"type": "script", "path": "a.py"}})).expect("a handler");
+        assert_eq!(script.task.target(), "a.py");
+        assert!(patched(&json!({"name": null})).is_err() && merged(&spec, &json!([])).is_err());
+    }
+}

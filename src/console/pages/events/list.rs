@@ -19,14 +19,11 @@ use crate::{
             words::{grouped, typed},
         },
     },
-    domain::{event::EventName, handler::Status},
-    store::{HandlerFilter, Store, StoreError},
+    domain::event::EventName,
 };
 
 /// More waiting than this is worth a look.
 const PILING: u32 = 1000;
-/// As many handlers as are counted.
-const MOST_HANDLERS: usize = 100_000;
 
 struct Row {
     title: String,
@@ -65,7 +62,7 @@ struct ListPage {
 pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
     let store = console.store();
     let types = store.list_event_types(false).await?;
-    let handlers = enabled(store).await?;
+    let handlers = store.enabled_handlers().await?;
     let waiting = console.overview.waiting().await?;
     let by_event: HashMap<&EventName, &QueueDepth> = waiting
         .queues
@@ -78,7 +75,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     let groups = groups(types).into_iter().map(|group| {
         let rows = group.types.into_iter().map(|event_type| {
             let queue = by_event.get(&event_type.name).copied();
-            let handlers = handlers.get(&event_type.name).copied().unwrap_or_default();
+            let handlers = handlers.get(event_type.name.as_str()).copied().unwrap_or_default();
             row(event_type.title, event_type.name, handlers, queue)
         });
         Group { title: group.title, rows: rows.collect() }
@@ -110,15 +107,6 @@ fn row(title: String, name: EventName, handlers: u64, queue: Option<&QueueDepth>
 
 fn told(depth: Option<Depth>, what: fn(Depth) -> u32) -> String {
     depth.map_or_else(|| "–".to_owned(), |depth| grouped(u64::from(what(depth))))
-}
-
-async fn enabled(store: &Store) -> Result<HashMap<EventName, u64>, StoreError> {
-    let filter = HandlerFilter { status: Some(Status::Enabled), ..HandlerFilter::default() };
-    let mut counts = HashMap::new();
-    for handler in store.list_handlers(&filter, MOST_HANDLERS).await? {
-        *counts.entry(handler.spec.event).or_default() += 1;
-    }
-    Ok(counts)
 }
 
 /// Of the ladder only the levels in which something waits.

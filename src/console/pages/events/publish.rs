@@ -19,13 +19,9 @@ use crate::{
         },
         problem::Problem,
     },
-    domain::{event::EventName, handler::Status},
+    domain::event::EventName,
     operations::{NewEvent, publish_event},
-    store::HandlerFilter,
 };
-
-/// As many handlers as are counted.
-const MOST: usize = 1000;
 
 #[derive(Template)]
 #[template(path = "events/publish.html")]
@@ -40,12 +36,11 @@ struct PublishPage {
 async fn page(console: &Console, somebody: &Identity, form: SampleForm) -> Answer {
     let types = console.store().list_event_types(false).await?;
     let event = form.event.parse::<EventName>().ok();
-    let filter =
-        HandlerFilter { event: event.clone(), status: Some(Status::Enabled), ..HandlerFilter::default() };
     let handlers_told = match event {
-        Some(_) => {
-            let count = console.store().list_handlers(&filter, MOST).await?.len();
-            format!("now {}", counted(u64::try_from(count).unwrap_or_default(), "handler", "handlers"))
+        Some(event) => {
+            let enabled = console.store().enabled_handlers().await?;
+            let count = enabled.get(event.as_str()).copied().unwrap_or_default();
+            format!("now {}", counted(count, "handler", "handlers"))
         }
         None => String::new(),
     };

@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// While the database does not answer.
 const PAUSE: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 200;
+/// After this the browser connects again, and shows again who it is.
+const LONGEST: Duration = Duration::from_mins(10);
 /// A browser that was asleep does not get what happened meanwhile.
 const OLDEST: i64 = 10;
 
@@ -73,7 +75,13 @@ pub async fn live(
     let seen = if seen.at < oldest { Cursor { at: oldest, id: Uuid::nil() } } else { seen };
     let stop = console.stop.clone();
     let tail = Tail { console, filter, seen, is_first: true };
-    let events = tail.events().take_until(stop.cancelled_owned());
+    let end = async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(LONGEST) => {}
+        }
+    };
+    let events = tail.events().take_until(end);
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
