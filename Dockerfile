@@ -12,7 +12,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM debian:bookworm-slim
 # The certificate authorities for https:// handlers, amqps:// and sslmode=verify-full. Script handlers bring what they
 # run with: in an image FROM this one, as root,  RUN apt-get update && apt-get install -y python3  and their files under
-# PROVISIOND_SCRIPT__ROOTS, not writable by others; or mount them there.
+# PROVISIOND_SCRIPT__ROOTS, not writable by others and owned by root; or mount them there.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates tini \
     && rm -rf /var/lib/apt/lists/* \

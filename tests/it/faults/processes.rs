@@ -106,6 +106,9 @@ async fn crash_loop(form: Form) {
         .await;
         if scene.workers[0].has_ended() {
             crashes += 1;
+            if crashes > 1 {
+                scene.injected();
+            }
             assert!(crashes <= limit + 2, "it goes on after {crashes} crashes");
             scene.start_worker(0);
             aim(&scene);

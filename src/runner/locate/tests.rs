@@ -1,0 +1,104 @@
+//! Which scripts are run, and which are not.
+
+use std::os::unix::fs::{chown, symlink};
+
+use super::*;
+
+#[test]
+fn only_what_lies_under_a_root_and_is_safe_is_run() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().canonicalize().expect("its name");
+    let put = |name: &str, mode: u32| {
+        fs::write(base.join(name), "#!/bin/sh\n").expect("written");
+        fs::set_permissions(base.join(name), PermissionsExt::from_mode(mode)).expect("allowed");
+    };
+    for sub in ["one/sub", "two"] {
+        fs::create_dir_all(base.join(sub)).expect("made");
+    }
+    put("outside", 0o755);
+    put("one/good", 0o755);
+    put("one/plain", 0o644);
+    put("one/open", 0o757);
+    put("two/other", 0o700);
+    for (dir, mode) in [("one/shared/below", 0o755), ("one/shared", 0o777), ("one/sticky", 0o1777)] {
+        fs::create_dir_all(base.join(dir)).expect("made");
+        fs::set_permissions(base.join(dir), PermissionsExt::from_mode(mode)).expect("allowed");
+    }
+    put("one/shared/below/fine", 0o755);
+    put("one/sticky/fine", 0o755);
+    symlink(base.join("outside"), base.join("one/leaves")).expect("linked");
+    symlink("good", base.join("one/stays")).expect("linked");
+    symlink(base.join("one"), base.join("current")).expect("linked");
+    symlink("loop", base.join("one/loop")).expect("linked");
+
+    let roots = [base.join("gone"), base.join("current"), base.join("two")];
+    let rules = ScriptRules::new(&roots, &[], None).expect("rules");
+    let look = |path: &str| {
+        let path = path.parse().expect("a path");
+        rules.locate(&path).map(|file| file.strip_prefix(&base).expect("inside").to_owned())
+    };
+    let absolute = base.join("one/good");
+    for (path, file) in [
+        ("good", "one/good"),
+        ("./sub/../good", "one/good"),
+        ("stays", "one/good"),
+        ("other", "two/other"),
+        ("sticky/fine", "one/sticky/fine"),
+        (absolute.to_str().expect("text"), "one/good"),
+    ] {
+        assert_eq!(look(path).expect(path), Path::new(file));
+    }
+    for (path, reason) in [
+        ("leaves", "outside of script.roots"),
+        ("../outside", "outside of script.roots"),
+        ("/bin/sh", "outside of script.roots"),
+        (".", "outside of script.roots"),
+        ("sub", "not a regular file"),
+        ("plain", "not executable"),
+        ("open", "written by others"),
+        ("shared/below/fine", "one/shared (chmod o-w)"),
+    ] {
+        let refused = look(path).expect_err(path);
+        assert!(matches!(&refused, NotRunnable::Refused(why) if why.contains(reason)), "{refused}");
+    }
+    for path in ["nothing", "/nothing/at/all", "loop"] {
+        assert!(matches!(look(path), Err(NotRunnable::Unavailable(_))), "{path}");
+    }
+}
+
+#[test]
+fn what_a_stranger_owns_is_not_run() {
+    const STRANGER: u32 = 54_321;
+    let unknown = ScriptRules::new(&[], &["nobody here".to_owned()], None).expect_err("refused");
+    assert_eq!(format!("{unknown:#}"), "script.owners: there is no user nobody here");
+    if !geteuid().is_root() {
+        println!("not root: nothing can be given to another user");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = dir.path().canonicalize().expect("its name");
+    let (sub, file) = (root.join("sub"), root.join("sub/file"));
+    fs::create_dir(&sub).expect("made");
+    fs::write(&file, "#!/bin/sh\n").expect("written");
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("allowed");
+    let look = |owners: &[&str]| {
+        let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
+        let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, None).expect("rules");
+        rules.locate(&"sub/file".parse().expect("a path")).map_err(|refused| refused.to_string())
+    };
+    assert!(look(&[]).is_ok());
+    chown(&file, Some(STRANGER), None).expect("given away");
+    let refused = look(&[]).expect_err("a stranger's");
+    assert!(refused.contains("sub/file) is owned by the user 54321 (chown it, or name"), "{refused}");
+    assert!(look(&["root", "54321"]).is_ok());
+    chown(&file, Some(0), None).expect("taken back");
+    chown(&sub, Some(STRANGER), None).expect("given away");
+    let refused = look(&["nobody"]).expect_err("a stranger's");
+    assert!(refused.contains("could be replaced by the user 54321, who owns "), "{refused}");
+    assert!(look(&["54321"]).is_ok());
+    // Above the roots it is the operator's choice.
+    let rules = ScriptRules::new(std::slice::from_ref(&sub), &[], Some("nobody")).expect("rules");
+    chown(&sub, Some(0), None).expect("taken back");
+    chown(&root, Some(STRANGER), None).expect("given away");
+    assert!(rules.locate(&"file".parse().expect("a path")).is_ok());
+}
