@@ -234,7 +234,7 @@ def finds_an_edit_stale(browser):
     browser.expect_errors("409")
     dialog.get_by_label("Priority").fill("7")
     dialog.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("was saved")).to_be_visible()
+    expect(page.get_by_text("Handler 1 was saved")).to_be_visible()
     handler = provisiond("handlers", "show", "1")
     assert (handler["name"], handler["priority"]) == ("CRM of mine", 7), handler
 
