@@ -16,6 +16,7 @@ mod direct;
 mod error;
 mod header;
 mod peek;
+mod probe;
 mod publisher;
 mod topology;
 mod wire;

@@ -9,7 +9,13 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{declare::RPC_TIMEOUT, dial::BrokerSettings, error::BrokerError, topology::Topology};
+use super::{
+    declare::RPC_TIMEOUT,
+    dial::{BrokerSettings, Socket},
+    error::BrokerError,
+    probe::{Heard, unanswered},
+    topology::Topology,
+};
 use crate::domain::{
     dead_letter::header_error,
     process::{LinkReport, Trouble},
@@ -26,13 +32,18 @@ pub struct Link {
     purpose: &'static str,
     state: watch::Receiver<Option<Arc<Connection>>>,
     trouble: watch::Receiver<Option<Trouble>>,
+    heard: Heard,
     topology: Topology,
 }
 
-/// Where the supervisor of a connection tells of it.
-struct Announcer {
+/// The supervisor of a connection, and where it tells of it.
+struct Supervisor {
+    settings: BrokerSettings,
+    purpose: &'static str,
     state: watch::Sender<Option<Arc<Connection>>>,
     trouble: watch::Sender<Option<Trouble>>,
+    heard: Heard,
+    stop: CancellationToken,
 }
 
 impl Link {
@@ -44,30 +55,15 @@ impl Link {
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let ((announce, state), (tell, trouble)) = (watch::channel(None), watch::channel(None));
-        let announcer = Announcer { state: announce, trouble: tell };
-        let topology = settings.topology.clone();
-        let task = tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            while !stop.is_cancelled() {
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    connected = connect(&settings, purpose) => match connected {
-                        Ok(connection) => {
-                            pause = FIRST_PAUSE;
-                            hold(connection, purpose, &announcer, &stop).await;
-                        }
-                        Err(error) => {
-                            let error = format!("{error:#}");
-                            warn!(purpose, %error, retry_in = ?pause, "broker not reached");
-                            announcer.tell(&error);
-                        }
-                    },
-                }
-                tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(jittered(pause)) => {} }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        });
-        (Self { purpose, state, trouble, topology }, task)
+        let (topology, heard) = (settings.topology.clone(), Heard::default());
+        let supervisor =
+            Supervisor { settings, purpose, state: announce, trouble: tell, heard: heard.clone(), stop };
+        (Self { purpose, state, trouble, heard, topology }, tokio::spawn(supervisor.run()))
+    }
+
+    /// Something came from the broker: it answers.
+    pub(super) fn note_heard(&self) {
+        self.heard.note();
     }
 
     /// Whether the connection stands now.
@@ -111,49 +107,74 @@ impl Link {
     }
 }
 
-async fn connect(settings: &BrokerSettings, purpose: &str) -> anyhow::Result<Arc<Connection>> {
-    let connection = settings.dial(purpose).await?;
-    settings.topology.declare(&connection).await?;
-    Ok(Arc::new(connection))
-}
-
-/// Announces the connection and stays until it is lost or `stop` asks to close it.
-async fn hold(
-    connection: Arc<Connection>,
-    purpose: &'static str,
-    announcer: &Announcer,
-    stop: &CancellationToken,
-) {
-    info!(purpose, "connected to the broker");
-    announcer.state.send_replace(Some(Arc::clone(&connection)));
-    let mut events = pin!(connection.events_listener());
-    // The events tell at once; the clock is for what no event tells.
-    let mut why = String::new();
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    while connection.status().connected() {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            event = events.next() => match event {
-                Some(Event::ConnectionBlocked(reason)) => warn!(purpose, reason, "the broker blocks publishers"),
-                Some(Event::ConnectionUnblocked) => info!(purpose, "the broker takes messages again"),
-                Some(Event::Error(error)) => why = BrokerError::from(error).to_string(),
-                Some(_) => {}
-                None => { look.tick().await; }
-            },
-            _ = look.tick() => {}
+impl Supervisor {
+    async fn run(self) {
+        let mut pause = FIRST_PAUSE;
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                connected = self.connect() => match connected {
+                    Ok((connection, socket)) => {
+                        pause = FIRST_PAUSE;
+                        self.hold(connection, socket).await;
+                    }
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        warn!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
+                        self.tell(&error);
+                    }
+                },
+            }
+            tokio::select! { () = self.stop.cancelled() => {}, () = tokio::time::sleep(jittered(pause)) => {} }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
-    announcer.state.send_replace(None);
-    if stop.is_cancelled() {
-        // close() hung in 3 of 196 runs: never without a timeout.
-        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
-    } else {
-        warn!(purpose, why, "connection to the broker lost");
-        announcer.tell(&format!("connection lost: {why}"));
-    }
-}
 
-impl Announcer {
+    async fn connect(&self) -> anyhow::Result<(Arc<Connection>, Socket)> {
+        let (connection, socket) = self.settings.dial_with_socket(self.purpose).await?;
+        self.settings.topology.declare(&connection).await?;
+        Ok((Arc::new(connection), socket))
+    }
+
+    /// Announces the connection and stays until it is lost or `stop` asks to close it.
+    async fn hold(&self, connection: Arc<Connection>, socket: Socket) {
+        let purpose = self.purpose;
+        info!(purpose, "connected to the broker");
+        self.state.send_replace(Some(Arc::clone(&connection)));
+        let mut events = pin!(connection.events_listener());
+        let mut unanswered = pin!(unanswered(&connection, &self.heard, self.settings.heartbeat));
+        // The events tell at once; the clock is for what no event tells.
+        let mut why = String::new();
+        let mut look = tokio::time::interval(Duration::from_secs(1));
+        while connection.status().connected() {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => warn!(purpose, reason, "the broker blocks publishers"),
+                    Some(Event::ConnectionUnblocked) => info!(purpose, "the broker takes messages again"),
+                    Some(Event::Error(error)) => why = BrokerError::from(error).to_string(),
+                    Some(_) => {}
+                    None => { look.tick().await; }
+                },
+                () = &mut unanswered => {
+                    "the broker does not answer, although it can be heard".clone_into(&mut why);
+                    break;
+                }
+                _ = look.tick() => {}
+            }
+        }
+        self.state.send_replace(None);
+        if self.stop.is_cancelled() {
+            // close() hung in 3 of 196 runs: never without a timeout.
+            let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
+        } else {
+            // One that does not answer would be waited for by all who use it.
+            socket.shut_down();
+            warn!(purpose, why, "connection to the broker lost");
+            self.tell(&format!("connection lost: {why}"));
+        }
+    }
+
     fn tell(&self, error: &str) {
         let error = header_error(error);
         self.trouble.send_replace(Some(Trouble { at: Timestamp::now(), error }));

@@ -122,6 +122,7 @@ impl Consumer {
                 next = consumer.next() => match next {
                     Some(Ok(raw)) => {
                         idle_at = Instant::now() + jittered(IDLE);
+                        self.link.note_heard();
                         take(Delivery::new(raw, settled.clone()));
                     }
                     // lapin ends the stream, without an error, when the queue was deleted.

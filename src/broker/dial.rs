@@ -33,12 +33,29 @@ pub struct BrokerSettings {
     pub topology: Topology,
 }
 
+/// The socket of a connection. lapin has no way to give one up that does not answer: `close` waits for the answer.
+pub(super) struct Socket(Option<OwnedFd>);
+
+impl Socket {
+    /// The connection fails at once, and with it all that waits on it.
+    pub(super) fn shut_down(self) {
+        if let Some(socket) = self.0 {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+    }
+}
+
 impl BrokerSettings {
     /// Dials the nodes in turn, once each.
     ///
     /// # Errors
     /// If none of them answers in time; the errors name the nodes, never their passwords.
     pub async fn dial(&self, purpose: &str) -> anyhow::Result<Connection> {
+        self.dial_with_socket(purpose).await.map(|(connection, _)| connection)
+    }
+
+    /// As [`BrokerSettings::dial`], with the socket below the connection, which can be shut down under it.
+    pub(super) async fn dial_with_socket(&self, purpose: &str) -> anyhow::Result<(Connection, Socket)> {
         let mut failure = anyhow::anyhow!("no amqp.url is configured");
         for url in &self.urls {
             let uri: AMQPUri = url
@@ -58,7 +75,7 @@ impl BrokerSettings {
         Err(failure)
     }
 
-    async fn dial_node(&self, mut uri: AMQPUri, purpose: &str) -> anyhow::Result<Connection> {
+    async fn dial_node(&self, mut uri: AMQPUri, purpose: &str) -> anyhow::Result<(Connection, Socket)> {
         // Named before the broker names it: lapin then allocates its buffers (2 × 4 MB) once, as pages
         // that are not touched, rather than growing small ones and filling them with zeros.
         uri.query.frame_max = Some(FRAME_MAX);
@@ -91,13 +108,11 @@ impl BrokerSettings {
             properties,
         );
         let connected = timeout(self.connect_timeout, dialling).await;
-        let socket: Option<OwnedFd> = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let socket = Socket(socket.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Ok(connected) = connected {
-            return Ok(connected.map_err(BrokerError::from)?);
+            return Ok((connected.map_err(BrokerError::from)?, socket));
         }
-        if let Some(socket) = socket {
-            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
-        }
+        socket.shut_down();
         anyhow::bail!("no answer within {:?} (amqp.connect_timeout)", self.connect_timeout)
     }
 }

@@ -174,7 +174,10 @@ async fn session(
             Some(fate) = in_flight.next() => {
                 heard = Instant::now();
                 match fate {
-                    Fate::Confirmed => complaint.confirmed(),
+                    Fate::Confirmed => {
+                        link.note_heard();
+                        complaint.confirmed();
+                    }
                     Fate::Refused(_) if care == Care::Once => {}
                     Fate::Refused(request) => {
                         complaint.refused(&request.message.exchange, in_flight.len());

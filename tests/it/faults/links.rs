@@ -7,7 +7,7 @@ use super::{
     checker::Allowed,
     scene::{CUT, HEARTBEAT, Scene, Setup},
 };
-use crate::support::{Mode, Way, eventually};
+use crate::support::{Garble, Mode, Way, eventually};
 
 both_forms!(
     consumer_cut,
@@ -17,9 +17,12 @@ both_forms!(
     recorder_frozen,
     slowed,
     garbled,
+    lengthened,
     never_answers
 );
 
+/// Within which a link is noticed on which nothing is answered although it can be heard, and another one made.
+const UNANSWERED: Duration = HEARTBEAT.saturating_mul(4).saturating_add(Duration::from_secs(5));
 const LOST: &str = "connection to the broker lost";
 /// Within which a link that stands still is noticed, and another one made.
 const FROZEN: Duration = HEARTBEAT.saturating_mul(2).saturating_add(Duration::from_secs(5));
@@ -105,15 +108,24 @@ async fn slowed(form: Form) {
 
 /// A frame or message that arrives as noise, each way, at the worker and at the recorder.
 async fn garbled(form: Form) {
-    let mut scene = Scene::begin("connections garbled", form).await;
-    scene.patience = FROZEN;
+    garble("connections garbled", form, Garble::Noise).await;
+}
+
+/// A frame that never ends: what follows it, heartbeats too, is heard and counts as a part of it.
+async fn lengthened(form: Form) {
+    garble("a frame that never ends", form, Garble::Length).await;
+}
+
+async fn garble(name: &'static str, form: Form, how: Garble) {
+    let mut scene = Scene::begin(name, form).await;
+    scene.patience = UNANSWERED;
     for _ in 0..form.injections() {
         for way in [Way::There, Way::Back] {
             scene.random_moment().await;
-            scene.links.worker.garble(way);
+            scene.links.worker.garble(way, how);
             scene.recovered().await;
             scene.random_moment().await;
-            scene.links.recorder.garble(way);
+            scene.links.recorder.garble(way, how);
             scene.recovered().await;
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Form, both_forms, checker::Allowed, scene::Scene};
-use crate::support::{Mode, Way};
+use crate::support::{Garble, Mode, Way};
 
 both_forms!(away, frozen, stranded, garbled, refuses_writes, absent_at_start);
 
@@ -55,7 +55,7 @@ async fn garbled(form: Form) {
     for _ in 0..form.injections() {
         for way in [Way::There, Way::Back] {
             scene.random_moment().await;
-            scene.links.postgres.garble(way);
+            scene.links.postgres.garble(way, Garble::Noise);
             scene.recovered().await;
         }
     }

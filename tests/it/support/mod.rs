@@ -15,7 +15,7 @@ pub use broker::Broker;
 pub use endpoint::{Call, Endpoint, Reply};
 pub use frames::{Kind, Step, Way};
 pub use process::{Process, Vitals};
-pub use proxy::{Mode, Proxy, Strike, When};
+pub use proxy::{Garble, Mode, Proxy, Strike, When};
 pub use services::{Cluster, Services};
 pub use small_disk::SmallDisk;
 pub use world::{World, query};

@@ -34,6 +34,14 @@ pub struct Proxy {
     accepting: Option<JoinHandle<()>>,
 }
 
+/// How a frame or message arrives that is garbled.
+#[derive(Clone, Copy, Debug)]
+pub enum Garble {
+    Noise = 1,
+    /// As it was, but for its length, which is that of many frames.
+    Length = 2,
+}
+
 /// How bytes pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -75,7 +83,7 @@ struct Link {
     /// Of the connections that are made from now on; the last one. Those before it are of connections that are stranded.
     modes: Mutex<Vec<watch::Sender<Mode>>>,
     trips: Mutex<Vec<Trip>>,
-    /// Units that are still to be garbled, by way.
+    /// How the next unit is to be garbled, by way; 0: not.
     garbled: [AtomicU32; 2],
     accepted: AtomicU32,
     connections: Mutex<Vec<Forwarding>>,
@@ -159,8 +167,8 @@ impl Proxy {
     }
 
     /// The next unit (of AMQP a frame or message, else what is read at a time) arrives as noise.
-    pub fn garble(&self, way: Way) {
-        self.link.garbled[way as usize].store(1, Ordering::SeqCst);
+    pub fn garble(&self, way: Way, how: Garble) {
+        self.link.garbled[way as usize].store(how as u32, Ordering::SeqCst);
     }
 
     /// Strikes at the `nth` `step` from now on. What is returned resolves when it has.
@@ -275,9 +283,11 @@ impl Pump<'_> {
             trip.expect("it matched").spring();
             return Err(Cut);
         }
-        let garbled = &self.link.garbled[self.way as usize];
-        if garbled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
-            unit.bytes.fill_with(rand::random);
+        match self.link.garbled[self.way as usize].swap(0, Ordering::SeqCst) {
+            0 => {}
+            // The length of an AMQP frame comes after its type and its channel.
+            how if how == Garble::Length as u32 => unit.bytes[3] = 0x7f,
+            _ => unit.bytes.fill_with(rand::random),
         }
         let taken = write(&unit.bytes, to, mode).await;
         match trip {
