@@ -44,7 +44,7 @@ was faster, the answer is 412 with what is there now (`current`) and what was ch
 **Problems** are `application/problem+json` (RFC 9457). `errors` names each field (`pointer`, RFC 6901) or parameter. Unknown \
 fields and parameters are refused. With PostgreSQL or RabbitMQ away the answer is 503, and says which.
 
-**Secrets** do not come back: values of headers are shown as `***`, a signing secret once, when it is made.";
+**Secrets** do not come back: values of headers are masked, a signing secret is shown once, when it is made.";
 
 /// The two forms of the document.
 pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {

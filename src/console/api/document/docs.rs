@@ -82,8 +82,7 @@ impl Page {
             document.pointer("/components/schemas").and_then(Value::as_object).into_iter().flatten();
         let schemas = schemas.map(|(name, schema)| SchemaShown { name: name.clone(), text: pretty(schema) });
         let about = document.get("info").map(|info| text(info, "description")).unwrap_or_default();
-        let about =
-            about.split("\n\n").map(|paragraph| paragraph.replace("**", "").replace('`', "")).collect();
+        let about = about.split("\n\n").map(|paragraph| paragraph.replace("**", "")).collect();
         Self(Arc::new(Shown { about, groups: groups.collect(), schemas: schemas.collect() }))
     }
 
@@ -123,7 +122,7 @@ fn operation(document: &Value, path: &str, method: &str, operation: &Value) -> O
         method: method.to_uppercase(),
         path: format!("/api/v1{path}"),
         summary: text(operation, "summary"),
-        description: text(operation, "description").replace('`', ""),
+        description: text(operation, "description"),
         parameters: parameters.collect(),
         body: content(document, &operation["requestBody"]),
         responses: responses.collect(),
@@ -165,8 +164,9 @@ fn kind(schema: &Value) -> String {
     }
 }
 
+/// Without the marks of Markdown's code.
 fn text(value: &Value, name: &str) -> String {
-    value[name].as_str().unwrap_or_default().to_owned()
+    value[name].as_str().unwrap_or_default().replace('`', "")
 }
 
 fn pretty(value: &Value) -> String {
