@@ -173,11 +173,9 @@ async fn session(
             biased;
             Some(fate) = in_flight.next() => {
                 heard = Instant::now();
+                link.note_heard();
                 match fate {
-                    Fate::Confirmed => {
-                        link.note_heard();
-                        complaint.confirmed();
-                    }
+                    Fate::Confirmed => complaint.confirmed(),
                     Fate::Refused(_) if care == Care::Once => {}
                     Fate::Refused(request) => {
                         complaint.refused(&request.message.exchange, in_flight.len());
