@@ -5,18 +5,17 @@
 //! that inserts it, and only what that really inserted: a result that is delivered twice is counted once. A minute is
 //! some forty rows however much happened in it, a handler's hour is one.
 
+mod tally;
+
 use std::collections::HashMap;
 
 use jiff::{Timestamp, TimestampRound, ToSpan, Unit};
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::{Result, Store, StoreError, session::Session};
-use crate::domain::{
-    execution::Disposition,
-    handler::{HandlerId, Status},
-    latency::Durations,
-};
+use super::{Result, Store, StoreError};
+use crate::domain::handler::{HandlerId, Status};
+use tally::{Tally, counted};
 
 /// How far back, and in which steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,77 +182,6 @@ impl Store {
 fn handler_counts(row: &Row) -> anyhow::Result<HandlerCounts> {
     let count = |column| anyhow::Ok(u64::try_from(row.try_get::<_, i64>(column)?)?);
     Ok(HandlerCounts { attempts: count("attempts")?, failures: count("failures")? })
-}
-
-/// One step, while it is put together.
-#[derive(Default)]
-struct Tally {
-    counts: Counts,
-    durations: Durations,
-    /// The same, to add it elsewhere.
-    buckets: Vec<(u16, u64)>,
-}
-
-impl Tally {
-    fn add(&mut self, disposition: Disposition, bucket: Option<u16>, count: u64) {
-        *match disposition {
-            Disposition::Done => &mut self.counts.done,
-            Disposition::Forbidden => &mut self.counts.forbidden,
-            Disposition::Retrying => &mut self.counts.retrying,
-            Disposition::DeadLettered => &mut self.counts.dead_lettered,
-            Disposition::HandlerOff
-            | Disposition::NotReached
-            | Disposition::NoHandler
-            | Disposition::Duplicate => &mut self.counts.skipped,
-        } += count;
-        if let Some(bucket) = bucket {
-            self.durations.add(bucket, count);
-            self.buckets.push((bucket, count));
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        let (sum, add) = (&mut self.counts, &other.counts);
-        sum.events += add.events;
-        sum.done += add.done;
-        sum.forbidden += add.forbidden;
-        sum.retrying += add.retrying;
-        sum.dead_lettered += add.dead_lettered;
-        sum.skipped += add.skipped;
-        other.buckets.iter().for_each(|(bucket, count)| self.durations.add(*bucket, *count));
-    }
-
-    fn counts(mut self) -> Counts {
-        let percentile = |share| self.durations.percentile(share);
-        (self.counts.p50_ms, self.counts.p95_ms, self.counts.p99_ms) =
-            (percentile(0.5), percentile(0.95), percentile(0.99));
-        self.counts
-    }
-}
-
-async fn counted(session: &mut Session, step: &str, since: Timestamp) -> Result<HashMap<Timestamp, Tally>> {
-    let executions = "SELECT date_trunc($1, minute) AS at, disposition, bucket, sum(executions) AS count
-        FROM execution_minutes WHERE minute >= $2 GROUP BY 1, 2, 3";
-    let events = "SELECT date_trunc($1, minute) AS at, sum(events) AS count
-        FROM event_minutes WHERE minute >= $2 GROUP BY 1";
-    let executions = session.query(executions, &[&step, &since]).await?;
-    let events = session.query(events, &[&step, &since]).await?;
-    tallies(&executions, &events).map_err(|error| StoreError::Other(error.into()))
-}
-
-fn tallies(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timestamp, Tally>> {
-    let mut steps: HashMap<Timestamp, Tally> = HashMap::new();
-    for row in executions {
-        let disposition = row.try_get::<_, &str>("disposition")?.parse()?;
-        let bucket = u16::try_from(row.try_get::<_, i16>("bucket")?).ok();
-        let count = row.try_get::<_, i64>("count")?.try_into()?;
-        steps.entry(row.try_get("at")?).or_default().add(disposition, bucket, count);
-    }
-    for row in events {
-        let count: u64 = row.try_get::<_, i64>("count")?.try_into()?;
-        steps.entry(row.try_get("at")?).or_default().counts.events += count;
-    }
-    Ok(steps)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::{domain::execution::Execution, store::testing::Database};
+use crate::{
+    domain::execution::{Disposition, Execution},
+    store::testing::Database,
+};
 
 fn execution(at: Timestamp, handler: Option<i64>, disposition: &str, duration_ms: u64) -> Execution {
     let disposition: Disposition = disposition.parse().expect("one");
