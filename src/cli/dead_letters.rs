@@ -77,7 +77,7 @@ async fn list(context: &Context, args: List) -> Result<(), CliError> {
     if context.output.is_json() || page.items.is_empty() {
         return Ok(());
     }
-    let summary = store.dead_letter_summary(&filter).await?;
+    let summary = store.dead_letter_summary(&filter, None).await?;
     context.output.text(&summary_line(&summary, state.as_str()))
 }
 

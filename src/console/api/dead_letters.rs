@@ -98,7 +98,7 @@ async fn summary(
     State(console): State<Console>,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    json(&console.store().dead_letter_summary(&filter.into()).await?)
+    json(&console.store().dead_letter_summary(&filter.into(), None).await?)
 }
 
 /// Export dead letters

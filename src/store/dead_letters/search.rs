@@ -80,14 +80,19 @@ impl Store {
         self.session().await?.search(&query).await
     }
 
-    /// Counts by reason and handler, the most first. Of a search through text only so many are counted: the
+    /// Counts by reason and handler, the most first; of all, or of `most`. Of a search through text never all: the
     /// others would have to be read one by one.
-    pub async fn dead_letter_summary(&self, filter: &DeadLetterFilter) -> Result<Summary> {
+    pub async fn dead_letter_summary(
+        &self,
+        filter: &DeadLetterFilter,
+        most: Option<usize>,
+    ) -> Result<Summary> {
+        let most = if filter.text.is_some() { Some(MOST_COUNTED) } else { most };
         // Counted first, from an index alone; then each group's handler gets its name, by an order that only
         // the index of handlers has: along died_at a handler that is rare would be looked for long.
         let mut query = filter.query("WITH found AS (SELECT reason, handler_id FROM dead_letters");
-        if filter.text.is_some() {
-            query.limit(MOST_COUNTED);
+        if let Some(most) = most {
+            query.limit(most);
         }
         query.end(
             "), counted AS (SELECT reason, handler_id, count(*) AS count FROM found GROUP BY reason, handler_id)
@@ -108,7 +113,7 @@ impl Store {
         let lines: anyhow::Result<Vec<SummaryLine>> = rows.iter().map(line).collect();
         let lines = lines.map_err(|e| StoreError::Other(e.into()))?;
         let total: i64 = lines.iter().map(|line| line.count).sum();
-        let cut = filter.text.is_some() && usize::try_from(total).is_ok_and(|n| n >= MOST_COUNTED);
+        let cut = most.is_some_and(|most| usize::try_from(total).is_ok_and(|total| total >= most));
         Ok(Summary { total, cut, lines })
     }
 

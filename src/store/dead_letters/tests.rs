@@ -124,7 +124,10 @@ async fn pages_and_counts_agree() {
         }
     }
     assert_eq!(seen, 15);
-    let summary = store.dead_letter_summary(&all).await.expect("counts");
+    let summary = store.dead_letter_summary(&all, None).await.expect("counts");
     let told: Vec<_> = summary.lines.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
     assert_eq!(told, [(Reason::Exhausted, Some("CRM"), 10), (Reason::Malformed, None, 5)]);
+    assert!(!summary.cut);
+    let some = store.dead_letter_summary(&all, Some(7)).await.expect("counts");
+    assert_eq!((some.total, some.cut), (7, true));
 }
