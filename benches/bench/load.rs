@@ -1,0 +1,60 @@
+//! The platform: what is published, and how fast.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+
+use crate::{support::World, target::now};
+
+/// What the confirms may lag behind.
+const WINDOW: usize = 500;
+
+/// An event of about this many bytes, which says when it was published.
+pub fn body(event: &str, number: u64, bytes: usize) -> String {
+    let head = format!(
+        r#"{{"event":{{"dt":"2026-01-01T00:00:00+00:00","events_id":"{event}","object_id":{number}}},"data":{{"sent":{},"note":""#,
+        now()
+    );
+    let note = "x".repeat(bytes.saturating_sub(head.len() + 3));
+    format!(r#"{head}{note}"}}}}"#)
+}
+
+/// Publishes `count` events in turn of `events`, as fast as they are confirmed or at a rate, on a connection of its own.
+pub async fn publish(world: &World, events: &[&str], count: u64, bytes: usize, per_second: Option<u32>) {
+    let connection =
+        Connection::connect(&world.amqp_url, ConnectionProperties::default()).await.expect("a broker");
+    let channel = connection.create_channel().await.expect("a channel");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    let exchange = world.broker.name("events");
+    let mut confirms = FuturesUnordered::new();
+    let mut pace = per_second.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+    for (number, event) in (0..count).zip(events.iter().cycle()) {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        let id = format!("{}-{number}", world.broker.prefix);
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/json".into())
+            .with_message_id(id.as_str().into());
+        let body = body(event, number, bytes);
+        let (exchange, options) = (exchange.as_str().into(), BasicPublishOptions::default());
+        let published =
+            channel.basic_publish(exchange, (*event).into(), options, body.as_bytes(), properties).await;
+        confirms.push(published.expect("published"));
+        while confirms.len() >= WINDOW {
+            assert!(
+                confirms.next().await.expect("one").expect("confirmed").is_ack(),
+                "the broker refused an event"
+            );
+        }
+    }
+    while let Some(confirmed) = confirms.next().await {
+        assert!(confirmed.expect("confirmed").is_ack(), "the broker refused an event");
+    }
+    connection.close(200, "done".into()).await.expect("closed");
+}

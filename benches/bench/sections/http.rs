@@ -1,0 +1,127 @@
+//! HTTP: the product beside the minimal loop and the peers, and what kinds of work cost.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Bench,
+    contender::Contender,
+    drain::{Measured, Work, drain},
+    peers::installed,
+    table::{Table, median, spread},
+};
+
+const ALL_FIFTEEN: &[&str] = &[
+    "clients.create",
+    "clients.update",
+    "clients.delete",
+    "clients.archive",
+    "clients.custom_fields.update",
+    "clients.balance_notzero",
+    "clients.balance_zero",
+    "clients.accounts.create",
+    "clients.accounts.update",
+    "clients.accounts.delete",
+    "clients.packages.assign",
+    "clients.packages.activate",
+    "clients.packages.deactivate",
+    "clients.packages.renew",
+    "clients.packages.close",
+];
+
+/// The columns of every table of drained queues.
+const HEAD: &[&str] = &[
+    "",
+    "attempts/s",
+    "of the minimal",
+    "worker cpu/10k",
+    "of the minimal",
+    "recorder",
+    "behind s",
+    "broker",
+    "postgres",
+    "target",
+    "MiB",
+];
+
+fn row(name: String, all: &[Measured], ceiling: Option<&[Measured]>) -> Vec<String> {
+    let each = |field: fn(&Measured) -> f64| all.iter().map(field).collect::<Vec<_>>();
+    let middle = |all: &[Measured], field: fn(&Measured) -> f64| median(all.iter().map(field));
+    let share = |field: fn(&Measured) -> f64| {
+        ceiling
+            .map_or_else(String::new, |ceiling| format!("{:.2}", middle(all, field) / middle(ceiling, field)))
+    };
+    vec![
+        name,
+        spread(&each(|one| one.per_second), 0),
+        share(|one| one.per_second),
+        spread(&each(|one| one.used.worker), 2),
+        share(|one| one.used.worker),
+        format!("{:.2}", middle(all, |one| one.used.recorder)),
+        format!("{:.1}", middle(all, |one| one.recorded_after)),
+        format!("{:.2}", middle(all, |one| one.used.broker)),
+        format!("{:.2}", middle(all, |one| one.used.postgres)),
+        format!("{:.2}", middle(all, |one| one.used.target)),
+        format!("{:.0}", middle(all, |one| one.memory)),
+    ]
+}
+
+/// Measures in turn, so that what changes on the machine meets all of them.
+async fn in_turn(bench: &Bench, lines: &[(String, Contender, Work)]) -> BTreeMap<usize, Vec<Measured>> {
+    let mut measured: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
+    for _ in 0..bench.rounds {
+        for (number, (_, contender, work)) in lines.iter().enumerate() {
+            let work = Work { count: bench.scaled(work.count), ..work.clone() };
+            measured.entry(number).or_default().push(drain(bench, *contender, &work).await);
+        }
+    }
+    measured
+}
+
+pub async fn contenders(bench: &Bench) -> Table {
+    let mut who = vec![Contender::Minimal, Contender::Worker, Contender::WorkerAndRecorder];
+    who.extend(
+        ["node", "aio-pika", "celery"].into_iter().filter(|name| installed(name)).map(Contender::Peer),
+    );
+    let lines: Vec<_> = who
+        .into_iter()
+        .map(|contender| {
+            // What is slow is given less to do.
+            let count = match contender {
+                Contender::Peer("aio-pika" | "celery") => Work::HTTP.count / 5,
+                _ => Work::HTTP.count,
+            };
+            (contender.name(), contender, Work { count, ..Work::HTTP })
+        })
+        .collect();
+    let measured = in_turn(bench, &lines).await;
+    let mut table = Table::new("HTTP: one handler, one event, 300 bytes, 256 in flight", HEAD);
+    for (number, (name, ..)) in lines.into_iter().enumerate() {
+        table.row(row(name, &measured[&number], Some(&measured[&0])));
+    }
+    table
+}
+
+pub async fn kinds_of_work(bench: &Bench) -> Table {
+    let half = Work { count: 25_000, ..Work::HTTP };
+    let kinds = [
+        ("1 handler, 300 bytes", Work { count: 50_000, ..half.clone() }),
+        ("2 handlers", Work { handlers: 2, ..half.clone() }),
+        ("3 handlers", Work { handlers: 3, count: 16_000, ..half.clone() }),
+        ("10 KB", Work { bytes: 10_000, ..half.clone() }),
+        ("fifteen events", Work { events: ALL_FIFTEEN, ..half.clone() }),
+        ("one call takes 5 s", Work { path: "/one-slow", count: 50_000, ..half.clone() }),
+    ];
+    let mut lines = Vec::new();
+    for (name, work) in kinds {
+        // The minimal loop calls one target for an event; it is the ceiling of each attempt.
+        let ceiling = Work { handlers: 1, ..work.clone() };
+        lines.push((format!("minimal: {name}"), Contender::Minimal, ceiling));
+        lines.push((format!("provisiond: {name}"), Contender::Worker, work));
+    }
+    let measured = in_turn(bench, &lines).await;
+    let mut table = Table::new("HTTP: kinds of work, worker alone (figures of one attempt)", HEAD);
+    for (number, (name, ..)) in lines.into_iter().enumerate() {
+        table.row(row(name, &measured[&number], Some(&measured[&(number / 2 * 2)])));
+    }
+    table
+}

@@ -1,0 +1,53 @@
+//! How long an event takes from its publisher to its handler where nothing waits.
+
+use crate::{
+    Bench,
+    contender::Contender,
+    drain::{ONE, Work, prepare},
+    load,
+    support::eventually,
+    table::{Table, spread},
+};
+
+const PER_SECOND: u32 = 200;
+
+pub async fn measure(bench: &Bench) -> Table {
+    let head = ["", "p50 ms", "p99 ms", "p99.9 ms", "worker cpu/10k"];
+    let mut table = Table::new(format!("Latency at {PER_SECOND} events/s, publish to handler"), &head);
+    let who = [Contender::Minimal, Contender::Worker];
+    let mut measured = [const { Vec::new() }; 2];
+    for _ in 0..bench.rounds {
+        for (contender, measured) in who.iter().zip(&mut measured) {
+            measured.push(once(bench, *contender).await);
+        }
+    }
+    for (contender, measured) in who.iter().zip(measured) {
+        let column = |number: usize| measured.iter().map(|one: &[f64; 4]| one[number]).collect::<Vec<_>>();
+        table.row(vec![
+            contender.name(),
+            spread(&column(0), 2),
+            spread(&column(1), 2),
+            spread(&column(2), 2),
+            spread(&column(3), 2),
+        ]);
+    }
+    table
+}
+
+async fn once(bench: &Bench, contender: Contender) -> [f64; 4] {
+    let count = bench.scaled(4_000);
+    let world = prepare(bench, &Work::HTTP).await;
+    let mut process = [contender.spawn(bench, &world, &Work::HTTP)];
+    world.wait_for_consumer("events.clients.create").await;
+    // Connections are made, and pages touched.
+    load::publish(&world, ONE, 200, 300, Some(PER_SECOND)).await;
+    bench.target.reset().await;
+    let before = bench.used(&process, None);
+    load::publish(&world, ONE, count, 300, Some(PER_SECOND)).await;
+    eventually("every call has come", || async { bench.target.calls().await.count >= count }).await;
+    let used = bench.used(&process, None).since(before, count);
+    let [p50, p99, p999, _] = bench.target.calls().await.latency.map(|micros| micros as f64 / 1000.0);
+    process[0].terminate().await;
+    world.abandon().await;
+    [p50, p99, p999, used.worker]
+}
