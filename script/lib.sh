@@ -139,18 +139,19 @@ rabbitmq_bin() {
 
 # ---- installing what is missing -------------------------------------------------------------------------------------
 
-have_cc() { have cc && { [ "$(uname -s)" != Darwin ] || xcode-select -p >/dev/null 2>&1; }; }
+have_cc() { have cc && have make && { [ "$(uname -s)" != Darwin ] || xcode-select -p >/dev/null 2>&1; }; }
 have_postgres() { [ -n "$(postgres_bin)" ]; }
 have_rabbitmq() { [ -n "$(rabbitmq_bin)" ]; }
 have_python() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 have_curl() { have curl; }
 have_chromium() { have chromium; }
+have_promtool() { have promtool; }
 # Ubuntu has its Chromium from elsewhere.
 is_debian() { grep -qs '^ID=debian' /etc/os-release; }
 # Minimal Debian images have no certificate authorities, and cargo cannot fetch a crate without.
 have_certificates() { [ ! -d /etc/apt ] || [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
-# need THING…, of: cc certificates postgres rabbitmq python curl chromium. Installs those that are missing, all in one go.
+# need THING…, of: cc certificates postgres rabbitmq python curl chromium promtool. Installs those that are missing, all in one go.
 need() {
   local thing missing=""
   for thing in "$@"; do "have_$thing" || missing="$missing $thing"; done
@@ -169,11 +170,12 @@ packages_for() {
   shift
   for thing in "$@"; do
     case $manager:$thing in
-      apt:cc) echo gcc libc6-dev ;;
+      apt:cc) echo gcc libc6-dev make ;;
       apt:postgres) echo postgresql ;;
       apt:python) echo python3 python3-venv ;;
+      apt:promtool) echo prometheus ;;
       *:certificates) echo ca-certificates ;;
-      dnf:cc) echo gcc ;;
+      dnf:cc) echo gcc make ;;
       dnf:postgres) echo postgresql-server ;;
       brew:cc) ;;
       brew:postgres) echo postgresql@17 ;;
@@ -223,7 +225,7 @@ can_be_root() {
   [ -t 0 ] && say "sudo may ask for your password, to install packages" && sudo -v
 }
 
-# policy-rc.d keeps the packages from starting the system's own PostgreSQL and RabbitMQ: we run private ones. One that
+# policy-rc.d keeps the packages from starting the system's own PostgreSQL, RabbitMQ and Prometheus: we run private ones, or none. One that
 # is there already (Debian's container images have it) is left as it is.
 # shellcheck disable=SC2016  # expanded by the inner shell
 APT_SCRIPT='

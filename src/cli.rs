@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod executions;
 mod handlers;
+mod health;
 mod migrate;
 mod output;
 mod publish;
@@ -66,6 +67,8 @@ enum Command {
     Config,
     /// How it goes: processes, events and attempts, what fails, what waits
     Status(status::Args),
+    /// Ask what serves on this machine whether it is well: for the health checks of containers
+    Health(health::Args),
     /// The catalogue of events
     #[command(subcommand)]
     Events(events::Command),
@@ -138,6 +141,7 @@ async fn dispatch(command: Command, context: Context) -> Result<(), CliError> {
         Command::Migrate => migrate::run(&context).await,
         Command::Check => check::run(&context).await,
         Command::Status(args) => status::run(&context, args).await,
+        Command::Health(args) => health::run(&context, args).await,
         Command::Events(command) => events::run(&context, command).await,
         Command::Publish(args) => publish::run(&context, args).await,
         Command::Handlers(command) => handlers::run(&context, command).await,

@@ -36,7 +36,7 @@ pub use database::Database;
 pub use error::ConfigErrors;
 pub use script::{Script, Variable};
 pub use secrets::Secrets;
-pub use sections::{Recorder, Telemetry, Worker};
+pub use sections::{Listen, Recorder, Telemetry, Worker};
 
 use layers::Layers;
 use reader::Reader;

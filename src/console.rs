@@ -20,6 +20,7 @@
 pub mod access;
 mod api;
 mod assets;
+mod lingering;
 mod pages;
 mod problem;
 mod server;

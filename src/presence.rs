@@ -22,6 +22,7 @@ use crate::{
     },
     process_id::this_process,
     store::{EventCounts, Process, Store},
+    telemetry::metrics::Exposition,
 };
 
 const EVERY: Duration = Duration::from_secs(10);
@@ -29,11 +30,13 @@ const EVERY: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 type Part = Box<dyn Fn(&mut ProcessReport) + Send + Sync>;
+type Shown = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
 /// This process, as others see it.
 pub struct Presence {
     process: Process,
     parts: Mutex<Vec<Part>>,
+    shown: Mutex<Vec<Shown>>,
     /// There is more to tell: not to be waited for.
     grown: Notify,
     /// Events that were taken since the last report.
@@ -49,13 +52,33 @@ impl Presence {
             started_at: Timestamp::now(),
             report: ProcessReport::default(),
         };
-        Arc::new(Self { process, parts: Mutex::default(), grown: Notify::new(), taken: Mutex::default() })
+        Arc::new(Self {
+            process,
+            parts: Mutex::default(),
+            shown: Mutex::default(),
+            grown: Notify::new(),
+            taken: Mutex::default(),
+        })
     }
 
     /// From now on `part` is asked for each report.
     pub fn tells(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(part));
         self.grown.notify_one();
+    }
+
+    /// From now on `part` adds to what is shown with the metrics.
+    pub fn shows(&self, part: impl Fn(&mut Exposition) + Send + Sync + 'static) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(part));
+    }
+
+    /// What is shown with the metrics.
+    pub fn show(&self, exposition: &mut Exposition) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|part| part(exposition));
+    }
+
+    pub fn roles(&self) -> &[Role] {
+        &self.process.roles
     }
 
     /// Counts an event that was taken from its queue.
@@ -105,7 +128,8 @@ impl Presence {
         }
     }
 
-    fn report(&self) -> ProcessReport {
+    /// What its roles tell now.
+    pub fn report(&self) -> ProcessReport {
         let mut report = ProcessReport::default();
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|part| part(&mut report));
         report

@@ -8,6 +8,7 @@ mod batch;
 mod entry;
 mod housekeeping;
 mod report;
+mod waiting;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -79,6 +80,8 @@ pub async fn run(
     let housekeeping =
         tokio::spawn(housekeeping::keep(store.clone(), retention, settings.index_text, stop.clone()));
 
+    let waiting = tokio::spawn(waiting::keep(store.clone(), settings.broker.clone(), stop.clone()));
+
     let written = Arc::new(Written::default());
     written.tell_by(presence, consuming.clone());
     let (id, link) = (this_process(), consuming);
@@ -95,6 +98,7 @@ pub async fn run(
     consuming_task.await?;
     publishing_task.await?;
     housekeeping.await?;
+    waiting.await?;
     info!("recorder drained");
     ended.unwrap_or(Ok(Ok(())))?
 }
@@ -110,7 +114,7 @@ impl Recorder {
             .into_iter()
             .map(|(queue, name)| {
                 let intake = Intake { queue: name, prefetch, source: Source::Shared };
-                let consumer = Consumer { link: self.link.clone(), intake };
+                let consumer = Consumer { link: self.link.clone(), intake, renew: Arc::default() };
                 let (sender, session) = (sender.clone(), session.clone());
                 tokio::spawn(consumer.run(session, move |delivery| {
                     // The channel holds more than all prefetches together; full or closed, it goes back.

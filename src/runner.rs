@@ -17,6 +17,7 @@ mod script;
 mod testing;
 mod tls;
 mod trial;
+mod working_dir;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -45,11 +45,6 @@ impl Shutdown {
         self.draining.clone()
     }
 
-    /// Resolves when nothing new is to be begun.
-    pub async fn draining(&self) {
-        self.draining.cancelled().await;
-    }
-
     /// Resolves when what runs is to be cut at once.
     pub async fn cut(&self) {
         self.cut.cancelled().await;
@@ -79,7 +74,7 @@ mod tests {
         let shutdown = Shutdown::listen().expect("signals");
         let clone = shutdown.clone();
         shutdown.begin();
-        timeout(SOON, clone.draining()).await.expect("clones drain together");
+        timeout(SOON, clone.token().cancelled_owned()).await.expect("clones drain together");
         kill_process(getpid(), Signal::TERM).expect("sent");
         let early = timeout(Duration::from_millis(100), shutdown.cut()).await;
         assert!(early.is_err(), "the first signal cuts nothing, though it was draining already");

@@ -34,6 +34,7 @@ pub use event_types::EventType;
 pub use executions::{ExecutionFilter, ExecutionRow, RunKey};
 pub use handlers::{HandlerFilter, HistoryEntry};
 pub use inbox::InboxClaim;
+pub use migrate::MigrationState;
 pub use page::{Cursor, Page};
 pub use pool::StoreSettings;
 pub use processes::{EventCounts, Process, SeenProcess};

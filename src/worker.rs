@@ -6,11 +6,13 @@ mod admission;
 mod attempt;
 mod breaker;
 mod intake;
+mod lane;
 mod process;
 mod registry;
 mod report;
 mod run;
 mod slots;
+mod watchdog;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,11 +27,14 @@ use crate::{
     process_id::this_process,
     runner::Runner,
     store::Store,
+    telemetry::metrics::HandlerMeters,
+    telemetry::traces::{TraceSettings, Traces},
 };
 use admission::Admission;
 use breaker::Breakers;
 use registry::Registry;
 use slots::Slots;
+use watchdog::Watched;
 
 pub use registry::Defaults;
 
@@ -48,9 +53,15 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// Scripts at a time.
     pub script_concurrency: usize,
+    /// What a script gets between TERM and KILL, beyond its timeout.
+    pub kill_grace: Duration,
+    /// Handlers whose attempts are counted one by one.
+    pub handler_series: usize,
     /// Topic patterns of the events that are consumed.
     pub events: Vec<String>,
     pub defaults: Defaults,
+    /// None: no spans are made.
+    pub traces: Option<TraceSettings>,
 }
 
 /// What every running delivery shares.
@@ -67,6 +78,10 @@ struct Worker {
     store: Store,
     presence: Arc<Presence>,
     publishers: Publishers,
+    traces: Option<Traces>,
+    links: [Link; 2],
+    meters: HandlerMeters,
+    watched: Watched,
     /// Everything that runs.
     deliveries: TaskTracker,
     /// A shutdown has begun: start no further handler.
@@ -95,6 +110,8 @@ pub async fn run(
     presence: Arc<Presence>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let id = this_process();
+    let traces = settings.traces.as_ref().map(|traces| Traces::start(traces, &id)).transpose()?;
     let registry = Registry::new(settings.defaults.clone());
     let keeping = tokio::spawn(Arc::clone(&registry).keep(store.clone(), stop.clone()));
     if !registry.loaded(&stop).await {
@@ -102,16 +119,14 @@ pub async fn run(
         return Ok(());
     }
     settings.broker.topology.set_events(registry.snapshot().active_events());
-
     let links_stop = CancellationToken::new();
     let (consuming, consuming_task) =
         Link::supervise(settings.broker.clone(), "worker: consume", links_stop.clone());
     let (publishing, publishing_task) =
         Link::supervise(settings.broker.clone(), "worker: publish", links_stop.clone());
     let (publishers, publisher_tasks) = start_publishers(&publishing, &stop);
-    let links = [consuming.clone(), publishing];
     let worker = Arc::new(Worker {
-        id: this_process(),
+        id,
         names: settings.broker.topology.names.clone(),
         max_event_bytes: settings.max_event_bytes,
         record_unhandled: settings.record_unhandled,
@@ -123,34 +138,44 @@ pub async fn run(
         store,
         presence,
         publishers,
+        traces: traces.clone(),
+        links: [consuming.clone(), publishing],
+        meters: HandlerMeters::new(settings.handler_series),
+        watched: Watched::new(settings.kill_grace),
         deliveries: TaskTracker::new(),
         draining: stop.clone(),
         cut: CancellationToken::new(),
     });
-
-    report::tell_of(&worker, &worker.presence, settings.events.clone(), links);
+    report::tell_of(&worker, &worker.presence, &settings);
     let consumed = intake::consume(&settings, consuming, &worker, &stop).await;
     // After a fault the others are still to be told.
     stop.cancel();
     // The last clone of the worker is dropped here: its publishers end when all is confirmed.
     drop(worker);
-    let published = tokio::time::timeout(Duration::from_secs(5), all_ended(publisher_tasks)).await;
-    if published.is_err() {
-        warn!("the broker did not confirm everything in time; what it has not will be run again");
-    }
+    let published = all_confirmed(publisher_tasks).await;
     links_stop.cancel();
     consuming_task.await?;
     publishing_task.await?;
     keeping.await?;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     info!("worker drained");
-    consumed.and(published.unwrap_or(Ok(())))
+    consumed.and(published)
 }
 
-async fn all_ended(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    Ok(())
+/// Gives the broker a few seconds.
+async fn all_confirmed(mut publishers: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let all = async {
+        while let Some(ended) = publishers.join_next().await {
+            ended??;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(5), all).await.unwrap_or_else(|_| {
+        warn!("the broker did not confirm everything in time; what it has not will be run again");
+        Ok(())
+    })
 }
 
 fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinSet<anyhow::Result<()>>) {

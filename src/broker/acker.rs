@@ -1,10 +1,15 @@
 //! One acker a channel: acknowledges the contiguous finished prefix of its deliveries in one frame.
 //!
-//! What finished out of order is acknowledged one by one on a short timer, or one slow handler
-//! would hold back every later acknowledgement and fill the prefetch.
+//! What finished out of order is acknowledged by itself once it waited a few milliseconds for those before it: one
+//! slow handler would hold back every later acknowledgement, and the broker sends nothing in the place of what is not
+//! acknowledged.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
+use futures_util::future::try_join_all;
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicNackOptions},
@@ -16,64 +21,69 @@ use tokio::{
 
 use super::delivery::Settled;
 
-const TAIL_DELAY: Duration = Duration::from_millis(20);
+/// Long enough for most to become part of the prefix where the processor is the limit, and short beside what handlers
+/// take where their number is.
+const PATIENCE: Duration = Duration::from_millis(5);
 const BATCH: usize = 512;
 
 /// Acknowledges until every duty of the channel is settled and dropped, or the channel is lost.
 pub(super) async fn run(channel: Channel, mut settled: UnboundedReceiver<Settled>) -> lapin::Result<()> {
     let mut ledger = Ledger::default();
     let mut batch = Vec::with_capacity(BATCH);
-    let mut tail_due: Option<Instant> = None;
     loop {
-        let due = tail_due.unwrap_or_else(Instant::now);
-        tokio::select! {
+        let due = ledger.next_due();
+        let received = tokio::select! {
             biased;
-            count = settled.recv_many(&mut batch, BATCH) => {
-                for how in batch.drain(..) {
-                    if let Settled::Requeued(tag) = how {
-                        channel.basic_nack(tag, BasicNackOptions { requeue: true, multiple: false }).await?;
-                    }
-                    ledger.note(how);
-                }
-                if let Some(tag) = ledger.take_prefix() {
-                    channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
-                }
-                if count == 0 {
-                    return acknowledge_tail(&channel, &mut ledger).await;
-                }
-                tail_due = ledger.has_tail().then(|| tail_due.unwrap_or_else(|| Instant::now() + TAIL_DELAY));
+            count = settled.recv_many(&mut batch, BATCH) => Some(count),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
+        };
+        let now = Instant::now();
+        for how in batch.drain(..) {
+            if let Settled::Requeued(tag) = how {
+                channel.basic_nack(tag, BasicNackOptions { requeue: true, multiple: false }).await?;
             }
-            () = sleep_until(due), if tail_due.is_some() => {
-                acknowledge_tail(&channel, &mut ledger).await?;
-                tail_due = None;
-            }
+            ledger.note(how, now);
+        }
+        if let Some(tag) = ledger.take_prefix() {
+            channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
+        }
+        let is_end = received == Some(0);
+        let due = ledger.take_due(if is_end { now + PATIENCE } else { now });
+        // Together, so that they are written together.
+        let alone = BasicAckOptions { multiple: false };
+        try_join_all(due.into_iter().map(|tag| channel.basic_ack(tag, alone))).await?;
+        if is_end {
+            return Ok(());
         }
     }
 }
 
-async fn acknowledge_tail(channel: &Channel, ledger: &mut Ledger) -> lapin::Result<()> {
-    for tag in ledger.take_tail() {
-        channel.basic_ack(tag, BasicAckOptions { multiple: false }).await?;
-    }
-    Ok(())
-}
-
 /// Which tags are settled beyond the prefix. Tags of a channel count from 1 without gaps.
+///
+/// A handler that takes minutes holds the prefix while hundreds of thousands settle beyond it: nothing here may look at
+/// all of them.
 #[derive(Debug, Default)]
 struct Ledger {
     /// Every tag up to here is settled.
     prefix: u64,
     /// Settled tags beyond the prefix; true where the broker was told already.
     beyond: BTreeMap<u64, bool>,
+    /// Those of which it was not, and when it is to be, soonest first; others that became part of the prefix are among
+    /// them.
+    waiting: VecDeque<(Instant, u64)>,
 }
 
 impl Ledger {
-    fn note(&mut self, how: Settled) {
-        let (tag, told) = match how {
-            Settled::Acknowledged(tag) => (tag, false),
-            Settled::Requeued(tag) => (tag, true),
-        };
-        self.beyond.insert(tag, told);
+    fn note(&mut self, how: Settled, now: Instant) {
+        match how {
+            Settled::Acknowledged(tag) => {
+                self.beyond.insert(tag, false);
+                self.waiting.push_back((now + PATIENCE, tag));
+            }
+            Settled::Requeued(tag) => {
+                self.beyond.insert(tag, true);
+            }
+        }
     }
 
     /// Moves the prefix forward, and returns the highest tag in it that the broker was not told of.
@@ -93,18 +103,26 @@ impl Ledger {
         highest
     }
 
-    fn has_tail(&self) -> bool {
-        self.beyond.values().any(|told| !told)
+    /// When the next one has waited long enough.
+    fn next_due(&mut self) -> Option<Instant> {
+        while let Some((due, tag)) = self.waiting.front() {
+            if *tag > self.prefix {
+                return Some(*due);
+            }
+            self.waiting.pop_front();
+        }
+        None
     }
 
-    fn take_tail(&mut self) -> Vec<u64> {
-        let untold = self.beyond.iter_mut().filter(|(_, told)| !**told);
-        untold
-            .map(|(tag, told)| {
-                *told = true;
-                *tag
-            })
-            .collect()
+    /// Those that have waited long enough.
+    fn take_due(&mut self, now: Instant) -> Vec<u64> {
+        let mut tags = Vec::new();
+        while self.next_due().is_some_and(|due| due <= now) {
+            let Some((_, tag)) = self.waiting.pop_front() else { break };
+            self.beyond.insert(tag, true);
+            tags.push(tag);
+        }
+        tags
     }
 }
 
@@ -115,40 +133,48 @@ mod tests {
         *,
     };
 
-    fn ledger(settled: &[Settled]) -> Ledger {
+    fn ledger(settled: &[Settled], now: Instant) -> Ledger {
         let mut ledger = Ledger::default();
         for how in settled {
-            ledger.note(*how);
+            ledger.note(*how, now);
         }
         ledger
     }
 
     #[test]
     fn a_prefix_is_acknowledged_at_once() {
-        let mut ledger = ledger(&[Acknowledged(2), Acknowledged(1), Acknowledged(4)]);
+        let now = Instant::now();
+        let mut ledger = ledger(&[Acknowledged(2), Acknowledged(1), Acknowledged(4)], now);
         assert_eq!(ledger.take_prefix(), Some(2));
         assert_eq!(ledger.take_prefix(), None, "3 is still running");
-        assert!(ledger.has_tail());
-        ledger.note(Acknowledged(3));
+        assert_eq!(ledger.next_due(), Some(now + PATIENCE), "4 waits for it");
+        ledger.note(Acknowledged(3), now);
         assert_eq!(ledger.take_prefix(), Some(4));
-        assert!(!ledger.has_tail());
+        assert_eq!(ledger.next_due(), None);
     }
 
     #[test]
-    fn nothing_is_acknowledged_twice() {
-        let mut ledger = ledger(&[Acknowledged(2), Acknowledged(3), Requeued(5)]);
-        assert_eq!(ledger.take_tail(), [2, 3]);
-        assert!(ledger.take_tail().is_empty());
-        ledger.note(Acknowledged(1));
+    fn who_waits_for_a_slow_one_is_acknowledged_in_time_and_once() {
+        let now = Instant::now();
+        let mut ledger = ledger(&[Acknowledged(2), Acknowledged(3), Requeued(5)], now);
+        ledger.note(Acknowledged(6), now + PATIENCE);
+        assert!(ledger.take_due(now).is_empty(), "they may become part of the prefix");
+        assert_eq!(ledger.take_due(now + PATIENCE), [2, 3]);
+        assert!(ledger.take_due(now + PATIENCE).is_empty());
+        ledger.note(Acknowledged(1), now);
         assert_eq!(ledger.take_prefix(), Some(1), "2 and 3 were told");
-        ledger.note(Acknowledged(4));
-        assert_eq!(ledger.take_prefix(), Some(4), "5 was given back");
-        assert_eq!(ledger.prefix, 5);
+        ledger.note(Acknowledged(4), now);
+        assert_eq!(ledger.take_prefix(), Some(6), "5 was given back");
+        assert_eq!(ledger.prefix, 6);
+        assert!(
+            ledger.next_due().is_none() && ledger.beyond.is_empty(),
+            "nothing is remembered of the prefix"
+        );
     }
 
     #[test]
     fn a_prefix_of_told_tags_needs_no_word() {
-        let mut ledger = ledger(&[Requeued(1), Requeued(2)]);
+        let mut ledger = ledger(&[Requeued(1), Requeued(2)], Instant::now());
         assert_eq!(ledger.take_prefix(), None);
         assert_eq!(ledger.prefix, 2);
     }

@@ -16,9 +16,12 @@ use super::{
     probe::{Heard, unanswered},
     topology::Topology,
 };
-use crate::domain::{
-    dead_letter::header_error,
-    process::{LinkReport, Trouble},
+use crate::{
+    domain::{
+        dead_letter::header_error,
+        process::{LinkReport, Trouble},
+    },
+    telemetry::metrics::connection_lost,
 };
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,6 +77,11 @@ impl Link {
     /// Whether the broker has asked to publish nothing for now.
     pub(super) fn is_blocked(&self) -> bool {
         self.state.borrow().as_ref().is_some_and(|connection| connection.status().blocked())
+    }
+
+    /// Whether it stands, and the broker takes messages.
+    pub fn takes_messages(&self) -> bool {
+        self.is_up() && !self.is_blocked()
     }
 
     /// How it does.
@@ -170,6 +178,7 @@ impl Supervisor {
         } else {
             // One that does not answer would be waited for by all who use it.
             socket.shut_down();
+            connection_lost(purpose);
             warn!(purpose, why, "connection to the broker lost");
             self.tell(&format!("connection lost: {why}"));
         }

@@ -1,15 +1,14 @@
 //! A consumer that lives through any number of connections.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
     Channel,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    options::{BasicCancelOptions, BasicQosOptions},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
@@ -19,7 +18,7 @@ use tracing::{debug, info, warn};
 use super::{
     acker,
     connection::{Link, jittered},
-    declare::{RPC_TIMEOUT, within},
+    declare::{RPC_TIMEOUT, consume, within},
     delivery::{Delivery, Settled},
     error::{BrokerError, is_not_found},
 };
@@ -54,6 +53,8 @@ pub enum Source {
 pub struct Consumer {
     pub link: Link,
     pub intake: Intake,
+    /// Notified: it is stuck, gives back all that it holds, and begins anew.
+    pub renew: Arc<Notify>,
 }
 
 /// Why a session ended.
@@ -115,6 +116,12 @@ impl Consumer {
                     }
                     idle_at = Instant::now() + jittered(IDLE);
                 }
+                () = self.renew.notified() => {
+                    acker.abort();
+                    // Only a closed channel gives back what is unsettled.
+                    let _ = timeout(RPC_TIMEOUT, channel.close(200, "stuck".into())).await;
+                    return End::Lost("it was stuck".to_owned());
+                }
                 ended = &mut acker => return End::Lost(match ended {
                     Ok(Err(error)) => format!("acknowledging failed: {}", BrokerError::from(error)),
                     _ => "the acker ended".to_owned(),
@@ -137,8 +144,7 @@ impl Consumer {
 
     async fn begin(&self, channel: &Channel) -> anyhow::Result<lapin::Consumer> {
         within(channel.basic_qos(self.intake.prefetch, BasicQosOptions::default())).await?;
-        let (queue, tag) = (self.intake.queue.as_str().into(), "".into());
-        within(channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())).await
+        consume(channel, &self.intake.queue).await
     }
 
     /// Takes no more: what lapin has buffered goes back, what runs may end.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lapin::{
     Channel, Connection, ExchangeKind,
-    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        BasicConsumeOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
     types::FieldTable,
 };
 use tokio::time::timeout;
@@ -39,6 +42,21 @@ pub(super) async fn within<T>(rpc: impl Future<Output = lapin::Result<T>>) -> an
         Ok(answer) => Ok(answer.map_err(BrokerError::from)?),
         Err(_) => anyhow::bail!("the broker did not answer within {RPC_TIMEOUT:?}"),
     }
+}
+
+/// Consumes `queue` with acknowledgements.
+///
+/// A request that is not answered in time may still be carried out, by a queue whose majority comes back; and lapin closes
+/// no channel that waits for such an answer. What that consumer were given nobody would ever settle, so the channel is closed.
+pub(super) async fn consume(channel: &Channel, queue: &str) -> anyhow::Result<lapin::Consumer> {
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let begun = within(channel.basic_consume(queue.into(), "".into(), options, arguments)).await;
+    if begun.is_err() {
+        let channel = channel.clone();
+        // The broker answers once it is done with the request; nobody has to wait for that.
+        tokio::spawn(async move { channel.close(200, "not consumed".into()).await });
+    }
+    begun
 }
 
 /// Declares one thing after the other. A refusal closes the channel: the next goes on a new one.

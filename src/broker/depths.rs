@@ -110,6 +110,11 @@ impl QueueWatch {
         Ok(depths)
     }
 
+    /// The queues that a look is at.
+    pub fn names(&self, events: &[EventName]) -> Vec<String> {
+        queues(&self.settings.topology.names, events).into_iter().map(|(queue, _)| queue).collect()
+    }
+
     async fn look_now(
         &self,
         connection: Option<Connection>,
@@ -117,7 +122,7 @@ impl QueueWatch {
     ) -> anyhow::Result<(Connection, Depths)> {
         let connection = match connection.filter(|connection| connection.status().connected()) {
             Some(connection) => connection,
-            None => self.settings.dial("console: look at queues").await?,
+            None => self.settings.dial("look at queues").await?,
         };
         let mut channel = None;
         let mut depths = Depths::default();

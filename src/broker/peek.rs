@@ -15,8 +15,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use lapin::{
     Channel, Connection,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    options::{BasicCancelOptions, BasicQosOptions},
 };
 use tokio::{
     sync::mpsc,
@@ -24,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    declare::within,
+    declare::{consume, within},
     delivery::Delivery,
     direct::{Depth, queue_depth},
     error::BrokerError,
@@ -113,9 +112,7 @@ async fn take(
 ) -> anyhow::Result<Part> {
     let channel = within(connection.create_channel()).await?;
     within(channel.basic_qos(size, BasicQosOptions::default())).await?;
-    let options = BasicConsumeOptions::default();
-    let begun = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
-    let mut consumer = within(begun).await?;
+    let mut consumer = consume(&channel, queue).await?;
     let mut part = Part { channel, taken: 0, fresh: false };
     while part.taken < left.min(size.into()) {
         let Ok(Some(next)) = timeout(PATIENCE, consumer.next()).await else { break };

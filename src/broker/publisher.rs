@@ -28,6 +28,7 @@ use super::{
     connection::{Link, jittered},
     declare::within,
     error::BrokerError,
+    wire::again,
 };
 use complaint::Complaint;
 
@@ -124,7 +125,7 @@ impl Confirm {
 }
 
 async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mpsc::Receiver<Request>) {
-    let mut again = Vec::new();
+    let (mut again, mut complaint) = (Vec::new(), Complaint::new(purpose));
     loop {
         if again.is_empty() {
             // No channel without a message: a publisher that is not used ends at once, broker or not.
@@ -133,7 +134,7 @@ async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mp
         }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
-            Ok(()) => session(&link, &channel, care, &mut requests, &mut again).await,
+            Ok(()) => session(&link, &channel, care, &mut complaint, &mut requests, &mut again).await,
             Err(error) => Err(error),
         };
         match ended {
@@ -158,10 +159,10 @@ async fn session(
     link: &Link,
     channel: &Channel,
     care: Care,
+    complaint: &mut Complaint,
     requests: &mut mpsc::Receiver<Request>,
     again: &mut Vec<Request>,
 ) -> anyhow::Result<()> {
-    let mut complaint = Complaint::default();
     let mut in_flight: FuturesUnordered<_> =
         again.drain(..).map(|request| publish(channel, request)).collect();
     let mut batch = Vec::with_capacity(WINDOW);
@@ -234,7 +235,7 @@ async fn publish(channel: &Channel, request: Request) -> Fate {
             let _ = request.confirmed.send(());
             Fate::Confirmed
         }
-        Err(error) => Fate::Lost(request, error),
+        Err(error) => Fate::Lost(Request { message: again(request.message), ..request }, error),
     }
 }
 

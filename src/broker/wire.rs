@@ -11,7 +11,7 @@ use super::header::{number_header, text_header};
 
 pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
 pub use read::{Facts, copy_of};
-pub use write::{Burial, CopyOf, dead_letter, event, reply, result, retry_copy};
+pub use write::{Burial, CopyOf, again, dead_letter, event, reply, result, retry_copy};
 
 /// More than this in headers is malformed.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -19,6 +19,8 @@ pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 const EVENT_ID: &str = "x-provisioning-event-id";
 const PLAN: &str = "x-provisioning-plan";
 const ATTEMPT: &str = "x-provisioning-attempt";
+/// Its confirmation was lost, so it was published again: the broker may have it twice.
+const AGAIN: &str = "x-provisioning-again";
 const FIRST_FAILED_AT: &str = "x-provisioning-first-failed-at";
 const LETTER_ID: &str = "x-provisioning-id";
 const LETTER_REASON: &str = "x-provisioning-reason";

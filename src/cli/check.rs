@@ -1,6 +1,7 @@
 //! `check`: says of each thing that is needed that it is there, or what is wrong and what to do.
 
 mod handlers;
+mod migrations;
 mod report;
 pub(super) mod secrets;
 
@@ -12,6 +13,7 @@ use crate::{
     store::{HandlerFilter, Store},
 };
 use handlers::{check_http, check_scripts, check_timeouts};
+use migrations::migrations;
 use report::{Finding, State, finding, ok, text};
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
@@ -140,24 +142,10 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
         return Vec::new();
     }
     report.push(ok("database", "connected".into()));
-    match store.migration_state().await {
-        Ok(state) if state.pending.is_empty() && state.newer.is_empty() && state.differing.is_empty() => {
-            report.push(ok("migrations", format!("{} applied", state.applied.len())));
-        }
-        Ok(state) => {
-            let (pending, newer) =
-                (state.pending.join(", "), [state.newer, state.differing].concat().join(", "));
-            report.push(if newer.is_empty() {
-                finding("migrations", State::Failed, format!("not applied: {pending}; run provisiond migrate"))
-            } else {
-                finding("migrations", State::Failed, format!("the database has migrations that this program does not know ({newer}): run the version of provisiond that made them"))
-            });
-            return Vec::new();
-        }
-        Err(error) => {
-            report.push(finding("migrations", State::Failed, format!("{:#}", anyhow::Error::new(error))));
-            return Vec::new();
-        }
+    let (found, is_usable) = migrations(store.migration_state().await);
+    report.push(found);
+    if !is_usable {
+        return Vec::new();
     }
     match store.list_handlers(&HandlerFilter::default(), ALL_HANDLERS).await {
         Ok(handlers) => {

@@ -13,6 +13,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
             lines(applied.iter().map(|migration| format!("applied {migration}")))
         }
     })?;
+    if let Some(newer) = store.migration_state().await?.newer_told() {
+        Context::hint(&newer);
+    }
     if resealed.handlers > 0 {
         let now = if context.config.secrets.seals.has_key() {
             "are encrypted with secrets.key now"

@@ -1,9 +1,8 @@
 //! `publish`: an event, as the platform would publish it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+mod expected;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -17,16 +16,10 @@ use super::{
 };
 use crate::{
     broker::{Connection, Names, ResultWatch, event, is_not_found, publish_all, queue_depth},
-    domain::{
-        event::{EventId, EventName, compose},
-        execution::{Disposition, Execution},
-        handler::{HandlerId, OnFailure, Status},
-    },
-    store::HandlerFilter,
+    domain::event::{EventId, EventName, compose},
 };
+use expected::Expected;
 
-/// A change of a handler is live on every worker within this.
-const LIVE_WITHIN: Duration = Duration::from_secs(1);
 const UNHANDLED_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
@@ -76,14 +69,14 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 async fn wait(
     context: &Context,
     args: &Args,
-    expected: Expected,
+    mut expected: Expected,
     watch: ResultWatch,
     ids: &[EventId],
 ) -> Result<(), CliError> {
     let unhandled = expected.handlers.is_empty();
     // That no handler was enabled is recorded, unless the workers are configured not to.
     let limit = if unhandled { args.timeout.min(UNHANDLED_TIMEOUT) } else { args.timeout };
-    let waited = tokio::time::timeout(limit, print_executions(context, expected, watch)).await;
+    let waited = tokio::time::timeout(limit, print_executions(context, &mut expected, watch)).await;
     match waited {
         Ok(printed) => printed,
         Err(_) if unhandled => {
@@ -91,8 +84,9 @@ async fn wait(
             Ok(())
         }
         Err(_) => Err(CliError::failed(format!(
-            "not every handler has ended within {limit:?} (--timeout): is a worker running? \
+            "not every handler has ended within {limit:?} (--timeout): {} \
              provisiond executions list --event-id {} shows what ended",
+            expected.what_holds_it_up(),
             ids.first().map(EventId::as_str).unwrap_or_default(),
         ))),
     }
@@ -151,57 +145,11 @@ fn say_published(context: &Context, name: &EventName, ids: &[EventId]) -> Result
     })
 }
 
-/// What is still to end before the wait is over.
-struct Expected {
-    /// The handlers of the event, and whether the others wait for it.
-    handlers: HashMap<HandlerId, OnFailure>,
-    dead_lettered: usize,
-    open: HashMap<EventId, HashSet<HandlerId>>,
-}
-
-impl Expected {
-    /// Asks which handlers are enabled. If one was changed just now, waits until every worker knows.
-    async fn of(context: &Context, name: &EventName, ids: &[EventId]) -> Result<Self, CliError> {
-        let (event, status) = (Some(name.clone()), Some(Status::Enabled));
-        let filter = HandlerFilter { event, status, ..HandlerFilter::default() };
-        let handlers = context.store()?.list_handlers(&filter, 10_000).await?;
-        let age = handlers.iter().map(|h| Timestamp::now().duration_since(h.updated_at)).min();
-        let age = age.map(|age| Duration::try_from(age).unwrap_or_default());
-        tokio::time::sleep(LIVE_WITHIN.saturating_sub(age.unwrap_or(LIVE_WITHIN))).await;
-        let handlers: HashMap<_, _> = handlers.into_iter().map(|h| (h.id, h.spec.on_failure())).collect();
-        let open = ids.iter().map(|id| (id.clone(), handlers.keys().copied().collect())).collect();
-        Ok(Self { handlers, dead_lettered: 0, open })
-    }
-
-    /// Takes `execution` into account; false if it is of another event.
-    fn note(&mut self, execution: &Execution) -> bool {
-        let id = &execution.event.id;
-        let Some(open) = self.open.get_mut(id) else { return false };
-        let handler = execution.handler.as_ref().map(|handler| handler.id);
-        let ends_all = match execution.disposition {
-            Disposition::NoHandler | Disposition::Duplicate => true,
-            Disposition::DeadLettered => {
-                self.dead_lettered += 1;
-                handler.and_then(|id| self.handlers.get(&id)) == Some(&OnFailure::Halt)
-            }
-            Disposition::Retrying => return true,
-            _ => false,
-        };
-        if let Some(handler) = handler {
-            open.remove(&handler);
-        }
-        if ends_all || open.is_empty() {
-            self.open.remove(id);
-        }
-        true
-    }
-}
-
 /// # Errors
 /// If something was given up: whoever publishes from a script wants to know.
 async fn print_executions(
     context: &Context,
-    mut expected: Expected,
+    expected: &mut Expected,
     mut watch: ResultWatch,
 ) -> Result<(), CliError> {
     while !expected.open.is_empty() {

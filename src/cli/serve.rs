@@ -1,6 +1,6 @@
 //! `serve`: runs the roles of this process.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
@@ -11,11 +11,13 @@ use super::{context::Context, error::CliError, settings};
 use crate::{
     console,
     domain::process,
+    monitoring::{self, Listener},
     presence::Presence,
     recorder,
     runner::Runner,
     shutdown::Shutdown,
     store::{Store, StoreError},
+    telemetry::metrics::Metrics,
     worker,
 };
 
@@ -54,60 +56,122 @@ impl Role {
 
 pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let shutdown = Shutdown::listen()?;
-    let config = &context.config;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
-    let runner = Arc::new(Runner::new(settings::runner(config))?);
+    let runner = Arc::new(Runner::new(settings::runner(&context.config))?);
     let store = context.store()?;
-    if config.database.migrate {
-        tokio::select! {
-            migrated = migrate(&store) => migrated?,
-            () = shutdown.draining() => return Ok(()),
-        }
-    }
     let presence = Presence::new(args.roles.iter().map(|role| role.told()).collect());
     let draining = shutdown.token();
     presence.tells(move |report| report.draining = draining.is_cancelled());
+    let listener = Listener::bind(context.config.telemetry.listen).await?;
+    let monitoring = monitoring::serve(listener, Metrics::install()?, Arc::clone(&presence), store.clone());
+    let monitoring = tokio::spawn(monitoring);
+
     let ended = CancellationToken::new();
-    let telling = tokio::spawn(Arc::clone(&presence).keep(store.clone(), ended.clone()));
-    let mut roles = JoinSet::new();
-    let (has_worker, has_recorder) =
-        (args.roles.contains(&Role::Worker), args.roles.contains(&Role::Recorder));
-    // The recorder outlives the worker of its process, and writes what that recorded last.
-    let recorder_stop = if has_worker { CancellationToken::new() } else { shutdown.token() };
-    if has_worker {
-        let settings = settings::worker(config, context.broker()?, args.events);
-        let worker = worker::run(
-            settings,
-            Arc::clone(&runner),
-            store.clone(),
-            Arc::clone(&presence),
-            shutdown.token(),
-        );
-        let recorder_stop = recorder_stop.clone();
-        roles.spawn(async move {
-            let ended = worker.await;
-            recorder_stop.cancel();
-            ended
-        });
-    }
-    if has_recorder {
-        let settings = settings::recorder(config, context.broker()?);
-        let (store, presence) = (store.clone(), Arc::clone(&presence));
-        roles.spawn(async move { recorder::run(settings, store, &presence, recorder_stop).await });
-    }
-    if args.roles.contains(&Role::Console) {
-        let trials = settings::trials(config, store.clone(), runner);
-        let (settings, letters) = (settings::console(config)?, context.dead_letters_in(store)?);
-        roles.spawn(console::run(settings, letters, trials, shutdown.token()));
-    }
+    let serving = Serving { context, runner, store, presence, tables: CancellationToken::new() };
+    let telling = tokio::spawn(serving.tell(ended.clone()));
+    let roles = serving.start(args, &shutdown)?;
     let result = tokio::select! {
         result = end(roles, &shutdown) => result,
         () = shutdown.cut() => return Err(CliError::failed("asked twice to stop: what still ran was abandoned and will be run again")),
     };
     ended.cancel();
     let _ = telling.await;
+    monitoring.abort();
     info!("provisiond ends");
     result
+}
+
+/// What the roles of this process share.
+struct Serving {
+    context: Context,
+    runner: Arc<Runner>,
+    store: Store,
+    presence: Arc<Presence>,
+    /// Cancelled once the tables are as they should be: whoever needs them waits for that.
+    tables: CancellationToken,
+}
+
+impl Serving {
+    /// Tells of this process once there are tables, until `ended`.
+    fn tell(&self, ended: CancellationToken) -> impl Future<Output = ()> + use<> {
+        let keeping = Arc::clone(&self.presence).keep(self.store.clone(), ended.clone());
+        let tables = self.tables.clone();
+        async move {
+            tokio::select! { () = tables.cancelled() => keeping.await, () = ended.cancelled() => {} }
+        }
+    }
+
+    /// Starts the roles. The console listens before the tables are there, and says so to who asks.
+    fn start(&self, args: Args, shutdown: &Shutdown) -> Result<JoinSet<anyhow::Result<()>>, CliError> {
+        let (context, config) = (&self.context, &self.context.config);
+        let has = |role| args.roles.contains(&role);
+        let mut roles = JoinSet::new();
+        roles.spawn(prepare(
+            self.store.clone(),
+            config.database.migrate,
+            self.tables.clone(),
+            has(Role::Worker),
+            shutdown.token(),
+        ));
+        // The recorder outlives the worker of its process, and writes what that recorded last.
+        let recorder_stop = if has(Role::Worker) { CancellationToken::new() } else { shutdown.token() };
+        if has(Role::Recorder) {
+            let settings = settings::recorder(config, context.broker()?);
+            let (store, presence) = (self.store.clone(), Arc::clone(&self.presence));
+            let stop = recorder_stop.clone();
+            let recorder = async move { recorder::run(settings, store, &presence, stop).await };
+            roles.spawn(after(self.tables.clone(), recorder_stop.clone(), recorder));
+        }
+        if has(Role::Console) {
+            let trials = settings::trials(config, self.store.clone(), Arc::clone(&self.runner));
+            let letters = context.dead_letters_in(self.store.clone())?;
+            roles.spawn(console::run(settings::console(config)?, letters, trials, shutdown.token()));
+        }
+        if has(Role::Worker) {
+            let settings = settings::worker(config, context.broker()?, args.events);
+            let (runner, store) = (Arc::clone(&self.runner), self.store.clone());
+            let worker = worker::run(settings, runner, store, Arc::clone(&self.presence), shutdown.token());
+            let worker = after(self.tables.clone(), shutdown.token(), worker);
+            roles.spawn(async move {
+                let ended = worker.await;
+                recorder_stop.cancel();
+                ended
+            });
+        }
+        Ok(roles)
+    }
+}
+
+/// Runs `role` once there are tables, unless it is to stop before.
+async fn after(
+    tables: CancellationToken,
+    stop: CancellationToken,
+    role: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        () = tables.cancelled() => role.await,
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+/// Brings the tables of `store` up to date, if that is this process's to do, and says when they are.
+async fn prepare(
+    store: Store,
+    is_ours: bool,
+    tables: CancellationToken,
+    has_worker: bool,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let preparing = async {
+        if is_ours {
+            migrate(&store, has_worker).await?;
+        }
+        tables.cancel();
+        tell_migrations(&store).await;
+        Ok(())
+    };
+    stop.run_until_cancelled(preparing).await.unwrap_or(Ok(()))
 }
 
 /// Waits for every role. One that ends by itself, which is a fault of ours, ends the others.
@@ -129,7 +193,7 @@ fn is_unavailable(error: &anyhow::Error) -> bool {
 }
 
 /// Waits for the database; a schema that cannot be brought up to date is an error.
-async fn migrate(store: &Store) -> Result<(), CliError> {
+async fn migrate(store: &Store, has_worker: bool) -> anyhow::Result<()> {
     let mut told = false;
     loop {
         match store.migrate().await {
@@ -141,11 +205,29 @@ async fn migrate(store: &Store) -> Result<(), CliError> {
             }
             Err(error) if is_unavailable(&error) => {
                 if !std::mem::replace(&mut told, true) {
-                    warn!(error = format!("{error:#}"), "waiting for Postgres; no event is taken before");
+                    let then = if has_worker { "; no event is taken before" } else { "" };
+                    warn!(error = format!("{error:#}"), "waiting for Postgres{then}");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
+    }
+}
+
+/// Warns, once the database is there, of tables that are not those of this version. Neither keeps a process from its
+/// work: one that is restarted while others are upgraded must not be down, and who migrates apart may do so later.
+async fn tell_migrations(store: &Store) {
+    let state = loop {
+        match store.migration_state().await {
+            Ok(state) => break state,
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    };
+    if let Some(newer) = state.newer_told() {
+        warn!("{newer}");
+    }
+    if !state.pending.is_empty() {
+        warn!(pending = state.pending.join(", "), "the database lacks migrations: run provisiond migrate");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     recorder::RecorderSettings,
     runner::{HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptRules, ScriptSettings},
     store::{Store, StoreSettings},
+    telemetry::traces::TraceSettings,
     worker::{Defaults, WorkerSettings},
 };
 
@@ -95,13 +96,22 @@ pub(super) fn worker(config: &Config, broker: BrokerSettings, events: Vec<String
         crash_limit: worker.crash_limit,
         drain_timeout: worker.drain_timeout,
         script_concurrency: config.script.concurrency,
+        kill_grace: config.script.kill_grace,
+        handler_series: config.telemetry.handler_series,
         events,
         defaults: Defaults {
             retry: config.retry.clone(),
             http_timeout: config.http.timeout.duration(),
             script_timeout: config.script.timeout.duration(),
         },
+        traces: traces(config),
     }
+}
+
+fn traces(config: &Config) -> Option<TraceSettings> {
+    let telemetry = &config.telemetry;
+    let endpoint = telemetry.otlp_endpoint.clone()?;
+    Some(TraceSettings { endpoint, sample_ratio: telemetry.otlp_sample_ratio })
 }
 
 pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSettings {

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     broker::QueueKind,
-    domain::process::{LinkReport, ProcessReport},
+    domain::{
+        handler::Status,
+        process::{LinkReport, ProcessReport},
+    },
     overview::{Overview, Picture, Waiting},
     store::{Counts, Period, SeenProcess},
 };
@@ -124,7 +127,7 @@ fn failing(picture: &Picture) -> String {
         [
             failing.handler_id.to_string(),
             or_dash(failing.handler_name.as_ref()),
-            or_dash(failing.status),
+            failing.status.map_or("deleted", Status::as_str).to_owned(),
             format!("{} of {}", failing.counts.failures, failing.counts.attempts),
         ]
     });

@@ -93,7 +93,7 @@ impl Console {
     }
 }
 
-fn address(value: &Value) -> Result<SocketAddr, String> {
+pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
     let form = "must be an address and a port, such as 127.0.0.1:8080 or [::]:8080";
     text(value)?.parse().map_err(|_| form.to_owned())
 }

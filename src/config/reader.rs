@@ -95,6 +95,11 @@ impl Reader {
         self.errors.push(ConfigError { key: Some(key.to_owned()), source, problem });
     }
 
+    /// Whether somebody has set it.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).and_then(Value::origin).is_some()
+    }
+
     fn source(&self, key: &str) -> String {
         self.values.get(key).and_then(Value::origin).unwrap_or("default").to_owned()
     }

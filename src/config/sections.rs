@@ -1,13 +1,17 @@
 //! The sections that are little more than their keys: `worker`, `retry`, `recorder`, `telemetry`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use ::config::Value;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use url::Url;
 
 use super::{
+    console::address,
     reader::Reader,
-    value::{KIB, MIB, any_duration, duration, flag, integer, none_or, number, size, text, word},
+    value::{
+        KIB, MIB, any_duration, duration, flag, integer, none_or, number, size, text, text_or_none, word,
+    },
 };
 use crate::domain::{
     retry::{RetryOverrides, RetryPolicy},
@@ -47,12 +51,28 @@ pub struct Recorder {
     pub index_text: bool,
 }
 
-/// What is logged, and how.
+/// What is logged, and how; where traces go.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     /// Directives of an `EnvFilter`; valid.
     pub log: String,
     pub log_format: LogFormat,
+    /// An OpenTelemetry collector: `http` or `https`, without user and query.
+    pub otlp_endpoint: Option<Url>,
+    /// Of the events that come without a trace.
+    pub otlp_sample_ratio: f64,
+    pub listen: Listen,
+    /// Handlers whose attempts are counted one by one.
+    pub handler_series: usize,
+}
+
+/// Where metrics and health are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// None: nowhere.
+    pub address: Option<SocketAddr>,
+    /// Somebody set it: then it must be free.
+    pub is_chosen: bool,
 }
 
 text_enum! {
@@ -154,8 +174,39 @@ impl Telemetry {
         Some(Self {
             log: reader.get("telemetry.log", directives)?,
             log_format: reader.get("telemetry.log_format", word)?,
+            listen: Listen {
+                address: reader.get("telemetry.listen", none_or("off", address))?,
+                is_chosen: reader.is_set("telemetry.listen"),
+            },
+            handler_series: reader
+                .get("telemetry.handler_series", integer(0..=100_000_u32))?
+                .try_into()
+                .unwrap_or(usize::MAX),
+            otlp_endpoint: reader.get("telemetry.otlp_endpoint", text_or_none(collector))?,
+            otlp_sample_ratio: reader.get("telemetry.otlp_sample_ratio", share)?,
         })
     }
+}
+
+/// Does not repeat what was said: a password may be in it, in the wrong place.
+fn collector(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let is_plain = |url: &Url| {
+        let nothing_else = url.query().is_none() && url.fragment().is_none();
+        nothing_else && url.username().is_empty() && url.password().is_none()
+    };
+    url.filter(is_plain).ok_or_else(|| {
+        "must be the http or https url of a collector, such as \"http://127.0.0.1:4318\", without user, password and \
+            query (headers: OTEL_EXPORTER_OTLP_HEADERS), or \"\" for none"
+            .into()
+    })
+}
+
+fn share(value: &Value) -> Result<f64, String> {
+    number(value)
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "must be a number, 0.0 to 1.0".into())
 }
 
 fn directives(value: &Value) -> Result<String, String> {

@@ -63,6 +63,7 @@ fn the_defaults_are_the_designed_ones_and_every_key_is_read() {
         (config.telemetry.log.as_str(), config.telemetry.log_format),
         ("info", sections::LogFormat::Auto)
     );
+    assert!(config.telemetry.otlp_endpoint.is_none(), "traces go nowhere unless somebody says where");
     assert!(config.telemetry.log_format.is_json(false) && !config.telemetry.log_format.is_json(true));
 }
 

@@ -15,6 +15,7 @@ mod page;
 mod replays;
 mod reply;
 mod stats;
+mod voice;
 
 use axum::{
     Router,

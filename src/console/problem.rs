@@ -87,6 +87,13 @@ impl Problem {
         self.0.title
     }
 
+    /// What the answer tells in headers, in whatever form it is given.
+    pub fn add_headers(&self, response: &mut Response) {
+        for (name, value) in &self.headers {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.more.insert(name.to_owned(), value.into());
@@ -199,7 +206,9 @@ fn told(errors: &[FieldError]) -> String {
         let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
         if place.is_empty() { error.detail.clone() } else { format!("{place}: {}", error.detail) }
     };
-    errors.iter().map(one).collect::<Vec<_>>().join("; ")
+    let more = errors.len().saturating_sub(1);
+    let first = errors.first().map(one).unwrap_or_default();
+    if more == 0 { first } else { format!("{first} (and {more} more, see errors)") }
 }
 
 impl Deref for Problem {
@@ -215,9 +224,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_string(&self.0).unwrap_or_default();
         let mut response =
             (self.code, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        for (name, value) in &self.headers {
-            response.headers_mut().append(name.clone(), value.clone());
-        }
+        self.add_headers(&mut response);
         // For `pages::problems_as_pages`.
         response.extensions_mut().insert(self);
         response

@@ -1,11 +1,20 @@
 //! Listening, and what is around every route.
 
-use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::IntoFuture as _,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use axum::{
-    Router, extract::DefaultBodyLimit, http::HeaderName, http::HeaderValue, http::header, middleware,
-    response::IntoResponse, routing::get,
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -14,11 +23,12 @@ use tower_http::{
 };
 use tracing::info;
 
-use super::{Console, ConsoleSettings, Parts, access, api, assets, pages, problem::Problem};
+use super::{Console, ConsoleSettings, Parts, access, api, assets, lingering, pages, problem::Problem};
 use crate::{
     dead_letters::{DeadLetters, Jobs},
     operations::Trials,
     overview::Overview,
+    telemetry::metrics::console_request,
 };
 
 /// A larger body is refused. An event has at most 8 MiB, and may be escaped in JSON.
@@ -96,6 +106,7 @@ fn app(console: Console) -> Router {
     let mut app = open()
         .merge(guarded)
         .layer(middleware::from_fn_with_state(console.clone(), pages::problems_as_pages))
+        .layer(middleware::from_fn(counted))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(DefaultBodyLimit::max(LARGEST_BODY));
@@ -105,7 +116,7 @@ fn app(console: Console) -> Router {
     // What is shown may be secret, and is out of date soon; assets say otherwise themselves.
     let no_store =
         SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    app.layer(no_store).with_state(console)
+    app.layer(no_store).layer(middleware::from_fn(lingering::linger)).with_state(console)
 }
 
 /// What answers without access, and nothing else does.
@@ -114,6 +125,13 @@ fn open() -> Router<Console> {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/assets/{version}/{name}", get(assets::serve))
         .merge(access::sign_in::routes())
+}
+
+async fn counted(request: Request, next: Next) -> Response {
+    let (method, begun) = (request.method().clone(), Instant::now());
+    let response = next.run(request).await;
+    console_request(method.as_str(), response.status().as_u16(), begun.elapsed());
+    response
 }
 
 async fn nothing_there() -> Problem {
@@ -125,7 +143,7 @@ async fn not_so(method: axum::http::Method) -> Problem {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what the layer hands over")]
-fn panicked(why: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+fn panicked(why: Box<dyn std::any::Any + Send>) -> Response {
     let text =
         why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("unknown"), "a request of the console panicked");

@@ -57,6 +57,16 @@ impl Outcome {
         let failure = Failure { kind, error: error.into(), retry_after: None, gone: false };
         Self::Failed { failure, response }
     }
+
+    /// What it is called in the log and in traces.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Succeeded { .. } => "success",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Failed { .. } => "fail",
+            Self::PutOff { .. } => "put off",
+        }
+    }
 }
 
 /// What a task answered, as far as it is kept.

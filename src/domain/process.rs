@@ -47,6 +47,8 @@ pub struct WorkerReport {
     pub publishing: LinkReport,
     /// Of handlers that are left alone for now.
     pub circuits: Vec<CircuitReport>,
+    /// Events whose consumers do not move, also after they were rebuilt.
+    pub wedged: Vec<String>,
 }
 
 /// What a recorder tells.

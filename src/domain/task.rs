@@ -131,6 +131,15 @@ impl FromStr for HttpTarget {
 pub struct ScriptPath(String);
 
 impl ScriptPath {
+    /// Why a path that climbs is refused where it is typed.
+    pub const CLIMBS: &str = "a script path names a file below a script root, without ..";
+
+    /// Whether it leads upwards somewhere. Such a path may still be stored, from before this was looked at; what it
+    /// means is judged when it is run.
+    pub fn climbs(&self) -> bool {
+        self.0.split('/').any(|part| part == "..")
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     broker::{Delivery, Outgoing},
     domain::{dead_letter::Letter, event::EventName, execution::Execution},
+    telemetry::metrics::write_failed,
 };
 
 /// One statement with much more than this would run into its time limit.
@@ -113,12 +114,15 @@ impl Recorder {
         let begun = Instant::now();
         let mut told = false;
         loop {
+            let try_begun = Instant::now();
             let Err(error) = self.write(batch).await else {
+                self.written.took(try_begun.elapsed());
                 if told {
                     info!("the recorder writes again");
                 }
                 return true;
             };
+            write_failed();
             let is_over = begun.elapsed() >= PATIENCE || session.is_cancelled();
             if is_over || !std::mem::replace(&mut told, true) {
                 let error = format!("{:#}", anyhow::Error::new(error));

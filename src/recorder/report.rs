@@ -1,18 +1,26 @@
 //! What a recorder tells of itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
+use tracing::warn;
 
 use crate::{
     broker::Link,
-    domain::{execution::Execution, process::RecorderReport},
+    domain::{dead_letter::Letter, execution::Execution, process::RecorderReport},
     presence::Presence,
+    telemetry::metrics::{BatchMeters, dead_letter_without_worker},
 };
 
 /// What was written, so far.
 #[derive(Default)]
-pub(super) struct Written(Mutex<RecorderReport>);
+pub(super) struct Written {
+    so_far: Mutex<RecorderReport>,
+    meters: BatchMeters,
+}
 
 impl Written {
     /// Lets `presence` tell of it.
@@ -26,6 +34,7 @@ impl Written {
 
     /// Notes that `batch` is in the table, of which so many are `new` there.
     pub(super) fn executions(&self, new: u64, batch: &[Execution]) {
+        self.meters.executions(batch.len(), new);
         let now = Timestamp::now();
         let ended = batch
             .last()
@@ -39,7 +48,19 @@ impl Written {
         });
     }
 
-    pub(super) fn dead_letters(&self, new: u64) {
+    /// Notes that a batch was written, whatever was in it.
+    pub(super) fn took(&self, duration: Duration) {
+        self.meters.took(duration);
+    }
+
+    /// Notes that `batch` is in the table, of which so many are `new` there.
+    pub(super) fn dead_letters(&self, new: u64, batch: &[Letter]) {
+        for facts in batch.iter().map(|letter| &letter.facts).filter(|facts| facts.worker.is_none()) {
+            dead_letter_without_worker(facts.reason);
+            // No worker has told of it. The name may be any text, and is quoted.
+            warn!(event = facts.event_name, reason = %facts.reason, error = facts.error, "no worker took it: a dead letter");
+        }
+        self.meters.dead_letters(new);
         self.with(|written| {
             written.dead_letters += new;
             written.written_at = Some(Timestamp::now());
@@ -47,6 +68,6 @@ impl Written {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut RecorderReport) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.so_far.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -85,7 +85,7 @@ impl Recorder {
         match self.store.insert_dead_letters(&batch.rows).await {
             Err(StoreError::BadData(_)) => self.sift_letters(batch).await,
             written => written.map(|new| {
-                self.written.dead_letters(new);
+                self.written.dead_letters(new, &batch.rows);
                 batch.acknowledge();
             }),
         }

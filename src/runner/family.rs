@@ -20,22 +20,23 @@ use std::{
 };
 
 use rustix::process::Pid;
-use tempfile::TempDir;
 
 use watch::{begun, watch};
 
+use super::working_dir::WorkingDir;
+
 pub use process::MARK;
 
-/// One call of a script. When it is dropped nothing of it may live any more; its directory goes after that.
+/// One call of a script. When it is dropped nothing of it may live any more; its directory is over after that.
 pub struct Family {
     number: u64,
     id: String,
-    dir: Option<TempDir>,
+    dir: Option<WorkingDir>,
 }
 
 impl Family {
     /// A new call, which works in `dir`.
-    pub fn begin(dir: TempDir) -> Self {
+    pub fn begin(dir: WorkingDir) -> Self {
         let Some(watch) = watch() else { return Self { number: 0, id: String::new(), dir: Some(dir) } };
         let mut state = watch.state();
         let number = state.next;
@@ -79,8 +80,9 @@ impl Family {
 impl Drop for Family {
     fn drop(&mut self) {
         self.over();
-        if let Some(watch) = watch() {
-            watch.state().dirs.extend(self.dir.take());
+        match watch() {
+            Some(watch) => watch.state().dirs.extend(self.dir.take()),
+            None => self.dir.take().into_iter().for_each(WorkingDir::over),
         }
     }
 }

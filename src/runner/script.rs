@@ -8,17 +8,15 @@ use std::{
     convert::Infallible,
     env,
     ffi::OsString,
-    fs,
     future::pending,
-    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use nix::unistd::{User, geteuid};
-use tempfile::TempDir;
 use tokio::{
     io::AsyncWriteExt,
     join,
@@ -34,6 +32,7 @@ use super::{
     launch,
     locate::{NotRunnable, ScriptRules},
     output::Capture,
+    working_dir::WorkingDirs,
 };
 use crate::domain::{
     outcome::{FailureKind, KEPT_BYTES, Outcome},
@@ -49,6 +48,7 @@ pub struct ScriptRunner {
     env: Vec<(String, OsString)>,
     kill_grace: Duration,
     launcher: Option<Launcher>,
+    dirs: Arc<WorkingDirs>,
 }
 
 /// Present where a user or limits are set.
@@ -73,10 +73,11 @@ impl ScriptRunner {
         let user = user.map(|name| launch::find(&name)).transpose().context("script.user")?;
         // Who is that user already needs no right to become it.
         let user = user.filter(|user| user.uid != geteuid());
+        let dirs = WorkingDirs::new(user.clone());
         let needed = user.is_some() || limits != ScriptLimits::default();
         let launcher =
             needed.then(|| launch::own_program().map(|program| Launcher { program, user, limits }));
-        Ok(Self { rules, env, kill_grace, launcher: launcher.transpose()? })
+        Ok(Self { rules, env, kill_grace, launcher: launcher.transpose()?, dirs })
     }
 
     pub async fn run(&self, call: &Call<'_>, path: &ScriptPath, args: &[String]) -> Outcome {
@@ -103,7 +104,7 @@ impl ScriptRunner {
     }
 
     async fn run_file(&self, call: &Call<'_>, script: &Path, args: &[String]) -> anyhow::Result<Finished> {
-        let dir = self.working_dir().context("its working directory could not be made")?;
+        let dir = self.dirs.get().context("its working directory could not be made")?;
         let mut command = self.command(call, script, args, dir.path());
         let family = Family::begin(dir);
         command.env(MARK, family.id());
@@ -123,16 +124,6 @@ impl ScriptRunner {
         family.over();
         timeout(DRAIN, async { join!(stdout.drain(), stderr.drain()) }).await.ok();
         Ok(Finished { ended, stdout, stderr })
-    }
-
-    fn working_dir(&self) -> anyhow::Result<TempDir> {
-        let private = fs::Permissions::from_mode(0o700);
-        let dir = tempfile::Builder::new().prefix("provisiond-").permissions(private).tempdir()?;
-        if let Some(user) = self.launcher.as_ref().and_then(|launcher| launcher.user.as_ref()) {
-            chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .with_context(|| format!("it could not be given to {}", user.name))?;
-        }
-        Ok(dir)
     }
 
     fn command(&self, call: &Call<'_>, script: &Path, args: &[String], dir: &Path) -> Command {

@@ -13,7 +13,7 @@ use jiff::{Timestamp, TimestampRound, ToSpan, Unit};
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::{Result, Store, StoreError};
+use super::{Result, Store, StoreError, handlers::last_name};
 use crate::domain::handler::{HandlerId, Status};
 use tally::{Tally, counted};
 
@@ -76,8 +76,9 @@ pub struct HandlerCounts {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct FailingHandler {
     pub handler_id: HandlerId,
-    /// Absent where it was deleted since.
+    /// Of a deleted handler the last one; absent where nothing is known of it any more.
     pub handler_name: Option<String>,
+    /// Absent where it was deleted since.
     pub status: Option<Status>,
     #[serde(flatten)]
     pub counts: HandlerCounts,
@@ -133,7 +134,10 @@ impl Store {
     /// The handlers that failed most often since [`a_day_ago`], at most `limit`.
     pub async fn failing_handlers(&self, limit: usize) -> Result<Vec<FailingHandler>> {
         // Attempts are added up for those few alone.
-        let sql = "SELECT f.handler_id, f.failures, a.attempts, h.name, h.status FROM (
+        let sql = concat!(
+            "SELECT f.handler_id, f.failures, a.attempts, h.status, coalesce(h.name, ",
+            last_name!("f.handler_id"),
+            ") AS name FROM (
                 SELECT handler_id, sum(failures) AS failures FROM handler_hours
                 WHERE hour >= $1 AND failures > 0
                 GROUP BY handler_id ORDER BY failures DESC, handler_id LIMIT $2) f
@@ -141,7 +145,8 @@ impl Store {
                 SELECT sum(attempts) AS attempts FROM handler_hours
                 WHERE handler_id = f.handler_id AND hour >= $1) a
             LEFT JOIN handlers h ON h.id = f.handler_id
-            ORDER BY f.failures DESC, f.handler_id";
+            ORDER BY f.failures DESC, f.handler_id"
+        );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.session().await?.query(sql, &[&a_day_ago(), &limit]).await?;
         let failing = rows.iter().map(|row| {

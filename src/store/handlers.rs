@@ -2,6 +2,7 @@
 
 mod change;
 mod history;
+mod names;
 mod sealed;
 mod values;
 
@@ -22,6 +23,7 @@ use crate::domain::{
     task::TaskType,
 };
 pub use history::{Action, HistoryEntry};
+pub(super) use names::last_name;
 pub(super) use sealed::open;
 
 /// Which handlers are asked for.

@@ -32,6 +32,19 @@ pub struct MigrationState {
     pub differing: Vec<String>,
 }
 
+impl MigrationState {
+    /// What a newer version did to the database, and what that means for this program; none: nothing.
+    pub fn newer_told(&self) -> Option<String> {
+        (!self.newer.is_empty()).then(|| {
+            format!(
+                "a newer version of provisiond has migrated this database ({}): this one goes on with it, as long as an \
+                 upgrade takes; handlers that use what only the newer version knows are not run by this one",
+                self.newer.join(", ")
+            )
+        })
+    }
+}
+
 impl Store {
     /// Applies what is pending and returns its names.
     ///
@@ -154,6 +167,8 @@ mod tests {
         assert_eq!(state.differing, ["V2__x"]);
         assert_eq!(state.pending, ["V3__x"]);
         assert_eq!(state.newer, ["V4__x"]);
+        let told = state.newer_told().expect("told");
+        assert!(told.contains("(V4__x)") && MigrationState::default().newer_told().is_none(), "{told}");
     }
 
     #[test]

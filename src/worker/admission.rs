@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::{
     Worker,
+    lane::Lane,
     run::{Run, Trouble},
 };
 use crate::{
@@ -81,16 +82,16 @@ impl Admission {
 }
 
 /// Waits until `run` may go on: its plan is then what has not ended yet. None: nothing is left to run.
-/// `room` is what one event's deliveries may take of this process, over all connections.
 pub(super) async fn admit<'a>(
     worker: &'a Worker,
     run: &mut Run<'_>,
     delivery: &Delivery,
-    room: &'a Semaphore,
+    lane: &'a Lane,
 ) -> Result<Option<Admitted<'a>>, Trouble> {
+    let _waiting = lane.wait();
     let admission = &worker.admission;
     let (under_way, twins) = admission.running.begin(run.id());
-    if delivery.redelivered {
+    if run.came_before {
         // Also while draining: it takes a second or two, and most have nothing left to run.
         if !run.resume(history(admission, run, &twins).await).await? {
             return Ok(None);
@@ -99,7 +100,7 @@ pub(super) async fn admit<'a>(
     if let Some(inbox) = &admission.inbox
         && run.may_be_duplicate()
         && inbox.is_duplicate(&run.event).await
-        && !delivery.redelivered
+        && !run.came_before
     {
         run.record_duplicate().await?;
         return Ok(None);
@@ -111,7 +112,7 @@ pub(super) async fn admit<'a>(
     let suspect = delivery.earlier_deliveries >= SUSPECT;
     let waiting = async {
         let turn = if suspect { Some(suspect_turn(admission, run).await) } else { None };
-        [turn.and_then(Result::ok), room.acquire().await.ok()]
+        [turn.and_then(Result::ok), lane.room.acquire().await.ok()]
     };
     // Past its deadline it is handed over at once, room or not.
     let turns = tokio::select! {

@@ -14,9 +14,12 @@ use crate::{
     domain::{
         outcome::{FailureKind, Outcome},
         plan::Step,
+        trace::Trace,
         verdict::{Verdict, answer_limit, judge},
     },
     runner::Call,
+    telemetry::metrics::AttemptOutcome,
+    telemetry::traces::Span,
 };
 
 /// How long a handler that is put off waits before it asks for a slot again.
@@ -28,6 +31,8 @@ pub(super) struct Attempted {
     pub verdict: Verdict,
     pub started_at: Timestamp,
     pub duration: Duration,
+    /// What was passed on to who was called; none if nobody was, or it is the event's own.
+    pub trace: Option<Trace>,
 }
 
 /// What came of the turn of one step.
@@ -44,11 +49,13 @@ pub(super) enum Turn {
 pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Turn {
     let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
     let Some(handler) = current() else { return Turn::Off };
+    let waiting = run.lane.wait();
     let slot = tokio::select! {
         biased;
         () = worker.draining.cancelled() => return Turn::NoTime,
         slot = timeout_at(run.deadline().into(), worker.slots.acquire(&handler.handler)) => slot,
     };
+    drop(waiting);
     let Ok(slot) = slot else { return Turn::NoTime };
     // It may have been changed, or switched off, while the slot was waited for.
     let Some(handler) = current() else { return Turn::Off };
@@ -57,16 +64,23 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
         Some(why) => Err(put_off(format!("not called: {why}"))),
         None => worker.breakers.pass(&handler.handler).map_err(|refused| refuse(run, &handler, refused)),
     };
+    let mut trace = None;
     let (outcome, verdict) = match (slot, pass) {
         (Slot::Free(_held), Ok(pass)) => {
-            let outcome = call(worker, run, &handler, step).await;
+            let span = span(worker, run, &handler, step);
+            trace = span.as_ref().map(|span| span.trace().clone());
+            let outcome = call(worker, run, &handler, step, trace.as_ref()).await;
             match &outcome {
                 Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
                     pass.failed(&failure.error);
                 }
                 _ => pass.answered(),
             }
-            judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes)
+            let judged = judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes);
+            if let Some(span) = span {
+                span.end(&judged.0);
+            }
+            judged
         }
         (_, Err(refused)) => (refused, Verdict::Allow),
         (Slot::Busy, Ok(_)) => {
@@ -75,7 +89,8 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
             (put_off(error.to_owned()), Verdict::Allow)
         }
     };
-    let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed() };
+    let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed(), trace };
+    count(worker, run, &handler, &attempted);
     log(run, &handler, step, &attempted);
     Turn::Made(handler, Box::new(attempted))
 }
@@ -93,7 +108,22 @@ fn refuse(run: &Run<'_>, handler: &Registered, refused: Refused) -> Outcome {
     Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }
 
-async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Outcome {
+/// The span of an attempt, where there is a collector.
+fn span(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Option<Span> {
+    let traces = worker.traces.as_ref()?;
+    let queue = worker.names.event_queue(&run.event.name);
+    Some(traces.attempt(&run.trace, &run.event, &queue, &handler.handler, step.attempt))
+}
+
+async fn call(
+    worker: &Worker,
+    run: &Run<'_>,
+    handler: &Registered,
+    step: Step,
+    trace: Option<&Trace>,
+) -> Outcome {
+    let trace = trace.unwrap_or(&run.trace);
+    let _under_way = worker.meters.under_way(handler.handler.spec.task.kind());
     worker
         .runner
         .run(&Call {
@@ -103,32 +133,46 @@ async fn call(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) 
             attempt: step.attempt,
             timeout: handler.timeout,
             answer_limit: answer_limit(handler.handler.spec.mode, worker.max_event_bytes),
-            traceparent: run.trace.parent.as_deref(),
-            tracestate: run.trace.state.as_deref(),
+            traceparent: trace.parent.as_deref(),
+            tracestate: trace.state.as_deref(),
         })
         .await
 }
 
-fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
+fn count(worker: &Worker, run: &Run<'_>, handler: &Registered, attempted: &Attempted) {
     let outcome = match &attempted.outcome {
-        Outcome::Succeeded { .. } => "success",
-        Outcome::Forbidden { .. } => "forbidden",
-        Outcome::Failed { .. } => "fail",
-        Outcome::PutOff { error, .. } => {
-            // No attempt was made; of an open circuit it is told once.
-            debug!(event_id = %run.event.id, handler = %handler.handler.id, error, "put off");
-            return;
+        Outcome::Succeeded { .. } => AttemptOutcome::Success,
+        Outcome::Forbidden { .. } => AttemptOutcome::Forbidden,
+        Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
+            AttemptOutcome::Transient
         }
+        Outcome::Failed { .. } => AttemptOutcome::Permanent,
+        Outcome::PutOff { .. } => AttemptOutcome::PutOff,
     };
+    worker.meters.attempted(handler.handler.id, &run.event.name, outcome);
+    if outcome != AttemptOutcome::PutOff {
+        run.lane.meters.attempted(handler.handler.spec.task.kind(), attempted.duration);
+    }
+    worker.watched.note_attempt();
+    run.lane.move_on();
+}
+
+fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
+    if let Outcome::PutOff { error, .. } = &attempted.outcome {
+        // No attempt was made; of an open circuit it is told once.
+        debug!(event_id = %run.event.id, handler = %handler.handler.id, error, "put off");
+        return;
+    }
     info!(
         event = %run.event.name,
         event_id = %run.event.id,
         handler = %handler.handler.id,
         name = %handler.handler.spec.name,
         attempt = step.attempt.number(),
-        outcome,
+        outcome = attempted.outcome.word(),
         error = attempted.error(),
         duration_ms = u64::try_from(attempted.duration.as_millis()).unwrap_or(u64::MAX),
+        trace_id = run.trace.id(),
         "attempt"
     );
 }

@@ -3,14 +3,13 @@
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Semaphore,
     task::{JoinError, JoinSet},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Worker, WorkerSettings, process};
+use super::{Worker, WorkerSettings, lane::Lane, process, watchdog};
 use crate::{
     broker::{Consumer, Intake, Link, Source},
     domain::event::EventName,
@@ -114,25 +113,28 @@ fn subscribe(
         }
         let queue = worker.names.event_queue(name);
         let intake = Intake { queue, prefetch: settings.concurrency, source: source.clone() };
-        let (consumer, stop) = (Consumer { link: link.clone(), intake }, CancellationToken::new());
-        consumers.spawn(consume_event(consumer, name.clone(), Arc::clone(worker), stop.clone()));
+        let lane = Arc::new(Lane::new(name.clone(), settings.concurrency));
+        let consumer = Consumer { link: link.clone(), intake, renew: Arc::clone(&lane.renew) };
+        let stop = CancellationToken::new();
+        consumers.spawn(consume_event(consumer, lane, Arc::clone(worker), stop.clone()));
         subscriptions.insert(name.clone(), Subscription { source, stop });
     }
 }
 
 async fn consume_event(
     consumer: Consumer,
-    event: EventName,
+    lane: Arc<Lane>,
     worker: Arc<Worker>,
     stop: CancellationToken,
 ) -> Ended {
-    // Over all connections: what was taken on a lost one may still run.
-    let room = Arc::new(Semaphore::new(usize::from(consumer.intake.prefetch)));
     let may_end = consumer.intake.source == Source::RemovedEvent;
     let take = |delivery| {
-        let (running, event, room) = (Arc::clone(&worker), event.clone(), Arc::clone(&room));
-        worker.deliveries.spawn(async move { process::process(&running, &event, &room, delivery).await });
+        let (running, lane) = (Arc::clone(&worker), Arc::clone(&lane));
+        worker.deliveries.spawn(async move { process::process(&running, &lane, delivery).await });
     };
-    consumer.run(stop.clone(), take).await;
-    Ended { event, expected: may_end || stop.is_cancelled() }
+    tokio::select! {
+        () = consumer.run(stop.clone(), take) => {}
+        () = watchdog::watch(&worker, &lane) => {}
+    }
+    Ended { event: lane.event.clone(), expected: may_end || stop.is_cancelled() }
 }

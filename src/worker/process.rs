@@ -1,57 +1,54 @@
 //! What happens to a delivery: one event's story.
 
-use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::{
     Worker,
     admission::admit,
     attempt::{Turn, take_turn},
+    lane::Lane,
     run::{Run, Trouble},
 };
 use crate::{
     broker::Delivery,
-    domain::{
-        decide::{Rest, Settlement, decide},
-        event::EventName,
-    },
+    domain::decide::{Rest, Settlement, decide},
 };
 
 /// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
 /// broker, and gives it back where that could not be done.
 ///
-/// `room` is what this event may take of the process.
-pub(super) async fn process(worker: &Worker, name: &EventName, room: &Semaphore, delivery: Delivery) {
+/// `lane` is what this event may take of the process.
+pub(super) async fn process(worker: &Worker, lane: &Lane, delivery: Delivery) {
+    let _held = lane.hold();
+    let stuck = lane.cut();
     let told = tokio::select! {
-        told = tell(worker, name, room, &delivery) => told,
+        told = tell(worker, lane, &delivery) => told,
         () = worker.cut.cancelled() => Err(Trouble::Cut),
+        () = stuck.cancelled() => Err(Trouble::Stuck),
     };
     match told {
-        Ok(()) => delivery.duty.acknowledge(),
+        Ok(()) => {
+            delivery.duty.acknowledge();
+            lane.note_acknowledged();
+        }
         Err(trouble) => {
-            if !matches!(trouble, Trouble::NotStarted) {
-                warn!(event = %name, error = format!("{:#}", anyhow::Error::new(trouble)), "an event goes back to its queue");
+            lane.meters.returned();
+            if !matches!(trouble, Trouble::NotStarted | Trouble::Stuck) {
+                warn!(event = %lane.event, error = format!("{:#}", anyhow::Error::new(trouble)), "an event goes back to its queue");
             }
             delivery.duty.requeue();
         }
     }
 }
 
-async fn tell(
-    worker: &Worker,
-    name: &EventName,
-    room: &Semaphore,
-    delivery: &Delivery,
-) -> Result<(), Trouble> {
-    let mut run = match Run::open(worker, name, delivery) {
+async fn tell(worker: &Worker, lane: &Lane, delivery: &Delivery) -> Result<(), Trouble> {
+    let mut run = match Run::open(worker, lane, delivery) {
         Ok(run) => run,
         Err(malformed) => return malformed.bury(worker, delivery).await,
     };
-    if run.is_first() && !delivery.redelivered {
-        worker.presence.took(name);
-    }
+    run.count_arrival(delivery);
     // Held to the end: until all is confirmed, what comes again would find nothing recorded.
-    let admitted = admit(worker, &mut run, delivery, room).await?;
+    let admitted = admit(worker, &mut run, delivery, lane).await?;
     if admitted.is_some() {
         run_plan(worker, &mut run).await?;
     }

@@ -1,7 +1,9 @@
 //! Handlers and event types in memory, as they are in the database within a second.
 //!
-//! Loaded at the start, read again when Postgres notifies, after every reconnect and every minute.
-//! With Postgres away the last known registry serves.
+//! Read at the start, when Postgres notifies, after every reconnect and every minute; without Postgres the last one serves.
+
+#[cfg(test)]
+mod lookup;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -53,6 +55,7 @@ pub(super) struct Snapshot {
     handlers: HashMap<HandlerId, Arc<Registered>>,
     plans: HashMap<EventName, Plan>,
     event_types: Vec<(EventName, bool)>,
+    longest_timeout: Duration,
     /// Never, of the one before the first.
     read_at: Option<Timestamp>,
 }
@@ -116,8 +119,7 @@ impl Registry {
         }
     }
 
-    /// Follows the changes on one connection. Listening comes before reading, so that no change
-    /// falls between.
+    /// Follows the changes on one connection. Listening comes before reading, so that no change falls between.
     async fn follow(&self, store: &Store, away: &mut bool) -> Result<std::convert::Infallible, StoreError> {
         let mut changes = store.listen().await?;
         loop {
@@ -148,6 +150,7 @@ impl Snapshot {
     fn new(rows: store::Registry, defaults: &Defaults) -> Self {
         let mut enabled: HashMap<EventName, Vec<_>> = HashMap::new();
         let mut handlers = HashMap::with_capacity(rows.handlers.len());
+        let mut longest_timeout = Duration::ZERO;
         for RegisteredHandler { handler, secrets, unusable } in rows.handlers {
             let (secrets, unusable) = match (unusable, readable(&secrets)) {
                 (None, Ok(secrets)) => (secrets, None),
@@ -171,6 +174,9 @@ impl Snapshot {
                 unusable,
                 handler,
             };
+            if registered.handler.spec.status == Status::Enabled {
+                longest_timeout = longest_timeout.max(registered.timeout);
+            }
             handlers.insert(registered.handler.id, Arc::new(registered));
         }
         let plan_of = |(event, mut handlers): (EventName, Vec<_>)| {
@@ -179,7 +185,7 @@ impl Snapshot {
         };
         let event_types = rows.event_types.into_iter().map(|t| (t.name, t.removed_at.is_some())).collect();
         let plans = enabled.into_iter().map(plan_of).collect();
-        Self { handlers, plans, event_types, read_at: Some(Timestamp::now()) }
+        Self { handlers, plans, event_types, longest_timeout, read_at: Some(Timestamp::now()) }
     }
 
     /// The enabled handlers of `event`, by priority and id.
@@ -191,9 +197,18 @@ impl Snapshot {
         self.plans.values().map(|plan| plan.handlers().count()).sum()
     }
 
+    /// The longest that an attempt of an enabled handler may take.
+    pub(super) const fn longest_timeout(&self) -> Duration {
+        self.longest_timeout
+    }
+
     /// When it was read from the database.
     pub(super) const fn read_at(&self) -> Option<Timestamp> {
         self.read_at
+    }
+
+    pub(super) fn get(&self, id: HandlerId) -> Option<&Registered> {
+        self.handlers.get(&id).map(Arc::as_ref)
     }
 
     /// The version of a handler that is enabled.

@@ -2,27 +2,30 @@
 
 use std::sync::Arc;
 
-use super::Worker;
+use super::{Worker, WorkerSettings};
 use crate::{
-    broker::Link,
     domain::{
         dead_letter::header_error,
-        process::{CircuitReport, WorkerReport},
+        process::{CircuitReport, CircuitState, WorkerReport},
     },
     presence::Presence,
+    telemetry::metrics::{Exposition, set_limits},
 };
 
 /// A bad hour of everything must still fit into a row.
 const MOST_CIRCUITS: usize = 200;
 
 /// Lets `presence` tell of `worker` for as long as that lives.
-pub(super) fn tell_of(
-    worker: &Arc<Worker>,
-    presence: &Presence,
-    events: Vec<String>,
-    [consuming, publishing]: [Link; 2],
-) {
+pub(super) fn tell_of(worker: &Arc<Worker>, presence: &Presence, settings: &WorkerSettings) {
+    set_limits(settings.concurrency, settings.script_concurrency);
     // Not to be kept from ending: its publishers do when it is dropped.
+    let shown = Arc::downgrade(worker);
+    presence.shows(move |exposition| {
+        if let Some(worker) = shown.upgrade() {
+            worker.show(exposition);
+        }
+    });
+    let events = settings.events.clone();
     let worker = Arc::downgrade(worker);
     presence.tells(move |report| {
         let Some(worker) = worker.upgrade() else { return };
@@ -32,14 +35,37 @@ pub(super) fn tell_of(
             in_flight: count(worker.deliveries.len()),
             handlers: count(registry.enabled_count()),
             registry_read_at: registry.read_at(),
-            consuming: consuming.report(),
-            publishing: publishing.report(),
+            consuming: worker.links[0].report(),
+            publishing: worker.links[1].report(),
             circuits: worker.circuits(),
+            wedged: worker.watched.wedged(),
         });
     });
 }
 
 impl Worker {
+    /// Of handlers whose attempts are counted: what they are called, and which circuits are not closed.
+    fn show(&self, exposition: &mut Exposition) {
+        let registry = self.registry.snapshot();
+        let named = self.meters.known().into_iter().filter_map(|id| {
+            let known = registry.get(id)?;
+            let spec = &known.handler.spec;
+            let labels = [
+                ("handler", id.to_string()),
+                ("name", spec.name.to_string()),
+                ("event", spec.event.to_string()),
+            ];
+            Some((labels.into(), 1.0))
+        });
+        exposition.gauge("provisiond_handler_info", "1; what the handlers of other series are called", named);
+        let circuits = self.circuits().into_iter().map(|circuit| {
+            let state = if circuit.state == CircuitState::Open { 2.0 } else { 1.0 };
+            (vec![("handler", circuit.handler_id.to_string())], state)
+        });
+        let help = "Circuit breakers that are not closed: 2 open, no call is made; 1 one call is tried";
+        exposition.gauge("provisiond_circuit_state", help, circuits);
+    }
+
     /// Of handlers as they are now: one that was changed or switched off since is not left alone any more.
     fn circuits(&self) -> Vec<CircuitReport> {
         let registry = self.registry.snapshot();

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
+use tracing::warn;
 
-use super::Worker;
+use super::{Worker, lane::Lane};
 use crate::{
     broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Unconfirmed, copy_of, dead_letter},
     domain::{
@@ -19,6 +20,8 @@ use crate::{
         plan::{Plan, Step},
         trace::Trace,
     },
+    telemetry::metrics::{DeliveryKind, dead_letter as count_dead_letter},
+    telemetry::traces::Span,
 };
 use replies::Asked;
 
@@ -29,13 +32,19 @@ const LONGEST_RUN: Duration = Duration::from_mins(15);
 /// One run.
 pub(super) struct Run<'a> {
     worker: &'a Worker,
+    pub lane: &'a Lane,
     pub event: Event,
     id: RunId,
     pub plan: Plan,
+    /// The publisher's, or what was begun for an event that came without.
     pub trace: Trace,
+    /// That of an event that came without a trace; it ends with this.
+    _span: Option<Span>,
     first_failed_at: Option<Timestamp>,
     /// It is the platform's own message, not a copy of ours.
     is_first: bool,
+    /// What it is to do may be done: it was delivered before, or published again.
+    pub came_before: bool,
     begun: Instant,
     /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
     touched: bool,
@@ -50,6 +59,9 @@ pub(super) enum Trouble {
     NotStarted,
     #[error("the drain ran out of time")]
     Cut,
+    /// The watchdog tells of it, once for all that were.
+    #[error("it was stuck")]
+    Stuck,
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
     #[error("it could not be written")]
@@ -72,22 +84,18 @@ pub(super) struct NoEvent {
 impl<'a> Run<'a> {
     pub(super) fn open(
         worker: &'a Worker,
-        name: &EventName,
+        lane: &'a Lane,
         delivery: &Delivery,
     ) -> Result<Self, Box<NoEvent>> {
+        let name = &lane.event;
         let facts = Facts::of(delivery);
         let refuse = |why, facts| Box::new(NoEvent { name: name.clone(), facts, why });
         let copy = match copy_of(delivery, &worker.names) {
             Ok(copy) => copy,
             Err(why) => return Err(refuse(Malformed(why), facts)),
         };
-        // The headers of a copy are ours, and the broker's on its way.
-        if copy.is_none() && facts.header_bytes > MAX_HEADER_BYTES {
-            let why = format!(
-                "it has {} bytes of headers; at most {MAX_HEADER_BYTES} are allowed",
-                facts.header_bytes
-            );
-            return Err(refuse(Malformed(why), facts));
+        if let Err(why) = check_headers(&facts, copy.is_some()) {
+            return Err(refuse(why, facts));
         }
         let arrival = Arrival {
             name,
@@ -103,20 +111,29 @@ impl<'a> Run<'a> {
         };
         let first_failed_at = copy.as_ref().and_then(|copy| copy.first_failed_at);
         let is_first = copy.is_none();
+        let came_before = delivery.redelivered || copy.as_ref().is_some_and(|copy| copy.is_again);
         let (id, plan) = match copy {
             Some(copy) => (copy.run_id, copy.plan),
             None => (RunId::from(event.id.clone()), None),
         };
         let plan = plan.unwrap_or_else(|| worker.registry.snapshot().plan(name));
+        let span = worker
+            .traces
+            .as_ref()
+            .and_then(|traces| traces.begin(&facts.trace, &event, &worker.names.event_queue(name)));
+        let trace = span.as_ref().map_or_else(|| facts.trace.clone(), |span| span.trace().clone());
         let asked = if is_first { Asked::by(&facts, &plan, worker, name) } else { None };
         Ok(Self {
             worker,
+            lane,
             event,
             id,
             plan,
-            trace: facts.trace,
+            trace,
+            _span: span,
             first_failed_at,
             is_first,
+            came_before,
             begun: Instant::now(),
             touched: false,
             unconfirmed: Vec::new(),
@@ -124,9 +141,20 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Whether it is the platform's own message, not a copy of ours.
-    pub(super) const fn is_first(&self) -> bool {
-        self.is_first
+    /// Counts it, once it is known to be an event.
+    pub(super) fn count_arrival(&self, delivery: &Delivery) {
+        let kind = match (delivery.redelivered, self.is_first) {
+            (true, _) => DeliveryKind::Redelivered,
+            (false, false) => DeliveryKind::Copy,
+            (false, true) => DeliveryKind::First,
+        };
+        self.lane.meters.took(kind);
+        if let DeliveryKind::First = kind {
+            self.worker.presence.took(&self.event.name);
+            // A publisher's clock may be ahead of ours.
+            let since = Timestamp::now().duration_since(self.event.dt);
+            self.lane.meters.waited(since.try_into().unwrap_or_default());
+        }
     }
 
     pub(super) const fn id(&self) -> &RunId {
@@ -181,9 +209,20 @@ impl NoEvent {
         let burial = Burial { letter: &letter, body, content_type, trace: &self.facts.trace };
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
         confirm.confirmed().await?;
+        count_dead_letter(&self.name, Reason::Malformed);
+        warn!(event = %self.name, event_id = %run_id, error, "malformed: a dead letter");
         if copy_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
             Asked::answer_malformed(worker, &self.facts, run_id, &error).await?;
         }
         Ok(())
     }
+}
+
+/// Bounds what any publisher can set. The headers of a copy are ours, and the broker's on its way.
+fn check_headers(facts: &Facts, is_copy: bool) -> Result<(), Malformed> {
+    let bytes = facts.header_bytes;
+    if is_copy || bytes <= MAX_HEADER_BYTES {
+        return Ok(());
+    }
+    Err(Malformed(format!("it has {bytes} bytes of headers; at most {MAX_HEADER_BYTES} are allowed")))
 }

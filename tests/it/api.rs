@@ -2,6 +2,7 @@
 
 mod access;
 mod away;
+mod bodies;
 mod document;
 mod handlers;
 mod letters;

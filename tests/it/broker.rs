@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::{BasicProperties, types::AMQPValue};
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Reply, World, envelope, eventually, rabbitmqctl};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_broker_gives_up_is_recorded() {
@@ -138,5 +138,52 @@ async fn a_handler_at_its_max_concurrency_has_no_more_calls_at_a_time() {
         let span = window[2].at - window[0].at;
         assert!(span >= Duration::from_millis(250), "three calls began within {span:?}");
     }
+    world.end().await;
+}
+
+/// A queue that answers nothing, as one whose majority is away, while the connection is well.
+struct Silent(String);
+
+impl Silent {
+    fn queue(name: &str) -> Self {
+        let process = format!("'%2F_{name}'");
+        rabbitmqctl(&["eval", &format!("sys:suspend({process}).")]);
+        Self(process)
+    }
+
+    fn speaks_again(self) {
+        rabbitmqctl(&["eval", &format!("sys:resume({}).", self.0)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_was_given_up_keeps_no_events() {
+    const EVENTS: usize = 100;
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    let mut worker = world.worker().await;
+    assert!(worker.terminate().await.success());
+
+    let silent = Silent::queue(&world.broker.name("events.clients.create"));
+    let worker = world.spawn(&["--roles", "worker"]);
+    eventually("the worker does not wait for ever", || async {
+        worker.log().contains("the broker did not answer within")
+    })
+    .await;
+    // Now it carries out what it was asked before, too.
+    silent.speaks_again();
+    for number in 0..EVENTS {
+        let body = envelope("clients.create", number as u64, &json!({}));
+        world.broker.publish("clients.create", None, body.as_bytes()).await;
+    }
+    world.wait_for_executions(EVENTS, &["--status", "success"]).await;
+    eventually("one consumer", || async {
+        world.broker.depth("events.clients.create").await == Some((0, 1))
+    })
+    .await;
+    world.keep(worker);
     world.end().await;
 }

@@ -289,8 +289,14 @@ async fn publish_waits_for_the_executions() {
     world.handler("missing", "clients.delete", &["--http", &endpoint.url("/missing")]);
     let given_up = world.run(&["publish", "clients.delete", "--object-id", "1", "--wait"]);
     given_up.assert_failed(1, "given up: 1");
-    world.wait_for_executions(8, &[]).await;
-    world.wait_for_dead_letters(2).await;
+    let down = ["--http", "127.0.0.1:1/", "--initial-interval", "4s", "--max-attempts", "2"];
+    world.handler("down", "clients.archive", &down);
+    let flags = ["clients.archive", "--object-id", "1", "--wait", "--timeout", "2s"];
+    let held_up = world.run(&[&["publish"][..], &flags].concat());
+    held_up.assert_failed(1, "down failed at attempt 1 of 2 and is tried again at 2");
+    assert!(!held_up.stderr().contains("is a worker running"), "{}", held_up.stderr());
+    world.wait_for_executions(10, &[]).await;
+    world.wait_for_dead_letters(3).await;
     let checked = world.run(&["check"]);
     assert!(checked.assert_done().stdout().contains("topology"), "{}", checked.stdout());
     world.end().await;

@@ -131,7 +131,10 @@ async fn a_halted_plan_goes_on_where_it_ended() {
     assert_eq!(letters[0]["plan"], json!([second, third]));
     let id = letters[0]["id"].as_str().unwrap();
     let shown = world.json(&["dead-letters", "show", id]);
-    assert_eq!(shown["replay"]["handlers"][1], json!({"id": third, "name": "after", "enabled": true}));
+    assert_eq!(
+        shown["replay"]["handlers"][1],
+        json!({"id": third, "name": "after", "enabled": true, "deleted": false})
+    );
     broken.mend();
     assert_eq!(replay(&world, &[id])["replayed"], 1);
     world.wait_for_executions(4, &[]).await;

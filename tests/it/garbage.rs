@@ -41,7 +41,8 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
-    world.serve().await;
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    world.keep(recorder);
     let garbage = kinds();
     for (id, body, _) in &garbage {
         world.broker.publish("clients.create", Some(id), body).await;
@@ -57,6 +58,8 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
         .await;
 
     let letters = world.wait_for_dead_letters(garbage.len() + 1).await;
+    assert_eq!(worker.log().matches("malformed: a dead letter").count(), letters.len(), "each is told of");
+    world.keep(worker);
     for (id, body, told) in garbage {
         let letter = letters
             .iter()

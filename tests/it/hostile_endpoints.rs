@@ -87,9 +87,9 @@ async fn over_tcp() -> (Vec<Case>, Held) {
     let hints: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(100).leak();
     let much: &[u8] = &[b'x'; 16 << 10];
     let large = b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n";
-    let moved =
-        b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/\r\ncontent-length: 0\r\n\r\n";
-    let garbled = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n\xff\xfe\xc3(";
+    let moved = b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/\r\n\
+        connection: close\r\ncontent-length: 0\r\n\r\n";
+    let garbled = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\n\xff\xfe\xc3(";
     let cases = vec![
         case("never accepts", "clients.update", full, (GIVEN_UP, "no connection to", false)),
         case(

@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::start::behind_proxies;
-use crate::support::{Endpoint, Process, Reply, World, envelope, eventually};
+use crate::support::{
+    Endpoint, Kind, Process, Proxy, Reply, Step, Strike, When, World, address, envelope, eventually,
+};
 
 const EVENT: &str = "clients.create";
 const QUEUE: &str = "events.clients.create";
@@ -126,6 +128,30 @@ async fn a_lost_connection_does_not_call_what_still_runs() {
     running.sort_unstable();
     let gap = running[5].duration_since(running[0]);
     assert!(gap >= Duration::from_millis(3900), "a sixth ran after {gap:?}: worker.concurrency is 5");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_is_in_the_broker_twice_is_called_once() {
+    let mut world = World::new().await;
+    let mut link = Proxy::amqp(address(&world.amqp_url));
+    link.open();
+    world.set("amqp.url", &link.lead(&world.amqp_url));
+    world.set("telemetry.log", "info,provisiond::worker=debug");
+    let endpoint = Endpoint::start(|_, before| Reply::status(if before == 0 { 503 } else { 200 })).await;
+    world.handler("flaky", EVENT, &["--http", &endpoint.url("/"), "--initial-interval", "8s"]);
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    let worker = world.worker().await;
+    let struck = link.strike(Step::Confirm(Kind::Copy), 1, When::Before, Strike::Cut);
+    world.broker.publish(EVENT, Some("e1"), body(1).as_bytes()).await;
+    struck.await.expect("the copy is in the broker, and its worker does not know it");
+    eventually("both copies have come", || async { worker.log().contains("a delivery came again") }).await;
+    world.keep(worker);
+    world.wait_for_executions(2, &[]).await;
+    let attempts: Vec<_> =
+        endpoint.calls().iter().map(|c| c.header("x-provisioning-attempt").to_owned()).collect();
+    assert_eq!(attempts, ["1", "2"]);
     world.end().await;
 }
 

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Proxy, Reply, World, address, envelope, eventually};
+use crate::support::{
+    Endpoint, Proxy, Reply, World, address,
+    console::{answer, client, listening},
+    envelope, eventually,
+};
 
 pub(crate) fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
-    let (amqp, database) = (address(&world.amqp_url), address(&world.database_url));
-    let (broker, postgres) = (Proxy::closed(amqp), Proxy::closed(database));
-    let amqp_url = world.amqp_url.replace(&amqp.to_string(), &broker.address.to_string());
-    let database_url = world.database_url.replace(&database.to_string(), &postgres.address.to_string());
-    world.set("amqp.url", &amqp_url);
-    world.set("database.url", &database_url);
+    let (broker, postgres) =
+        (Proxy::closed(address(&world.amqp_url)), Proxy::closed(address(&world.database_url)));
+    world.set("amqp.url", &broker.lead(&world.amqp_url));
+    world.set("database.url", &postgres.lead(&world.database_url));
     (broker, postgres)
 }
 
@@ -30,6 +32,11 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
         process.log().contains("waiting for Postgres")
     })
     .await;
+    let console = listening(&process).await;
+    let asked = |path: &str| answer(client().get(format!("{console}{path}")));
+    assert_eq!(asked("/healthz").await.status, 200);
+    let told = asked("/api/v1/handlers").await;
+    assert!(matches!(told.status, 401 | 503), "the console answers before Postgres does: {}", told.text);
     postgres.open();
     eventually("it waits for the broker and says so", || async {
         process.log().contains("broker not reached")

@@ -1,19 +1,28 @@
-//! What is said of a broker that refuses messages.
+//! What is counted of a publisher, and what is said of a broker that refuses messages.
 
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::telemetry::metrics::PublishMeters;
+
 const EVERY: Duration = Duration::from_mins(1);
 
 /// It is told at once, every minute, and when it is over.
-#[derive(Default)]
-pub(super) struct Complaint(Option<Instant>);
+pub(super) struct Complaint {
+    meters: PublishMeters,
+    told: Option<Instant>,
+}
 
 impl Complaint {
+    pub(super) fn new(purpose: &'static str) -> Self {
+        Self { meters: PublishMeters::new(purpose), told: None }
+    }
+
     pub(super) fn refused(&mut self, exchange: &str, waiting: usize) {
-        if self.0.is_none_or(|last| last.elapsed() >= EVERY) {
-            self.0 = Some(Instant::now());
+        self.meters.refused();
+        if self.told.is_none_or(|last| last.elapsed() >= EVERY) {
+            self.told = Some(Instant::now());
             warn!(
                 exchange,
                 waiting,
@@ -23,7 +32,8 @@ impl Complaint {
     }
 
     pub(super) fn confirmed(&mut self) {
-        if self.0.take().is_some() {
+        self.meters.confirmed();
+        if self.told.take().is_some() {
             info!("the broker takes messages again");
         }
     }

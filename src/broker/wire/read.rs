@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names},
-    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, number_header, text_header,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
@@ -56,6 +56,8 @@ pub struct Copy {
     /// None: it is planned afresh.
     pub plan: Option<Plan>,
     pub first_failed_at: Option<Timestamp>,
+    /// It was published again: another one may have run already, or may still come.
+    pub is_again: bool,
 }
 
 /// The copy that `delivery` is, if it came by the ladder; on anything else our headers are not
@@ -85,6 +87,7 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
         run_id: run_id.ok_or_else(|| missing("message_id"))?.into(),
         plan,
         first_failed_at: text_header(headers, FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
+        is_again: headers.is_some_and(|headers| headers.inner().contains_key(AGAIN)),
     }))
 }
 

@@ -16,8 +16,8 @@ use super::{
         design::{Names, text},
         publisher::Outgoing,
     },
-    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN, TRACEPARENT,
-    TRACESTATE,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN,
+    TRACEPARENT, TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
@@ -34,6 +34,13 @@ const PERSISTENT: u8 = 2;
 pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outgoing {
     let properties = json_properties(id.as_str()).with_timestamp(now_seconds());
     Outgoing { exchange: names.events(), routing_key: name.as_str().to_owned(), properties, body }
+}
+
+/// `message` as it is published again, which it says.
+pub fn again(message: Outgoing) -> Outgoing {
+    let mut headers = message.properties.headers().clone().unwrap_or_default();
+    headers.insert(AGAIN.into(), AMQPValue::Boolean(true));
+    Outgoing { properties: message.properties.with_headers(headers), ..message }
 }
 
 /// What a copy says beside the event.
@@ -66,16 +73,16 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
     }
 }
 
-/// An execution result.
+/// An execution result. `trace` is that of the attempt.
 ///
 /// # Errors
 /// If the record cannot be written as JSON, which would be a fault of ours.
-pub fn result(names: &Names, execution: &Execution) -> anyhow::Result<Outgoing> {
+pub fn result(names: &Names, execution: &Execution, trace: &Trace) -> anyhow::Result<Outgoing> {
     let body = serde_json::to_vec(execution).context("writing an execution result")?;
     Ok(Outgoing {
         exchange: names.results(),
         routing_key: format!("{}.{}", execution.event.name, execution.status),
-        properties: json_properties(&execution.id.to_string()),
+        properties: json_properties(&execution.id.to_string()).with_headers(trace_headers(trace)),
         body: body.into(),
     })
 }

@@ -86,7 +86,11 @@ fn why(facts: &DeadLetter) -> String {
 fn would_run(shown: &Shown) -> String {
     let handlers = shown.replay.handlers.iter().map(|handler| {
         let name = handler.name.as_deref().unwrap_or("a deleted handler");
-        let off = if handler.enabled { "" } else { ", not enabled for it: passed over" };
+        let off = match (handler.enabled, handler.deleted) {
+            (true, _) => "",
+            (false, true) => ", deleted: passed over",
+            (false, false) => ", not enabled for it: passed over",
+        };
         format!("{} (id {}{off})", short(name, 60), handler.id)
     });
     let handlers = lines(handlers);

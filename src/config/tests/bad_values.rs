@@ -2,6 +2,9 @@
 
 use super::load_with;
 
+const OTLP_ENDPOINT: &str = "telemetry.otlp_endpoint (file F): must be the http or https url of a collector, such as \
+    \"http://127.0.0.1:4318\", without user, password and query (headers: OTEL_EXPORTER_OTLP_HEADERS), or \"\" for none";
+
 /// What is wrong, and what is told.
 const BAD_VALUES: &[(&str, &str)] = &[
     ("amqp.prefix = 'a b'", "amqp.prefix (file F): must be 1 to 60 of A-Z a-z 0-9 _ . -, not \"a b\""),
@@ -41,6 +44,11 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "worker.deduplicate (file F): must be 1m to 30days, not \"5s\"; off for none",
     ),
     ("[worker.concurrency]\nx = 1", "worker.concurrency (file F): is a key, not a section"),
+    ("telemetry.otlp_sample_ratio = 2", "telemetry.otlp_sample_ratio (file F): must be a number, 0.0 to 1.0"),
+    ("telemetry.otlp_endpoint = '127.0.0.1:4318'", OTLP_ENDPOINT),
+    ("telemetry.otlp_endpoint = 'grpc://127.0.0.1:4317'", OTLP_ENDPOINT),
+    ("telemetry.otlp_endpoint = 'http://me:hunter2@127.0.0.1:4318'", OTLP_ENDPOINT),
+    ("telemetry.otlp_endpoint = 'https://c.test/?key=hunter2'", OTLP_ENDPOINT),
     ("http.timeout = '11m'", "http.timeout (file F): must be 1ms to 10m, not \"11m\""),
     (
         "http.timeout = 30",

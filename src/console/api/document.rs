@@ -58,7 +58,7 @@ pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
 }
 
 /// What can be answered to any request.
-const ANY: [u16; 4] = [401, 406, 500, 503];
+const ANY: [u16; 5] = [400, 401, 406, 500, 503];
 
 fn completed(mut document: Value) -> Value {
     let schemes = json!({
@@ -89,15 +89,13 @@ fn completed(mut document: Value) -> Value {
 
 /// Adds the answers that are given around every route, by what the route takes.
 fn complete(path: &str, method: &str, operation: &mut Value) {
-    let has_parameters = operation.get("parameters").is_some();
     let takes_body = operation.get("requestBody").is_some();
     let parameters = operation.get("parameters").and_then(Value::as_array);
     let named = parameters.into_iter().flatten().filter_map(|parameter| parameter.get("name"));
     let has_version = named.into_iter().any(|name| name == "If-Match");
     let changes = method != "get";
     let conditions = [
-        (has_parameters || takes_body, &[400][..]),
-        (changes, &[403, 422]),
+        (changes, &[403, 422][..]),
         (path.contains('{'), &[404]),
         (has_version, &[412, 428]),
         (takes_body, &[413, 415]),
@@ -123,7 +121,7 @@ fn problem(description: &str) -> Value {
 
 const fn meaning(status: u16) -> &'static str {
     match status {
-        400 => "It cannot be read: a parameter, or the JSON itself",
+        400 => "It cannot be read: a parameter, a header, or the JSON itself",
         401 => "Nobody is signed in, and no token of ours was sent",
         403 => "A viewer changes nothing; or the request comes from another site",
         404 => "It does not exist",

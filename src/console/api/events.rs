@@ -22,7 +22,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Json, Named},
+    extract::{Json, Named, NoParams},
     page::PageOf,
     reply::{created, json},
 };
@@ -46,7 +46,7 @@ pub fn routes() -> OpenApiRouter<Console> {
 /// In the order of the catalogue.
 #[utoipa::path(get, path = "/event-types", operation_id = "list_event_types", tag = "events",
     responses((status = 200, description = "The catalogue", body = PageOf<EventType>)))]
-async fn list(_: Viewer, State(console): State<Console>) -> Result<Response, Problem> {
+async fn list(_: Viewer, _: NoParams, State(console): State<Console>) -> Result<Response, Problem> {
     let items = console.store().list_event_types(false).await?;
     json(&PageOf { items, next: None })
 }

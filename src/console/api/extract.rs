@@ -1,5 +1,7 @@
 //! What a request says, read once and whole: what is unknown, or not as it must be, is refused and named.
 
+mod query;
+
 use std::{fmt, marker::PhantomData, str::FromStr};
 
 use axum::{
@@ -13,61 +15,13 @@ use serde::{
 };
 use serde_path_to_error::{Path as JsonPath, Segment};
 
-use super::page::{After, Limit};
+use super::voice::{missing_field, plain};
 use crate::console::{
     Console,
     problem::{FieldError, Problem},
 };
-
-/// The parameters after the `?`.
-pub struct Params<T>(pub T);
-
-impl<T: DeserializeOwned> FromRequestParts<Console> for Params<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
-        parameters(parts, |_| true).map(Self)
-    }
-}
-
-/// What is searched for, and which page of it.
-pub struct Paged<F, P> {
-    pub filter: F,
-    pub limit: Limit,
-    pub after: Option<P>,
-}
-
-impl<F: DeserializeOwned, P: FromStr> FromRequestParts<Console> for Paged<F, P> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(bound = "P: FromStr")]
-        struct Place<P> {
-            #[serde(default)]
-            limit: Limit,
-            after: Option<After<P>>,
-        }
-        let is_place = |name: &str| matches!(name, "limit" | "after");
-        let filter = parameters(parts, |name| !is_place(name))?;
-        let Place { limit, after } = parameters(parts, is_place)?;
-        Ok(Self { filter, limit, after: after.map(|After(place)| place) })
-    }
-}
-
-/// Reads those parameters whose names are `taken`.
-fn parameters<T: DeserializeOwned>(parts: &Parts, taken: impl Fn(&str) -> bool) -> Result<T, Problem> {
-    let query = parts.uri.query().unwrap_or_default();
-    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| taken(name));
-    let taken = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let taken = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(taken.as_bytes()));
-    serde_path_to_error::deserialize(taken).map_err(|error| {
-        let at = error.path().to_string();
-        let detail = error.into_inner().to_string();
-        let name = unknown_field(&detail).unwrap_or(&at).to_owned();
-        Problem::bad_fields(vec![FieldError::parameter(name, detail)])
-    })
-}
+use query::no_parameters;
+pub use query::{NoParams, Paged, Params};
 
 /// The one part of the path that names something: `{id}` or `{name}`.
 pub struct Named<T>(pub T);
@@ -76,10 +30,11 @@ impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Console> for Named<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {
+        no_parameters(&parts.uri)?;
         let named = Path::<Vec<(String, String)>>::from_request_parts(parts, console).await;
         let named = named.map_err(|error| Problem::bad_request(error.body_text()))?;
         let (name, text) = named.0.into_iter().next().ok_or_else(Problem::internal)?;
-        let bad = |e: T::Err| Problem::bad_fields(vec![FieldError::parameter(name, e.to_string())]);
+        let bad = |e: T::Err| Problem::bad_fields(vec![FieldError::parameter(name, plain(&e.to_string()))]);
         text.parse().map(Self).map_err(bad)
     }
 }
@@ -91,6 +46,7 @@ impl<T: DeserializeOwned> FromRequest<Console> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, console: &Console) -> Result<Self, Problem> {
+        no_parameters(request.uri())?;
         let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media =
             media.map(|media| media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
@@ -110,6 +66,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Console> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, console: &Console) -> Result<Self, Problem> {
+        no_parameters(request.uri())?;
         if request.headers().contains_key(header::CONTENT_TYPE) {
             let Json(body) = Json::from_request(request, console).await?;
             return Ok(Self(body));
@@ -174,8 +131,10 @@ fn problem(at: &str, error: &serde_json::Error) -> Problem {
         return Problem::bad_request(format!("the body is not JSON: {detail}"));
     }
     // Where in the text it is helps nobody who knows the field.
-    let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what).to_owned();
-    Problem::invalid(vec![FieldError::at(at, detail)])
+    let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what);
+    // What is missing is not on the path to it.
+    let at = missing_field(detail).map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
+    Problem::invalid(vec![FieldError::at(at, plain(detail))])
 }
 
 /// RFC 6901.
@@ -190,11 +149,6 @@ fn pointer(path: &JsonPath) -> String {
 
 pub fn escaped(segment: &str) -> String {
     segment.replace('~', "~0").replace('/', "~1")
-}
-
-/// The field that serde does not know, which its path does not name.
-fn unknown_field(detail: &str) -> Option<&str> {
-    detail.strip_prefix("unknown field `")?.split('`').next()
 }
 
 #[cfg(test)]
@@ -213,9 +167,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_its_place() {
         for (body, status, told) in [
-            (r#"{"a/b":[1,"x"]}"#, 422, "/a~1b/1: invalid type: string \"x\", expected u8"),
-            (r#"{"a/b":[],"c":1}"#, 422, "/c: unknown field `c`, expected `a/b`"),
-            ("{}", 422, "missing field `a/b`"),
+            (r#"{"a/b":[1,"x"]}"#, 422, "/a~1b/1: is the text \"x\", and must be a whole number"),
+            (r#"{"a/b":[],"c":1}"#, 422, "/c: is not known here; there are a/b"),
+            ("{}", 422, "/a~1b: is missing"),
+            ("[]", 422, "is a list, and must be a JSON object"),
             ("{", 400, "the body is not JSON: EOF"),
             (r#"{"a/b":[]} x"#, 400, "the body is not JSON: trailing characters"),
             ("", 400, "the body is not JSON: EOF"),

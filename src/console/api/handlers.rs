@@ -100,8 +100,7 @@ async fn create(
     State(console): State<Console>,
     Json(body): Json<serde_json::Value>,
 ) -> Result<Response, Problem> {
-    let Draft { spec, secret } = Draft::read(&body, None)?;
-    let warnings = change::check(&console, &spec, None).await?;
+    let (Draft { spec, secret }, warnings) = change::checked(&console, &body, None).await?;
     let (secret, shown) = secret.unpacked();
     let stored = secret.as_ref().map(SigningSecret::stored);
     let handler = console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await?;

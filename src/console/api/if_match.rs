@@ -33,10 +33,29 @@ impl FromRequestParts<Console> for IfMatch {
         if tags.contains(&"*") {
             return Ok(Self::Any);
         }
-        // A weak tag, or one that is none of ours, matches nothing.
-        let version = |tag: &str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
-        Ok(Self::OneOf(tags.into_iter().filter_map(version).collect()))
+        let versions: Result<Vec<_>, Problem> = tags.into_iter().map(version).collect();
+        Ok(Self::OneOf(versions?.into_iter().flatten().collect()))
     }
+}
+
+/// The version that an entity tag names; none where it is a tag, but none of ours: that matches nothing.
+fn version(tag: &str) -> Result<Option<i64>, Problem> {
+    let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).filter(|tag| !tag.contains('"'));
+    let inner = inner.ok_or_else(|| {
+        let why = if tag.starts_with("W/") {
+            "is a weak tag, which fits no change"
+        } else {
+            "is no entity tag, which stands in double quotes"
+        };
+        let shown: String = tag.chars().take(100).collect();
+        let number: String = shown.chars().filter(char::is_ascii_digit).collect();
+        let example = if number.is_empty() { "1" } else { &number };
+        Problem::bad_request(format!(
+            "If-Match: {shown} {why}: send the ETag as it was given, such as If-Match: \"{example}\", \
+             or If-Match: * for whatever there is"
+        ))
+    })?;
+    Ok(inner.parse().ok())
 }
 
 impl IfMatch {

@@ -5,6 +5,9 @@ export function followSmallThings() {
   document.addEventListener("click", (event) => {
     const copy = event.target.closest?.("[data-copy]");
     if (copy) copyFrom(copy);
+    // A stretch of a picture: with the mouse only. What a keyboard reaches is below it, not a hundred stops on the way.
+    const stretch = event.target.closest?.("rect[data-href]");
+    if (stretch) location.assign(stretch.dataset.href);
     for (const open of document.querySelectorAll("details.advanced[open]")) {
       if (!open.contains(event.target)) open.open = false;
     }
@@ -29,10 +32,6 @@ export function followSmallThings() {
   });
   count();
   forgetNotice();
-  // On a phone the navigation is wider than the screen.
-  const here = document.querySelector(".rail nav [aria-current]");
-  const nav = here?.closest("nav");
-  if (nav && nav.scrollWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft - nav.clientWidth / 3;
 }
 
 async function copyFrom(button) {

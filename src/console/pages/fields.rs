@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::{body::Bytes, http::request::Parts};
 use url::form_urlencoded;
 
+use super::words::capital;
 use crate::console::problem::Problem;
 
 /// Names and values, in their order.
@@ -113,7 +114,7 @@ impl Errors {
     }
 
     pub fn add(&mut self, field: &'static str, error: impl Into<String>) {
-        self.0.entry(field).or_insert_with(|| error.into());
+        self.0.entry(field).or_insert_with(|| capital(&error.into()));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -110,6 +110,9 @@ fn notice(asked: &Fields) -> Option<String> {
         "saved" => format!("Handler {number} was saved. The change is live on every worker within a second."),
         "enabled" => format!("Handler {number} is enabled."),
         "disabled" => format!("Handler {number} is disabled; what waits for it is skipped."),
+        "back" => {
+            format!("Handler {number} is back in the list, switched off: switch it on to have it called.")
+        }
         "archived" => format!("Handler {number} is archived. It is found again with Status = Archived."),
         "deleted" => format!("Handler {number} was deleted. Its executions stay."),
         "unsigned" => format!("Requests of handler {number} are not signed any more."),

@@ -15,7 +15,7 @@ use super::{
     fields::{Asked, Fields},
     frame::{Frame, Section},
     html,
-    words::{counted, grouped, spaced},
+    words::{counted, grouped, handler_name, spaced},
 };
 use crate::{
     console::{Console, access::Viewer},
@@ -183,7 +183,7 @@ fn reasons(picture: &Picture) -> Vec<Letters> {
 
 fn handlers(picture: &Picture) -> Vec<Letters> {
     let lines = picture.open_dead_letters.handlers.iter().map(|line| Letters {
-        label: line.handler_name.clone().unwrap_or_else(|| format!("handler {} (deleted)", line.handler_id)),
+        label: handler_name(line.handler_id, line.handler_name.as_deref(), line.deleted),
         count: grouped(line.count),
         href: Fields::default().with("handler", line.handler_id.to_string()).href("/dead-letters"),
     });

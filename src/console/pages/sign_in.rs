@@ -1,7 +1,6 @@
 //! The pages for who is not signed in yet. What they send is handled in `access::sign_in`.
 
 use askama::Template;
-use axum::http::StatusCode;
 
 use super::{Answer, Frame, html, with_status};
 use crate::console::problem::Problem;
@@ -28,14 +27,19 @@ struct Once<'a> {
 
 pub fn form(has_users: bool, name: &str, next: &str, problem: Option<&Problem>) -> Answer {
     let frame = Frame::of("Sign in", None);
-    with_status(status(problem), html(&SignIn { frame, has_users, name, next, problem }))
+    told(problem, html(&SignIn { frame, has_users, name, next, problem }))
 }
 
 pub fn once(token: &str, problem: Option<&Problem>) -> Answer {
     let frame = Frame::of("Sign in", None);
-    with_status(status(problem), html(&Once { frame, token, problem }))
+    told(problem, html(&Once { frame, token, problem }))
 }
 
-fn status(problem: Option<&Problem>) -> StatusCode {
-    problem.map_or(StatusCode::OK, Problem::status)
+/// With the status of the problem, and what else programs go by: when to try again.
+fn told(problem: Option<&Problem>, answer: Answer) -> Answer {
+    let Some(problem) = problem else { return answer };
+    with_status(problem.status(), answer).map(|mut response| {
+        problem.add_headers(&mut response);
+        response
+    })
 }

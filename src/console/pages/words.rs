@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::domain::handler::HandlerId;
+
 /// In UTC, to the second. The columns that show it say so.
 pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -75,6 +77,12 @@ pub fn short(text: &str, most: usize) -> String {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
     }
+}
+
+/// A handler as it is called where it may be gone: `CRM`, `CRM (deleted)`, `handler 7 (deleted)`.
+pub fn handler_name(id: HandlerId, name: Option<&str>, deleted: bool) -> String {
+    let name = name.map_or_else(|| format!("handler {id}"), ToOwned::to_owned);
+    if deleted { format!("{name} (deleted)") } else { name }
 }
 
 /// `dead_lettered` as `dead lettered`.

@@ -107,13 +107,11 @@ fn start(text: &str) -> String {
 
 /// `serde_json` bounds the nesting only of what it builds, not of what it skips.
 pub(in crate::domain) fn check_depth(text: &str) -> Result<(), Malformed> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = bytes.get(at) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
+            b'"' => at = closing_quote(bytes, at + 1),
             b'{' | b'[' => {
                 depth += 1;
                 if depth > MAX_DEPTH {
@@ -123,8 +121,22 @@ pub(in crate::domain) fn check_depth(text: &str) -> Result<(), Malformed> {
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
+        at += 1;
     }
     Ok(())
+}
+
+/// Where the string ends that begins at `at`, or the whole text.
+fn closing_quote(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        match memchr::memchr2(b'"', b'\\', rest) {
+            None => return bytes.len(),
+            Some(found) if rest.get(found) == Some(&b'"') => return at + found,
+            // What is escaped may be a quote.
+            Some(found) => at += found + 2,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +160,21 @@ mod tests {
             "２026-01-01T00:00:00Z",
         ] {
             assert!(timestamp("dt", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn depth_is_that_of_brackets_outside_of_strings() {
+        let deep = |open: &str, times| check_depth(&open.repeat(times));
+        assert!(deep("[", MAX_DEPTH).is_ok());
+        assert_eq!(deep("[", MAX_DEPTH + 1).expect_err("deep").0, "nested deeper than 128 at byte 128");
+        assert!(deep("[]", 1000).is_ok(), "side by side");
+        for string in [r#""[""#, r#""\\""#, r#""\"[""#, r#""\\\"[""#, r#""é[\u0022[""#] {
+            assert!(deep(string, 1000).is_ok(), "{string}");
+            assert!(deep(&format!("{string}:["), MAX_DEPTH + 1).is_err(), "{string}");
+        }
+        for unclosed in [r#"""#, r#""["#, r#""\"#, r#""\""#] {
+            assert!(check_depth(unclosed).is_ok(), "{unclosed}: that is for the parser to say");
         }
     }
 }

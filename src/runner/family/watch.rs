@@ -2,19 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::Path,
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
-use tempfile::TempDir;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tracing::{info, warn};
 
-use super::process::{self, Adopted};
+use super::{
+    super::working_dir::WorkingDir,
+    process::{self, Adopted},
+};
 
 /// While scripts run, orphans that are dead are reaped this often.
 const IDLE: Duration = Duration::from_secs(1);
@@ -32,7 +31,7 @@ pub(super) struct State {
     pub live: BTreeMap<u64, Option<Pid>>,
     pub next: u64,
     /// Directories whose call is over.
-    pub dirs: Vec<TempDir>,
+    pub dirs: Vec<WorkingDir>,
     pub asked: u64,
     pub done: u64,
 }
@@ -80,7 +79,7 @@ impl Watch {
             let before = process::cpu_time();
             left = self.sweep(&mut seen);
             let took = process::cpu_time().saturating_sub(before);
-            dirs.into_iter().for_each(remove);
+            dirs.into_iter().for_each(WorkingDir::over);
             self.state().done = asked;
             self.changed.notify_all();
             thread::sleep((took * SHARE).clamp(PAUSE, IDLE));
@@ -88,7 +87,7 @@ impl Watch {
     }
 
     /// Waits until a look is due. The directories are those of calls that were over before it.
-    fn wait(&self, left: bool) -> (u64, Vec<TempDir>) {
+    fn wait(&self, left: bool) -> (u64, Vec<WorkingDir>) {
         let mut state = self.state();
         let idle = |state: &mut State| state.asked == state.done && state.dirs.is_empty();
         while idle(&mut state) {
@@ -171,31 +170,4 @@ fn kill(process: &Adopted) {
         kill_process_group(process.group, Signal::KILL).ok();
     }
     kill_process(process.pid, Signal::KILL).ok();
-}
-
-/// Its script may have taken the right to look into a directory away from us (root has it always).
-fn remove(dir: TempDir) {
-    let path = dir.keep();
-    if fs::remove_dir_all(&path).is_err() {
-        if !geteuid().is_root() {
-            open_up(&path);
-        }
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(dir = %path.display(), %error, "the working directory of a script cannot be removed");
-            }
-            _ => {}
-        }
-    }
-}
-
-/// No link is followed.
-fn open_up(dir: &Path) {
-    if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return;
-    }
-    fs::set_permissions(dir, PermissionsExt::from_mode(0o700)).ok();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        open_up(&entry.path());
-    }
 }

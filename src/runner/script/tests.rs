@@ -58,7 +58,7 @@ async fn a_script_gets_its_event_arguments_and_environment() {
     let root = Root::with(|settings| {
         settings.env = vec!["CARGO_MANIFEST_DIR".into(), "CRM=x=y".into(), "NOT_THERE_AT_ALL".into()];
     });
-    let mut trial = root.trial(r#"pwd; cat; echo; echo "$0|$1|$2"; /usr/bin/env; echo err >&2"#);
+    let mut trial = root.trial(r#"pwd; touch used; cat; echo; echo "$0|$1|$2"; /usr/bin/env; echo err >&2"#);
     trial.event.object_id = "1\u{0}2".into();
     let (response, answer) = success(trial.run(&root.runner).await);
     assert_eq!((response.exit_code, response.truncated, answer), (Some(0), false, None));

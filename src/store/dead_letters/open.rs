@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 
 use crate::{
     domain::{dead_letter::Reason, handler::HandlerId},
-    store::{Result, Store, StoreError},
+    store::{Result, Store, StoreError, handlers::last_name},
 };
 
 /// How many dead letters are open.
@@ -29,8 +29,10 @@ pub struct OfReason {
 #[schema(as = DeadLettersOfHandler)]
 pub struct OfHandler {
     pub handler_id: HandlerId,
-    /// Absent where it was deleted since.
+    /// Of a deleted handler the last one; absent where nothing is known of it any more.
     pub handler_name: Option<String>,
+    /// Whether it was deleted since.
+    pub deleted: bool,
     pub count: u64,
 }
 
@@ -38,15 +40,19 @@ impl Store {
     /// At most this many handlers.
     pub async fn open_dead_letters(&self, handlers: usize) -> Result<OpenDeadLetters> {
         // From dead_letters_count alone, read once for both.
-        let sql = "WITH counted AS (
+        let sql = concat!(
+            "WITH counted AS (
                 SELECT reason, handler_id, count(*) AS count FROM dead_letters
                 WHERE state = 'open' GROUP BY GROUPING SETS ((reason), (handler_id)))
-            SELECT reason, NULL::bigint AS handler_id, NULL AS name, count FROM counted WHERE reason IS NOT NULL
+            SELECT reason, NULL::bigint AS handler_id, NULL AS name, false AS deleted, count FROM counted WHERE reason IS NOT NULL
             UNION ALL
-            SELECT NULL, c.handler_id, h.name, c.count FROM (
+            SELECT NULL, c.handler_id, coalesce(h.name, ",
+            last_name!("c.handler_id"),
+            "), h.id IS NULL, c.count FROM (
                 SELECT * FROM counted WHERE handler_id IS NOT NULL ORDER BY count DESC, handler_id LIMIT $1) c
             LEFT JOIN handlers h ON h.id = c.handler_id
-            ORDER BY count DESC, reason, handler_id";
+            ORDER BY count DESC, reason, handler_id"
+        );
         let limit = i64::try_from(handlers).unwrap_or(i64::MAX);
         let rows = self.session().await?.query(sql, &[&limit]).await?;
         read(&rows).map_err(|error| StoreError::Other(error.into()))
@@ -65,6 +71,7 @@ fn read(rows: &[Row]) -> anyhow::Result<OpenDeadLetters> {
             None => open.handlers.push(OfHandler {
                 handler_id: HandlerId(row.try_get("handler_id")?),
                 handler_name: row.try_get("name")?,
+                deleted: row.try_get("deleted")?,
                 count,
             }),
         }

@@ -13,7 +13,7 @@ use crate::{
         handler::HandlerId,
         outcome::Response,
     },
-    store::{Cursor, Result, StoreError},
+    store::{Cursor, Result, StoreError, handlers::last_name},
 };
 
 /// An execution as lists show it: without the bodies, which [`Store::execution`] gives.
@@ -42,12 +42,16 @@ pub struct ExecutionRow {
     pub recorded_at: Timestamp,
 }
 
-pub(super) const COLUMNS: &str =
-    "id, event_id, event_name, object_id, event_dt, run_id, handler_id, handler_name,
+pub(super) const COLUMNS: &str = concat!(
+    "id, event_id, event_name, object_id, event_dt, run_id, handler_id, coalesce(handler_name, ",
+    // A worker that skips a deleted handler knows its number alone.
+    last_name!("executions.handler_id"),
+    ") AS handler_name,
     handler_priority, handler_mode, handler_task_type, handler_task_target, attempt, max_attempts, status,
     disposition, error, response_http_status, response_exit_code, response_signal, response_truncated,
     modified, retry_at, started_at, duration_ms, worker_host, worker_pid, worker_version, trace_id,
-    recorded_at";
+    recorded_at"
+);
 
 /// What [`execution`] reads beside [`COLUMNS`].
 pub(super) const BODIES: &str = "request, response_body, response_stdout, response_stderr";

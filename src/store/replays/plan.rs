@@ -8,6 +8,7 @@ use crate::{
     store::{
         DeadLetterFilter, ExecutionFilter, Result, Store,
         executions::TextBy,
+        handlers::last_name,
         sql::{Query, clean},
     },
 };
@@ -63,18 +64,23 @@ impl Store {
     pub async fn planned_handlers(&self, event: &str, plan: &[HandlerId]) -> Result<Vec<PlannedHandler>> {
         let ids: Vec<i64> = plan.iter().map(|id| id.0).collect();
         let sql = if plan.is_empty() {
-            "SELECT id, name, true AS enabled FROM handlers
+            "SELECT id, name, false AS deleted, true AS enabled FROM handlers
              WHERE event = $1 AND status = 'enabled' AND cardinality($2::bigint[]) = 0 ORDER BY priority, id"
         } else {
-            "SELECT p.id, h.name, coalesce(h.status = 'enabled' AND h.event = $1, false) AS enabled
+            concat!(
+            "SELECT p.id, coalesce(h.name, ",
+            last_name!("p.id"),
+            ") AS name, h.id IS NULL AS deleted, coalesce(h.status = 'enabled' AND h.event = $1, false) AS enabled
              FROM unnest($2::bigint[]) WITH ORDINALITY p (id, place) LEFT JOIN handlers h ON h.id = p.id
              ORDER BY p.place"
+            )
         };
         let rows = self.session().await?.query(sql, &[&clean(event), &ids]).await?;
         rows.iter()
             .map(|row| {
                 let (id, name) = (HandlerId(row.try_get("id")?), row.try_get("name")?);
-                Ok(PlannedHandler { id, name, enabled: row.try_get("enabled")? })
+                let (deleted, enabled) = (row.try_get("deleted")?, row.try_get("enabled")?);
+                Ok(PlannedHandler { id, name, deleted, enabled })
             })
             .collect()
     }
@@ -89,8 +95,9 @@ impl Store {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PlannedHandler {
     pub id: HandlerId,
-    /// None: it was deleted.
+    /// Of a deleted handler the last one; none where nothing is known of it any more.
     pub name: Option<String>,
+    pub deleted: bool,
     /// For this event: a replay would run it.
     pub enabled: bool,
 }

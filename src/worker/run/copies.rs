@@ -11,11 +11,12 @@ use crate::{
     domain::{
         dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
         execution::Disposition,
-        handler::{HandlerId, HandlerName, Status},
+        handler::{HandlerId, Status},
         outcome::{Failure, Outcome},
         plan::{Plan, Step},
     },
     store::StoreError,
+    telemetry::metrics::dead_letter as count_dead_letter,
     worker::{attempt::Attempted, registry::Registered},
 };
 
@@ -37,6 +38,7 @@ impl Run<'_> {
         let retry_at = Timestamp::now() + delay;
         let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
         self.publish_copy(plan, &run_id, delay, first_failed_at).await?;
+        self.lane.meters.retried();
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
     }
 
@@ -58,7 +60,8 @@ impl Run<'_> {
         };
         self.bury(self.letter(reason, error, Some(step.handler), made, plan)).await?;
         if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
-            self.disable_gone(handler).await;
+            // Boxed, as every event's task would hold room for it: it asks the database, and hardly ever happens.
+            Box::pin(self.disable_gone(handler)).await;
         }
         self.record(handler, step, attempted, Disposition::DeadLettered, None).await
     }
@@ -98,11 +101,12 @@ impl Run<'_> {
             Burial { letter: &letter, body, content_type: Some("application/json"), trace: &self.trace };
         let outgoing = dead_letter(&self.worker.names, burial)?;
         self.worker.publishers.letters.publish(outgoing).await.confirmed().await?;
+        count_dead_letter(&self.event.name, letter.reason);
         warn!(
             event = %self.event.name,
             event_id = %self.event.id,
             handler = letter.handler_id.map(|id| id.0),
-            name = letter.handler_name.as_ref().map(HandlerName::as_str),
+            name = letter.handler_name.as_ref().map(tracing::field::display),
             reason = %letter.reason,
             error = letter.error,
             "given up: a dead letter"

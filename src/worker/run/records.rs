@@ -12,8 +12,10 @@ use crate::{
         outcome::{Outcome, Response},
         plan::{Plan, Step},
         reply::ShareOf,
+        trace::Trace,
         verdict::Verdict,
     },
+    telemetry::metrics::skip,
     worker::{attempt::Attempted, registry::Registered},
 };
 
@@ -45,19 +47,23 @@ impl Run<'_> {
         mut attempted: Attempted,
     ) -> Result<(), Trouble> {
         self.touched = true;
+        let trace = attempted.trace.take();
         match std::mem::replace(&mut attempted.verdict, Verdict::Allow) {
-            Verdict::Allow => self.record(handler, step, attempted, Disposition::Done, None).await,
+            Verdict::Allow => {
+                let execution = self.execution_of(handler, step, attempted, Disposition::Done)?;
+                self.publish_record(&execution, trace).await
+            }
             Verdict::Modify(body) => {
                 let mut execution = self.execution_of(handler, step, attempted, Disposition::Done)?;
                 execution.modified = true;
-                self.publish_record(&execution).await?;
+                self.publish_record(&execution, trace).await?;
                 self.event.body = body;
                 Ok(())
             }
             Verdict::Forbid { reason } => {
                 let mut execution = self.execution_of(handler, step, attempted, Disposition::Forbidden)?;
                 execution.error = Some(reason);
-                self.publish_record(&execution).await?;
+                self.publish_record(&execution, trace).await?;
                 let rest = std::mem::replace(&mut self.plan, Plan::new([]));
                 for id in rest.handlers() {
                     let known = self.worker.registry.snapshot().handler_ref(id);
@@ -87,13 +93,14 @@ impl Run<'_> {
         &mut self,
         handler: &Registered,
         step: Step,
-        attempted: Attempted,
+        mut attempted: Attempted,
         disposition: Disposition,
         retry_at: Option<Timestamp>,
     ) -> Result<(), Trouble> {
+        let trace = attempted.trace.take();
         let mut execution = self.execution_of(handler, step, attempted, disposition)?;
         execution.retry_at = retry_at;
-        self.publish_record(&execution).await
+        self.publish_record(&execution, trace).await
     }
 
     fn execution_of(
@@ -123,7 +130,8 @@ impl Run<'_> {
         let mut execution = self.blank(disposition)?;
         execution.handler = handler;
         execution.attempt = attempt;
-        self.publish_record(&execution).await
+        skip(&self.event.name, disposition);
+        self.publish_record(&execution, None).await
     }
 
     fn blank(&self, disposition: Disposition) -> Result<Execution, Trouble> {
@@ -150,12 +158,13 @@ impl Run<'_> {
     }
 
     /// Publishes without waiting: the confirms are awaited together, before the acknowledgement.
-    async fn publish_record(&mut self, execution: &Execution) -> Result<(), Trouble> {
+    /// `trace` is the attempt's; else the result carries the event's.
+    async fn publish_record(&mut self, execution: &Execution, trace: Option<Trace>) -> Result<(), Trouble> {
         if let Some(asked) = &mut self.asked {
             let share = execution.handler.as_ref().map(|h| ShareOf { id: h.id, name: h.name.clone() });
             asked.tally.note(share, execution.disposition, execution.error.as_deref());
         }
-        let outgoing = result(&self.worker.names, execution)?;
+        let outgoing = result(&self.worker.names, execution, trace.as_ref().unwrap_or(&self.trace))?;
         self.unconfirmed.push(self.worker.publishers.results.publish(outgoing).await);
         Ok(())
     }

@@ -30,9 +30,20 @@ async fn an_unavailable_database_is_told_and_comes_back_by_itself() {
         assert_eq!(problem["type"], "urn:provisiond:problem:database-unavailable");
         assert!(problem["detail"].as_str().unwrap().contains("the database does not answer"), "{problem}");
     }
-    let page =
-        answer(api.request("GET", "/handlers").header("cookie", &cookie).header("accept", "text/html")).await;
-    assert!(page.status == 503 && page.text.contains("PostgreSQL is not available"), "{}", page.text);
+    for path in [
+        "/",
+        "/handlers",
+        "/handlers/1",
+        "/handlers/new",
+        "/executions",
+        "/dead-letters",
+        "/replays",
+        "/events",
+    ] {
+        let page =
+            answer(api.request("GET", path).header("cookie", &cookie).header("accept", "text/html")).await;
+        assert!(page.status == 503 && page.text.contains("PostgreSQL is not available"), "{path}: {page:?}");
+    }
     assert_eq!(answer(api.request("GET", "/healthz")).await.status, 200);
 
     world.admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;

@@ -50,6 +50,11 @@ async fn the_document_is_valid_and_shown_as_a_page() {
             assert!(method == "get" || statuses.iter().any(|status| *status == "403"), "{method} {path}");
         }
     }
+    assert!(
+        page.text.contains("<code>***</code>") && page.text.contains("<strong>Access.</strong>"),
+        "{}",
+        page.text
+    );
     let text = page.text.replace("http://127.0.0.1", "").replace("https://provisiond", "");
     assert!(
         !text.contains("src=\"http") && !text.contains("href=\"http"),

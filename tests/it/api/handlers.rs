@@ -101,7 +101,17 @@ async fn a_stale_edit_is_refused_with_what_changed_in_between() {
         assert_eq!(answer(api.api(method, path)).await.status, 428);
     }
     assert_eq!(answer(api.api("PATCH", "/handlers/1").json(&patch(7))).await.status, 428);
-    assert_eq!(change(&api, "PATCH", "/handlers/1", "W/\"3\"", &patch(7)).await.status, 412, "a weak tag");
+    for (version, hint) in [("W/\"3\"", "weak tag"), ("3", "double quotes"), ("\"3", "double quotes")] {
+        let refused = change(&api, "PATCH", "/handlers/1", version, &patch(7)).await;
+        assert_eq!(refused.status, 400, "{version}: {}", refused.text);
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(hint) && detail.contains("such as If-Match: \"3\""), "{detail}");
+    }
+    assert_eq!(
+        change(&api, "PATCH", "/handlers/1", "\"three\"", &patch(7)).await.status,
+        412,
+        "none of ours"
+    );
     assert_eq!(change(&api, "PATCH", "/handlers/99", "\"1\"", &patch(7)).await.status, 404);
     assert_eq!(world.json(&["handlers", "show", "1"])["version"], 3, "nothing was changed by any of these");
     change(&api, "PATCH", "/handlers/1", "\"2\", \"3\"", &patch(7)).await.expect(200);
@@ -132,6 +142,7 @@ async fn a_problem_names_every_field_that_is_wrong() {
     named.sort_unstable();
     let expected = [
         "/colour",
+        "/event",
         "/id",
         "/name",
         "/priority",
@@ -148,6 +159,12 @@ async fn a_problem_names_every_field_that_is_wrong() {
     ];
     assert_eq!(named, expected, "{}", refused.text);
     assert!(!refused.text.contains("hunter2"), "{}", refused.text);
+    let problem = refused.json();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.ends_with("(and 14 more, see errors)") && detail.len() < 200, "{detail}");
+    for words in ["invalid type", "unknown field", "unknown variant", "expected"] {
+        assert!(!refused.text.contains(words), "{words}: {}", refused.text);
+    }
 
     let (name, task) = ("CRM", json!({"type": "http", "url": "127.0.0.1/"}));
     for (body, named) in [
@@ -162,6 +179,14 @@ async fn a_problem_names_every_field_that_is_wrong() {
             json!({"name": name, "event": "clients.create", "task": task, "sign": true, "signing_secret": SECRET}),
             vec!["/sign"],
         ),
+        (
+            json!({"name": "", "event": "clients.nothing", "task": {"type": "http", "url": "169.254.169.254/"}}),
+            vec!["/name", "/event", "/task/url"],
+        ),
+        (
+            json!({"name": name, "event": "clients.create", "task": {"type": "script", "path": "../../etc/x.sh"}}),
+            vec!["/task/path"],
+        ),
         (json!([]), vec![""]),
     ] {
         let refused = api.post("/handlers", &body).await;
@@ -170,6 +195,14 @@ async fn a_problem_names_every_field_that_is_wrong() {
     for (path, named) in [
         ("/handlers?limit=501", "limit"),
         ("/handlers?after=%21", "after"),
+        ("/handlers?stat=x&status=on&limit=0", "stat status limit"),
+        ("/handlers?limit=x", "limit"),
+        ("/handlers?limit=1&limit=2", "limit"),
+        ("/handlers/1?x=1", "x"),
+        ("/handlers/1/history?a=1&b=2", "a b"),
+        ("/executions/01a211d7-c29e-7788-8c32-dd2780d93701?x=1", "x"),
+        ("/executions/7", "id"),
+        ("/event-types?x=1", "x"),
         ("/handlers?stat=x", "stat"),
         ("/handlers?status=on", "status"),
         ("/handlers/one", "id"),
@@ -179,7 +212,13 @@ async fn a_problem_names_every_field_that_is_wrong() {
         ("/replays?status=1", "status"),
     ] {
         let refused = answer(api.api("GET", path)).await;
-        assert_eq!((refused.status, refused.named()), (400, vec![named.to_owned()]), "{path}");
+        assert_eq!(
+            (refused.status, refused.named().join(" ")),
+            (400, named.to_owned()),
+            "{path}: {}",
+            refused.text
+        );
+        assert!(!refused.text.contains("expected") && !refused.text.contains("invalid"), "{}", refused.text);
     }
     assert_eq!(world.count("SELECT count(*) FROM handlers").await, 0);
     world.keep(api.process);

@@ -46,6 +46,8 @@ async fn a_dead_letter_is_read_mended_and_replayed() {
     let letter = letters(&api, 1).await.remove(0);
     assert_eq!((&letter["reason"], &letter["event_id"]), (&json!("permanent"), &json!(event_id)));
     let path = format!("/dead-letters/{}", letter["id"].as_str().unwrap());
+    // The letter may be recorded before the execution.
+    eventually("its execution", || async { api.get(&path).await["executions"][0].is_object() }).await;
     let shown = api.get(&path).await;
     assert_eq!(
         (&shown["executions"][0]["response"]["http_status"], &shown["replay"]["obstacle"]),

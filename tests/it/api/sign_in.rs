@@ -21,7 +21,7 @@ async fn a_session_begins_with_a_password_and_ends_with_signing_out() {
     for (name, password) in [("ann", "wrong"), ("nobody", PASSWORD), ("", ""), ("ann", "")] {
         let refused = try_in(&api, name, password).await;
         assert_eq!((refused.status, refused.header("set-cookie")), (401, ""), "{name}");
-        assert!(refused.text.contains("the name or the password is wrong"), "{}", refused.text);
+        assert!(refused.text.contains("The name or the password is wrong"), "{}", refused.text);
     }
     let signed_in = try_in(&api, "ann", PASSWORD).await;
     assert_eq!((signed_in.status, signed_in.header("location")), (303, "/handlers?text=a"));
@@ -94,6 +94,10 @@ async fn who_guesses_is_stopped_and_others_are_not() {
     let stopped = from("203.0.113.7", PASSWORD).await;
     assert_eq!(stopped.status, 429, "also with the right one: {}", stopped.text);
     assert!(stopped.text.contains("wait 5 minutes"), "{}", stopped.text);
+    assert!(
+        (1..=301).contains(&stopped.header("retry-after").parse::<u32>().unwrap_or_default()),
+        "{stopped:?}"
+    );
     assert_eq!(from("203.0.113.8", PASSWORD).await.status, 303, "its owner comes from elsewhere");
     assert_eq!(
         from("203.0.113.7, 203.0.113.9", PASSWORD).await.status,

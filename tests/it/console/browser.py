@@ -59,6 +59,21 @@ class Browser:
         self.chromium.close()
 
 
+class MainThread:
+    """What a page costs the thread that draws it and answers: its own time on the processor, which other work on the machine does not lengthen."""
+
+    def __init__(self, page):
+        self.session = page.context.new_cdp_session(page)
+        self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self.before = 0
+        self.before = self.seconds()
+
+    def seconds(self):
+        """Since this was made."""
+        metrics = self.session.send("Performance.getMetrics")["metrics"]
+        return next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime") - self.before
+
+
 def axe(page):
     """What axe-core finds on a page that is serious: one line each."""
     script = os.environ.get("AXE")

@@ -44,7 +44,7 @@ def creates_the_handler(browser):
     expect(dialog.get_by_label("URL")).to_be_focused()
     keys.press("Enter")
     # Refused beside the field, what was typed is kept, and the field has the focus.
-    expect(dialog.locator(".field.wrong")).to_contain_text("where to?")
+    expect(dialog.locator(".field.wrong")).to_contain_text("Where to?")
     expect(dialog.get_by_label("Name", exact=True)).to_have_value("CRM")
     expect(dialog.get_by_label("Event")).to_have_value("clients.create")
     expect(dialog.get_by_label("URL")).to_be_focused()
@@ -125,7 +125,9 @@ def mends_a_dead_letter(browser):
     expect(page.locator("#list tbody tr")).to_contain_text("dead letter")
     page.get_by_role("link", name="Dead Letters").click()
     expect(page.locator("#list tbody tr")).to_have_count(1)
-    page.get_by_role("link", name="Details").click()
+    page.locator("#list tbody").get_by_role("link", name="4711", exact=True).click()
+    expect(page).to_have_url(re.compile("object_id=4711"))
+    page.get_by_role("link", name="Open the dead letter of clients.create, object 4711").click()
     expect(page.locator("main")).to_contain_text("The handler failed in a way that trying again does not mend.")
     expect(page.locator(".timeline")).to_contain_text("Bob is not known here")
     page.get_by_role("link", name="Edit and replay").click()
@@ -187,7 +189,7 @@ def replays_and_discards_many(browser):
     dialog.get_by_role("button", name="Discard 3").click()
     expect(page.get_by_text("3 dead letters were discarded")).to_be_visible()
     page.goto("/dead-letters?state=discarded")
-    page.get_by_role("link", name="Details").first.click()
+    page.get_by_role("link", name="Open the dead letter").first.click()
     expect(page.locator("main")).to_contain_text("Bob left")
 
 
@@ -251,8 +253,10 @@ def switches_off_and_archives(browser):
     expect(switch).to_be_focused()
     assert page.evaluate("window.isTheSamePage"), "the page was not loaded again"
     assert provisiond("handlers", "show", "1")["status"] == "disabled"
-    page.get_by_label("Delete CRM of mine").click()
-    page.get_by_role("dialog").get_by_role("button", name="Archive").click()
+    page.get_by_label("Archive or delete CRM of mine").click()
+    dialog = page.get_by_role("dialog", name="Archive or delete CRM of mine?")
+    expect(dialog.get_by_role("button", name="Archive")).to_be_focused()
+    dialog.get_by_role("button", name="Archive").click()
     expect(page.get_by_text("is archived")).to_be_visible()
     expect(page.get_by_text("No handlers yet")).to_be_visible()
     page.get_by_text("Advanced Search").click()
@@ -264,6 +268,9 @@ def switches_off_and_archives(browser):
     expect(history).to_contain_text("Archived")
     expect(history).to_contain_text("ann (console)")
     page.keyboard.press("Escape")
+    page.get_by_role("button", name="Bring back CRM of mine").click()
+    expect(page.get_by_text("is back in the list, switched off")).to_be_visible()
+    expect(page.get_by_role("switch", name="CRM of mine is disabled")).to_be_visible()
 
 
 def signs_out(browser):

@@ -7,7 +7,7 @@ use lapin::{
 use serde_json::{Value, json};
 
 use super::{Mendable, publish, replay};
-use crate::support::{Endpoint, World, envelope, eventually};
+use crate::support::{Endpoint, World, envelope, eventually, rabbitmqctl};
 
 /// Everything in a queue, in its order, taken out of it.
 async fn drained(world: &World, queue: &str) -> Vec<String> {
@@ -89,22 +89,15 @@ impl Policy {
     fn set(world: &World, queue: &str, definition: &Value) -> Self {
         let name = format!("{}-policy", world.broker.prefix);
         let pattern = format!("^{}$", world.broker.name(queue).replace('.', "\\."));
-        ctl(&["set_policy", &name, &pattern, &definition.to_string(), "--apply-to", "queues"]);
+        rabbitmqctl(&["set_policy", &name, &pattern, &definition.to_string(), "--apply-to", "queues"]);
         Self(name)
     }
 }
 
 impl Drop for Policy {
     fn drop(&mut self) {
-        ctl(&["clear_policy", &self.0]);
+        rabbitmqctl(&["clear_policy", &self.0]);
     }
-}
-
-/// rabbitmqctl of the private services.
-fn ctl(args: &[&str]) {
-    let services = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("script/services");
-    let ran = std::process::Command::new(services).arg("ctl").args(args).output().expect("script/services");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

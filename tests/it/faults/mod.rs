@@ -11,6 +11,7 @@ mod facts;
 mod load;
 mod receivers;
 mod report;
+mod rolling;
 mod scene;
 
 mod broken;

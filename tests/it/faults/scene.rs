@@ -267,12 +267,9 @@ fn spawn(world: &mut World, links: &Links, brokers: &[String], role: Role) -> Pr
         Role::Recorder => ("recorder", &links.recorder),
     };
     let (amqp_url, database_url) = (world.amqp_url.clone(), world.database_url.clone());
-    let through =
-        |url: &str, proxy: &Proxy| url.replace(&address(url).to_string(), &proxy.address.to_string());
     // Only the first node has the address that is replaced.
-    let direct = address(&brokers[0]).to_string();
-    world.set("amqp.url", &brokers.join(",").replace(&direct, &link.address.to_string()));
-    world.set("database.url", &through(&database_url, &links.postgres));
+    world.set("amqp.url", &link.lead(&brokers.join(",")));
+    world.set("database.url", &links.postgres.lead(&database_url));
     let process = world.spawn(&["--roles", role]);
     // What the test itself asks goes straight there.
     world.set("amqp.url", &amqp_url);

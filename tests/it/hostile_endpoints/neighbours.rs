@@ -12,7 +12,7 @@ use crate::support::{Endpoint, World, envelope, hostile::Authority};
 
 /// Events of a burst, of each of two kinds.
 const BURST: u64 = 600;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// By how many percent a neighbour may be slower.
 const SLOWER: f64 = 20.0;
 

@@ -57,7 +57,15 @@ impl Broker {
 
     /// Messages and consumers of a queue; none if there is no such queue.
     pub async fn depth(&self, queue: &str) -> Option<(u32, u32)> {
-        let channel = self.connection.create_channel().await.expect("a channel");
+        // After two thousand of them their numbers come again, and lapin fails who gets the number of a channel that ended
+        // because there was no such queue, with the error of that.
+        let mut channel = self.connection.create_channel().await;
+        for _ in 0..100 {
+            if channel.is_err() {
+                channel = self.connection.create_channel().await;
+            }
+        }
+        let channel = channel.expect("a channel");
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let queue = channel
             .queue_declare(self.name(queue).as_str().into(), options, FieldTable::default())

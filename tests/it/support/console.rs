@@ -117,10 +117,7 @@ impl Api {
     /// Of a process that was started in a way of its own.
     pub async fn of(process: Process, keys: Keys) -> Self {
         let url = listening(&process).await;
-        // An error only says that it is installed already; nothing here is called over TLS.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().redirect(Policy::none()).no_proxy().build().expect("a client");
-        Self { process, url, client, keys }
+        Self { process, url, client: client(), keys }
     }
 
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
@@ -168,6 +165,12 @@ impl Api {
     pub async fn end(mut self) -> ExitStatus {
         self.process.terminate().await
     }
+}
+
+pub fn client() -> Client {
+    // An error only says that it is installed already; nothing here is called over TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().redirect(Policy::none()).no_proxy().build().expect("a client")
 }
 
 /// Where a process listens, as its log says.

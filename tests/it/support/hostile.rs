@@ -45,7 +45,8 @@ pub async fn endless(head: &'static [u8], rest: &'static [u8], pause: Duration) 
     .await
 }
 
-/// Reads a request, writes `answer` and closes.
+/// Reads a request, writes `answer` and closes. The answer has to say so (`connection: close`): else the next request
+/// may be sent where nobody reads any more, and ends another way.
 pub async fn answering(answer: Vec<u8>) -> SocketAddr {
     let answer = Arc::new(answer);
     raw(move |mut stream| {

@@ -1,6 +1,7 @@
 //! The stage of a story: a prefix on the broker, a database, endpoints, and processes of provisiond.
 
 mod broker;
+mod collector;
 pub mod console;
 mod endpoint;
 mod frames;
@@ -12,11 +13,12 @@ mod small_disk;
 mod world;
 
 pub use broker::Broker;
+pub use collector::{Collector, Span};
 pub use endpoint::{Call, Endpoint, Reply};
 pub use frames::{Kind, Step, Way};
 pub use process::{Process, Vitals};
 pub use proxy::{Garble, Mode, Proxy, Strike, When};
-pub use services::{Cluster, Services};
+pub use services::{Cluster, Services, rabbitmqctl};
 pub use small_disk::SmallDisk;
 pub use world::{World, query};
 
@@ -26,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-/// Awaits a condition, and fails with `what` if it does not come true within half a minute.
+/// Awaits a condition, and fails with `what` if it does not come true within a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
     while !condition().await {

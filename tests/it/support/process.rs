@@ -27,12 +27,14 @@ pub struct Process {
     pub log: std::path::PathBuf,
     /// Outlives the directory of its story.
     log_file: File,
+    /// It takes what the others have done.
+    pub records: bool,
 }
 
 impl Process {
     pub fn new(child: Child, log: std::path::PathBuf) -> Self {
         let log_file = File::open(&log).expect("a log");
-        Self { child, log, log_file }
+        Self { child, log, log_file, records: false }
     }
 
     pub fn pid(&self) -> u32 {

@@ -83,6 +83,8 @@ struct Link {
     /// Of the connections that are made from now on; the last one. Those before it are of connections that are stranded.
     modes: Mutex<Vec<watch::Sender<Mode>>>,
     trips: Mutex<Vec<Trip>>,
+    /// Never arrives.
+    swallowed: Mutex<Vec<Step>>,
     /// How the next unit is to be garbled, by way; 0: not.
     garbled: [AtomicU32; 2],
     accepted: AtomicU32,
@@ -114,6 +116,7 @@ impl Proxy {
             amqp,
             modes: Mutex::new(vec![watch::Sender::new(Mode::Open)]),
             trips: Mutex::default(),
+            swallowed: Mutex::default(),
             garbled: Default::default(),
             accepted: AtomicU32::new(0),
             connections: Mutex::default(),
@@ -124,6 +127,11 @@ impl Proxy {
     pub fn open(&mut self) {
         let listener = socket(self.address).listen(1024).expect("the port is reserved");
         self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.link))));
+    }
+
+    /// `url` of its target, led through here.
+    pub fn lead(&self, url: &str) -> String {
+        url.replace(&self.link.target.to_string(), &self.address.to_string())
     }
 
     /// Ends every connection and refuses new ones.
@@ -169,6 +177,11 @@ impl Proxy {
     /// The next unit (of AMQP a frame or message, else what is read at a time) arrives as noise.
     pub fn garble(&self, way: Way, how: Garble) {
         self.link.garbled[way as usize].store(how as u32, Ordering::SeqCst);
+    }
+
+    /// From now on these steps never arrive; everything else does.
+    pub fn swallow(&self, steps: &[Step]) {
+        *self.link.swallowed.lock().expect("unpoisoned") = steps.to_vec();
     }
 
     /// Strikes at the `nth` `step` from now on. What is returned resolves when it has.
@@ -277,6 +290,9 @@ impl Pump<'_> {
     ) -> Result<bool, Cut> {
         if unit.step == Step::Named {
             *self.name.lock().expect("unpoisoned") = String::from_utf8_lossy(&unit.bytes).into_owned();
+        }
+        if self.link.swallowed.lock().expect("unpoisoned").contains(&unit.step) {
+            return Ok(true);
         }
         let trip = self.link.trip(unit.step);
         if let Some(Trip { when: When::Before, .. }) = trip {

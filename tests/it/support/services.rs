@@ -152,3 +152,11 @@ async fn output(name: &str, args: &[&str]) -> std::process::Output {
         .await
         .expect("script/services")
 }
+
+/// rabbitmqctl of the broker that the tests share, which has to be the one of `script/services`.
+pub fn rabbitmqctl(args: &[&str]) -> String {
+    let services = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("script/services");
+    let ran = std::process::Command::new(services).arg("ctl").args(args).output().expect("script/services");
+    assert!(ran.status.success(), "rabbitmqctl {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}

@@ -1,6 +1,7 @@
 //! One test's world.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs::File,
     path::PathBuf,
@@ -12,6 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Broker, Process, eventually};
+
+/// The queues that a recorder empties.
+const SHARED_QUEUES: [&str; 3] = ["execution-log", "dead-letters", "unrouted"];
 
 /// A prefix on the broker and a database; everything is removed at the end.
 pub struct World {
@@ -90,6 +94,7 @@ impl World {
             ("PROVISIOND_SCRIPT__ROOTS".to_owned(), dir.path().display().to_string()),
             ("PROVISIOND_RECORDER__BATCH_DELAY".to_owned(), "20ms".to_owned()),
             ("PROVISIOND_CONSOLE__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+            ("PROVISIOND_TELEMETRY__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ]);
         let (processes, others, logs) = (Vec::new(), Vec::new(), AtomicU32::new(0));
         Self { broker, dir, admin_url, database_url, amqp_url, env, processes, others, logs, ended: false }
@@ -189,7 +194,9 @@ impl World {
     }
 
     pub async fn recorder(&self) -> Process {
-        self.consuming(self.spawn(&["--roles", "recorder"]), "execution-log").await
+        let mut recorder = self.spawn(&["--roles", "recorder"]);
+        recorder.records = true;
+        self.consuming(recorder, "execution-log").await
     }
 
     /// Starts a worker and a recorder that run until the end of the test.
@@ -210,10 +217,13 @@ impl World {
     }
 
     async fn consuming(&self, process: Process, queue: &str) -> Process {
-        let before = self.broker.depth(queue).await.map_or(0, |(_, consumers)| consumers);
-        // Counted from what was there before this process, which has not had the time to connect.
+        // More than there were: counted from when this process has not had the time to connect. The broker may still count
+        // one that has just gone, so the least that was seen is what there was.
+        let least = Cell::new(u32::MAX);
         eventually(&format!("a consumer of {queue}; the log:\n{}", process.log()), || async {
-            self.broker.depth(queue).await.is_some_and(|(_, consumers)| consumers > before)
+            let consumers = self.broker.depth(queue).await.map_or(0, |(_, consumers)| consumers);
+            least.set(least.get().min(consumers));
+            consumers > least.get()
         })
         .await;
         process
@@ -269,12 +279,16 @@ impl World {
         path
     }
 
-    /// Ends the story: every process ends well, and nothing is left in a queue.
+    /// Ends the story: every process ends well, and nothing is left in a queue. Who records ends when all is recorded.
     pub async fn end(mut self) {
-        for mut process in std::mem::take(&mut self.processes) {
-            let status = process.terminate().await;
-            assert!(status.success(), "ended with {status}; its log:\n{}", process.log());
+        let processes = std::mem::take(&mut self.processes);
+        let (recorders, others): (Vec<_>, Vec<_>) = processes.into_iter().partition(|p| p.records);
+        end_well(others).await;
+        if !recorders.is_empty() {
+            let left = || async { self.left_in(SHARED_QUEUES.map(str::to_owned)).await };
+            eventually("all is recorded", || async { left().await.is_empty() }).await;
         }
+        end_well(recorders).await;
         let left = self.left_in_queues().await;
         assert!(left.is_empty(), "messages are left in {left:?}");
         let events = self.event_names();
@@ -285,9 +299,13 @@ impl World {
     /// The queues that hold messages, and how many.
     pub async fn left_in_queues(&self) -> Vec<(String, u32)> {
         let queues = self.event_names().into_iter().map(|event| format!("events.{event}"));
-        let shared = ["execution-log", "dead-letters", "unrouted"].map(str::to_owned);
+        let shared = SHARED_QUEUES.map(str::to_owned);
+        self.left_in(queues.chain(shared).chain((0..20).map(|n| format!("delay.v1.level-{n}")))).await
+    }
+
+    async fn left_in(&self, queues: impl IntoIterator<Item = String>) -> Vec<(String, u32)> {
         let mut left = Vec::new();
-        for queue in queues.chain(shared).chain((0..20).map(|n| format!("delay.v1.level-{n}"))) {
+        for queue in queues {
             match self.broker.depth(&queue).await {
                 Some((0, _)) | None => {}
                 Some((messages, _)) => left.push((queue, messages)),
@@ -324,6 +342,13 @@ impl Drop for World {
     fn drop(&mut self) {
         // A failed test leaves its database and queues to be looked at; its processes end here.
         assert!(self.ended || std::thread::panicking(), "a test ends its world with end() or abandon()");
+    }
+}
+
+async fn end_well(processes: Vec<Process>) {
+    for mut process in processes {
+        let status = process.terminate().await;
+        assert!(status.success(), "ended with {status}; its log:\n{}", process.log());
     }
 }
 

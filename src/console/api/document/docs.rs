@@ -1,5 +1,7 @@
 //! The document as a page: no script, no foreign host.
 
+mod spans;
+
 use std::sync::Arc;
 
 use askama::Template;
@@ -9,20 +11,21 @@ use crate::console::{
     access::Identity,
     pages::{Answer, Frame, html},
 };
+use spans::{Span, spans};
 
 /// The document, ready to be shown. Clones are the same.
 #[derive(Clone)]
 pub struct Page(Arc<Shown>);
 
 struct Shown {
-    about: Vec<String>,
+    about: Vec<Vec<Span>>,
     groups: Vec<Group>,
     schemas: Vec<SchemaShown>,
 }
 
 struct Group {
     name: String,
-    description: String,
+    description: Vec<Span>,
     operations: Vec<Operation>,
 }
 
@@ -31,7 +34,7 @@ struct Operation {
     method: String,
     path: String,
     summary: String,
-    description: String,
+    description: Vec<Span>,
     parameters: Vec<Parameter>,
     body: Option<Content>,
     responses: Vec<Reply>,
@@ -42,7 +45,7 @@ struct Parameter {
     place: String,
     required: bool,
     kind: String,
-    description: String,
+    description: Vec<Span>,
 }
 
 struct Content {
@@ -54,7 +57,7 @@ struct Content {
 
 struct Reply {
     status: String,
-    description: String,
+    description: Vec<Span>,
     content: Option<Content>,
 }
 
@@ -75,14 +78,14 @@ impl Page {
         let tags = document["tags"].as_array().into_iter().flatten();
         let groups = tags.map(|tag| Group {
             name: text(tag, "name"),
-            description: text(tag, "description"),
+            description: described(tag),
             operations: operations(document, &tag["name"]),
         });
         let schemas =
             document.pointer("/components/schemas").and_then(Value::as_object).into_iter().flatten();
         let schemas = schemas.map(|(name, schema)| SchemaShown { name: name.clone(), text: pretty(schema) });
         let about = document.get("info").map(|info| text(info, "description")).unwrap_or_default();
-        let about = about.split("\n\n").map(|paragraph| paragraph.replace("**", "")).collect();
+        let about = about.split("\n\n").map(spans).collect();
         Self(Arc::new(Shown { about, groups: groups.collect(), schemas: schemas.collect() }))
     }
 
@@ -107,13 +110,13 @@ fn operation(document: &Value, path: &str, method: &str, operation: &Value) -> O
         place: text(parameter, "in"),
         required: parameter["required"] == true,
         kind: kind(&parameter["schema"]),
-        description: text(parameter, "description"),
+        description: described(parameter),
     });
     let responses = operation["responses"].as_object().into_iter().flatten().map(|(status, response)| {
         let response = resolved(document, response);
         Reply {
             status: status.clone(),
-            description: text(response, "description"),
+            description: described(response),
             content: content(document, response),
         }
     });
@@ -122,7 +125,7 @@ fn operation(document: &Value, path: &str, method: &str, operation: &Value) -> O
         method: method.to_uppercase(),
         path: format!("/api/v1{path}"),
         summary: text(operation, "summary"),
-        description: text(operation, "description"),
+        description: described(operation),
         parameters: parameters.collect(),
         body: content(document, &operation["requestBody"]),
         responses: responses.collect(),
@@ -164,9 +167,12 @@ fn kind(schema: &Value) -> String {
     }
 }
 
-/// Without the marks of Markdown's code.
 fn text(value: &Value, name: &str) -> String {
-    value[name].as_str().unwrap_or_default().replace('`', "")
+    value[name].as_str().unwrap_or_default().to_owned()
+}
+
+fn described(value: &Value) -> Vec<Span> {
+    spans(value["description"].as_str().unwrap_or_default())
 }
 
 fn pretty(value: &Value) -> String {

@@ -3,7 +3,10 @@
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{Changed, Draft};
+use super::{
+    Changed,
+    draft::{Draft, Reading},
+};
 use crate::{
     console::{
         Console,
@@ -13,7 +16,7 @@ use crate::{
     },
     domain::{
         handler::{Handler, HandlerSpec},
-        task::Task,
+        task::{ScriptPath, Task},
     },
     runner::check_target,
 };
@@ -26,8 +29,7 @@ pub(super) async fn apply(
     current: &Handler,
     body: &Value,
 ) -> Result<Response, Problem> {
-    let Draft { spec, .. } = Draft::read(body, Some(&current.spec))?;
-    let warnings = check(console, &spec, Some(&current.spec)).await?;
+    let (Draft { spec, .. }, warnings) = checked(console, body, Some(&current.spec)).await?;
     let (id, version) = (current.id, Some(current.version));
     let changed = console.store().update_handler(id, version, |_| spec, &somebody.by(), None).await;
     let handler = match changed {
@@ -38,32 +40,39 @@ pub(super) async fn apply(
     versioned(&Changed { handler, warnings, signing_secret: None }, version)
 }
 
-/// Whether its event is in the catalogue, and it may point where it does, if that is new. Gives what may be wrong.
-pub(super) async fn check(
+/// What `body` says, and what may be wrong with it though it is taken. Beside its own rules its event must be in the
+/// catalogue, and what it points to, if that is new, must be allowed: everything that is wrong is told at once.
+pub(super) async fn checked(
     console: &Console,
-    spec: &HandlerSpec,
+    body: &Value,
     before: Option<&HandlerSpec>,
-) -> Result<Vec<String>, Problem> {
-    let mut errors = Vec::new();
-    let known = console.store().list_event_types(false).await?;
-    if !known.iter().any(|known| known.name == spec.event) {
-        let detail = format!("{} is not in the catalogue: add it first (POST /event-types)", spec.event);
-        errors.push(FieldError::at("/event", detail));
-    }
+) -> Result<(Draft, Vec<String>), Problem> {
+    let mut reading = Reading::of(body, before)?;
     let mut warnings = Vec::new();
-    match &spec.task {
-        Task::Http { url, .. } => {
-            let is_new = before.is_none_or(|before| before.task.target() != url.as_str());
-            if is_new && let Err(why) = check_target(&console.settings.address_rules, url).await {
-                errors.push(FieldError::at("/task/url", why.to_string()));
+    if let Some(event) = &reading.event {
+        let known = console.store().list_event_types(false).await?;
+        if !known.iter().any(|known| known.name == *event) {
+            let detail = format!("{event} is not in the catalogue: add it first (POST /event-types)");
+            reading.errors.push(FieldError::at("/event", detail));
+        }
+    }
+    let is_new = |task: &Task| before.is_none_or(|before| before.task.target() != task.target());
+    match &reading.task {
+        Some(task @ Task::Http { url, .. }) if is_new(task) => {
+            if let Err(why) = check_target(&console.settings.address_rules, url).await {
+                reading.errors.push(FieldError::at("/task/url", why.to_string()));
             }
         }
+        Some(task @ Task::Script { path, .. }) if is_new(task) && path.climbs() => {
+            reading.errors.push(FieldError::at("/task/path", ScriptPath::CLIMBS));
+        }
         // Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
-        Task::Script { path, .. } => {
+        Some(Task::Script { path, .. }) => {
             if let Err(why) = console.settings.scripts.locate(path) {
                 warnings.push(format!("as configured where the console runs it cannot be run: {why}"));
             }
         }
+        _ => {}
     }
-    if errors.is_empty() { Ok(warnings) } else { Err(Problem::invalid(errors)) }
+    Ok((reading.finished()?, warnings))
 }

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use crate::{
     console::problem::{FieldError, Problem},
-    domain::{handler::HandlerSpec, retry::RetryOverrides, secret::SigningSecret},
+    domain::{
+        event::EventName, handler::HandlerSpec, retry::RetryOverrides, secret::SigningSecret, task::Task,
+    },
 };
 use fields::Fields;
 use parts::{read_retry, read_task};
@@ -46,16 +48,31 @@ impl Signing {
     }
 }
 
-impl Draft {
+/// A handler that was read, and everything that is wrong with it so far: who knows more of the fields that could be read
+/// adds to that, before the whole is taken or refused.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub event: Option<EventName>,
+    pub task: Option<Task>,
+    pub errors: Vec<FieldError>,
+    draft: Option<Draft>,
+}
+
+impl Reading {
+    /// The handler, if nothing is wrong with it.
+    pub fn finished(self) -> Result<Draft, Problem> {
+        self.draft.filter(|_| self.errors.is_empty()).ok_or_else(|| Problem::invalid(self.errors))
+    }
+
     /// Of a change, `current` is the handler as it is: the values of its headers are not known to who sends this.
-    pub fn read(body: &Value, current: Option<&HandlerSpec>) -> Result<Self, Problem> {
+    pub fn of(body: &Value, current: Option<&HandlerSpec>) -> Result<Self, Problem> {
         let mut errors = Vec::new();
         let Some(fields) = body.as_object() else {
             return Err(Problem::invalid(vec![FieldError::at("", "a handler is a JSON object")]));
         };
         let mut fields = Fields::of(fields, "", &mut errors);
         let name = fields.required("name");
-        let event = fields.required("event");
+        let event: Option<EventName> = fields.required("event");
         let task = fields.present("task");
         let status = fields.optional("status");
         let priority = fields.optional("priority");
@@ -77,8 +94,9 @@ impl Draft {
                 "is missing: {\"type\":\"http\",\"url\":…} or {\"type\":\"script\",\"path\":…}",
             ));
         }
-        match (name, event, task.flatten(), retry) {
-            (Some(name), Some(event), Some(task), Some(retry)) if errors.is_empty() => {
+        let task = task.flatten();
+        let draft = match (name, event.clone(), task.clone(), retry) {
+            (Some(name), Some(event), Some(task), Some(retry)) => {
                 let spec = HandlerSpec {
                     name,
                     event,
@@ -91,10 +109,11 @@ impl Draft {
                     retry,
                     max_concurrency,
                 };
-                Ok(Self { spec, secret })
+                Some(Draft { spec, secret })
             }
-            _ => Err(Problem::invalid(errors)),
-        }
+            _ => None,
+        };
+        Ok(Self { event, task, errors, draft })
     }
 }
 
@@ -133,7 +152,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::task::Task;
+
+    fn read(body: &Value, current: Option<&HandlerSpec>) -> Result<Draft, Problem> {
+        Reading::of(body, current)?.finished()
+    }
 
     #[test]
     fn every_field_that_is_shown_can_be_sent_back() {
@@ -143,11 +165,11 @@ mod tests {
             "on_failure": "halt", "timeout": "20s", "retry": {"max_attempts": 3, "initial_interval": "10s"},
             "max_concurrency": 2,
         });
-        let spec = Draft::read(&body, None).expect("a handler").spec;
+        let spec = read(&body, None).expect("a handler").spec;
         let shown = serde_json::to_value(&spec).expect("JSON");
         assert_eq!(shown.as_object().map(serde_json::Map::len), Some(10), "{shown}");
-        assert_eq!(Draft::read(&shown, Some(&spec)).expect("a handler").spec, spec);
-        let masked = Draft::read(&shown, None).expect_err("nothing is stored that the mask could stand for");
+        assert_eq!(read(&shown, Some(&spec)).expect("a handler").spec, spec);
+        let masked = read(&shown, None).expect_err("nothing is stored that the mask could stand for");
         assert_eq!(
             masked.errors.first().and_then(|e| e.pointer.as_deref()),
             Some("/task/headers/authorization")
@@ -158,10 +180,10 @@ mod tests {
     fn a_patch_leaves_what_it_does_not_name() {
         let task = json!({"type": "http", "url": "127.0.0.1/", "headers": {"x-a": "1", "x-b": "2"}});
         let body = json!({"name": "CRM", "event": "clients.create", "task": task, "timeout": "20s"});
-        let spec = Draft::read(&body, None).expect("a handler").spec;
+        let spec = read(&body, None).expect("a handler").spec;
         let patched = |patch: &Value| {
             let merged = merged(&spec, patch).expect("merged");
-            Draft::read(&merged, Some(&spec)).map(|draft| draft.spec)
+            read(&merged, Some(&spec)).map(|draft| draft.spec)
         };
         assert_eq!(patched(&json!({})).expect("a handler"), spec);
         let changed =

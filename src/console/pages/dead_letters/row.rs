@@ -3,9 +3,14 @@
 use uuid::Uuid;
 
 use crate::{
-    console::pages::words::{moment, short, spaced},
+    console::pages::{
+        fields::href,
+        words::{moment, short, spaced},
+    },
     domain::dead_letter::{DeadLetter, Reason},
 };
+
+const PATH: &str = "/dead-letters";
 
 /// What a line says.
 pub struct Row {
@@ -16,11 +21,15 @@ pub struct Row {
     pub meaning: &'static str,
     pub tone: &'static str,
     pub event: String,
+    /// The list, of this event alone.
+    pub event_href: String,
     /// Empty where it could not be told.
     pub object_id: String,
     pub object_short: String,
+    pub object_href: String,
     /// Empty: the whole event.
     pub handler: String,
+    pub handler_href: String,
     pub attempts: u32,
     pub error: String,
 }
@@ -39,9 +48,15 @@ impl Row {
             reason: spaced(letter.reason.as_str()),
             meaning: meaning(letter.reason),
             tone: if letter.reason == Reason::Unrouted { "warn" } else { "bad" },
+            event_href: href(PATH, "event", &letter.event_name),
             event: letter.event_name.clone(),
             object_short: short(&object_id, 24),
+            object_href: href(PATH, "object_id", &object_id),
             object_id,
+            handler_href: letter
+                .handler_id
+                .map(|id| href(PATH, "handler", &id.to_string()))
+                .unwrap_or_default(),
             handler: letter.handler_id.map(named).unwrap_or_default(),
             attempts: letter.attempts,
             error: letter.error.clone(),

@@ -19,7 +19,7 @@ use crate::{
             fields::{Asked, Fields},
             frame::{Frame, Section},
             html,
-            words::{capital, duration, moment, short},
+            words::{capital, duration, handler_name, moment, short},
         },
     },
     dead_letters::Shown,
@@ -131,10 +131,8 @@ fn closed(row: &DeadLetterRow) -> String {
 }
 
 fn planned(handler: &PlannedHandler) -> Planned {
-    let name = handler
-        .name
-        .as_deref()
-        .map_or_else(|| format!("handler {} (deleted)", handler.id), |name| short(name, 80));
+    let name = handler.name.as_deref().map(|name| short(name, 80));
+    let name = handler_name(handler.id, name.as_deref(), handler.deleted);
     Planned { id: handler.id.0, name, enabled: handler.enabled }
 }
 

@@ -20,7 +20,11 @@ use crate::{
             words::typed,
         },
     },
-    domain::{handler::HandlerSpec, secret::SigningSecret, task::Task},
+    domain::{
+        handler::HandlerSpec,
+        secret::SigningSecret,
+        task::{ScriptPath, Task},
+    },
     runner::check_target,
     store::StoreError,
 };
@@ -150,6 +154,11 @@ async fn checked(
             if let Err(refused) = check_target(&settings.address_rules, url).await {
                 form.errors.add("url", refused.to_string());
             }
+        }
+        Task::Script { path, .. }
+            if path.climbs() && before.is_none_or(|before| before.task.target() != path.as_str()) =>
+        {
+            form.errors.add("path", ScriptPath::CLIMBS);
         }
         // Workers may run elsewhere, with other scripts: said twice, it is taken.
         Task::Script { path, .. } if form.known_path != form.path => {

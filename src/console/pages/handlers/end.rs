@@ -29,6 +29,7 @@ const LIST: &str = "/handlers";
 #[template(path = "handlers/delete.html")]
 struct DeletePage {
     frame: Frame,
+    title: String,
     handler: Handler,
     is_archived: bool,
     problem: String,
@@ -40,11 +41,14 @@ pub async fn set_status(
     Path(id): Path<String>,
     Form(sent): Form,
 ) -> Answer {
-    let id = named(&console, &id).await?.id;
+    let before = named(&console, &id).await?;
+    let id = before.id;
     let status: Status =
         sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
     console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
-    Ok(done(back(sent.get("back")), status.as_str(), &id))
+    let is_brought_back = before.spec.status == Status::Archived && status == Status::Disabled;
+    let what = if is_brought_back { "back" } else { status.as_str() };
+    Ok(done(back(sent.get("back")), what, &id))
 }
 
 /// Only within the list: what a form holds must not lead elsewhere.
@@ -61,10 +65,12 @@ pub async fn ask_delete(
 }
 
 fn delete_page(handler: Handler, somebody: &Identity, problem: String) -> Answer {
-    let frame = Frame::in_section(Section::Handlers, &format!("Delete {}", handler.spec.name), somebody);
-    let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
     let is_archived = handler.spec.status == Status::Archived;
-    with_status(status, html(&DeletePage { frame, handler, is_archived, problem }))
+    let what = if is_archived { "Delete" } else { "Archive or delete" };
+    let title = format!("{what} {}?", handler.spec.name);
+    let frame = Frame::in_section(Section::Handlers, &title, somebody);
+    let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
+    with_status(status, html(&DeletePage { frame, title, handler, is_archived, problem }))
 }
 
 pub async fn delete(

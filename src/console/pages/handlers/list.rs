@@ -47,6 +47,11 @@ impl Row {
         matches!(self.handler.spec.status, Status::Enabled)
     }
 
+    /// What the button that ends it does.
+    const fn end_word(&self) -> &'static str {
+        if self.is_archived() { "Delete" } else { "Archive or delete" }
+    }
+
     const fn is_archived(&self) -> bool {
         matches!(self.handler.spec.status, Status::Archived)
     }

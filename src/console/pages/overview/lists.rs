@@ -6,7 +6,7 @@ use crate::{
     broker::{QueueDepth, QueueKind},
     console::pages::{
         fields::Fields,
-        words::{ago, capital, grouped, short, typed},
+        words::{ago, capital, grouped, handler_name, short, typed},
     },
     domain::{handler::Status, process::LinkReport},
     overview::{Picture, Waiting},
@@ -60,10 +60,7 @@ pub struct Process {
 
 pub fn failing(picture: &Picture) -> Vec<Failing> {
     let lines = picture.failing_handlers.iter().map(|failing| Failing {
-        name: failing
-            .handler_name
-            .clone()
-            .unwrap_or_else(|| format!("handler {} (deleted)", failing.handler_id)),
+        name: handler_name(failing.handler_id, failing.handler_name.as_deref(), failing.status.is_none()),
         told: format!("{} of {}", grouped(failing.counts.failures), grouped(failing.counts.attempts)),
         failures: failing.counts.failures,
         attempts: failing.counts.attempts.max(1),
@@ -73,7 +70,11 @@ pub fn failing(picture: &Picture) -> Vec<Failing> {
             .with("status", "fail")
             .with("since", picture.failing_since.to_string())
             .href("/executions"),
-        page: format!("/handlers/{}", failing.handler_id),
+        page: match failing.status {
+            Some(_) => format!("/handlers/{}", failing.handler_id),
+            // What is left of it.
+            None => Fields::default().with("handler", failing.handler_id.to_string()).href("/executions"),
+        },
     });
     lines.collect()
 }
@@ -84,11 +85,13 @@ pub fn circuits(picture: &Picture) -> Vec<Circuit> {
     let circuits =
         workers.flat_map(|(seen, worker)| worker.circuits.iter().map(move |circuit| (seen, circuit)));
     let named = |id| {
-        picture.failing_handlers.iter().find(|f| f.handler_id == id).and_then(|f| f.handler_name.clone())
+        let failing = picture.failing_handlers.iter().find(|failing| failing.handler_id == id);
+        let name = failing.and_then(|failing| failing.handler_name.as_deref());
+        handler_name(id, name, failing.is_some_and(|failing| failing.status.is_none()))
     };
     circuits
         .map(|(seen, circuit)| Circuit {
-            handler: named(circuit.handler_id).unwrap_or_else(|| format!("handler {}", circuit.handler_id)),
+            handler: named(circuit.handler_id),
             page: format!("/handlers/{}", circuit.handler_id),
             state: circuit.state.as_str(),
             worker: process_name(seen),

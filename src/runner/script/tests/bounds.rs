@@ -152,7 +152,7 @@ async fn what_runs_of_one_script_is_left_alone_when_another_ends() {
 #[tokio::test]
 async fn a_dropped_attempt_is_killed_and_reaped() {
     let root = Root::new();
-    let trial = root.trial("trap '' TERM; sleep 1000 & pwd > $1.dir; echo $$ $! > $1; wait");
+    let trial = root.trial("trap '' TERM; sleep 1000 & pwd > $1.dir; touch used; echo $$ $! > $1; wait");
     let pids = tokio::select! {
         _ = trial.run(&root.runner) => panic!("it does not end"),
         pids = noted(&root) => pids,

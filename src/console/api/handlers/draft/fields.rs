@@ -3,7 +3,10 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::console::{api::extract::escaped, problem::FieldError};
+use crate::console::{
+    api::{extract::escaped, voice::plain},
+    problem::FieldError,
+};
 
 /// What only an answer has.
 const READ_ONLY: [&str; 6] = ["id", "signed", "created_at", "updated_at", "version", "warnings"];
@@ -34,7 +37,7 @@ impl<'a, 'e> Fields<'a, 'e> {
         match serde_json::from_value(self.present(name)?.clone()) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refuse(name, error.to_string());
+                self.refuse(name, plain(&error.to_string()));
                 None
             }
         }

@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use crate::{
-    console::{api::extract::escaped, problem::FieldError},
+    console::{
+        api::{extract::escaped, voice::plain},
+        problem::FieldError,
+    },
     domain::{
         retry::RetryOverrides,
         task::{HeaderName, HeaderValue, Task},
@@ -82,13 +85,13 @@ pub(super) fn read_retry(retry: &Value, errors: &mut Vec<FieldError>) -> Option<
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
         if let Err(error) = serde_json::from_value::<RetryOverrides>(alone) {
-            errors.push(FieldError::at(format!("/retry/{}", escaped(name)), error.to_string()));
+            errors.push(FieldError::at(format!("/retry/{}", escaped(name)), plain(&error.to_string())));
         }
     }
     if errors.len() > before {
         return None;
     }
     serde_json::from_value(retry.clone())
-        .map_err(|error| errors.push(FieldError::at("/retry", error.to_string())))
+        .map_err(|error| errors.push(FieldError::at("/retry", plain(&error.to_string()))))
         .ok()
 }

@@ -1,0 +1,32 @@
+//! What `check` says of the database's tables.
+//!
+//! A database that a newer version has migrated is no fault: migrations only add, and that is how every upgrade looks
+//! from a process whose turn has not come yet.
+
+use super::report::{Finding, State, finding, ok};
+use crate::store::{MigrationState, StoreError};
+
+/// And whether what is in the tables can be looked at.
+pub(super) fn migrations(state: Result<MigrationState, StoreError>) -> (Finding, bool) {
+    let of = |state, found| finding("migrations", state, found);
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => return (of(State::Failed, format!("{:#}", anyhow::Error::new(error))), false),
+    };
+    if !state.differing.is_empty() {
+        let found = format!(
+            "{} are in the database in another form than this program has them: it was not made by a release of \
+             provisiond; restore a backup, or use another database",
+            state.differing.join(", ")
+        );
+        return (of(State::Failed, found), false);
+    }
+    if !state.pending.is_empty() {
+        let found = format!("not applied: {}; run provisiond migrate", state.pending.join(", "));
+        return (of(State::Failed, found), false);
+    }
+    match state.newer_told() {
+        Some(newer) => (of(State::Warning, newer), true),
+        None => (ok("migrations", format!("{} applied", state.applied.len())), true),
+    }
+}

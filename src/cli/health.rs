@@ -1,0 +1,26 @@
+//! `health`: asks the process that serves on this machine how it does.
+
+use super::{context::Context, error::CliError};
+use crate::monitoring;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Whether it can do its work now (/readyz), not only whether it is well (/healthz)
+    #[arg(long)]
+    ready: bool,
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let Some(address) = context.config.telemetry.listen.address else {
+        return Err(CliError::failed(
+            "telemetry.listen is \"off\": nothing tells of the health of what serves here",
+        ));
+    };
+    let path = if args.ready { "/readyz" } else { "/healthz" };
+    let answer = tokio::task::spawn_blocking(move || monitoring::ask(address, path))
+        .await
+        .map_err(anyhow::Error::new)??;
+    let answer: serde_json::Value = serde_json::from_str(&answer)
+        .map_err(|_| CliError::failed(format!("{address} is no provisiond (telemetry.listen)")))?;
+    context.output.value(&answer, |_| if args.ready { "ready\n".to_owned() } else { "well\n".to_owned() })
+}

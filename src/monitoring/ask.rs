@@ -1,0 +1,45 @@
+//! Asking the process on this machine how it does: for health checks where there is no HTTP client.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the process that listens on `address` answers about `path`: an error, if it is not well.
+///
+/// # Errors
+/// If nobody answers, or what is wrong.
+pub fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let address = reachable(address);
+    let nobody =
+        || format!("nobody answers on {address} (telemetry.listen): does `provisiond serve` run here?");
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(nobody)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(nobody)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(nobody)?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP from {address}"))?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        Some("503") => bail!("{body}"),
+        _ => {
+            bail!("{address} answers {:?}: is it another program's? (telemetry.listen)", head.lines().next())
+        }
+    }
+}
+
+/// One that listens everywhere is reached on this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}

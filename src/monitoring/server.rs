@@ -1,0 +1,116 @@
+//! The listener, and its three routes.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::{net::TcpListener, time::timeout};
+use tower_http::timeout::TimeoutLayer;
+use tracing::{info, warn};
+
+use super::ready::{Answer, healthy, ready};
+use crate::{
+    config::Listen,
+    presence::Presence,
+    store::Store,
+    telemetry::metrics::{Exposition, Metrics, set_gauges},
+};
+
+/// For the database to answer; whoever asks has a second or two.
+const DATABASE: Duration = Duration::from_millis(900);
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// Where it listens; nowhere, if it is not to.
+pub struct Listener(Option<TcpListener>);
+
+#[derive(Clone)]
+struct Monitor {
+    metrics: Metrics,
+    presence: Arc<Presence>,
+    store: Store,
+}
+
+impl Listener {
+    /// # Errors
+    /// If it cannot listen where it was told to. Where nobody chose the address a second process of the same machine
+    /// goes without.
+    pub async fn bind(listen: Listen) -> anyhow::Result<Self> {
+        let Listen { address: Some(address), is_chosen } = listen else { return Ok(Self(None)) };
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let address = listener.local_addr().unwrap_or(address);
+                info!(%address, "metrics and health are told here: /metrics, /healthz, /readyz");
+                Ok(Self(Some(listener)))
+            }
+            Err(error) if !is_chosen => {
+                warn!(%address, %error, "no metrics and no health of this process: another has the default address (telemetry.listen)");
+                Ok(Self(None))
+            }
+            Err(error) => Err(error).with_context(|| {
+                format!("metrics and health cannot be told on {address} (telemetry.listen; \"off\": nowhere)")
+            }),
+        }
+    }
+}
+
+/// Serves; never returns, unless there is nothing to serve on.
+pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<Presence>, store: Store) {
+    let upkeep = metrics.clone().keep();
+    let monitor = Monitor { metrics, presence, store };
+    let app = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(show_health))
+        .route("/readyz", get(show_readiness))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST))
+        .with_state(monitor);
+    let serving = async {
+        if let Some(listener) = listener.0
+            && let Err(error) = axum::serve(listener, app).await
+        {
+            warn!(%error, "metrics and health are not told any more");
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(serving, upkeep);
+}
+
+async fn show_metrics(State(monitor): State<Monitor>) -> Response {
+    set_gauges(&monitor.presence.report(), monitor.database().await.is_none());
+    let mut shown = Exposition::default();
+    monitor.presence.show(&mut shown);
+    let text = monitor.metrics.render() + &shown.into_text();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn show_health(State(monitor): State<Monitor>) -> Response {
+    answered(&healthy(&monitor.presence.report()))
+}
+
+async fn show_readiness(State(monitor): State<Monitor>) -> Response {
+    let database = monitor.database().await;
+    answered(&ready(monitor.presence.roles(), &monitor.presence.report(), database))
+}
+
+fn answered(answer: &Answer) -> Response {
+    let status = if answer.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    // It has no map whose keys are not text: that cannot fail.
+    let text = serde_json::to_string(answer).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+impl Monitor {
+    /// What is wrong with the database, if something is.
+    async fn database(&self) -> Option<String> {
+        match timeout(DATABASE, self.store.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::new(error))),
+            Err(_) => Some(format!("it did not answer within {DATABASE:?}")),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What waits, for the metrics: messages in the queues, dead letters that are open.
+//!
+//! The recorder's task, since one or two of them run where there may be a hundred workers: each who counts asks the broker
+//! and the database. Of several recorders each tells the same.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    broker::{BrokerSettings, QueueWatch},
+    domain::{dead_letter::State, event::EventName},
+    store::{DeadLetterFilter, Store},
+    telemetry::metrics::{dead_letters_open, queue_messages},
+};
+
+const EVERY: Duration = Duration::from_secs(15);
+/// To count a million takes the database longer than what is learnt by it is worth.
+const MOST_COUNTED: usize = 100_000;
+
+/// Tells of what waits, until `stop`.
+pub(super) async fn keep(store: Store, broker: BrokerSettings, stop: CancellationToken) {
+    let queues = QueueWatch::new(broker);
+    let mut events: Vec<EventName> = Vec::new();
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let telling = async {
+        loop {
+            tick.tick().await;
+            // With Postgres away the catalogue is as it was known last.
+            if let Ok(types) = store.list_event_types(false).await {
+                events = types.into_iter().map(|event| event.name).collect();
+            }
+            tell_of_queues(&queues, &events).await;
+            tell_of_letters(&store).await;
+        }
+    };
+    tokio::select! { () = stop.cancelled() => {}, () = telling => {} }
+}
+
+async fn tell_of_queues(queues: &QueueWatch, events: &[EventName]) {
+    match queues.look(events).await {
+        Ok(depths) => {
+            for queue in &depths.queues {
+                queue_messages(&queue.queue, queue.depth.map(|depth| depth.messages));
+            }
+        }
+        Err(error) => {
+            debug!(error = format!("{error:#}"), "queues are not looked at");
+            queues.names(events).iter().for_each(|queue| queue_messages(queue, None));
+        }
+    }
+}
+
+async fn tell_of_letters(store: &Store) {
+    let open = DeadLetterFilter { state: Some(State::Open), ..DeadLetterFilter::default() };
+    let counted = store.dead_letter_summary(&open, Some(MOST_COUNTED)).await;
+    dead_letters_open(counted.ok().map(|summary| summary.total));
+}

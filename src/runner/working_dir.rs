@@ -1,0 +1,200 @@
+//! The working directories of scripts: empty, and only for who runs the script.
+//!
+//! One that was left as it was given is as good as a fresh one, and the next script gets it. Making and removing one for
+//! each call is a quarter of all that the worker itself does for a script: ext4 looks long for an inode that was not
+//! deleted just now.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use anyhow::Context;
+use nix::unistd::{User, geteuid};
+use tempfile::TempDir;
+use tracing::warn;
+
+/// Where they come from.
+pub struct WorkingDirs {
+    owner: Option<User>,
+    spare: Mutex<Vec<WorkingDir>>,
+}
+
+/// The working directory of one call. When it is dropped it is removed.
+pub struct WorkingDir {
+    /// None once it is removed.
+    dir: Option<TempDir>,
+    given: Stamp,
+    of: Weak<WorkingDirs>,
+}
+
+/// Differs when something was put into a directory or taken from it, or its rights were changed. Not if both happened
+/// within the file system's clock tick: what is in it, and its rights, are compared too.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    changed: (i64, i64),
+    mode: u32,
+    owner: (u32, u32),
+}
+
+impl Stamp {
+    fn of(dir: &Path) -> io::Result<Self> {
+        let seen = dir.symlink_metadata()?;
+        Ok(Self {
+            inode: seen.ino(),
+            changed: (seen.ctime(), seen.ctime_nsec()),
+            mode: seen.mode(),
+            owner: (seen.uid(), seen.gid()),
+        })
+    }
+}
+
+impl WorkingDirs {
+    /// Directories that belong to `owner`, or to who runs this process.
+    pub fn new(owner: Option<User>) -> Arc<Self> {
+        Arc::new(Self { owner, spare: Mutex::default() })
+    }
+
+    /// An empty directory that nothing else uses.
+    pub fn get(self: &Arc<Self>) -> anyhow::Result<WorkingDir> {
+        loop {
+            let spare = self.spare().pop();
+            match spare {
+                // What cleans up /tmp may have taken it. That it is empty was seen when it came back.
+                Some(dir) if dir.has_given_stamp() => return Ok(dir),
+                Some(_) => {}
+                None => return self.make(),
+            }
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<WorkingDir>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(self: &Arc<Self>) -> anyhow::Result<WorkingDir> {
+        let private = fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("provisiond-").permissions(private).tempdir()?;
+        if let Some(user) = &self.owner {
+            chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .with_context(|| format!("it could not be given to {}", user.name))?;
+        }
+        let given = Stamp::of(dir.path())?;
+        Ok(WorkingDir { dir: Some(dir), given, of: Arc::downgrade(self) })
+    }
+}
+
+impl WorkingDir {
+    pub fn path(&self) -> &Path {
+        self.dir.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+
+    /// Nothing uses it any more.
+    pub fn over(self) {
+        if let Some(dirs) = self.of.upgrade().filter(|_| self.is_as_given()) {
+            dirs.spare().push(self);
+        }
+    }
+
+    fn is_as_given(&self) -> bool {
+        let is_empty = || fs::read_dir(self.path()).is_ok_and(|mut entries| entries.next().is_none());
+        self.has_given_stamp() && is_empty()
+    }
+
+    fn has_given_stamp(&self) -> bool {
+        Stamp::of(self.path()).is_ok_and(|stamp| stamp == self.given)
+    }
+}
+
+impl Drop for WorkingDir {
+    /// Its script may have put a file in its place, or have taken the right to look into a directory away from us (root
+    /// has it always).
+    fn drop(&mut self) {
+        let Some(path) = self.dir.take().map(TempDir::keep) else { return };
+        if fs::remove_dir_all(&path).is_ok() || fs::remove_file(&path).is_ok() {
+            return;
+        }
+        if !geteuid().is_root() {
+            open_up(&path);
+        }
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(dir = %path.display(), %error, "the working directory of a script cannot be removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// No link is followed.
+fn open_up(dir: &Path) {
+    if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return;
+    }
+    fs::set_permissions(dir, PermissionsExt::from_mode(0o700)).ok();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        open_up(&entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a script does in `$1`, and whether the next one gets the same directory.
+    fn is_given_again(dirs: &Arc<WorkingDirs>, lines: &str) -> bool {
+        let dir = dirs.get().expect("a directory");
+        let path = dir.path().to_owned();
+        let done = std::process::Command::new("sh").args(["-c", lines, "sh"]).arg(&path).status();
+        assert!(done.expect("a shell").success(), "{lines}");
+        dir.over();
+        let next = dirs.get().expect("a directory");
+        assert_eq!(fs::read_dir(next.path()).expect("readable").count(), 0, "after {lines}");
+        assert_eq!(
+            next.path().metadata().expect("there").permissions().mode() & 0o7777,
+            0o700,
+            "after {lines}"
+        );
+        let again = next.path() == path;
+        assert!(again || !path.exists(), "{lines}: it is left behind");
+        again
+    }
+
+    #[test]
+    fn only_what_was_left_as_it_was_is_given_again() {
+        let dirs = WorkingDirs::new(None);
+        assert!(is_given_again(&dirs, "true"));
+        assert!(is_given_again(&dirs, "ls -a $1"), "looking changes nothing");
+        for lines in [
+            "echo secret > $1/file",
+            "mkdir $1/deep; touch $1/deep/.hidden; chmod 0 $1/deep",
+            "ln -s / $1/link",
+            "chmod 755 $1",
+            "rmdir $1",
+            "rmdir $1; mkdir $1",
+            "rmdir $1; touch $1",
+            "rmdir $1; ln -s /usr $1",
+        ] {
+            assert!(!is_given_again(&dirs, lines), "{lines}");
+        }
+        // Long enough for the file system's clock.
+        assert!(!is_given_again(&dirs, "sleep 0.1; touch $1/gone; rm $1/gone"), "it was used");
+        assert!(Path::new("/usr/bin").exists());
+    }
+
+    #[test]
+    fn each_has_its_own_and_nothing_stays() {
+        let dirs = WorkingDirs::new(None);
+        let (first, second) = (dirs.get().expect("one"), dirs.get().expect("two"));
+        let paths = [first.path().to_owned(), second.path().to_owned()];
+        assert_ne!(paths[0], paths[1]);
+        first.over();
+        drop(dirs);
+        assert!(!paths[0].exists(), "a spare one is removed at the end");
+        second.over();
+        assert!(!paths[1].exists(), "nobody is left to take it");
+    }
+}

@@ -1,0 +1,66 @@
+//! Metrics: what each is called, what it says, and how it is counted.
+//!
+//! Names and labels are part of what users build on (dashboards, alerts), so all of them are in this module. What happens
+//! often holds its counters in hand (`meters`), because finding one by its labels costs more than counting.
+//! Labels are bounded: event types are those of the catalogue, and of handlers only so many have series of their own.
+
+mod describe;
+mod exposition;
+mod gauges;
+mod handlers;
+mod meters;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use exposition::Exposition;
+pub use gauges::{set_gauges, set_limits};
+pub use handlers::{AttemptOutcome, HandlerMeters};
+pub use meters::{
+    BatchMeters, DeliveryKind, EventMeters, PublishMeters, connection_lost, console_request,
+    consumer_rebuilt, dead_letter, dead_letter_without_worker, dead_letters_open, queue_messages, skip,
+    write_failed,
+};
+
+/// Samples of histograms are put into their buckets at least this often, whether somebody looks or not: until
+/// then each takes memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The metrics of this process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Counts from now on, once in a process. Before, and in commands that never do, counting does nothing.
+    ///
+    /// # Errors
+    /// If it was called before.
+    pub fn install() -> anyhow::Result<Self> {
+        let mut builder = PrometheusBuilder::new();
+        for (name, buckets) in describe::BUCKETS {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
+                .with_context(|| format!("the buckets of {name}"))?;
+        }
+        let handle = builder.install_recorder().context("counting metrics")?;
+        describe::all();
+        metrics_process::Collector::default().describe();
+        Ok(Self(handle))
+    }
+
+    /// Keeps memory bounded where nobody asks for the metrics. Never returns.
+    pub async fn keep(self) {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            self.0.run_upkeep();
+        }
+    }
+
+    /// All of them in Prometheus' text format.
+    pub fn render(&self) -> String {
+        metrics_process::Collector::default().collect();
+        self.0.render()
+    }
+}

@@ -1,0 +1,91 @@
+//! Attempts, counted by handler.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::describe::{ATTEMPTS, ATTEMPTS_IN_FLIGHT};
+use crate::domain::{event::EventName, handler::HandlerId, task::TaskType};
+
+/// How an attempt ended, as far as it is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttemptOutcome {
+    Success,
+    Forbidden,
+    Transient,
+    Permanent,
+    /// No call was made.
+    PutOff,
+}
+
+impl AttemptOutcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Forbidden => "forbidden",
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::PutOff => "put_off",
+        }
+    }
+}
+
+/// What is counted of handlers. Only so many have series of their own: each has one for every outcome, and they stay for
+/// as long as the process.
+pub struct HandlerMeters {
+    limit: usize,
+    known: Mutex<HashMap<HandlerId, Known>>,
+    in_flight: [Gauge; 2],
+}
+
+struct Known {
+    event: EventName,
+    attempts: HashMap<AttemptOutcome, Counter>,
+}
+
+impl HandlerMeters {
+    pub fn new(limit: usize) -> Self {
+        let in_flight = |task: &'static str| gauge!(ATTEMPTS_IN_FLIGHT, "task" => task);
+        Self { limit, known: Mutex::default(), in_flight: [in_flight("http"), in_flight("script")] }
+    }
+
+    /// The attempt under way, until this is dropped.
+    pub fn under_way(&self, task: TaskType) -> impl Drop + use<> {
+        struct UnderWay(Gauge);
+        impl Drop for UnderWay {
+            fn drop(&mut self) {
+                self.0.decrement(1);
+            }
+        }
+        let [http, script] = &self.in_flight;
+        let gauge = match task {
+            TaskType::Http => http.clone(),
+            TaskType::Script => script.clone(),
+        };
+        gauge.increment(1);
+        UnderWay(gauge)
+    }
+
+    pub fn attempted(&self, handler: HandlerId, event: &EventName, outcome: AttemptOutcome) {
+        let count = |handler: String| counter!(ATTEMPTS, "event" => event.to_string(), "handler" => handler, "outcome" => outcome.label());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(&handler) && known.len() >= self.limit {
+            drop(known);
+            return count("other".to_owned()).increment(1);
+        }
+        let fresh = || Known { event: event.clone(), attempts: HashMap::new() };
+        let of_handler = known.entry(handler).or_insert_with(fresh);
+        if of_handler.event != *event {
+            *of_handler = fresh();
+        }
+        of_handler.attempts.entry(outcome).or_insert_with(|| count(handler.to_string())).increment(1);
+    }
+
+    /// Those that have series.
+    pub fn known(&self) -> Vec<HandlerId> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+}

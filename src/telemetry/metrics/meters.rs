@@ -1,0 +1,198 @@
+//! Counters and histograms, held by those who count.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::describe::{
+    ATTEMPT_DURATION, BATCH_DURATION, BATCH_ROWS, CONNECTIONS_LOST, CONSOLE_DURATION, CONSOLE_REQUESTS,
+    DEAD_LETTERS, DELIVERIES, EVENT_WAIT, IN_FLIGHT, PUBLISHED, QUEUE_MESSAGES, REBUILT, REFUSED, RETRIES,
+    ROWS, SETTLED, SKIPS, WRITES_FAILED,
+};
+use crate::domain::{dead_letter::Reason, event::EventName, execution::Disposition, task::TaskType};
+
+/// How a delivery came.
+#[derive(Clone, Copy)]
+pub enum DeliveryKind {
+    /// The platform's own.
+    First,
+    /// A retry, a replay, or the rest of a plan.
+    Copy,
+    /// It was delivered before, and not settled.
+    Redelivered,
+}
+
+/// What is counted of one event.
+pub struct EventMeters {
+    kinds: [Counter; 3],
+    acknowledged: Counter,
+    returned: Counter,
+    in_flight: Gauge,
+    wait: Histogram,
+    durations: [Histogram; 2],
+    retries: Counter,
+}
+
+impl EventMeters {
+    pub fn new(event: &EventName) -> Self {
+        let kind = |kind: &'static str| counter!(DELIVERIES, "event" => event.to_string(), "kind" => kind);
+        let settled =
+            |how: &'static str| counter!(SETTLED, "event" => event.to_string(), "settlement" => how);
+        let duration =
+            |task: &'static str| histogram!(ATTEMPT_DURATION, "event" => event.to_string(), "task" => task);
+        Self {
+            kinds: [kind("first"), kind("copy"), kind("redelivered")],
+            acknowledged: settled("acknowledged"),
+            returned: settled("returned"),
+            in_flight: gauge!(IN_FLIGHT, "event" => event.to_string()),
+            wait: histogram!(EVENT_WAIT, "event" => event.to_string()),
+            durations: [duration("http"), duration("script")],
+            retries: counter!(RETRIES, "event" => event.to_string()),
+        }
+    }
+
+    pub fn took(&self, kind: DeliveryKind) {
+        let [first, copy, redelivered] = &self.kinds;
+        match kind {
+            DeliveryKind::First => first.increment(1),
+            DeliveryKind::Copy => copy.increment(1),
+            DeliveryKind::Redelivered => redelivered.increment(1),
+        }
+    }
+
+    /// A first delivery was taken so long after its event.
+    pub fn waited(&self, wait: Duration) {
+        self.wait.record(wait);
+    }
+
+    pub fn held(&self) {
+        self.in_flight.increment(1);
+    }
+
+    pub fn let_go(&self) {
+        self.in_flight.decrement(1);
+    }
+
+    pub fn acknowledged(&self) {
+        self.acknowledged.increment(1);
+    }
+
+    pub fn returned(&self) {
+        self.returned.increment(1);
+    }
+
+    pub fn retried(&self) {
+        self.retries.increment(1);
+    }
+
+    pub fn attempted(&self, task: TaskType, took: Duration) {
+        let [http, script] = &self.durations;
+        match task {
+            TaskType::Http => http.record(took),
+            TaskType::Script => script.record(took),
+        }
+    }
+}
+
+/// What one publisher counts.
+pub struct PublishMeters {
+    published: Counter,
+    refused: Counter,
+}
+
+impl PublishMeters {
+    pub fn new(purpose: &'static str) -> Self {
+        Self {
+            published: counter!(PUBLISHED, "purpose" => purpose),
+            refused: counter!(REFUSED, "purpose" => purpose),
+        }
+    }
+
+    pub fn confirmed(&self) {
+        self.published.increment(1);
+    }
+
+    pub fn refused(&self) {
+        self.refused.increment(1);
+    }
+}
+
+/// What a recorder counts.
+pub struct BatchMeters {
+    executions: Counter,
+    dead_letters: Counter,
+    rows: Histogram,
+    duration: Histogram,
+}
+
+impl Default for BatchMeters {
+    fn default() -> Self {
+        Self {
+            executions: counter!(ROWS, "table" => "executions"),
+            dead_letters: counter!(ROWS, "table" => "dead_letters"),
+            rows: histogram!(BATCH_ROWS),
+            duration: histogram!(BATCH_DURATION),
+        }
+    }
+}
+
+impl BatchMeters {
+    /// So many executions were written, of which so many are new.
+    pub fn executions(&self, rows: usize, new: u64) {
+        self.executions.increment(new);
+        self.rows.record(u32::try_from(rows).unwrap_or(u32::MAX));
+    }
+
+    pub fn dead_letters(&self, new: u64) {
+        self.dead_letters.increment(new);
+    }
+
+    pub fn took(&self, duration: Duration) {
+        self.duration.record(duration);
+    }
+}
+
+pub fn write_failed() {
+    counter!(WRITES_FAILED).increment(1);
+}
+
+pub fn dead_letter(event: &EventName, reason: Reason) {
+    counter!(DEAD_LETTERS, "event" => event.to_string(), "reason" => reason.as_str()).increment(1);
+}
+
+/// One that no worker has given up: the broker did, or nobody could take it. Its event may be any text.
+pub fn dead_letter_without_worker(reason: Reason) {
+    counter!(DEAD_LETTERS, "event" => "other", "reason" => reason.as_str()).increment(1);
+}
+
+pub fn skip(event: &EventName, disposition: Disposition) {
+    counter!(SKIPS, "event" => event.to_string(), "disposition" => disposition.as_str()).increment(1);
+}
+
+pub fn consumer_rebuilt(event: &EventName) {
+    counter!(REBUILT, "event" => event.to_string()).increment(1);
+}
+
+pub fn connection_lost(purpose: &'static str) {
+    counter!(CONNECTIONS_LOST, "connection" => purpose).increment(1);
+}
+
+/// None: it is not known.
+pub fn dead_letters_open(count: Option<i64>) {
+    // A count beyond 2^53 is not met.
+    let count = count.and_then(|count| u32::try_from(count).ok());
+    gauge!("provisiond_dead_letters_open").set(count.map_or(f64::NAN, f64::from));
+}
+
+/// None: it is not known.
+pub fn queue_messages(queue: &str, messages: Option<u32>) {
+    gauge!(QUEUE_MESSAGES, "queue" => queue.to_owned()).set(messages.map_or(f64::NAN, f64::from));
+}
+
+pub fn console_request(method: &str, status: u16, took: Duration) {
+    // Any word can be a method.
+    let method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|known| *known == method);
+    counter!(CONSOLE_REQUESTS, "method" => method.unwrap_or("other"), "status" => status.to_string())
+        .increment(1);
+    histogram!(CONSOLE_DURATION).record(took);
+}

@@ -1,0 +1,95 @@
+//! The way to the collector. The SDK sends from a thread of its own, where no runtime is: each request is
+//! handed to ours.
+
+use std::{
+    error::Error,
+    iter,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper_rustls::HttpsConnectorBuilder;
+use opentelemetry_http::{HttpClient, HttpError, hyper::HyperClient};
+use rustls::crypto::ring;
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+use url::Url;
+
+/// How often it is told that the collector takes nothing: a batch is sent every five seconds.
+const REMINDER: Duration = Duration::from_mins(5);
+
+#[derive(Debug)]
+pub(super) struct Post {
+    client: Arc<dyn HttpClient>,
+    runtime: Handle,
+    collector: String,
+    told: Mutex<Told>,
+}
+
+/// What was told of the collector.
+#[derive(Debug, Default)]
+struct Told {
+    is_away: bool,
+    at: Option<Instant>,
+}
+
+impl Post {
+    /// For one request, `timeout`.
+    pub(super) fn to(collector: &Url, timeout: Duration) -> anyhow::Result<Self> {
+        let client: Arc<dyn HttpClient> = if collector.scheme() == "https" {
+            let connector = HttpsConnectorBuilder::new()
+                .with_provider_and_native_roots(ring::default_provider())
+                .context("telemetry.otlp_endpoint: https finds no authorities to trust")?
+                .https_only()
+                .enable_http1()
+                .build();
+            Arc::new(HyperClient::new(connector, timeout, None))
+        } else {
+            Arc::new(HyperClient::with_default_connector(timeout, None))
+        };
+        let told = Mutex::default();
+        Ok(Self { client, runtime: Handle::current(), collector: collector.to_string(), told })
+    }
+
+    fn tell(&self, trouble: Option<String>) {
+        let Ok(mut told) = self.told.lock() else { return };
+        let collector = &self.collector;
+        match trouble {
+            None if told.is_away => {
+                told.is_away = false;
+                info!(collector, "the collector takes spans again");
+            }
+            Some(error) if told.at.is_none_or(|at| at.elapsed() >= REMINDER) => {
+                *told = Told { is_away: true, at: Some(Instant::now()) };
+                warn!(collector, error, "the collector does not take spans: they are left out; events go on");
+            }
+            None | Some(_) => {}
+        }
+    }
+}
+
+#[async_trait]
+impl HttpClient for Post {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let client = Arc::clone(&self.client);
+        let answer = self.runtime.spawn(async move { client.send_bytes(request).await }).await;
+        let answer = answer.map_err(HttpError::from).flatten();
+        self.tell(match &answer {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("it answered {}", answer.status())),
+            Err(error) => Some(chain(error.as_ref())),
+        });
+        answer
+    }
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    iter::successors(Some(error), |error| (*error).source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

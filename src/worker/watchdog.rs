@@ -1,0 +1,123 @@
+//! A consumer that is wedged: full, with nothing in it that ends, for longer than any attempt may take.
+//!
+//! That must not happen, and if it does nobody would notice before the events pile up. What is stuck is cut and given
+//! back, and the consumer begins anew. If the new one gets stuck as well before it has settled anything, the process
+//! says that it is not well (`/healthz`), and whoever started it may start another.
+//! A broker that sends nothing more is another matter (`broker/consumer.rs` begins anew when it is idle), and one that
+//! answers nothing as well (`broker/probe.rs`).
+
+use std::{
+    collections::BTreeSet,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use super::{
+    Worker,
+    lane::{Lane, Pace, lock},
+};
+use crate::{broker::Link, domain::event::EventName, telemetry::metrics::consumer_rebuilt};
+
+const LOOK: Duration = Duration::from_secs(5);
+/// Beside the attempt itself: for its result to be confirmed. A publisher that gets no confirms begins anew after a
+/// minute (`broker/publisher.rs`), and must have had its chance.
+const GRACE: Duration = Duration::from_secs(90);
+
+/// What the watchdogs of all lanes share.
+pub(super) struct Watched {
+    kill_grace: Duration,
+    /// When an attempt last ended, of any event.
+    last_attempt: Mutex<Instant>,
+    /// Events whose consumers do not move, also after they were rebuilt.
+    wedged: Mutex<BTreeSet<EventName>>,
+}
+
+impl Watched {
+    /// `kill_grace`: what a script gets beyond its timeout.
+    pub(super) fn new(kill_grace: Duration) -> Self {
+        Self { kill_grace, last_attempt: Mutex::new(Instant::now()), wedged: Mutex::default() }
+    }
+
+    pub(super) fn note_attempt(&self) {
+        *lock(&self.last_attempt) = Instant::now();
+    }
+
+    /// The events whose consumers are wedged.
+    pub(super) fn wedged(&self) -> Vec<String> {
+        lock(&self.wedged).iter().map(ToString::to_string).collect()
+    }
+
+    /// Notes whether the consumer of `event` is wedged; true if that is news.
+    fn note_wedged(&self, event: &EventName, is_wedged: bool) -> bool {
+        let mut wedged = lock(&self.wedged);
+        if is_wedged { wedged.insert(event.clone()) } else { wedged.remove(event) }
+    }
+}
+
+/// Watches `lane`. Never returns.
+pub(super) async fn watch(worker: &Worker, lane: &Lane) {
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // How much was acknowledged when it was last rebuilt.
+    let mut rebuilt: Option<u64> = None;
+    loop {
+        look.tick().await;
+        if !worker.links.iter().all(Link::takes_messages) {
+            // Nothing can end; the time does not count.
+            lane.move_on();
+            continue;
+        }
+        let pace = lane.pace();
+        if rebuilt.is_some_and(|before| pace.acknowledged > before) {
+            rebuilt = None;
+            if worker.watched.note_wedged(&lane.event, false) {
+                info!(event = %lane.event, "its consumer moves again");
+            }
+        }
+        let longest = worker.registry.snapshot().longest_timeout() + worker.watched.kill_grace + GRACE;
+        if !is_stuck(pace, *lock(&worker.watched.last_attempt), longest, Instant::now()) {
+            continue;
+        }
+        if rebuilt.is_some() && worker.watched.note_wedged(&lane.event, true) {
+            error!(event = %lane.event, "rebuilding its consumer did not help: this process should be restarted, /healthz fails");
+        }
+        warn!(event = %lane.event, held = lane.limit, nothing_ended_for = ?longest, "a consumer is stuck: what it holds goes back to its queue, and it begins anew");
+        consumer_rebuilt(&lane.event);
+        rebuilt = Some(pace.acknowledged);
+        lane.rebuild();
+    }
+}
+
+/// Whether a lane of this pace is stuck. What waits for a slot or its turn moves with whoever has it: `elsewhere` is
+/// when an attempt of any event last ended.
+fn is_stuck(pace: Pace, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
+    let moved = if pace.has_waiting { pace.moved.max(elsewhere) } else { pace.moved };
+    pace.is_full && now.saturating_duration_since(moved) > longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_stuck_if_it_is_full_and_nothing_ends() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let pace =
+            |is_full, has_waiting, moved| Pace { is_full, has_waiting, moved: at(moved), acknowledged: 0 };
+        for (what, pace, elsewhere, expected) in [
+            ("idle", pace(false, false, 0), 0, false),
+            ("full and still", pace(true, false, 0), 0, true),
+            ("full, and something ended", pace(true, false, 950), 0, false),
+            ("full, and others move", pace(true, false, 0), 990, true),
+            ("waiting for others, who move", pace(true, true, 0), 990, false),
+            ("waiting for others, who do not", pace(true, true, 0), 10, true),
+        ] {
+            let stuck = is_stuck(pace, at(elsewhere), Duration::from_secs(100), at(1000));
+            assert_eq!(stuck, expected, "{what}");
+        }
+    }
+}
