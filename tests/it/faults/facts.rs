@@ -70,6 +70,12 @@ pub async fn missing(world: &World, events: &BTreeSet<u64>, receivers: &Receiver
     world.rows(MISSING, &[&events, &handlers]).await[0].get(0)
 }
 
+/// How many executions and dead letters there are.
+pub async fn written(world: &World) -> i64 {
+    let sql = "SELECT (SELECT count(*) FROM executions) + (SELECT count(*) FROM dead_letters)";
+    world.rows(sql, &[]).await[0].get(0)
+}
+
 impl Facts {
     pub async fn gather(
         world: &World,

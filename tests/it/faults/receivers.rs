@@ -97,10 +97,6 @@ impl Receivers {
         *self.twist.lock().expect("unpoisoned") = Some(Box::new(twist));
     }
 
-    pub fn untwist(&self) {
-        *self.twist.lock().expect("unpoisoned") = None;
-    }
-
     pub fn calls(&self) -> Vec<Call> {
         let calls = self.endpoint.calls();
         let read = |id: &str, attempt: &str| {

@@ -22,6 +22,12 @@ const SLACK: usize = 6;
 /// is demanded, and how fast it is by the long form, which runs alone.
 const BUSY: Duration = Duration::from_mins(1);
 
+/// Nothing may happen for so long before the end: longer than what is left waits at a stretch for an open circuit (30 to
+/// 45 s, rounded up), of which all of it may have been refused at one time.
+const STANDSTILL: Duration = Duration::from_mins(1);
+/// The same where what is left went with a queue, and will never end.
+const NEVER: Duration = Duration::from_secs(5);
+
 impl Scene {
     /// Ends the load, waits until all is done, and demands everything that was promised.
     pub async fn end(mut self, allowed: Allowed) {
@@ -49,23 +55,22 @@ impl Scene {
         self.world.end().await;
     }
 
-    /// Waits until every event has ended and every queue is empty, as long as there is progress. What is missing in the
-    /// end is the checker's to tell.
+    /// Waits until every event has ended and every queue is empty, as long as there is progress: something moves, or is
+    /// written, if only that a circuit is open still. What is missing in the end is the checker's to tell.
     async fn drained(&self, confirmed: &BTreeSet<u64>) {
-        // What went with a queue will never end.
-        let patience = Duration::from_secs(if self.excusable > 0 { 5 } else { 30 });
-        let (mut least, mut since) = (i64::MAX, Instant::now());
+        let patience = if self.excusable > 0 { NEVER } else { STANDSTILL };
+        let (mut before, mut since) = (None, Instant::now());
         loop {
             let missing = facts::missing(&self.world, confirmed, &self.receivers).await;
             let left = self.world.left_in_queues().await;
             if missing == 0 && left.is_empty() {
                 return;
             }
-            let open = missing + left.iter().map(|(_, messages)| i64::from(*messages)).sum::<i64>();
-            if open < least {
-                (least, since) = (open, Instant::now());
+            let now = Some((missing, facts::written(&self.world).await, left));
+            if now != before {
+                (before, since) = (now, Instant::now());
             } else if since.elapsed() > patience {
-                println!("{}: {missing} ends are missing, and there are messages in {left:?}", self.name);
+                println!("{}: of ends missing, rows written, messages left: {before:?}", self.name);
                 return;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
