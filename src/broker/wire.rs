@@ -10,7 +10,7 @@ mod write;
 use super::header::{number_header, text_header};
 
 pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
-pub use read::{Facts, copy_of};
+pub use read::{Facts, copy_of, handlers_seen};
 pub use write::{Burial, CopyOf, again, dead_letter, event, reply, result, retry_copy};
 
 /// More than this in headers is malformed.
@@ -21,6 +21,8 @@ const PLAN: &str = "x-provisioning-plan";
 const ATTEMPT: &str = "x-provisioning-attempt";
 /// Its confirmation was lost, so it was published again: the broker may have it twice.
 const AGAIN: &str = "x-provisioning-again";
+/// The handlers as they were when it was sent; whoever runs it is to know them.
+const HANDLERS: &str = "x-provisioning-handlers";
 const FIRST_FAILED_AT: &str = "x-provisioning-first-failed-at";
 const LETTER_ID: &str = "x-provisioning-id";
 const LETTER_REASON: &str = "x-provisioning-reason";

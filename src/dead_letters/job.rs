@@ -146,8 +146,14 @@ impl DeadLetters {
             Err(why) => return Ok(Settled::Refused(why)),
         };
         watch.expect(run_id.clone());
-        let copy =
-            CopyOf { event: &event, plan: &plan, run_id: &run_id, first_failed_at: None, trace: &item.trace };
+        let copy = CopyOf {
+            event: &event,
+            plan: &plan,
+            run_id: &run_id,
+            first_failed_at: None,
+            seen: &item.enabled,
+            trace: &item.trace,
+        };
         let outgoing = retry_copy(&self.broker.topology.names, &copy, Duration::ZERO);
         let sent = publisher.publish(outgoing).await;
         sent.with_context(|| format!("the broker did not confirm the replay of event {}", event.id))?;

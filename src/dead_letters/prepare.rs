@@ -80,7 +80,10 @@ pub fn edited_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{handler::HandlerId, trace::Trace};
+    use crate::domain::{
+        handler::{HandlerId, SeenHandlers},
+        trace::Trace,
+    };
 
     const BODY: &str =
         r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":1},"data":{}}"#;
@@ -94,7 +97,7 @@ mod tests {
             content_type: Some("application/json".into()),
             edited: false,
             plan: vec![HandlerId(3), HandlerId(4)],
-            enabled: vec![HandlerId(4)],
+            enabled: SeenHandlers::from_iter([(HandlerId(4), 1)]),
             trace: Trace::default(),
         }
     }
@@ -121,11 +124,13 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_refused_with_its_reason() {
-        let none = Vec::new;
         for (item, told) in [
-            (ReplayItem { enabled: none(), ..item() }, "none of the handlers 3, 4 is enabled"),
             (
-                ReplayItem { enabled: none(), plan: none(), ..item() },
+                ReplayItem { enabled: SeenHandlers::default(), ..item() },
+                "none of the handlers 3, 4 is enabled",
+            ),
+            (
+                ReplayItem { enabled: SeenHandlers::default(), plan: Vec::new(), ..item() },
                 "no handler is enabled for clients.create",
             ),
             (ReplayItem { body: Bytes::from_static(b"\xff"), ..item() }, "not UTF-8 at byte 0 (dead-letters"),

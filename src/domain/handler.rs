@@ -1,6 +1,7 @@
 //! A handler: on this event run this task, at this priority.
 
 mod fields;
+mod seen;
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use fields::{HandlerName, InvalidField, Priority, Timeout};
+pub use seen::SeenHandlers;
 
 use super::{event::EventName, retry::RetryOverrides, task::Task, text_enum::text_enum};
 

@@ -10,7 +10,7 @@ use super::{
     run::{Run, Trouble},
 };
 use crate::{
-    broker::Delivery,
+    broker::{Delivery, handlers_seen},
     domain::decide::{Rest, Settlement, decide},
 };
 
@@ -42,6 +42,9 @@ pub(super) async fn process(worker: &Worker, lane: &Lane, delivery: Delivery) {
 }
 
 async fn tell(worker: &Worker, lane: &Lane, delivery: &Delivery) -> Result<(), Trouble> {
+    if let Some(seen) = handlers_seen(delivery, &worker.names) {
+        worker.registry.catch_up_with(&seen).await;
+    }
     let mut run = match Run::open(worker, lane, delivery) {
         Ok(run) => run,
         Err(malformed) => return malformed.bury(worker, delivery).await,

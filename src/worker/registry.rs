@@ -4,32 +4,28 @@
 
 #[cfg(test)]
 mod lookup;
+mod snapshot;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    domain::{
-        event::EventName,
-        execution::HandlerRef,
-        handler::{Handler, HandlerId, Status, Timeout},
-        plan::Plan,
-        retry::RetryPolicy,
-        secret::{InvalidSecret, SigningSecret},
-        task::TaskType,
-    },
-    store::{self, RegisteredHandler, Store, StoreError},
+    domain::{handler::SeenHandlers, retry::RetryPolicy},
+    store::{self, Store, StoreError},
 };
+use snapshot::Snapshot;
+
+pub(super) use snapshot::Registered;
 
 const REFRESH: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(50);
+/// What was seen elsewhere is here within a second, or Postgres is away.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// What holds where a handler says nothing itself.
 #[derive(Clone, Debug)]
@@ -37,27 +33,6 @@ pub struct Defaults {
     pub retry: RetryPolicy,
     pub http_timeout: Duration,
     pub script_timeout: Duration,
-}
-
-/// A handler with everything that an attempt needs.
-pub(super) struct Registered {
-    pub handler: Handler,
-    pub secrets: Vec<SigningSecret>,
-    /// Why this worker must not call it: it would be called without its signature or a header.
-    pub unusable: Option<String>,
-    pub policy: RetryPolicy,
-    pub timeout: Duration,
-}
-
-/// The registry at one moment.
-#[derive(Default)]
-pub(super) struct Snapshot {
-    handlers: HashMap<HandlerId, Arc<Registered>>,
-    plans: HashMap<EventName, Plan>,
-    event_types: Vec<(EventName, bool)>,
-    longest_timeout: Duration,
-    /// Never, of the one before the first.
-    read_at: Option<Timestamp>,
 }
 
 /// The live registry.
@@ -91,6 +66,15 @@ impl Registry {
         }
     }
 
+    /// Waits until the registry is as new as what somebody saw, and no longer than that may take.
+    pub(super) async fn catch_up_with(&self, seen: &SeenHandlers) {
+        let mut loads = self.changes();
+        let caught_up = async { while !self.snapshot().has_all(seen) && loads.changed().await.is_ok() {} };
+        if tokio::time::timeout(CATCH_UP, caught_up).await.is_err() {
+            debug!(%seen, "handlers are not as somebody saw them: deleted since, or Postgres is away");
+        }
+    }
+
     /// Keeps the registry as the database is, until `stop`.
     pub(super) async fn keep(self: Arc<Self>, store: Store, stop: CancellationToken) {
         tokio::select! {
@@ -114,7 +98,7 @@ impl Registry {
         if *self.loads.borrow() == 0 {
             warn!(error, "waiting for Postgres; no event is taken before its handlers are known");
         } else {
-            let handlers = self.current.load().handlers.len();
+            let handlers = self.current.load().handler_count();
             warn!(error, handlers, "Postgres is away; the last known handlers serve");
         }
     }
@@ -140,111 +124,8 @@ impl Registry {
             warn!(handler = %handler.id, why = handler.why, "a handler makes no sense and takes no part");
         }
         let snapshot = Snapshot::new(rows, &self.defaults);
-        debug!(handlers = snapshot.handlers.len(), "registry loaded");
+        debug!(handlers = snapshot.handler_count(), "registry loaded");
         self.current.store(Arc::new(snapshot));
         self.loads.send_modify(|loads| *loads += 1);
     }
-}
-
-impl Snapshot {
-    fn new(rows: store::Registry, defaults: &Defaults) -> Self {
-        let mut enabled: HashMap<EventName, Vec<_>> = HashMap::new();
-        let mut handlers = HashMap::with_capacity(rows.handlers.len());
-        let mut longest_timeout = Duration::ZERO;
-        for RegisteredHandler { handler, secrets, unusable } in rows.handlers {
-            let (secrets, unusable) = match (unusable, readable(&secrets)) {
-                (None, Ok(secrets)) => (secrets, None),
-                (Some(why), _) | (None, Err(why)) => (Vec::new(), Some(why)),
-            };
-            if let Some(why) = &unusable {
-                warn!(handler = %handler.id, why, "a handler cannot be called by this worker; its attempts are put off");
-            }
-            let spec = &handler.spec;
-            if spec.status == Status::Enabled {
-                enabled.entry(spec.event.clone()).or_default().push((spec.priority, handler.id));
-            }
-            let default_timeout = match spec.task.kind() {
-                TaskType::Http => defaults.http_timeout,
-                TaskType::Script => defaults.script_timeout,
-            };
-            let registered = Registered {
-                policy: defaults.retry.with(&spec.retry),
-                timeout: spec.timeout.map_or(default_timeout, Timeout::duration),
-                secrets,
-                unusable,
-                handler,
-            };
-            if registered.handler.spec.status == Status::Enabled {
-                longest_timeout = longest_timeout.max(registered.timeout);
-            }
-            handlers.insert(registered.handler.id, Arc::new(registered));
-        }
-        let plan_of = |(event, mut handlers): (EventName, Vec<_>)| {
-            handlers.sort_unstable();
-            (event, Plan::new(handlers.into_iter().map(|(_, id)| id)))
-        };
-        let event_types = rows.event_types.into_iter().map(|t| (t.name, t.removed_at.is_some())).collect();
-        let plans = enabled.into_iter().map(plan_of).collect();
-        Self { handlers, plans, event_types, longest_timeout, read_at: Some(Timestamp::now()) }
-    }
-
-    /// The enabled handlers of `event`, by priority and id.
-    pub(super) fn plan(&self, event: &EventName) -> Plan {
-        self.plans.get(event).cloned().unwrap_or_else(|| Plan::new([]))
-    }
-
-    pub(super) fn enabled_count(&self) -> usize {
-        self.plans.values().map(|plan| plan.handlers().count()).sum()
-    }
-
-    /// The longest that an attempt of an enabled handler may take.
-    pub(super) const fn longest_timeout(&self) -> Duration {
-        self.longest_timeout
-    }
-
-    /// When it was read from the database.
-    pub(super) const fn read_at(&self) -> Option<Timestamp> {
-        self.read_at
-    }
-
-    pub(super) fn get(&self, id: HandlerId) -> Option<&Registered> {
-        self.handlers.get(&id).map(Arc::as_ref)
-    }
-
-    /// The version of a handler that is enabled.
-    pub(super) fn version_of_enabled(&self, id: HandlerId) -> Option<i64> {
-        let handler = &self.handlers.get(&id)?.handler;
-        (handler.spec.status == Status::Enabled).then_some(handler.version)
-    }
-
-    /// The handler, if it is enabled for `event` now.
-    pub(super) fn enabled(&self, id: HandlerId, event: &EventName) -> Option<Arc<Registered>> {
-        let registered = self.handlers.get(&id)?;
-        let spec = &registered.handler.spec;
-        (spec.status == Status::Enabled && spec.event == *event).then(|| Arc::clone(registered))
-    }
-
-    /// The handler as a record names it; of a deleted one only the id is known.
-    pub(super) fn handler_ref(&self, id: HandlerId) -> HandlerRef {
-        match self.handlers.get(&id) {
-            Some(registered) => HandlerRef::from(&registered.handler),
-            None => HandlerRef { id, name: None, priority: None, mode: None, task: None },
-        }
-    }
-
-    /// Every event type, and whether it was removed.
-    pub(super) fn event_types(&self) -> impl Iterator<Item = (&EventName, bool)> {
-        self.event_types.iter().map(|(name, removed)| (name, *removed))
-    }
-
-    pub(super) fn active_events(&self) -> Vec<EventName> {
-        self.event_types().filter(|(_, removed)| !removed).map(|(name, _)| name.clone()).collect()
-    }
-}
-
-/// What it signs with. The database holds no text that is no secret, unless by hand.
-fn readable(secrets: &[SecretString]) -> Result<Vec<SigningSecret>, String> {
-    let parse = |secret: &SecretString| secret.expose_secret().parse();
-    let parsed: Result<_, InvalidSecret> = secrets.iter().map(parse).collect();
-    parsed.map_err(|why| format!("its signing secret cannot be used: {why}"))
 }

@@ -3,6 +3,7 @@
 mod broker;
 mod care;
 mod executions;
+mod mended;
 
 use std::{
     collections::BTreeMap,

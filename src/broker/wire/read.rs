@@ -5,10 +5,12 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names},
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, PLAN, TRACEPARENT, TRACESTATE, number_header, text_header,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, TRACEPARENT, TRACESTATE, number_header,
+    text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
+    handler::SeenHandlers,
     plan::Plan,
     trace::Trace,
 };
@@ -89,6 +91,14 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
         first_failed_at: text_header(headers, FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
         is_again: headers.is_some_and(|headers| headers.inner().contains_key(AGAIN)),
     }))
+}
+
+/// The handlers as whoever sent this copy saw them; none where it does not matter.
+pub fn handlers_seen(delivery: &Delivery, names: &Names) -> Option<SeenHandlers> {
+    let headers = delivery.properties.headers().as_ref();
+    let seen =
+        text_header(headers, HANDLERS).filter(|_| delivery.exchange.starts_with(&names.delay_prefix()));
+    seen?.parse().ok()
 }
 
 /// What a table takes on the wire, near enough to bound it.

@@ -16,13 +16,14 @@ use super::{
         design::{Names, text},
         publisher::Outgoing,
     },
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON, PLAN,
-    TRACEPARENT, TRACESTATE,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON,
+    PLAN, TRACEPARENT, TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
     event::{Event, EventId, EventName, RunId},
     execution::Execution,
+    handler::SeenHandlers,
     plan::Plan,
     reply::Reply,
     trace::Trace,
@@ -50,6 +51,8 @@ pub struct CopyOf<'a> {
     pub plan: &'a Plan,
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
+    /// The handlers as whoever sends it sees them. Empty: they need not be known so.
+    pub seen: &'a SeenHandlers,
     pub trace: &'a Trace,
 }
 
@@ -63,6 +66,9 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
     }
     if let Some(at) = copy.first_failed_at {
         headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
+    }
+    if !copy.seen.is_empty() {
+        headers.insert(HANDLERS.into(), text(&copy.seen.to_string()));
     }
     let entry = delay::entry(names, &copy.event.name, delay);
     Outgoing {

@@ -6,9 +6,13 @@ use uuid::Uuid;
 
 use super::run::{InHand, ReplayItem, ReplayRun};
 use crate::{
-    domain::{dead_letter::State, handler::HandlerId, trace::Trace},
+    domain::{
+        dead_letter::State,
+        handler::{HandlerId, InvalidField, SeenHandlers},
+        trace::Trace,
+    },
     store::{
-        Result,
+        Result, StoreError,
         dead_letters::{COLUMNS, MESSAGE, stored},
     },
 };
@@ -17,9 +21,9 @@ impl ReplayRun {
     /// Waits for whoever replays or discards the same letter just now.
     pub(super) async fn letter(&mut self, id: Uuid, edited: Option<Vec<u8>>) -> Result<InHand> {
         let sql = format!(
-            "SELECT {COLUMNS}, {MESSAGE}, ARRAY(
-                 SELECT h.id FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
-                     AND (cardinality(plan) = 0 OR h.id = ANY (plan)) ORDER BY h.priority, h.id) AS enabled
+            "SELECT {COLUMNS}, {MESSAGE}, (
+                 SELECT {SEEN} FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
+                     AND (cardinality(plan) = 0 OR h.id = ANY (plan))) AS enabled
              FROM dead_letters WHERE id = $1 FOR UPDATE"
         );
         let Some(row) = self.session.query_opt(&sql, &[&id]).await? else {
@@ -54,18 +58,18 @@ impl ReplayRun {
             let (other, by): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
             return Ok(InHand::Pass(format!("it was replayed already, by {by} in replay {other}")));
         }
-        let sql = "SELECT e.event_name, e.event_id, s.handler_id, s.handler_id IS NULL AS whole,
+        let sql = format!("SELECT e.event_name, e.event_id, s.handler_id, s.handler_id IS NULL AS whole,
                 CASE WHEN s.handler_id IS NULL THEN (
                     -- What came first has the body that no handler has changed yet.
                     SELECT f.request FROM executions f WHERE f.event_id = e.event_id AND f.started_at <= e.started_at
                     ORDER BY f.started_at, f.id LIMIT 1) ELSE e.request END AS request,
-                ARRAY(SELECT h.id FROM handlers h WHERE h.event = e.event_name AND h.status = 'enabled'
-                    AND (s.handler_id IS NULL OR h.id = s.handler_id) ORDER BY h.priority, h.id) AS enabled
+                (SELECT {SEEN} FROM handlers h WHERE h.event = e.event_name AND h.status = 'enabled'
+                    AND (s.handler_id IS NULL OR h.id = s.handler_id)) AS enabled
             FROM replay_items i
             JOIN executions e ON e.id = i.execution_id AND e.started_at = i.execution_started_at
             CROSS JOIN LATERAL (SELECT CASE WHEN i.share <> e.event_id THEN e.handler_id END AS handler_id) s
-            WHERE i.replay_id = $1 AND i.position = $2";
-        let Some(row) = self.session.query_opt(sql, &[&self.job.id, &self.position]).await? else {
+            WHERE i.replay_id = $1 AND i.position = $2");
+        let Some(row) = self.session.query_opt(&sql, &[&self.job.id, &self.position]).await? else {
             return Ok(InHand::Pass("it is not there any more".to_owned()));
         };
         let handler: Option<i64> = row.try_get("handler_id")?;
@@ -83,6 +87,10 @@ impl ReplayRun {
     }
 }
 
-fn enabled(row: &Row) -> Result<Vec<HandlerId>> {
-    Ok(row.try_get::<_, Vec<i64>>("enabled")?.into_iter().map(HandlerId).collect())
+/// Handlers `h` as text.
+const SEEN: &str = "coalesce(string_agg(h.id || '@' || h.version, ',' ORDER BY h.priority, h.id), '')";
+
+fn enabled(row: &Row) -> Result<SeenHandlers> {
+    let seen: &str = row.try_get("enabled")?;
+    seen.parse().map_err(|why: InvalidField| StoreError::other(why.to_string()))
 }

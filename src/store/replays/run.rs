@@ -13,7 +13,7 @@ use super::{Replay, replay};
 use crate::{
     domain::{
         event::EventName,
-        handler::HandlerId,
+        handler::{HandlerId, SeenHandlers},
         replay::{JobState, Source},
         trace::Trace,
     },
@@ -61,7 +61,7 @@ pub struct ReplayItem {
     /// Empty: it is planned afresh.
     pub plan: Vec<HandlerId>,
     /// Of the plan, or of the event: those that would run.
-    pub enabled: Vec<HandlerId>,
+    pub enabled: SeenHandlers,
     pub trace: Trace,
 }
 

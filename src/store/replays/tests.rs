@@ -49,7 +49,7 @@ async fn with_letters(count: usize) -> (Database, Vec<Uuid>) {
 async fn replay_one(run: &mut ReplayRun) -> Option<String> {
     match run.next().await.expect("claimed")? {
         InHand::Replay(item) => {
-            assert_eq!((item.plan.len(), item.enabled.len()), (1, 1));
+            assert_eq!((item.plan.len(), item.enabled.iter().count()), (1, 1));
             run.settle(&Settled::Replayed(None)).await.expect("settled");
             Some(item.key)
         }

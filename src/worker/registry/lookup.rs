@@ -2,9 +2,17 @@
 
 use std::{hint::black_box, time::Instant};
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
+use crate::{
+    domain::{
+        event::EventName,
+        handler::{Handler, HandlerId},
+    },
+    store::RegisteredHandler,
+};
 
 const LOOKUPS: usize = 1_000_000;
 const ROUNDS: usize = 5;

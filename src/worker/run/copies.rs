@@ -11,7 +11,7 @@ use crate::{
     domain::{
         dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
         execution::Disposition,
-        handler::{HandlerId, Status},
+        handler::{HandlerId, SeenHandlers, Status},
         outcome::{Failure, Outcome},
         plan::{Plan, Step},
     },
@@ -135,7 +135,8 @@ impl Run<'_> {
         first_failed_at: Option<Timestamp>,
     ) -> Result<(), Trouble> {
         let run_id = &self.id.next(run_id);
-        let copy = CopyOf { event: &self.event, plan, run_id, first_failed_at, trace: &self.trace };
+        let seen = &SeenHandlers::default();
+        let copy = CopyOf { event: &self.event, plan, run_id, first_failed_at, seen, trace: &self.trace };
         let outgoing = retry_copy(&self.worker.names, &copy, delay);
         Ok(self.worker.publishers.copies.publish(outgoing).await.confirmed().await?)
     }

@@ -1,0 +1,62 @@
+//! Handlers as somebody saw them, so that others do not fall behind that.
+
+use std::{fmt, str::FromStr};
+
+use super::{HandlerId, InvalidField};
+
+/// Handlers by id, each with its version when it was looked at. As text: `12@3,14@1`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenHandlers(Vec<(HandlerId, i64)>);
+
+impl SeenHandlers {
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (HandlerId, i64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl FromIterator<(HandlerId, i64)> for SeenHandlers {
+    fn from_iter<I: IntoIterator<Item = (HandlerId, i64)>>(seen: I) -> Self {
+        Self(seen.into_iter().collect())
+    }
+}
+
+impl fmt::Display for SeenHandlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (id, version)) in self.iter().enumerate() {
+            write!(f, "{}{id}@{version}", if n == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for SeenHandlers {
+    type Err = InvalidField;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let one = |pair: &str| {
+            let (id, version) = pair.split_once('@')?;
+            Some((id.parse().ok()?, version.parse().ok()?))
+        };
+        let pairs: Option<_> = text.split(',').filter(|pair| !pair.is_empty()).map(one).collect();
+        pairs.map(Self).ok_or(InvalidField("handlers that were seen are id@version, joined by commas"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for text in ["", "12@3", "12@3,14@1"] {
+            assert_eq!(text.parse::<SeenHandlers>().expect(text).to_string(), text);
+        }
+        for text in ["12", "12@", "@3", "12@3,x@1"] {
+            assert!(text.parse::<SeenHandlers>().is_err(), "{text}");
+        }
+    }
+}
