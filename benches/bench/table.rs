@@ -16,6 +16,15 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// A row of what was measured several times: the spread of each value, with so many digits.
+    pub fn spreads<const N: usize>(&mut self, what: String, measured: &[[f64; N]], digits: [usize; N]) {
+        let cell = |column: usize| {
+            let values: Vec<_> = measured.iter().map(|one| one[column]).collect();
+            spread(&values, digits[column])
+        };
+        self.row([what].into_iter().chain((0..N).map(cell)).collect());
+    }
+
     pub fn print(&self) -> String {
         let columns = self.rows[0].len();
         let width =

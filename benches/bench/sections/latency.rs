@@ -6,7 +6,7 @@ use crate::{
     drain::{ONE, Work, prepare},
     load,
     support::eventually,
-    table::{Table, spread},
+    table::Table,
 };
 
 const PER_SECOND: u32 = 200;
@@ -22,14 +22,7 @@ pub async fn measure(bench: &Bench) -> Table {
         }
     }
     for (contender, measured) in who.iter().zip(measured) {
-        let column = |number: usize| measured.iter().map(|one: &[f64; 4]| one[number]).collect::<Vec<_>>();
-        table.row(vec![
-            contender.name(),
-            spread(&column(0), 2),
-            spread(&column(1), 2),
-            spread(&column(2), 2),
-            spread(&column(3), 2),
-        ]);
+        table.spreads(contender.name(), &measured, [2, 2, 2, 2]);
     }
     table
 }

@@ -146,14 +146,7 @@ pub async fn handlers(bench: &Bench) -> Table {
         for _ in 0..bench.rounds {
             all.push(with_handlers(bench, count).await);
         }
-        let column = |number: usize| all.iter().map(|one| one[number]).collect::<Vec<_>>();
-        table.row(vec![
-            count.to_string(),
-            spread(&column(0), 0),
-            spread(&column(1), 0),
-            spread(&column(2), 0),
-            spread(&column(3), 2),
-        ]);
+        table.spreads(count.to_string(), &all, [0, 0, 0, 2]);
     }
     table
 }

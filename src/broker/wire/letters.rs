@@ -7,7 +7,9 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delay, delivery::Delivery, design::Names, publisher::Outgoing},
-    EVENT_ID, Facts, LETTER, PLAN, text_header,
+    EVENT_ID, Facts, LETTER, PLAN,
+    read::came_by_ladder,
+    text_header,
 };
 use crate::domain::{
     dead_letter::{DeadLetter, Letter, Reason},
@@ -43,7 +45,7 @@ pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> Letter {
 
 /// The dead letter for an event that no queue took, or for a copy whose queue is gone for good.
 pub fn unrouted_event(delivery: &Delivery, names: &Names) -> Letter {
-    let is_copy = delivery.exchange.starts_with(&names.delay_prefix());
+    let is_copy = came_by_ladder(delivery, names);
     let name = if is_copy { after_delay_words(&delivery.routing_key) } else { None };
     let name = name.unwrap_or(&delivery.routing_key);
     let error = format!("no queue takes {name:?}: it is not in the catalogue (provisiond events add)");

@@ -68,7 +68,7 @@ pub struct Copy {
 /// # Errors
 /// Says what a copy lacks.
 pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, String> {
-    if !delivery.exchange.starts_with(&names.delay_prefix()) {
+    if !came_by_ladder(delivery, names) {
         return Ok(None);
     }
     let headers = delivery.properties.headers().as_ref();
@@ -96,9 +96,12 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
 /// The handlers as whoever sent this copy saw them; none where it does not matter.
 pub fn handlers_seen(delivery: &Delivery, names: &Names) -> Option<SeenHandlers> {
     let headers = delivery.properties.headers().as_ref();
-    let seen =
-        text_header(headers, HANDLERS).filter(|_| delivery.exchange.starts_with(&names.delay_prefix()));
-    seen?.parse().ok()
+    text_header(headers, HANDLERS).filter(|_| came_by_ladder(delivery, names))?.parse().ok()
+}
+
+/// Whether it came by the delay ladder, into which provisiond alone publishes.
+pub(super) fn came_by_ladder(delivery: &Delivery, names: &Names) -> bool {
+    delivery.exchange.starts_with(&names.delay_prefix())
 }
 
 /// What a table takes on the wire, near enough to bound it.
