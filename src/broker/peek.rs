@@ -82,20 +82,29 @@ pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16
         }
         size = FURTHER;
     }
+    let mut held: usize = parts.iter().map(|part| part.taken).sum();
+    let deadline = Instant::now() + RETURN_TIMEOUT;
     for part in parts {
         within(part.channel.close(200, "peeked".into())).await.context("giving back what was looked at")?;
+        held -= part.taken;
+        back_again(connection, queue, depth, held, deadline).await?;
     }
-    back_again(connection, queue, depth).await?;
     Ok(look)
 }
 
-/// The end of a channel takes a moment to reach its queue: whoever looks next is to find everything there.
-/// Where others consume, it may never be.
-async fn back_again(connection: &Connection, queue: &str, before: Depth) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    while before.consumers == 0 && begun.elapsed() < RETURN_TIMEOUT {
+/// Waits until all but what is `held` still is in the queue again. The end of a channel takes a moment to get there: what
+/// the next part gives back must not be faster, and whoever looks next is to find everything. Where others consume, it may
+/// never be.
+async fn back_again(
+    connection: &Connection,
+    queue: &str,
+    before: Depth,
+    held: usize,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    while before.consumers == 0 && Instant::now() < deadline {
         match queue_depth(connection, queue).await? {
-            Some(now) if now.messages < before.messages => sleep(SOON).await,
+            Some(now) if (now.messages as usize) + held < before.messages as usize => sleep(SOON).await,
             _ => break,
         }
     }
