@@ -3,13 +3,10 @@
 //! Off the hot path, and no role depends on it: with Postgres away nothing is told, and events that were counted
 //! meanwhile are told later. Each role adds its part to the report; the row goes when the process ends.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::{Timestamp, TimestampRound, ToSpan, Unit};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -63,18 +60,18 @@ impl Presence {
 
     /// From now on `part` is asked for each report.
     pub fn tells(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(part));
+        self.parts.lock().push(Box::new(part));
         self.grown.notify_one();
     }
 
     /// From now on `part` adds to what is shown with the metrics.
     pub fn shows(&self, part: impl Fn(&mut Exposition) + Send + Sync + 'static) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(part));
+        self.shown.lock().push(Box::new(part));
     }
 
     /// What is shown with the metrics.
     pub fn show(&self, exposition: &mut Exposition) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|part| part(exposition));
+        self.shown.lock().iter().for_each(|part| part(exposition));
     }
 
     pub fn roles(&self) -> &[Role] {
@@ -83,7 +80,7 @@ impl Presence {
 
     /// Counts an event that was taken from its queue.
     pub fn took(&self, event: &EventName) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         match taken.get_mut(event) {
             Some(count) => *count += 1,
             None => drop(taken.insert(event.clone(), 1)),
@@ -113,7 +110,7 @@ impl Presence {
         let now = Timestamp::now();
         let minute = TimestampRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc);
         let minute = now.round(minute).unwrap_or(now);
-        let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *self.taken.lock());
         for (event, count) in taken {
             *untold.entry((minute, event)).or_default() += count;
         }
@@ -131,7 +128,7 @@ impl Presence {
     /// What its roles tell now.
     pub fn report(&self) -> ProcessReport {
         let mut report = ProcessReport::default();
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|part| part(&mut report));
+        self.parts.lock().iter().for_each(|part| part(&mut report));
         report
     }
 }

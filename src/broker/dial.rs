@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use lapin::{
     tcp::OwnedTLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -98,7 +99,7 @@ impl BrokerSettings {
                     let tcp = plain.get_ref();
                     tcp.set_nodelay(true)?;
                     let copy = rustix::io::dup(tcp.as_fd()).map_err(std::io::Error::from)?;
-                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+                    *kept.lock() = Some(copy);
                 }
                 match uri.scheme {
                     AMQPScheme::AMQP => Ok(stream),
@@ -108,7 +109,7 @@ impl BrokerSettings {
             properties,
         );
         let connected = timeout(self.connect_timeout, dialling).await;
-        let socket = Socket(socket.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let socket = Socket(socket.lock().take());
         if let Ok(connected) = connected {
             return Ok((connected.map_err(BrokerError::from)?, socket));
         }

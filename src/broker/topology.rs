@@ -1,6 +1,6 @@
 //! Exchanges, queues and bindings, declared idempotently on every new connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -8,6 +8,7 @@ use lapin::{
     Connection, ExchangeKind,
     types::{AMQPValue, FieldTable},
 };
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::{
@@ -118,7 +119,7 @@ impl Topology {
 
     async fn finish(&self, declarer: Declarer<'_>) -> Declared {
         let found = declarer.finish().await;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         for drift in &found.drifts {
             if !told.contains(drift) {
                 warn!(

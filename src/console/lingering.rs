@@ -4,11 +4,7 @@
 //! connection, and a reset discards what was not read yet (RFC 9112, section 9.6). So a body that is too large, or one
 //! of somebody without access, would be answered with a broken pipe instead of what is wrong.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, BodyDataStream, Bytes},
@@ -18,6 +14,7 @@ use axum::{
     response::Response,
 };
 use futures_util::{Stream, StreamExt as _, stream};
+use parking_lot::Mutex;
 
 /// What is taken beyond what was read, at most, in bytes.
 const MOST: usize = 64 << 20;
@@ -37,7 +34,7 @@ pub async fn linger(request: Request, next: Next) -> Response {
     let rest = Arc::new(Mutex::new(Rest { body: body.into_data_stream(), begun: false }));
     let lent = Body::from_stream(read(Arc::clone(&rest)));
     let response = next.run(Request::from_parts(head, lent)).await;
-    if !asks_first || lock(&rest).begun {
+    if !asks_first || rest.lock().begun {
         // What becomes of it changes nothing about the answer.
         let _ = tokio::time::timeout(LONGEST, discard(read(rest))).await;
     }
@@ -46,14 +43,10 @@ pub async fn linger(request: Request, next: Next) -> Response {
 
 fn read(rest: Arc<Mutex<Rest>>) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
     stream::poll_fn(move |context| {
-        let mut rest = lock(&rest);
+        let mut rest = rest.lock();
         rest.begun = true;
         rest.body.poll_next_unpin(context)
     })
-}
-
-fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
-    rest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn discard(rest: impl Stream<Item = Result<Bytes, axum::Error>>) {

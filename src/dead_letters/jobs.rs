@@ -3,12 +3,9 @@
 //! How far a job is stands in the database, so that any process can tell; what is kept here is only what this process
 //! itself runs. A job that is stopped by the end of its process can be resumed by another.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -93,7 +90,7 @@ impl Jobs {
     /// Asks a job to stop, whichever process runs it. It can be resumed.
     pub async fn stop(&self, id: i64, by: &str) -> Result<Replay, StoreError> {
         let replay = self.0.letters.store.stop_replay(id, by).await?;
-        if let Some(running) = self.lock().get(&id) {
+        if let Some(running) = self.0.running.lock().get(&id) {
             running.stop.cancel();
         }
         Ok(replay)
@@ -101,7 +98,7 @@ impl Jobs {
 
     /// How far a job of this process is.
     pub fn progress(&self, id: i64) -> Option<Progress> {
-        self.lock().get(&id).map(|running| running.progress)
+        self.0.running.lock().get(&id).map(|running| running.progress)
     }
 
     /// Waits until every job of this process has stopped, which the end of the process asks them to.
@@ -112,11 +109,11 @@ impl Jobs {
 
     fn spawn(&self, id: i64) -> tokio::task::JoinHandle<()> {
         let stop = self.0.end.child_token();
-        self.lock().insert(id, Running { stop: stop.clone(), progress: Progress::default() });
+        self.0.running.lock().insert(id, Running { stop: stop.clone(), progress: Progress::default() });
         let jobs = self.clone();
         self.0.tasks.spawn(async move {
             jobs.run(id, &stop).await;
-            jobs.lock().remove(&id);
+            jobs.0.running.lock().remove(&id);
         })
     }
 
@@ -126,7 +123,7 @@ impl Jobs {
             () = stop.cancelled() => return,
         };
         let note = |progress: &Progress| {
-            if let Some(running) = self.lock().get_mut(&id) {
+            if let Some(running) = self.0.running.lock().get_mut(&id) {
                 running.progress = *progress;
             }
         };
@@ -135,9 +132,5 @@ impl Jobs {
             Err(error) => warn!(replay = id, error = format!("{error:#}"), "a replay was interrupted"),
         }
         drop(turn);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Running>> {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,8 @@
 //! Watching what becomes of a replay: the first attempts of its runs, as workers publish them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::{
@@ -42,7 +40,7 @@ impl Watch {
         // It ends with its connection; then publishing fails as well, and tells.
         let task = tokio::spawn(async move {
             while let Ok(execution) = results.next().await {
-                lock(&noting).note(&execution);
+                noting.lock().note(&execution);
             }
         });
         Ok(Self { seen, task: task.abort_handle() })
@@ -50,19 +48,19 @@ impl Watch {
 
     /// Before the run is published: its result may be there before the confirm is.
     pub(super) fn expect(&self, run: RunId) {
-        let mut seen = lock(&self.seen);
+        let mut seen = self.seen.lock();
         if seen.runs.insert(run, false).is_none() {
             seen.unheard += 1;
         }
     }
 
     pub(super) fn too_many_failures(&self, max_failures: u8) -> Option<(usize, usize)> {
-        lock(&self.seen).attempts.too_many_failures(max_failures)
+        self.seen.lock().attempts.too_many_failures(max_failures)
     }
 
     /// First attempts that ended, that failed of these, and runs of which nothing was heard.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
-        let seen = lock(&self.seen);
+        let seen = self.seen.lock();
         (seen.attempts.ended, seen.attempts.failed, seen.unheard)
     }
 }
@@ -78,10 +76,6 @@ impl Seen {
             self.attempts.note(execution.status == Status::Fail);
         }
     }
-}
-
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Watch {

@@ -1,11 +1,9 @@
 //! What a recorder tells of itself.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::{
@@ -68,6 +66,6 @@ impl Written {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut RecorderReport) -> T) -> T {
-        act(&mut self.so_far.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.so_far.lock())
     }
 }

@@ -14,11 +14,9 @@
 mod process;
 mod watch;
 
-use std::{
-    sync::{PoisonError, RwLockReadGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::RwLockReadGuard;
 use rustix::process::Pid;
 
 use watch::{begun, watch};
@@ -38,7 +36,7 @@ impl Family {
     /// A new call, which works in `dir`.
     pub fn begin(dir: WorkingDir) -> Self {
         let Some(watch) = watch() else { return Self { number: 0, id: String::new(), dir: Some(dir) } };
-        let mut state = watch.state();
+        let mut state = watch.state.lock();
         let number = state.next;
         state.next += 1;
         state.live.insert(number, None);
@@ -55,20 +53,20 @@ impl Family {
 
     /// To be held from before its process is started until after [`Family::started`].
     pub fn starting() -> Option<RwLockReadGuard<'static, ()>> {
-        watch().map(|watch| watch.starts.read().unwrap_or_else(PoisonError::into_inner))
+        watch().map(|watch| watch.starts.read())
     }
 
     /// The process that is waited for, and reaped, by whoever started it.
     pub fn started(&self, leader: Pid) {
         if let Some(watch) = watch() {
-            watch.state().live.insert(self.number, Some(leader));
+            watch.state.lock().live.insert(self.number, Some(leader));
         }
     }
 
     /// Its process has ended: what else of it lives is killed, mostly within milliseconds.
     pub fn over(&self) {
         if let Some(watch) = watch() {
-            let mut state = watch.state();
+            let mut state = watch.state.lock();
             state.live.remove(&self.number);
             state.asked += 1;
             drop(state);
@@ -81,7 +79,7 @@ impl Drop for Family {
     fn drop(&mut self) {
         self.over();
         match watch() {
-            Some(watch) => watch.state().dirs.extend(self.dir.take()),
+            Some(watch) => watch.state.lock().dirs.extend(self.dir.take()),
             None => self.dir.take().into_iter().for_each(WorkingDir::over),
         }
     }
@@ -90,10 +88,9 @@ impl Drop for Family {
 /// Waits until nothing is left of the calls that are over, at most `limit`.
 pub fn settle(limit: Duration) {
     let Some(watch) = begun() else { return };
-    let mut state = watch.state();
+    let mut state = watch.state.lock();
     state.asked += 1;
     let asked = state.asked;
     watch.changed.notify_all();
-    let settled = watch.changed.wait_timeout_while(state, limit, |state| state.done < asked);
-    drop(settled);
+    watch.changed.wait_while_for(&mut state, |state| state.done < asked, limit);
 }

@@ -8,11 +8,12 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use anyhow::Context;
 use nix::unistd::{User, geteuid};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tracing::warn;
 
@@ -61,7 +62,7 @@ impl WorkingDirs {
     /// An empty directory that nothing else uses.
     pub fn get(self: &Arc<Self>) -> anyhow::Result<WorkingDir> {
         loop {
-            let spare = self.spare().pop();
+            let spare = self.spare.lock().pop();
             match spare {
                 // What cleans up /tmp may have taken it. That it is empty was seen when it came back.
                 Some(dir) if dir.has_given_stamp() => return Ok(dir),
@@ -69,10 +70,6 @@ impl WorkingDirs {
                 None => return self.make(),
             }
         }
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Vec<WorkingDir>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make(self: &Arc<Self>) -> anyhow::Result<WorkingDir> {
@@ -95,7 +92,7 @@ impl WorkingDir {
     /// Nothing uses it any more.
     pub fn over(self) {
         if let Some(dirs) = self.of.upgrade().filter(|_| self.is_as_given()) {
-            dirs.spare().push(self);
+            dirs.spare.lock().push(self);
         }
     }
 

@@ -5,11 +5,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::domain::{
@@ -83,7 +83,7 @@ impl Breakers {
     /// The circuits that are not closed, and the version of the handler that they are of.
     pub(super) fn not_closed(&self) -> Vec<(CircuitReport, i64)> {
         let (now, clock) = (Timestamp::now(), Instant::now());
-        let circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let circuits = self.0.lock();
         let report = |(id, circuit): (&HandlerId, &Circuit)| {
             let (state, until) = match circuit.state {
                 State::Closed => return None,
@@ -99,7 +99,7 @@ impl Breakers {
     }
 
     fn with<T>(&self, id: HandlerId, version: i64, act: impl FnOnce(&mut Circuit) -> T) -> T {
-        let mut circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut circuits = self.0.lock();
         let circuit = circuits.entry(id).or_insert_with(|| Circuit::new(version));
         if circuit.version < version {
             *circuit = Circuit::new(version);

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +79,7 @@ impl Lane {
 
     /// Something in it has ended.
     pub(super) fn move_on(&self) {
-        *lock(&self.moved) = Instant::now();
+        *self.moved.lock() = Instant::now();
     }
 
     pub(super) fn note_acknowledged(&self) {
@@ -90,19 +91,19 @@ impl Lane {
         Pace {
             is_full: self.held.load(Ordering::Relaxed) >= self.limit,
             has_waiting: self.waiting.load(Ordering::Relaxed) > 0,
-            moved: *lock(&self.moved),
+            moved: *self.moved.lock(),
             acknowledged: self.acknowledged.load(Ordering::Relaxed),
         }
     }
 
     /// Cancelled when what was taken up to then is to be let go.
     pub(super) fn cut(&self) -> CancellationToken {
-        lock(&self.cut).clone()
+        self.cut.lock().clone()
     }
 
     /// Lets go of everything, and begins anew.
     pub(super) fn rebuild(&self) {
-        std::mem::take(&mut *lock(&self.cut)).cancel();
+        std::mem::take(&mut *self.cut.lock()).cancel();
         self.renew.notify_one();
         self.move_on();
     }
@@ -120,9 +121,4 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// What a panic left behind is as good as before: each is written in one step.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,8 @@
 //! How many attempts run at a time: of a handler with `max_concurrency`, and of all scripts.
 
-use std::{
-    collections::HashMap,
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -76,7 +72,7 @@ impl Slots {
 
     /// The semaphore of a handler; a new one when its limit has changed.
     fn semaphore(&self, id: HandlerId, limit: usize) -> Arc<Semaphore> {
-        let mut handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handlers = self.handlers.lock();
         let fresh = || (limit, Arc::new(Semaphore::new(limit)));
         let entry = handlers.entry(id).or_insert_with(fresh);
         if entry.0 != limit {

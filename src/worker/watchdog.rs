@@ -8,16 +8,16 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::{
     Worker,
-    lane::{Lane, Pace, lock},
+    lane::{Lane, Pace},
 };
 use crate::{broker::Link, domain::event::EventName, telemetry::metrics::consumer_rebuilt};
 
@@ -42,17 +42,17 @@ impl Watched {
     }
 
     pub(super) fn note_attempt(&self) {
-        *lock(&self.last_attempt) = Instant::now();
+        *self.last_attempt.lock() = Instant::now();
     }
 
     /// The events whose consumers are wedged.
     pub(super) fn wedged(&self) -> Vec<String> {
-        lock(&self.wedged).iter().map(ToString::to_string).collect()
+        self.wedged.lock().iter().map(ToString::to_string).collect()
     }
 
     /// Notes whether the consumer of `event` is wedged; true if that is news.
     fn note_wedged(&self, event: &EventName, is_wedged: bool) -> bool {
-        let mut wedged = lock(&self.wedged);
+        let mut wedged = self.wedged.lock();
         if is_wedged { wedged.insert(event.clone()) } else { wedged.remove(event) }
     }
 }
@@ -78,7 +78,7 @@ pub(super) async fn watch(worker: &Worker, lane: &Lane) {
             }
         }
         let longest = worker.registry.snapshot().longest_timeout() + worker.watched.kill_grace + GRACE;
-        if !is_stuck(pace, *lock(&worker.watched.last_attempt), longest, Instant::now()) {
+        if !is_stuck(pace, *worker.watched.last_attempt.lock(), longest, Instant::now()) {
             continue;
         }
         if rebuilt.is_some() && worker.watched.note_wedged(&lane.event, true) {

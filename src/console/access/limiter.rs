@@ -6,9 +6,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 const WINDOW: Duration = Duration::from_mins(5);
 /// Failures within the window.
@@ -41,7 +42,7 @@ impl Limiter {
     }
 
     fn begin_at(&self, now: Instant, address: IpAddr, name: &str) -> Result<(), u64> {
-        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tries = self.0.lock();
         if tries.len() >= MOST_REMEMBERED {
             forget(&mut tries, now);
         }
@@ -66,7 +67,7 @@ impl Limiter {
 
     /// The try that began last was right, or was not looked at.
     pub fn forgive(&self, address: IpAddr, name: &str) {
-        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tries = self.0.lock();
         for (key, _) in keys(address, name) {
             if let Some(known) = tries.get_mut(&key) {
                 known.failed = known.failed.saturating_sub(1);
@@ -143,7 +144,7 @@ mod tests {
             let at = now + Duration::from_millis(u64::from(n));
             let _ = limiter.begin_at(at, address(n), &format!("user {n}"));
         }
-        assert!(limiter.0.lock().expect("a lock").len() <= MOST_REMEMBERED + 2);
+        assert!(limiter.0.lock().len() <= MOST_REMEMBERED + 2);
     }
 
     #[test]

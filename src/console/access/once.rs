@@ -1,6 +1,6 @@
 //! The link that lets the first one in, while no user is configured: it works once, and only for who can read the log.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use crate::domain::access::{RandomToken, TokenHash};
 
@@ -25,7 +25,7 @@ impl OneTimeLink {
 
     /// Whether `token` is this one, and nobody used it before.
     pub fn use_up(&self, token: &str) -> bool {
-        let mut unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unused = self.unused.lock();
         let right = unused.is_some_and(|hash| hash.is(&TokenHash::of(token)));
         if right {
             *unused = None;

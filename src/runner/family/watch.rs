@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Condvar, Mutex, RwLock};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tracing::{info, warn};
 
@@ -67,10 +68,6 @@ pub(super) fn begun() -> Option<&'static Watch> {
 }
 
 impl Watch {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn run(&self) {
         let mut seen = HashMap::new();
         let mut left = false;
@@ -80,7 +77,7 @@ impl Watch {
             left = self.sweep(&mut seen);
             let took = process::cpu_time().saturating_sub(before);
             dirs.into_iter().for_each(WorkingDir::over);
-            self.state().done = asked;
+            self.state.lock().done = asked;
             self.changed.notify_all();
             thread::sleep((took * SHARE).clamp(PAUSE, IDLE));
         }
@@ -88,15 +85,14 @@ impl Watch {
 
     /// Waits until a look is due. The directories are those of calls that were over before it.
     fn wait(&self, left: bool) -> (u64, Vec<WorkingDir>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let idle = |state: &mut State| state.asked == state.done && state.dirs.is_empty();
         while idle(&mut state) {
             if left || !state.live.is_empty() {
-                let waited = self.changed.wait_timeout_while(state, IDLE, |state| idle(state));
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                self.changed.wait_while_for(&mut state, idle, IDLE);
                 break;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         (state.asked, std::mem::take(&mut state.dirs))
     }
@@ -124,7 +120,7 @@ impl Watch {
 
     /// Reaps the dead among what was adopted and kills what belongs to no call that runs; those are returned.
     fn look(&self, seen: &mut HashMap<Pid, u64>) -> Vec<Pid> {
-        let leaders: Vec<Pid> = self.state().live.values().flatten().copied().collect();
+        let leaders: Vec<Pid> = self.state.lock().live.values().flatten().copied().collect();
         let mut adopted = process::children();
         adopted.retain(|process| !leaders.contains(&process.pid));
         seen.retain(|pid, _| adopted.iter().any(|process| process.pid == *pid));
@@ -132,10 +128,10 @@ impl Watch {
             return Vec::new();
         }
         // One that was being started looks like an orphan until its id is known: from here on none is.
-        let _starts = self.starts.write().unwrap_or_else(PoisonError::into_inner);
+        let _starts = self.starts.write();
         let mut strays = Vec::new();
         for process in adopted {
-            let state = self.state();
+            let state = self.state.lock();
             if state.live.values().any(|leader| *leader == Some(process.pid)) {
                 continue;
             }

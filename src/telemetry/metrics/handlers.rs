@@ -1,11 +1,9 @@
 //! Attempts, counted by handler.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use metrics::{Counter, Gauge, counter, gauge};
+use parking_lot::Mutex;
 
 use super::describe::{ATTEMPTS, ATTEMPTS_IN_FLIGHT};
 use crate::domain::{event::EventName, handler::HandlerId, task::TaskType};
@@ -71,7 +69,7 @@ impl HandlerMeters {
 
     pub fn attempted(&self, handler: HandlerId, event: &EventName, outcome: AttemptOutcome) {
         let count = |handler: String| counter!(ATTEMPTS, "event" => event.to_string(), "handler" => handler, "outcome" => outcome.label());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if !known.contains_key(&handler) && known.len() >= self.limit {
             drop(known);
             return count("other".to_owned()).increment(1);
@@ -86,6 +84,6 @@ impl HandlerMeters {
 
     /// Those that have series.
     pub fn known(&self) -> Vec<HandlerId> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.known.lock().keys().copied().collect()
     }
 }

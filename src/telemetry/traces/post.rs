@@ -4,7 +4,7 @@
 use std::{
     error::Error,
     iter,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::{HttpClient, HttpError, hyper::HyperClient};
+use parking_lot::Mutex;
 use rustls::crypto::ring;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -56,7 +57,7 @@ impl Post {
     }
 
     fn tell(&self, trouble: Option<String>) {
-        let Ok(mut told) = self.told.lock() else { return };
+        let mut told = self.told.lock();
         let collector = &self.collector;
         match trouble {
             None if told.is_away => {

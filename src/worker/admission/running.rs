@@ -3,11 +3,9 @@
 //! After a lost connection the broker delivers again what this process still runs, and what it will
 //! finish, publish and record on another connection.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, hash_map::Entry};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::RunId;
@@ -26,22 +24,18 @@ impl Running {
     /// Notes that `run` has begun. Gives the runs of the same id that began before, by what tells their end.
     pub(super) fn begin(&self, run: &RunId) -> (UnderWay<'_>, Vec<CancellationToken>) {
         let ended = CancellationToken::new();
-        let mut runs = self.lock();
+        let mut runs = self.0.lock();
         let same = runs.entry(run.clone()).or_default();
         let before = same.clone();
         same.push(ended.clone());
         (UnderWay { running: self, run: run.clone(), ended }, before)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Vec<CancellationToken>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.ended.cancel();
-        let mut runs = self.running.lock();
+        let mut runs = self.running.0.lock();
         if let Entry::Occupied(mut same) = runs.entry(self.run.clone()) {
             same.get_mut().retain(|token| !token.is_cancelled());
             if same.get().is_empty() {
@@ -67,6 +61,6 @@ mod tests {
         drop(first);
         assert!(twins.iter().all(CancellationToken::is_cancelled));
         drop(second);
-        assert!(running.lock().is_empty());
+        assert!(running.0.lock().is_empty());
     }
 }
