@@ -1,6 +1,7 @@
 //! Handlers and event types in memory, as they are in the database within a second.
 //!
-//! Read at the start, when Postgres notifies, after every reconnect and every minute; without Postgres the last one serves.
+//! Read at the start, when Postgres notifies, when somebody saw what is newer, after every reconnect and every minute; without
+//! Postgres the last one serves.
 
 #[cfg(test)]
 mod lookup;
@@ -9,7 +10,11 @@ mod snapshot;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,7 +29,7 @@ pub(super) use snapshot::Registered;
 const REFRESH: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(50);
-/// What was seen elsewhere is here within a second, or Postgres is away.
+/// A load takes no longer, or Postgres is away.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// What holds where a handler says nothing itself.
@@ -41,11 +46,21 @@ pub(super) struct Registry {
     current: ArcSwap<Snapshot>,
     /// Counts the loads.
     loads: watch::Sender<u64>,
+    /// Somebody saw what is not here.
+    behind: Notify,
+    /// Since when Postgres is away.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Registry {
     pub(super) fn new(defaults: Defaults) -> Arc<Self> {
-        Arc::new(Self { defaults, current: ArcSwap::default(), loads: watch::Sender::new(0) })
+        Arc::new(Self {
+            defaults,
+            current: ArcSwap::default(),
+            loads: watch::Sender::new(0),
+            behind: Notify::new(),
+            away: Mutex::default(),
+        })
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
@@ -66,12 +81,25 @@ impl Registry {
         }
     }
 
-    /// Waits until the registry is as new as what somebody saw, and no longer than that may take.
+    /// Waits until the registry is as new as what somebody saw, or newer: what was seen may be deleted since. While
+    /// Postgres is away that is worth a few seconds, once.
     pub(super) async fn catch_up_with(&self, seen: &SeenHandlers) {
         let mut loads = self.changes();
-        let caught_up = async { while !self.snapshot().has_all(seen) && loads.changed().await.is_ok() {} };
-        if tokio::time::timeout(CATCH_UP, caught_up).await.is_err() {
-            debug!(%seen, "handlers are not as somebody saw them: deleted since, or Postgres is away");
+        let caught_up = async {
+            // A load that was under way may have read too early; the one after it did not.
+            for _ in 0..2 {
+                if self.snapshot().has_all(seen) {
+                    return;
+                }
+                self.behind.notify_one();
+                if loads.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let since = self.away.lock().unwrap_or_else(Instant::now);
+        if timeout_at(since + CATCH_UP, caught_up).await.is_err() {
+            debug!(%seen, "handlers are not as somebody saw them: Postgres is away");
         }
     }
 
@@ -80,17 +108,23 @@ impl Registry {
         tokio::select! {
             () = stop.cancelled() => {}
             () = async {
-                let mut away = false;
                 loop {
-                    let Err(error) = self.follow(&store, &mut away).await;
-                    if !away {
-                        away = true;
+                    let Err(error) = self.follow(&store).await;
+                    if self.note_away() {
                         self.tell_away(error);
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             } => {}
         }
+    }
+
+    /// Notes that Postgres is away; true if that is news.
+    fn note_away(&self) -> bool {
+        let mut away = self.away.lock();
+        let is_news = away.is_none();
+        away.get_or_insert_with(Instant::now);
+        is_news
     }
 
     fn tell_away(&self, error: StoreError) {
@@ -104,17 +138,23 @@ impl Registry {
     }
 
     /// Follows the changes on one connection. Listening comes before reading, so that no change falls between.
-    async fn follow(&self, store: &Store, away: &mut bool) -> Result<std::convert::Infallible, StoreError> {
+    async fn follow(&self, store: &Store) -> Result<std::convert::Infallible, StoreError> {
         let mut changes = store.listen().await?;
         loop {
             self.load(store.load_registry().await?);
-            if std::mem::take(away) {
+            if self.away.lock().take().is_some() {
                 info!("Postgres is back, handlers are read again");
             }
-            if let Ok(changed) = tokio::time::timeout(REFRESH, changes.changed()).await {
-                changed?;
+            let news = async {
+                tokio::select! {
+                    heard = changes.changed() => heard,
+                    () = self.behind.notified() => Ok(()),
+                }
+            };
+            if let Ok(heard) = timeout(REFRESH, news).await {
+                heard?;
                 // Changes come in flocks: one load for all of them.
-                tokio::time::sleep(SETTLE).await;
+                sleep(SETTLE).await;
             }
         }
     }

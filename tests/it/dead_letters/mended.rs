@@ -1,9 +1,12 @@
 //! What anybody types in one line: mend the handler, replay. That the change is live within a second is not to be waited for.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Mendable, publish, replay};
-use crate::support::{Endpoint, Mode, Proxy, World, address, eventually, query};
+use crate::support::{Endpoint, Mode, Process, Proxy, World, address, eventually, query};
 
 /// Lets `link` pass again once so many replays are in the broker.
 async fn thaw_after(link: Arc<Proxy>, database_url: String, replayed: i64) {
@@ -49,4 +52,79 @@ async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
     world.run(&whole).assert_done();
     new.wait_for(1).await;
     world.end().await;
+}
+
+/// A worker that takes one event after the other: what holds up one holds up all that is behind it.
+struct OneByOne {
+    world: World,
+    worker: Process,
+    /// The handler of dead letters.
+    broken: Endpoint,
+    id: String,
+    /// Another one for the same events.
+    well: Endpoint,
+}
+
+impl OneByOne {
+    const LETTERS: usize = 5;
+
+    /// Its worker finds the database there.
+    async fn with_database(url: impl FnOnce(&World) -> String) -> Self {
+        let mut world = World::new().await;
+        world.set("worker.concurrency", "1");
+        let (broken, well) = (Mendable::down().await.endpoint, Endpoint::ok().await);
+        let id = world.handler("CRM", "clients.create", &["--http", &broken.url("/")]).to_string();
+        world.handler("other", "clients.create", &["--http", &well.url("/")]);
+        let recorder = world.recorder().await;
+        world.keep(recorder);
+        let (direct, its_own) = (world.database_url.clone(), url(&world));
+        world.set("database.url", &its_own);
+        let worker = world.worker().await;
+        world.set("database.url", &direct);
+        publish(&world, "clients.create", Self::LETTERS).await;
+        world.wait_for_dead_letters(Self::LETTERS).await;
+        world.wait_for_executions(2 * Self::LETTERS, &[]).await;
+        Self { world, worker, broken, id, well }
+    }
+
+    /// Whatever each of the copies that wait does, an event behind them comes soon.
+    async fn go_on_at_once(&self) {
+        let begun = Instant::now();
+        publish(&self.world, "clients.create", 1).await;
+        self.well.wait_for(Self::LETTERS + 1).await;
+        assert!(begun.elapsed() < Duration::from_secs(12), "held up for {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
+    let mut all = OneByOne::with_database(|world| world.database_url.clone()).await;
+    assert!(all.worker.terminate().await.success());
+    assert_eq!(replay(&all.world, &["--handler", &all.id])["replayed"], OneByOne::LETTERS);
+    all.world.run(&["handlers", "delete", &all.id]).assert_done();
+    all.worker = all.world.worker().await;
+    all.go_on_at_once().await;
+    assert_eq!(all.broken.count(), OneByOne::LETTERS, "what is deleted is not called");
+    all.world.keep(all.worker);
+    all.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replays_hold_nothing_up_while_the_database_is_away() {
+    let mut link = None;
+    let mut all = OneByOne::with_database(|world| {
+        let proxy = link.insert(Proxy::closed(address(&world.database_url)));
+        proxy.open();
+        proxy.lead(&world.database_url)
+    })
+    .await;
+    let mut link = link.expect("a link");
+    link.close().await;
+    eventually("the worker misses it", || async { all.worker.log().contains("Postgres is away") }).await;
+    all.world.run(&["handlers", "update", &all.id, "--priority", "50"]).assert_done();
+    assert_eq!(replay(&all.world, &["--handler", &all.id])["replayed"], OneByOne::LETTERS);
+    all.go_on_at_once().await;
+    link.open();
+    all.world.keep(all.worker);
+    all.world.end().await;
 }
