@@ -17,6 +17,16 @@ export PATH
 # Progress goes to stderr, so that what a script prints on stdout can be piped or evaluated.
 say() { printf '%s\n' "$*" >&2; }
 
+# Prints what stands at the head of the script that was asked for its help, and ends.
+help_if_asked() {
+  case ${1:-} in
+    -h | --help)
+      sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+      exit 0
+      ;;
+  esac
+}
+
 die() {
   say "error: $1"
   shift
