@@ -8,6 +8,17 @@ use std::{
 use super::{Mendable, publish, replay};
 use crate::support::{Endpoint, Mode, Process, Proxy, World, address, eventually, query};
 
+/// A worker that reaches the database, and so hears of changes, as its link lets it.
+async fn worker_behind_a_link(world: &mut World) -> (Process, Proxy) {
+    let mut link = Proxy::closed(address(&world.database_url));
+    link.open();
+    let direct = world.database_url.clone();
+    world.set("database.url", &link.lead(&direct));
+    let worker = world.worker().await;
+    world.set("database.url", &direct);
+    (worker, link)
+}
+
 /// Lets `link` pass again once so many replays are in the broker.
 async fn thaw_after(link: Arc<Proxy>, database_url: String, replayed: i64) {
     eventually("replays are sent", || async {
@@ -25,14 +36,9 @@ async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
     let id = world.handler("CRM", "clients.create", &["--http", &broken.endpoint.url("/")]).to_string();
     let recorder = world.recorder().await;
     world.keep(recorder);
-    // The worker hears of changes when this lets it.
-    let mut link = Proxy::closed(address(&world.database_url));
-    link.open();
-    let (link, database_url) = (Arc::new(link), world.database_url.clone());
-    world.set("database.url", &link.lead(&database_url));
-    let worker = world.worker().await;
+    let (worker, link) = worker_behind_a_link(&mut world).await;
     world.keep(worker);
-    world.set("database.url", &database_url);
+    let (link, database_url) = (Arc::new(link), world.database_url.clone());
     publish(&world, "clients.create", 1).await;
     world.wait_for_dead_letters(1).await;
 
@@ -58,6 +64,8 @@ async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
 struct OneByOne {
     world: World,
     worker: Process,
+    /// Between the worker and the database.
+    link: Proxy,
     /// The handler of dead letters.
     broken: Endpoint,
     id: String,
@@ -68,8 +76,7 @@ struct OneByOne {
 impl OneByOne {
     const LETTERS: usize = 5;
 
-    /// Its worker finds the database there.
-    async fn with_database(url: impl FnOnce(&World) -> String) -> Self {
+    async fn with_letters() -> Self {
         let mut world = World::new().await;
         world.set("worker.concurrency", "1");
         let (broken, well) = (Mendable::down().await.endpoint, Endpoint::ok().await);
@@ -77,14 +84,11 @@ impl OneByOne {
         world.handler("other", "clients.create", &["--http", &well.url("/")]);
         let recorder = world.recorder().await;
         world.keep(recorder);
-        let (direct, its_own) = (world.database_url.clone(), url(&world));
-        world.set("database.url", &its_own);
-        let worker = world.worker().await;
-        world.set("database.url", &direct);
+        let (worker, link) = worker_behind_a_link(&mut world).await;
         publish(&world, "clients.create", Self::LETTERS).await;
         world.wait_for_dead_letters(Self::LETTERS).await;
         world.wait_for_executions(2 * Self::LETTERS, &[]).await;
-        Self { world, worker, broken, id, well }
+        Self { world, worker, link, broken, id, well }
     }
 
     /// Whatever each of the copies that wait does, an event behind them comes soon.
@@ -98,7 +102,7 @@ impl OneByOne {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
-    let mut all = OneByOne::with_database(|world| world.database_url.clone()).await;
+    let mut all = OneByOne::with_letters().await;
     assert!(all.worker.terminate().await.success());
     assert_eq!(replay(&all.world, &["--handler", &all.id])["replayed"], OneByOne::LETTERS);
     all.world.run(&["handlers", "delete", &all.id]).assert_done();
@@ -111,20 +115,13 @@ async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replays_hold_nothing_up_while_the_database_is_away() {
-    let mut link = None;
-    let mut all = OneByOne::with_database(|world| {
-        let proxy = link.insert(Proxy::closed(address(&world.database_url)));
-        proxy.open();
-        proxy.lead(&world.database_url)
-    })
-    .await;
-    let mut link = link.expect("a link");
-    link.close().await;
+    let mut all = OneByOne::with_letters().await;
+    all.link.close().await;
     eventually("the worker misses it", || async { all.worker.log().contains("Postgres is away") }).await;
     all.world.run(&["handlers", "update", &all.id, "--priority", "50"]).assert_done();
     assert_eq!(replay(&all.world, &["--handler", &all.id])["replayed"], OneByOne::LETTERS);
     all.go_on_at_once().await;
-    link.open();
+    all.link.open();
     all.world.keep(all.worker);
     all.world.end().await;
 }
