@@ -19,6 +19,7 @@ mod peek;
 mod probe;
 mod publisher;
 mod topology;
+mod transport;
 mod wire;
 
 pub use connection::Link;

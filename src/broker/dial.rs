@@ -9,14 +9,17 @@ use std::{
 use anyhow::Context as _;
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties,
-    tcp::OwnedTLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::{error::BrokerError, topology::Topology};
+use super::{
+    error::BrokerError,
+    topology::Topology,
+    transport::{self, Transport},
+};
 
 /// RabbitMQ's own default. A header frame above it would close the connection: not to be made smaller.
 const FRAME_MAX: u32 = 131_072;
@@ -87,24 +90,25 @@ impl BrokerSettings {
         // timeout the socket is shut down under it, and it ends by itself.
         let socket = Arc::new(Mutex::new(None));
         let kept = Arc::clone(&socket);
-        let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca_pem.clone() };
+        let tls = match uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(Arc::new(transport::tls_config(self.ca_pem.as_deref())?)),
+        };
         let dialling = Connection::connector(
             uri,
-            lapin::runtime::default_runtime()?,
-            async move |uri: AMQPUri, runtime| {
+            transport::runtime(),
+            async move |uri: AMQPUri, _| {
                 let address = (uri.authority.host.clone(), uri.authority.port);
-                let address = tokio::net::lookup_host(address).await?.collect::<Vec<_>>();
-                let stream = AsyncTcpStream::connect(&runtime, address.as_slice()).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    let tcp = plain.get_ref();
-                    tcp.set_nodelay(true)?;
-                    let copy = rustix::io::dup(tcp.as_fd()).map_err(std::io::Error::from)?;
-                    *kept.lock() = Some(copy);
+                let addresses = tokio::net::lookup_host(address).await?.collect::<Vec<_>>();
+                let mut stream = Transport::connect(&addresses).await?;
+                // Close-on-exec: a script would inherit the connection.
+                let copy =
+                    rustix::io::fcntl_dupfd_cloexec(stream.as_fd(), 0).map_err(std::io::Error::from)?;
+                *kept.lock() = Some(copy);
+                if let Some(tls) = &tls {
+                    stream = stream.into_tls(&uri.authority.host, Arc::clone(tls)).await?;
                 }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, tls.as_ref()).await?),
-                }
+                Ok(AsyncTcpStream::Plain(stream))
             },
             properties,
         );

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod amqps;
 mod api;
 mod breaker;
 mod broker;
@@ -25,6 +26,7 @@ mod deploy;
 mod docs;
 mod drain;
 mod faults;
+mod floors;
 mod garbage;
 mod handler_docs;
 mod hostile_endpoints;

@@ -1,0 +1,152 @@
+//! The byte stream below a connection: TCP, with TLS for `amqps://`.
+//!
+//! lapin brings a TLS stack of its own, with key stores in formats that nobody here uses. The program has one already.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use async_rs::{Runtime, Tokio, traits::Reactor, util::RuntimeParts};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{io::ReadBuf, net::TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// tokio, with [`Transport`] as the stream of its connections.
+pub(super) type TransportRuntime = Runtime<RuntimeParts<Tokio, TransportReactor>>;
+
+pub(super) fn runtime() -> TransportRuntime {
+    Runtime::new(RuntimeParts::new(Tokio::current(), TransportReactor(Tokio::current())))
+}
+
+pub(super) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Connects to the first of `addresses` that answers.
+    pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<Self> {
+        let tcp = TcpStream::connect(addresses).await?;
+        tcp.set_nodelay(true)?;
+        Ok(Self::Plain(tcp))
+    }
+
+    /// Starts TLS, and verifies that the server is `host`.
+    pub(super) async fn into_tls(self, host: &str, tls: Arc<ClientConfig>) -> io::Result<Self> {
+        let Self::Plain(tcp) = self else { return Ok(self) };
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no name for TLS"))
+        })?;
+        let stream = TlsConnector::from(tls).connect(name, tcp).await?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(tcp) => tcp.as_fd(),
+            Self::Tls(tls) => tls.get_ref().0.as_fd(),
+        }
+    }
+}
+
+/// Trusts the system's certificate authorities and those in `ca_pem`.
+pub(super) fn tls_config(ca_pem: Option<&str>) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    // Collections of the system often hold a certificate that no library reads: it is passed over.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default().as_bytes()) {
+        let certificate = certificate.context("amqp.ca_file is not PEM")?;
+        roots.add(certificate).context("amqp.ca_file holds a certificate that cannot be used")?;
+    }
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(bytes);
+        ready!(match self.get_mut() {
+            Self::Plain(tcp) => tokio::io::AsyncRead::poll_read(Pin::new(tcp), cx, &mut buffer),
+            Self::Tls(tls) => tokio::io::AsyncRead::poll_read(Pin::new(tls.as_mut()), cx, &mut buffer),
+        })?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_write(Pin::new(tcp), cx, bytes),
+            Self::Tls(tls) => tokio::io::AsyncWrite::poll_write(Pin::new(tls.as_mut()), cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_write_vectored(Pin::new(tcp), cx, parts),
+            Self::Tls(tls) => tokio::io::AsyncWrite::poll_write_vectored(Pin::new(tls.as_mut()), cx, parts),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_flush(Pin::new(tcp), cx),
+            Self::Tls(tls) => tokio::io::AsyncWrite::poll_flush(Pin::new(tls.as_mut()), cx),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_shutdown(Pin::new(tcp), cx),
+            Self::Tls(tls) => tokio::io::AsyncWrite::poll_shutdown(Pin::new(tls.as_mut()), cx),
+        }
+    }
+}
+
+/// tokio's timers and sockets, with [`Transport`] as the type of stream.
+#[derive(Clone, Debug)]
+pub(super) struct TransportReactor(Tokio);
+
+impl Reactor for TransportReactor {
+    type TcpStream = Transport;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(period)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        async move { Transport::connect(&[address]).await }
+    }
+}
