@@ -213,14 +213,14 @@ install_packages() {
   esac
 }
 
-# logged TITLE COMMAND…: a long command whose output matters only when it fails.
+# logged TITLE COMMAND…: a long command whose output matters only when it fails. Callers say what to do then.
 logged() {
   local title=$1 log=$LOCAL/install.log
   shift
   say "$title (log: $log)"
   "$@" >"$log" 2>&1 </dev/null && return 0
   show_log "$log"
-  die "this failed: $title"
+  return 1
 }
 
 # After can_be_root has said yes.
@@ -254,21 +254,26 @@ install_with_apt() {
   can_be_root || die "missing packages: $1" "Type this, then run the script again:" \
     "  sudo apt-get install --no-install-recommends $1"
   # shellcheck disable=SC2086  # a list of words
-  logged "installing with apt-get: $1" \
-    as_root env DEBIAN_FRONTEND=noninteractive sh -eu -c "$APT_SCRIPT" sh $1
+  logged "installing with apt-get, usually within a minute: $1" \
+    as_root env DEBIAN_FRONTEND=noninteractive sh -eu -c "$APT_SCRIPT" sh $1 ||
+    die "apt-get could not install: $1" "Does this machine reach its Debian mirror? Try: apt-get update" \
+      "With the packages installed in another way, run the script again."
 }
 
 install_with_dnf() {
   can_be_root || die "missing packages: $1" "Type this, then run the script again:" "  sudo dnf install $1"
   # shellcheck disable=SC2086  # a list of words
-  logged "installing with dnf: $1" as_root dnf install -y $1
+  logged "installing with dnf, usually within two minutes: $1" as_root dnf install -y $1 ||
+    die "dnf could not install: $1" "Does this machine reach its mirrors? Try: dnf makecache" \
+      "With the packages installed in another way, run the script again."
 }
 
 install_with_brew() {
   have_cc || die "there is no C compiler" "Type this, then run the script again:" "  xcode-select --install"
   is_root && die "Homebrew does not run as root" "Type this as a user:" "  brew install $1"
   # shellcheck disable=SC2086  # a list of words
-  logged "installing with Homebrew: $1" brew install $1
+  logged "installing with Homebrew, usually within three minutes: $1" brew install $1 ||
+    die "Homebrew could not install: $1" "Try: brew doctor"
 }
 
 # ---- Rust -----------------------------------------------------------------------------------------------------------
@@ -295,10 +300,13 @@ install_rust() {
   need curl certificates
   make_local
   say "there is no Rust on this machine: installing it for $(id -un) with rustup (https://rustup.rs), without changing PATH"
+  local by_hand="Install Rust in another way (https://rustup.rs, or your packages), then run this again."
   logged "fetching rustup's installer" \
-    curl --proto '=https' --tlsv1.2 -fsSL -o "$LOCAL/rustup-init.sh" https://sh.rustup.rs
-  logged "installing Rust (stable) into ${CARGO_HOME:-$HOME/.cargo}" \
-    sh "$LOCAL/rustup-init.sh" -y --no-modify-path --profile minimal -c rustfmt -c clippy
+    curl --proto '=https' --tlsv1.2 -fsSL -o "$LOCAL/rustup-init.sh" https://sh.rustup.rs ||
+    die "https://sh.rustup.rs cannot be downloaded" "Behind a proxy, set https_proxy." "$by_hand"
+  logged "installing Rust (stable) into ${CARGO_HOME:-$HOME/.cargo}, usually within a minute" \
+    sh "$LOCAL/rustup-init.sh" -y --no-modify-path --profile minimal -c rustfmt -c clippy ||
+    die "rustup could not install Rust" "$by_hand"
   hash -r
   have cargo || die "cargo is not in ${CARGO_HOME:-$HOME/.cargo}/bin though rustup said it is done"
   say "for your own shell: . \"${CARGO_HOME:-$HOME/.cargo}/env\""
@@ -309,18 +317,40 @@ need_component() {
   (cd "$ROOT" && cargo "$1" --version >/dev/null 2>&1) && return 0
   have rustup || die "cargo $1 is missing" "Install the package of your system that brings $2."
   make_local
-  (cd "$ROOT" && logged "adding $2 to the Rust toolchain" rustup component add "$2")
+  (cd "$ROOT" && logged "adding $2 to the Rust toolchain" rustup component add "$2") ||
+    die "rustup could not add $2" "Try: rustup component add $2"
 }
 
-# need_cargo_tool NAME [ARGUMENTS OF cargo install]: cargo-NAME, built from crates.io. Outside the clone, whose settings
-# are not meant for it.
+# need_cargo_tool NAME [ARGUMENTS OF cargo install]: cargo-NAME, built from crates.io without optimisation: it compiles in
+# a third of the time, and waits for others most of its own. Outside the clone, whose settings are not meant for it.
 need_cargo_tool() {
   local name=$1
   shift
   cargo "$name" --version >/dev/null 2>&1 && return 0
   make_local
-  (cd / && logged "building cargo-$name with 'cargo install --locked cargo-$name': this takes some minutes, once" \
-    cargo install --locked "cargo-$name" "$@")
+  (cd / && logged "building cargo-$name, once: two to five minutes on two cores" \
+    cargo install --debug --locked "cargo-$name" "$@") ||
+    die "cargo-$name could not be built" "$DOWNLOAD_HINT" "Or install it in another way: cargo install --locked cargo-$name"
   cargo "$name" --version >/dev/null 2>&1 || die "cargo $name does not answer although it was installed" \
     "Is ${CARGO_HOME:-$HOME/.cargo}/bin in PATH?"
+}
+
+# ---- building -------------------------------------------------------------------------------------------------------
+
+DOWNLOAD_HINT="cargo needs https://index.crates.io and https://static.crates.io; behind a proxy, set https_proxy."
+
+# fetch_crates: apart from the build, so that a machine without a network is told what it lacks.
+fetch_crates() {
+  local host
+  host=$(cd "$ROOT" && rustc -vV | sed -n 's/^host: //p')
+  (cd "$ROOT" && cargo fetch --locked --target "$host") || die "the dependencies could not be downloaded" "$DOWNLOAD_HINT"
+}
+
+# announce_build FILE TIME…: says how long it takes to compile, unless FILE is there from the last time.
+announce_build() {
+  local file=$1
+  shift
+  [ ! -e "$file" ] || { say "compiling what has changed since the last time"; return 0; }
+  say "compiling, $*"
+  say "Meanwhile: README.md (a handler in five minutes), docs/concepts.md (one event's way), examples/"
 }
