@@ -15,6 +15,7 @@ mod dial;
 mod direct;
 mod error;
 mod header;
+mod inbound;
 mod peek;
 mod probe;
 mod publisher;

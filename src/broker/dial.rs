@@ -17,12 +17,10 @@ use tokio::time::timeout;
 
 use super::{
     error::BrokerError,
+    inbound::FRAME_MAX,
     topology::Topology,
     transport::{self, Transport},
 };
-
-/// RabbitMQ's own default. A header frame above it would close the connection: not to be made smaller.
-const FRAME_MAX: u32 = 131_072;
 
 /// Where the broker is and how it is spoken to.
 #[derive(Clone, Debug)]
@@ -100,7 +98,7 @@ impl BrokerSettings {
             async move |uri: AMQPUri, _| {
                 let address = (uri.authority.host.clone(), uri.authority.port);
                 let addresses = tokio::net::lookup_host(address).await?.collect::<Vec<_>>();
-                let mut stream = Transport::connect(&addresses).await?;
+                let mut stream = Transport::connect(addresses).await?;
                 // Close-on-exec: a script would inherit the connection.
                 let copy =
                     rustix::io::fcntl_dupfd_cloexec(stream.as_fd(), 0).map_err(std::io::Error::from)?;

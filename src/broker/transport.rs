@@ -23,6 +23,11 @@ use rustls::{
 use tokio::{io::ReadBuf, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::inbound::Inbound;
+
+/// What is read from the socket at a time, at most.
+const READ_SIZE: usize = 64 * 1024;
+
 /// tokio, with [`Transport`] as the stream of its connections.
 pub(super) type TransportRuntime = Runtime<RuntimeParts<Tokio, TransportReactor>>;
 
@@ -30,35 +35,47 @@ pub(super) fn runtime() -> TransportRuntime {
     Runtime::new(RuntimeParts::new(Tokio::current(), TransportReactor(Tokio::current())))
 }
 
-pub(super) enum Transport {
+/// What lapin reads from and writes to. What is read is checked first.
+pub(super) struct Transport {
+    socket: TcpOrTls,
+    inbound: Inbound,
+}
+
+enum TcpOrTls {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Transport {
     /// Connects to the first of `addresses` that answers.
-    pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<Self> {
-        let tcp = TcpStream::connect(addresses).await?;
+    pub(super) async fn connect(addresses: Vec<SocketAddr>) -> io::Result<Self> {
+        let tcp = TcpStream::connect(addresses.as_slice()).await?;
         tcp.set_nodelay(true)?;
-        Ok(Self::Plain(tcp))
+        Ok(TcpOrTls::Plain(tcp).into())
     }
 
     /// Starts TLS, and verifies that the server is `host`.
     pub(super) async fn into_tls(self, host: &str, tls: Arc<ClientConfig>) -> io::Result<Self> {
-        let Self::Plain(tcp) = self else { return Ok(self) };
+        let TcpOrTls::Plain(tcp) = self.socket else { return Ok(self) };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no name for TLS"))
         })?;
         let stream = TlsConnector::from(tls).connect(name, tcp).await?;
-        Ok(Self::Tls(Box::new(stream)))
+        Ok(TcpOrTls::Tls(Box::new(stream)).into())
+    }
+}
+
+impl From<TcpOrTls> for Transport {
+    fn from(socket: TcpOrTls) -> Self {
+        Self { socket, inbound: Inbound::default() }
     }
 }
 
 impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Plain(tcp) => tcp.as_fd(),
-            Self::Tls(tls) => tls.get_ref().0.as_fd(),
+        match &self.socket {
+            TcpOrTls::Plain(tcp) => tcp.as_fd(),
+            TcpOrTls::Tls(tls) => tls.get_ref().0.as_fd(),
         }
     }
 }
@@ -77,20 +94,32 @@ pub(super) fn tls_config(ca_pem: Option<&str>) -> anyhow::Result<ClientConfig> {
 
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(bytes);
-        ready!(match self.get_mut() {
-            Self::Plain(tcp) => tokio::io::AsyncRead::poll_read(Pin::new(tcp), cx, &mut buffer),
-            Self::Tls(tls) => tokio::io::AsyncRead::poll_read(Pin::new(tls.as_mut()), cx, &mut buffer),
-        })?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        let Self { socket, inbound } = self.get_mut();
+        loop {
+            let taken = inbound.take(bytes);
+            if taken > 0 || bytes.is_empty() {
+                return Poll::Ready(Ok(taken));
+            }
+            let mut buffer = ReadBuf::new(inbound.space(READ_SIZE));
+            ready!(match socket {
+                TcpOrTls::Plain(tcp) => tokio::io::AsyncRead::poll_read(Pin::new(tcp), cx, &mut buffer),
+                TcpOrTls::Tls(tls) =>
+                    tokio::io::AsyncRead::poll_read(Pin::new(tls.as_mut()), cx, &mut buffer),
+            })?;
+            let read = buffer.filled().len();
+            if read == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            inbound.push(read);
+        }
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_write(Pin::new(tcp), cx, bytes),
-            Self::Tls(tls) => tokio::io::AsyncWrite::poll_write(Pin::new(tls.as_mut()), cx, bytes),
+        match &mut self.get_mut().socket {
+            TcpOrTls::Plain(tcp) => tokio::io::AsyncWrite::poll_write(Pin::new(tcp), cx, bytes),
+            TcpOrTls::Tls(tls) => tokio::io::AsyncWrite::poll_write(Pin::new(tls.as_mut()), cx, bytes),
         }
     }
 
@@ -99,23 +128,25 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_write_vectored(Pin::new(tcp), cx, parts),
-            Self::Tls(tls) => tokio::io::AsyncWrite::poll_write_vectored(Pin::new(tls.as_mut()), cx, parts),
+        match &mut self.get_mut().socket {
+            TcpOrTls::Plain(tcp) => tokio::io::AsyncWrite::poll_write_vectored(Pin::new(tcp), cx, parts),
+            TcpOrTls::Tls(tls) => {
+                tokio::io::AsyncWrite::poll_write_vectored(Pin::new(tls.as_mut()), cx, parts)
+            }
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_flush(Pin::new(tcp), cx),
-            Self::Tls(tls) => tokio::io::AsyncWrite::poll_flush(Pin::new(tls.as_mut()), cx),
+        match &mut self.get_mut().socket {
+            TcpOrTls::Plain(tcp) => tokio::io::AsyncWrite::poll_flush(Pin::new(tcp), cx),
+            TcpOrTls::Tls(tls) => tokio::io::AsyncWrite::poll_flush(Pin::new(tls.as_mut()), cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => tokio::io::AsyncWrite::poll_shutdown(Pin::new(tcp), cx),
-            Self::Tls(tls) => tokio::io::AsyncWrite::poll_shutdown(Pin::new(tls.as_mut()), cx),
+        match &mut self.get_mut().socket {
+            TcpOrTls::Plain(tcp) => tokio::io::AsyncWrite::poll_shutdown(Pin::new(tcp), cx),
+            TcpOrTls::Tls(tls) => tokio::io::AsyncWrite::poll_shutdown(Pin::new(tls.as_mut()), cx),
         }
     }
 }
@@ -147,6 +178,6 @@ impl Reactor for TransportReactor {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        async move { Transport::connect(&[address]).await }
+        Transport::connect(vec![address])
     }
 }

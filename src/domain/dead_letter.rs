@@ -89,8 +89,10 @@ impl DeadLetter {
         body: &[u8],
         died_at: Timestamp,
     ) -> Self {
+        // With the name: a message id that was used on another routing key must not hide this one.
+        let run = run_id.as_deref().unwrap_or_default();
         Self {
-            id: dead_letter_id(run_id.as_deref().unwrap_or_default(), None, reason, body),
+            id: id_of(&["dead-letter", run, "", reason.as_str(), event_name], body),
             event_id: run_id.clone(),
             run_id,
             event_name: event_name.to_owned(),

@@ -218,8 +218,12 @@ impl NoEvent {
     }
 }
 
-/// Bounds what any publisher can set. The headers of a copy are ours, and the broker's on its way.
+/// Refuses what the broker's client could not read, and bounds what any publisher can set. The headers of a copy are ours,
+/// and the broker's on its way.
 fn check_headers(facts: &Facts, is_copy: bool) -> Result<(), Malformed> {
+    if let Some(unreadable) = &facts.unreadable {
+        return Err(Malformed(unreadable.clone()));
+    }
     let bytes = facts.header_bytes;
     if is_copy || bytes <= MAX_HEADER_BYTES {
         return Ok(());

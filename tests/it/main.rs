@@ -30,6 +30,7 @@ mod floors;
 mod garbage;
 mod handler_docs;
 mod hostile_endpoints;
+mod hostile_publishers;
 mod hostile_scripts;
 mod integrator;
 mod monitoring;

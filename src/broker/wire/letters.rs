@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
-    super::{delay, delivery::Delivery, design::Names, publisher::Outgoing},
+    super::{delay, delivery::Delivery, design::Names, inbound::UNREADABLE, publisher::Outgoing},
     EVENT_ID, Facts, LETTER, PLAN,
     read::came_by_ladder,
     text_header,
@@ -48,7 +48,10 @@ pub fn unrouted_event(delivery: &Delivery, names: &Names) -> Letter {
     let is_copy = came_by_ladder(delivery, names);
     let name = if is_copy { after_delay_words(&delivery.routing_key) } else { None };
     let name = name.unwrap_or(&delivery.routing_key);
-    let error = format!("no queue takes {name:?}: it is not in the catalogue (provisiond events add)");
+    let error = match text_header(delivery.properties.headers().as_ref(), UNREADABLE) {
+        Some(unreadable) => format!("no queue takes {name:?}: {unreadable}"),
+        None => format!("no queue takes {name:?}: it is not in the catalogue (provisiond events add)"),
+    };
     letter_of(delivery, unseen(delivery, name, Reason::Unrouted, &error, is_copy))
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
-    super::{delivery::Delivery, design::Names},
+    super::{delivery::Delivery, design::Names, inbound::UNREADABLE},
     AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, TRACEPARENT, TRACESTATE, number_header,
     text_header,
 };
@@ -27,6 +27,8 @@ pub struct Facts {
     pub reply_to: Option<String>,
     pub correlation_id: Option<String>,
     pub trace: Trace,
+    /// What of the message could not be read, and was replaced.
+    pub unreadable: Option<String>,
 }
 
 impl Facts {
@@ -46,6 +48,7 @@ impl Facts {
             correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
             header_bytes: headers.map_or(0, table_bytes),
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
+            unreadable: text_header(headers, UNREADABLE),
         }
     }
 }

@@ -8,6 +8,7 @@ mod frames;
 pub mod hostile;
 mod process;
 mod proxy;
+pub mod raw_publisher;
 mod services;
 mod small_disk;
 mod world;

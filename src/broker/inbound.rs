@@ -1,0 +1,130 @@
+//! Inbound frames, checked before lapin parses them.
+//!
+//! RabbitMQ passes on whatever bytes a publisher wrote. lapin gives up the whole connection, with every delivery that is
+//! unsettled on it, where a short string is not UTF-8 or a header has a type that it does not know, and it recurses as deep
+//! as headers are nested. So each frame that describes a message is checked here first: `basic.deliver`, `basic.get-ok`,
+//! `basic.return` and content headers. What lapin could not read is replaced, and the header [`UNREADABLE`] says what it
+//! was. All other bytes pass as they are.
+//!
+//! Nothing in here knows the rest of the program: the fuzz target in `fuzz/` compiles this file by itself.
+
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, ops::Range};
+
+pub use message::UNREADABLE;
+
+/// The largest frame that is negotiated: RabbitMQ's own default. A header frame above it would close the connection, so it
+/// is not to be made smaller. A frame that claims to be larger is not waited for.
+pub const FRAME_MAX: u32 = 131_072;
+/// A frame's type, channel and size.
+const HEAD: usize = 7;
+
+const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+const FRAME_END: u8 = 0xce;
+
+/// The bytes of one connection on their way from the socket to lapin.
+#[derive(Default)]
+pub struct Inbound {
+    /// `..ready.start` was taken, `ready` may be taken, `ready.end..filled` is not checked yet, the rest is space.
+    buffer: Vec<u8>,
+    ready: Range<usize>,
+    filled: usize,
+    /// How much of a body frame that has begun is still to come, its end included.
+    body_left: usize,
+    /// These are not the frames of AMQP 0-9-1. lapin is to see them, and to give up the connection.
+    is_foreign: bool,
+    /// What was replaced in the method of a message, by channel, until its content header comes.
+    notes: HashMap<u16, String>,
+}
+
+impl Inbound {
+    /// Moves as many checked bytes into `target` as there are and fit.
+    pub fn take(&mut self, target: &mut [u8]) -> usize {
+        let ready = self.buffer.get(self.ready.clone()).unwrap_or_default();
+        let count = ready.len().min(target.len());
+        for (to, from) in target.iter_mut().zip(ready) {
+            *to = *from;
+        }
+        self.ready.start += count;
+        count
+    }
+
+    /// Where the next `size` bytes are to be read into. [`Inbound::push`] is told how many they were.
+    pub fn space(&mut self, size: usize) -> &mut [u8] {
+        self.buffer.copy_within(self.ready.start..self.filled, 0);
+        self.filled -= self.ready.start;
+        self.ready = 0..self.ready.len();
+        if self.buffer.len() < self.filled + size {
+            self.buffer.resize(self.filled + size, 0);
+        }
+        self.buffer.get_mut(self.filled..self.filled + size).unwrap_or_default()
+    }
+
+    /// Checks the `count` bytes that were read into the last [`Inbound::space`].
+    pub fn push(&mut self, count: usize) {
+        self.filled += count;
+        while self.ready.end < self.filled && self.check_next() {}
+    }
+
+    /// Checks what follows `ready`. False: more must be read first.
+    fn check_next(&mut self) -> bool {
+        let rest = self.buffer.get(self.ready.end..self.filled).unwrap_or_default();
+        if self.is_foreign || self.body_left > 0 {
+            let passed = if self.is_foreign { rest.len() } else { self.body_left.min(rest.len()) };
+            self.body_left = self.body_left.saturating_sub(passed);
+            self.ready.end += passed;
+            return true;
+        }
+        let &[kind, c1, c0, s3, s2, s1, s0, ..] = rest else { return false };
+        let (channel, size) = (u16::from_be_bytes([c1, c0]), u32::from_be_bytes([s3, s2, s1, s0]));
+        let length = HEAD + size as usize + 1;
+        match kind {
+            BODY | HEARTBEAT => self.body_left = length,
+            METHOD | HEADER if size <= FRAME_MAX => {
+                let Some(frame) = rest.get(..length) else { return false };
+                let [_, _, _, _, _, _, _, payload @ .., FRAME_END] = frame else {
+                    self.is_foreign = true;
+                    return true;
+                };
+                match replacement(&mut self.notes, kind, channel, payload) {
+                    Some(payload) => self.replace(kind, channel, length, &payload),
+                    None => self.ready.end += length,
+                }
+            }
+            _ => self.is_foreign = true,
+        }
+        true
+    }
+
+    /// Puts another payload in the place of the next frame, which is `length` bytes long.
+    fn replace(&mut self, kind: u8, channel: u16, length: usize, payload: &[u8]) {
+        let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let mut frame = Vec::with_capacity(HEAD + payload.len() + 1);
+        frame.push(kind);
+        frame.extend(channel.to_be_bytes());
+        frame.extend(size.to_be_bytes());
+        frame.extend(payload);
+        frame.push(FRAME_END);
+        let at = self.ready.end;
+        self.ready.end += frame.len();
+        self.filled = self.filled - length + frame.len();
+        self.buffer.splice(at..at + length, frame);
+    }
+}
+
+/// What lapin is to be given instead of `payload`; none: it can read it.
+fn replacement(notes: &mut HashMap<u16, String>, kind: u8, channel: u16, payload: &[u8]) -> Option<Vec<u8>> {
+    if kind == HEADER {
+        let note = if notes.is_empty() { None } else { notes.remove(&channel) };
+        return message::readable_header(payload, note);
+    }
+    let (payload, note) = message::readable_method(payload)?;
+    notes.insert(channel, note);
+    Some(payload)
+}
