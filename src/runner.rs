@@ -13,6 +13,7 @@ pub mod launch;
 mod locate;
 mod output;
 mod script;
+mod shortage;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -42,7 +43,7 @@ pub struct Call<'a> {
     /// For the whole attempt, the answer included.
     pub timeout: Duration,
     /// Given where a verdict is read from the answer (an `intercept` handler): at most so many bytes
-    /// are read for it, and an answer that is not whole is a permanent failure.
+    /// are read for it, and an answer that is not whole is a failure.
     pub answer_limit: Option<usize>,
     pub traceparent: Option<&'a str>,
     pub tracestate: Option<&'a str>,

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
     event::{Event, check_depth},
     handler::Mode,
+    json::{self, Members},
     outcome::{FailureKind, KEPT_BYTES, Outcome},
 };
+
+/// Of an answer that is quoted in an error.
+const MAX_QUOTE: usize = 60;
 
 /// What an answer means for the handlers after it.
 #[derive(Debug)]
@@ -23,11 +26,12 @@ pub enum Verdict {
     },
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    verdict: Option<Value>,
-    reason: Option<Value>,
-    data: Option<Box<RawValue>>,
+/// An answer that is no verdict. The attempt has failed: what cannot be understood is never an allowance.
+#[derive(Debug)]
+pub struct BadAnswer {
+    /// Transient where it may not have been the handler that answered: a proxy's page is gone in a minute.
+    pub kind: FailureKind,
+    pub error: String,
 }
 
 /// How much of an answer is read for its verdict; none where it has no say.
@@ -45,8 +49,8 @@ pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize
         Outcome::Succeeded { response, answer: Some(answer) } => {
             match read_verdict(&answer, event, max_event_bytes) {
                 Ok(verdict) => (Outcome::Succeeded { response, answer: None }, verdict),
-                Err(error) => {
-                    (Outcome::failed(FailureKind::Permanent, error, Some(response)), Verdict::Allow)
+                Err(BadAnswer { kind, error }) => {
+                    (Outcome::failed(kind, error, Some(response)), Verdict::Allow)
                 }
             }
         }
@@ -58,35 +62,75 @@ pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize
     }
 }
 
-/// Reads the verdict on `event` out of `answer`. What is no JSON object, or one without a verdict
-/// and without `data`, allows: the plainest handler answers `ok`, or echoes.
+/// Reads the verdict on `event` out of `answer`: nothing, which allows, or exactly one JSON object, whose `verdict` and
+/// `data` are what they should be if they are there. A refusal stands, whatever else is in its object.
 ///
 /// # Errors
-/// Says why the modified event could not be passed on: it would be malformed.
-pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Result<Verdict, String> {
-    let Ok(answer) = serde_json::from_slice::<Answer>(answer) else { return Ok(Verdict::Allow) };
-    if answer.verdict.as_ref().and_then(Value::as_str) == Some("forbid") {
-        let reason = match answer.reason {
-            Some(Value::String(text)) => text,
-            Some(other) => other.to_string(),
-            None => "no reason given".to_owned(),
-        };
-        return Ok(Verdict::Forbid { reason });
+/// Says what was read instead, or why the changed event could not be passed on.
+pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Result<Verdict, BadAnswer> {
+    let members = members(answer)?;
+    let Some(members) = members else { return Ok(Verdict::Allow) };
+    match members.get("verdict").map(|verdict| (verdict, json::text(verdict))) {
+        None => {}
+        Some((_, Some(verdict))) if verdict == "allow" => {}
+        Some((_, Some(verdict))) if verdict == "forbid" => {
+            let reason = members.get("reason");
+            let reason = reason.map(|reason| json::text(reason).unwrap_or_else(|| reason.get().to_owned()));
+            return Ok(Verdict::Forbid { reason: reason.unwrap_or_else(|| "no reason given".to_owned()) });
+        }
+        Some((verdict, _)) => {
+            return Err(unreadable(format!(
+                "the answer's verdict is {}; it must be \"allow\" or \"forbid\"",
+                start(verdict.get())
+            )));
+        }
     }
-    match answer.data {
-        Some(data) if data.get().starts_with('{') => replace_data(event, data, max_event_bytes),
-        _ => Ok(Verdict::Allow),
+    match members.get("data") {
+        None => Ok(Verdict::Allow),
+        Some(data) if data.get().starts_with('{') => replace_data(event, data, max_event_bytes)
+            .map_err(|error| BadAnswer { kind: FailureKind::Permanent, error }),
+        Some(data) => {
+            Err(unreadable(format!("the answer's data is {}; it must be an object", start(data.get()))))
+        }
     }
 }
 
-fn replace_data(event: &Event, data: Box<RawValue>, max_event_bytes: usize) -> Result<Verdict, String> {
-    let mut members: BTreeMap<String, Box<RawValue>> =
+/// What the answer's object holds; none where nothing was answered.
+fn members(answer: &[u8]) -> Result<Option<Members<'_>>, BadAnswer> {
+    let refused = |why: String| {
+        let quote = answer.get(..MAX_QUOTE).unwrap_or(answer);
+        let quote = String::from_utf8_lossy(quote);
+        unreadable(format!(
+            "the answer is neither empty nor one JSON object: it begins with {quote:?} ({why})"
+        ))
+    };
+    if let [0x1f, 0x8b, ..] = answer {
+        return Err(refused("compressed, which was not asked for".to_owned()));
+    }
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = answer {
+        return Err(refused("UTF-16; it must be UTF-8".to_owned()));
+    }
+    let text = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer);
+    let text = str::from_utf8(text).map_err(|e| refused(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    Members::of(text).map(Some).map_err(|error| refused(error.to_string()))
+}
+
+fn unreadable(error: String) -> BadAnswer {
+    BadAnswer { kind: FailureKind::Transient, error }
+}
+
+fn start(text: &str) -> String {
+    text.chars().take(MAX_QUOTE).collect()
+}
+
+fn replace_data(event: &Event, data: &RawValue, max_event_bytes: usize) -> Result<Verdict, String> {
+    check_depth(data.get()).map_err(|e| format!("the answer's data: {e}"))?;
+    let mut members: BTreeMap<String, &RawValue> =
         serde_json::from_slice(&event.body).map_err(|e| format!("the event is no object: {e}"))?;
-    let value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).ok();
-    let unchanged = members
-        .get("data")
-        .is_some_and(|old| old.get() == data.get() || (value(old).is_some() && value(old) == value(&data)));
-    if unchanged {
+    if members.get("data").is_some_and(|old| json::is_same(old, data)) {
         return Ok(Verdict::Allow);
     }
     members.insert("data".to_owned(), data);
@@ -97,7 +141,7 @@ fn replace_data(event: &Event, data: Box<RawValue>, max_event_bytes: usize) -> R
             body.len()
         ));
     }
-    check_depth(std::str::from_utf8(&body).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    check_depth(str::from_utf8(&body).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     Ok(Verdict::Modify(body.into()))
 }
 
@@ -117,21 +161,102 @@ mod tests {
         }
     }
 
+    fn verdict(answer: impl AsRef<[u8]>) -> Result<Verdict, BadAnswer> {
+        read_verdict(answer.as_ref(), &event(), 1000)
+    }
+
     #[test]
-    fn what_is_no_verdict_allows() {
+    fn nothing_an_object_without_a_verdict_and_an_echo_allow() {
         for answer in [
             "",
-            "ok",
-            "[]",
+            " \r\n",
             "{}",
-            r#""x""#,
             r#"{"verdict":"allow"}"#,
-            r#"{"data":[1]}"#,
+            r#"{"verdict":"\u0061llow","reason":1e400,"more":"\ud83d"}"#,
             r#"{"data":{ "a" : 1}}"#,
+            r#"{"data":{"a":1.0}}"#,
+            "\u{feff}{}\n",
             r#"{"event":{"x": 1},"data":{"a":1},"more":true}"#,
         ] {
-            let verdict = read_verdict(answer.as_bytes(), &event(), 1000);
+            let verdict = verdict(answer);
             assert!(matches!(verdict, Ok(Verdict::Allow)), "{answer}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_verdict_is_a_failure_that_says_what_was_read() {
+        let utf16: Vec<u8> =
+            "\u{feff}{\"verdict\":\"forbid\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let gzip = b"\x1f\x8b\x08\0\0".as_slice();
+        let latin1 = b"{\"verdict\":\"forbid\",\"reason\":\"f\xfcr\"}".as_slice();
+        for (answer, said) in [
+            (b"ok".as_slice(), "it begins with \"ok\""),
+            (br#"["forbid","because",null]"#, "expected an object"),
+            (br#""forbid""#, "expected an object"),
+            (b"null", "expected an object"),
+            (b"Warning: deprecated\n{\"verdict\":\"forbid\"}", "it begins with \"Warning: deprecated\\n{"),
+            (b"{'verdict': 'forbid', 'x': None}", "it begins with"),
+            (b"<html>blocked by the firewall</html>", "it begins with \"<html>"),
+            (br#"{"verdict":"forbid"} and more"#, "trailing characters"),
+            (br#"{"verdict":"forbid"}{}"#, "trailing characters"),
+            (br#"{"verdict":"forbid",}"#, "trailing comma"),
+            (b"{\"verdict\":\"forbid\" /* no */}", "expected `,` or `}`"),
+            (b"{\"verdict\":\"forbid\",\"reason\":\"two\nlines\"}", "control character"),
+            (br#"{"verdict":"forbid","x":NaN}"#, "expected value"),
+            (br#"{"verdict":"forbid"#, "EOF"),
+            (br#"{"verdict":"allow","verdict":"forbid"}"#, "the key \"verdict\" stands twice"),
+            (
+                br#"{"verdict":"deny"}"#,
+                "the answer's verdict is \"deny\"; it must be \"allow\" or \"forbid\"",
+            ),
+            (br#"{"verdict":"Forbid"}"#, "the answer's verdict is \"Forbid\""),
+            (br#"{"verdict":false}"#, "the answer's verdict is false"),
+            (br#"{"verdict":null}"#, "the answer's verdict is null"),
+            (br#"{"verdict":["forbid"]}"#, "the answer's verdict is [\"forbid\"]"),
+            (br#"{"data":[1]}"#, "the answer's data is [1]; it must be an object"),
+            (br#"{"data":null}"#, "the answer's data is null"),
+            (&utf16, "UTF-16"),
+            (gzip, "compressed"),
+            (latin1, "not UTF-8 at byte 31"),
+        ] {
+            let BadAnswer { kind, error } = verdict(answer).expect_err(said);
+            assert!(error.contains(said), "{error:?} should say {said:?}");
+            assert_eq!(kind, FailureKind::Transient, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_can_be_read_stands() {
+        let deep =
+            format!(r#"{{"verdict":"forbid","reason":"deep","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for (answer, expected) in [
+            (r#"{"verdict":"forbid","reason":"debt"}"#, "debt"),
+            (r#"{"verdict":"forbid"}"#, "no reason given"),
+            (r#"{"verdict":"forbid","reason":"no \ud83d"}"#, "no \u{fffd}\u{fffd}\u{fffd}"),
+            (r#"{"reason":1e400,"verdict":"forbid"}"#, "1e400"),
+            (r#"{"verdict":"\u0066orbid","reason":{"a":[1]},"data":[]}"#, r#"{"a":[1]}"#),
+            ("\u{feff}{\"verdict\":\"forbid\",\"reason\":\"bom\"}", "bom"),
+            (&deep, "deep"),
+        ] {
+            let verdict = verdict(answer);
+            assert!(
+                matches!(&verdict, Ok(Verdict::Forbid { reason }) if reason == expected),
+                "{answer}: {verdict:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_digit_of_changed_data_counts() {
+        for (old, new, is_changed) in [
+            ("18446744073709551617", "18446744073709551618", true),
+            ("1234567890123456.78", "1234567890123456.79", true),
+            ("1.10", "1.1", false),
+        ] {
+            let body = format!(r#"{{"data":{{"n":{old}}}}}"#);
+            let event = Event { body: body.into(), ..event() };
+            let verdict = read_verdict(format!(r#"{{"data":{{"n":{new}}}}}"#).as_bytes(), &event, 1000);
+            assert_eq!(matches!(verdict, Ok(Verdict::Modify(_))), is_changed, "{old} to {new}: {verdict:?}");
         }
     }
 
@@ -140,12 +265,6 @@ mod tests {
         let verdict = read_verdict(br#"{"data":{"a":2}}"#, &event(), 1000);
         let Ok(Verdict::Modify(body)) = verdict else { panic!("{verdict:?}") };
         assert_eq!(body, r#"{"data":{"a":2},"event":{"x": 1},"more":true}"#);
-    }
-
-    #[test]
-    fn forbidding_has_a_reason() {
-        let verdict = read_verdict(br#"{"verdict":"forbid","reason":"debt"}"#, &event(), 1000);
-        assert!(matches!(verdict, Ok(Verdict::Forbid { reason }) if reason == "debt"));
     }
 
     #[test]

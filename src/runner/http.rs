@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use reqwest::{Client, Response};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Call, HttpSettings, address::Gate, http_error, output, tls};
+use super::{Call, HttpSettings, address::Gate, http_error, output, shortage::not_called, tls};
 use crate::domain::{
     outcome::{self, Failure, FailureKind, KEPT_BYTES, Outcome},
     retry::MAX_DELAY,
@@ -82,6 +82,7 @@ impl HttpRunner {
             .body(call.event.body.clone());
         match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => settle(call, response, deadline).await,
+            Ok(Err(error)) if http_error::is_shortage(&error) => not_called(&http_error::causes(&error)),
             Ok(Err(error)) => {
                 let words = http_error::words(&error, url, self.connect_timeout);
                 Outcome::failed(http_error::kind(&error), words, None)
@@ -144,10 +145,10 @@ async fn settle(call: &Call<'_>, mut response: Response, deadline: Instant) -> O
         (End::TooLong, Some(limit)) => {
             failed(FailureKind::Permanent, format!("the answer is larger than {limit} bytes"))
         }
-        (End::Broken(cause), answer_limit) => {
-            let kind = if answer_limit.is_some() { FailureKind::Permanent } else { FailureKind::Transient };
-            failed(kind, format!("answered {status}, but the connection closed early: {cause}"))
-        }
+        (End::Broken(cause), _) => failed(
+            FailureKind::Transient,
+            format!("answered {status}, but the connection closed early: {cause}"),
+        ),
         (End::TimedOut, _) => {
             let limit = format_duration(call.timeout);
             failed(FailureKind::Transient, format!("answered {status}, but did not end within {limit}"))

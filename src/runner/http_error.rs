@@ -5,7 +5,10 @@ use std::{error::Error, io, time::Duration};
 
 use humantime::format_duration;
 
-use super::address::{Refused, Unresolved};
+use super::{
+    address::{Refused, Unresolved},
+    shortage,
+};
 use crate::domain::{outcome::FailureKind, task::HttpTarget};
 
 /// Whether trying again can help: always, unless the request could not even be put together, or must
@@ -16,6 +19,12 @@ pub fn kind(error: &reqwest::Error) -> FailureKind {
     } else {
         FailureKind::Transient
     }
+}
+
+/// Whether no connection could be made because this machine has not enough of something.
+pub fn is_shortage(error: &reqwest::Error) -> bool {
+    error.is_connect()
+        && chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(shortage::is_shortage)
 }
 
 fn refused(error: &reqwest::Error) -> Option<&Refused> {

@@ -32,6 +32,7 @@ use super::{
     launch,
     locate::{NotRunnable, ScriptRules},
     output::Capture,
+    shortage::{is_shortage, not_called},
     working_dir::WorkingDirs,
 };
 use crate::domain::{
@@ -93,8 +94,11 @@ impl ScriptRunner {
         match self.run_file(call, &script, args).await {
             Ok(finished) => meaning::outcome(call, finished),
             Err(error) => {
-                let missing = error.root_cause().downcast_ref().map(std::io::Error::kind)
-                    == Some(std::io::ErrorKind::NotFound);
+                let cause = error.root_cause().downcast_ref::<std::io::Error>();
+                if cause.is_some_and(is_shortage) {
+                    return not_called(&format!("{error:#}"));
+                }
+                let missing = cause.map(std::io::Error::kind) == Some(std::io::ErrorKind::NotFound);
                 // The file itself was found just now.
                 let hint = if missing { ": is the interpreter of its #! line there?" } else { "" };
                 let error = format!("the script could not be started: {error:#}{hint}");

@@ -74,6 +74,8 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
                 Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
                     pass.failed(&failure.error);
                 }
+                // The call was not made: it says nothing about the handler.
+                Outcome::PutOff { .. } => drop(pass),
                 _ => pass.answered(),
             }
             let judged = judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
+    super::json::Object,
     Event, EventId, EventName,
     parts::{Arrival, Malformed, check_name, check_object, check_object_id, parse, timestamp},
 };
@@ -31,7 +32,7 @@ struct CloudEvent<'a> {
 }
 
 pub(super) fn read(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
-    let ce: CloudEvent<'_> = parse(text, "a CloudEvents 1.0 event in structured mode")?;
+    let Object(ce): Object<CloudEvent<'_>> = parse(text, "a CloudEvents 1.0 event in structured mode")?;
     if ce.specversion != "1.0" {
         return Err(Malformed(format!("specversion is {:?}; only 1.0 is understood", ce.specversion)));
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    super::json::Object,
     Event, EventId, cloud_event,
     parts::{Arrival, Malformed, check_depth, check_name, check_object, object_id, parse, timestamp},
 };
@@ -16,7 +17,7 @@ use super::{
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
-    event: Head<'a>,
+    event: Object<Head<'a>>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -54,7 +55,8 @@ pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malforme
 }
 
 fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
-    let Envelope { event, data } = parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
+    let Object(Envelope { event: Object(event), data }) =
+        parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
     check_name("event.events_id", &event.events_id, arrival.name)?;
     check_object("data", data)?;
     let Arrival { message_id, timestamp: at, body, .. } = *arrival;
@@ -118,7 +120,9 @@ mod tests {
         for (body, told) in [
             ("", "expected {\"event\""),
             ("not json", "line 1 column"),
-            ("[]", "expected"),
+            ("[]", "expected an object"),
+            (r#"[["2026-01-01T00:00:00Z","clients.update","x"],{}]"#, "expected an object"),
+            (r#"{"event":["2026-01-01T00:00:00Z","clients.update",1],"data":{}}"#, "expected an object"),
             (r#"{"data":{}}"#, "missing field `event`"),
             (&GOOD.replace("clients.update", "clients.create"), "published as clients.update"),
             (&GOOD.replace("2026-01-01T00:00:00+00:00", "yesterday"), "RFC 3339"),

@@ -45,7 +45,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: "answer".to_owned(), after: Duration::ZERO }
+        Self { status, headers: Vec::new(), body: "{}".to_owned(), after: Duration::ZERO }
     }
 
     pub fn body(self, body: impl Into<String>) -> Self {

@@ -94,7 +94,7 @@ async fn a_verdict_is_read_from_a_whole_answer_only() {
     assert!(response.is_some_and(|response| response.truncated));
     let trial = Trial { answer_limit: Some(200_000), ..Trial::http(early) };
     let (failed, _) = failure(trial.run(&runner(script_settings())).await);
-    assert_eq!(failed.kind, FailureKind::Permanent);
+    assert_eq!(failed.kind, FailureKind::Transient);
 }
 
 #[tokio::test]
