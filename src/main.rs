@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod dead_letters;
 mod domain;
+mod http_server;
 mod monitoring;
 mod operations;
 mod overview;
@@ -35,5 +36,8 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{}{error:#}", launch::FAILED);
         return ExitCode::from(u8::try_from(launch::EXIT_CODE).unwrap_or(u8::MAX));
     }
+    // Whatever the process was started with is open for it alone: scripts would inherit it. What it opens itself closes on
+    // exec by default.
+    close_fds::set_fds_cloexec(3, &[]);
     cli::main()
 }

@@ -1,8 +1,6 @@
 //! Listening, and what is around every route.
 
 use std::{
-    future::IntoFuture as _,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,6 +24,7 @@ use tracing::info;
 use super::{Console, ConsoleSettings, Parts, access, api, assets, lingering, pages, problem::Problem};
 use crate::{
     dead_letters::{DeadLetters, Jobs},
+    http_server,
     operations::Trials,
     overview::Overview,
     telemetry::metrics::console_request,
@@ -35,6 +34,8 @@ use crate::{
 const LARGEST_BODY: usize = 20 << 20;
 /// For a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of browsers and programs; each live page and each export has one for itself.
+const MAX_CONNECTIONS: usize = 256;
 /// After the end was asked for, answers may go on for this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -80,15 +81,13 @@ pub async fn run(
     let overview = Overview::new(letters.store.clone(), letters.broker.clone());
     let parts = Parts { settings, letters, jobs: jobs.clone(), trials, overview, access, stop: stop.clone() };
     let console = Console(Arc::new(parts));
-    let app = app(console).into_make_service_with_connect_info::<SocketAddr>();
-    let serving =
-        axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+    let serving = http_server::serve(listener, app(console), MAX_CONNECTIONS, stop.clone());
     let cut = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
-        served = serving => served.context("the console")?,
+        () = serving => {}
         () = cut => {}
     }
     // A job in hand settles its item, and can be resumed.

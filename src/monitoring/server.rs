@@ -11,12 +11,14 @@ use axum::{
     routing::get,
 };
 use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 use tracing::{info, warn};
 
 use super::ready::{Answer, healthy, ready};
 use crate::{
     config::Listen,
+    http_server,
     presence::Presence,
     store::Store,
     telemetry::metrics::{Exposition, Metrics, set_gauges},
@@ -25,6 +27,8 @@ use crate::{
 /// For the database to answer; whoever asks has a second or two.
 const DATABASE: Duration = Duration::from_millis(900);
 const REQUEST: Duration = Duration::from_secs(5);
+/// Few ask: what scrapes metrics, and what looks after the process.
+const MAX_CONNECTIONS: usize = 64;
 
 /// Where it listens; nowhere, if it is not to.
 pub struct Listener(Option<TcpListener>);
@@ -70,10 +74,8 @@ pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<Presence>
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST))
         .with_state(monitor);
     let serving = async {
-        if let Some(listener) = listener.0
-            && let Err(error) = axum::serve(listener, app).await
-        {
-            warn!(%error, "metrics and health are not told any more");
+        if let Listener(Some(listener)) = listener {
+            http_server::serve(listener, app, MAX_CONNECTIONS, CancellationToken::new()).await;
         }
         std::future::pending::<()>().await;
     };

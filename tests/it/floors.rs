@@ -8,7 +8,7 @@ use std::{
 /// A module imports only from lower floors.
 const FLOORS: [&[&str]; 7] = [
     &["domain"],
-    &["config", "telemetry", "shutdown", "process_id"],
+    &["config", "telemetry", "shutdown", "process_id", "http_server"],
     &["broker", "store", "runner"],
     &["presence"],
     &["worker", "recorder", "dead_letters", "operations", "overview", "monitoring"],
@@ -25,7 +25,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("reqwest", &["runner"]),
     ("backoff", &["domain/retry.rs"]),
     ("argon2", &["domain/access.rs"]),
-    ("axum", &["console", "monitoring"]),
+    ("axum", &["console", "monitoring", "http_server.rs"]),
     ("tower_http", &["console", "monitoring"]),
     ("askama", &["console"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

@@ -28,6 +28,7 @@ mod drain;
 mod faults;
 mod floors;
 mod garbage;
+mod half_requests;
 mod handler_docs;
 mod hostile_endpoints;
 mod hostile_publishers;

@@ -1,0 +1,185 @@
+//! Serving HTTP/1.1 to whoever connects: so many connections, and so much patience with each.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+    http::{Request, Response},
+};
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::AbortHandle,
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{trace, warn};
+
+/// For the head of a request to arrive, the next one on a connection that is kept included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// After a connection could not be accepted: for want of descriptors, mostly, which come back.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// Serves `app` until `stop`, then lets the answers that have begun end.
+///
+/// There are at most `max_connections`. Beyond that, the one that has waited longest for a request makes room for the next,
+/// so that those who connect and say nothing keep nobody out; where all are being answered, the new one is closed.
+pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let mut room = Room { max_connections, open: VecDeque::new() };
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn_of(&error);
+                sleep(ACCEPT_RETRY_DELAY).await;
+                continue;
+            }
+        };
+        if room.make() {
+            let is_answering = Arc::new(AtomicBool::new(false));
+            let serving =
+                serve_connection(stream, peer, app.clone(), Arc::clone(&is_answering), stop.clone());
+            let task = connections.spawn(serving).abort_handle();
+            room.open.push_back(Connection { is_answering, task });
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// A peer that is gone before it was accepted is nobody's trouble.
+fn warn_of(error: &io::Error) {
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        warn!(%error, "cannot accept a connection");
+    }
+}
+
+/// The connections of a listener, the oldest first.
+struct Room {
+    max_connections: usize,
+    open: VecDeque<Connection>,
+}
+
+struct Connection {
+    is_answering: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Room {
+    /// Whether there is room for one more, perhaps because another was closed for it.
+    fn make(&mut self) -> bool {
+        if self.open.len() >= self.max_connections {
+            self.open.retain(|connection| !connection.task.is_finished());
+        }
+        if self.open.len() < self.max_connections {
+            return true;
+        }
+        let waits = |connection: &Connection| !connection.is_answering.load(Ordering::Relaxed);
+        let Some(at) = self.open.iter().position(waits) else { return false };
+        if let Some(connection) = self.open.remove(at) {
+            connection.task.abort();
+        }
+        true
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    is_answering: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answering = Answering::begin(&is_answering);
+        let answer = hyper::service::Service::call(&app, request);
+        async move {
+            answer
+                .await
+                .map(|response: Response<Body>| response.map(|body| Guarded { body, _answering: answering }))
+        }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        trace!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// Marks a connection for as long as a request on it is being answered.
+struct Answering(Arc<AtomicBool>);
+
+impl Answering {
+    fn begin(mark: &Arc<AtomicBool>) -> Self {
+        mark.store(true, Ordering::Relaxed);
+        Self(Arc::clone(mark))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, which lasts until all of it is sent.
+struct Guarded {
+    body: Body,
+    _answering: Answering,
+}
+
+impl http_body::Body for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
