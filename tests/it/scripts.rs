@@ -1,8 +1,13 @@
 //! Script handlers: what a script gets, and what its exit code means.
 
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use nix::unistd::geteuid;
 use serde_json::json;
 
 use crate::support::{World, envelope};
+
+const NOBODY: u32 = 65534;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_gets_the_event_and_its_environment() {
@@ -57,4 +62,73 @@ async fn exit_codes_say_whether_to_try_again() {
     assert_eq!((&later[0]["disposition"], &later[1]["disposition"]), (&json!("done"), &json!("retrying")));
     world.wait_for_executions(4, &[]).await;
     world.end().await;
+}
+
+/// Prints each descriptor but the three that every program has, and what of its parent in /proc can be read.
+const LOOK_AROUND: &str = r#"#!/usr/bin/env python3
+import os
+seen = []
+for number in os.listdir("/proc/self/fd"):
+    try:
+        target = os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        continue
+    if int(number) > 2:
+        seen.append(f"descriptor {number}: {target}")
+parent = os.getppid()
+for name in ["environ", "maps", "mem"]:
+    try:
+        with open(f"/proc/{parent}/{name}", "rb") as file:
+            file.read(0 if name == "mem" else 1)
+        seen.append(f"its parent's {name}")
+    except OSError:
+        pass
+try:
+    seen.append(f"its parent's descriptors: {os.listdir(f'/proc/{parent}/fd')}")
+except OSError:
+    pass
+print("user", os.getuid(), "sees", "; ".join(seen) or "nothing")
+"#;
+
+/// What a script sees that the worker runs, which runs as `uid`.
+async fn what_a_script_sees(uid: Option<u32>, settings: &[(&str, &str)]) -> String {
+    let mut world = World::new().await;
+    fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (key, value) in settings {
+        world.set(key, value);
+    }
+    world.script("look.py", LOOK_AROUND);
+    world.handler("look", "clients.create", &["--script", "look.py"]);
+    world.uid = uid;
+    world.serve().await;
+    world.uid = None;
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    let listed = world.wait_for_executions(1, &["--status", "success"]).await;
+    let shown = world.json(&["executions", "show", listed[0]["id"].as_str().unwrap()]);
+    let seen = shown["response"]["stdout"].as_str().unwrap().to_owned();
+    world.end().await;
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_sees_three_descriptors_and_nothing_of_the_worker() {
+    // As the worker's own user, which may read all of another process of its own: root, above all.
+    let own = geteuid().as_raw();
+    for settings in [&[][..], &[("script.limits.open_files", "64")]] {
+        let seen = what_a_script_sees(None, settings).await;
+        assert!(!seen.contains("descriptor "), "{seen}");
+        assert!(own == 0 || seen.contains("sees nothing"), "{seen}");
+    }
+    if own != 0 {
+        return;
+    }
+    for (uid, settings) in [
+        (None, &[("script.user", "nobody")][..]),
+        (Some(NOBODY), &[]),
+        (Some(NOBODY), &[("script.limits.open_files", "64")]),
+    ] {
+        let seen = what_a_script_sees(uid, settings).await;
+        assert_eq!(seen, format!("user {NOBODY} sees nothing\n"), "{uid:?} {settings:?}");
+    }
 }

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     fs::File,
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -26,6 +27,8 @@ pub struct World {
     pub database_url: String,
     pub amqp_url: String,
     env: BTreeMap<String, String>,
+    /// Who runs what is started from now on, if not the user of the tests.
+    pub uid: Option<u32>,
     processes: Vec<Process>,
     /// Programs that are not provisiond; killed at the end.
     others: Vec<Process>,
@@ -97,7 +100,19 @@ impl World {
             ("PROVISIOND_TELEMETRY__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ]);
         let (processes, others, logs) = (Vec::new(), Vec::new(), AtomicU32::new(0));
-        Self { broker, dir, admin_url, database_url, amqp_url, env, processes, others, logs, ended: false }
+        Self {
+            broker,
+            dir,
+            admin_url,
+            database_url,
+            amqp_url,
+            env,
+            uid: None,
+            processes,
+            others,
+            logs,
+            ended: false,
+        }
     }
 
     pub fn database(&self) -> &str {
@@ -154,6 +169,9 @@ impl World {
             .env_remove("AMQP_URL")
             .env_remove("DATABASE_URL")
             .envs(&self.env);
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
         command
     }
 
