@@ -33,7 +33,7 @@ pub use error::{SqlError, StoreError};
 pub use event_types::EventType;
 pub use executions::{ExecutionFilter, ExecutionRow, RunKey};
 pub use handlers::{HandlerFilter, HistoryEntry};
-pub use inbox::InboxClaim;
+pub use inbox::{Arrived, InboxClaim};
 pub use migrate::MigrationState;
 pub use page::{Cursor, Page};
 pub use pool::StoreSettings;

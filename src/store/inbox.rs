@@ -1,10 +1,13 @@
 //! Which events were begun lately, so that one published twice is known.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
-use super::{Result, Store};
+use super::{Result, Store, session::Params};
 
 /// One delivery's word that it is the first of its event.
 #[derive(Clone, Debug)]
@@ -13,31 +16,59 @@ pub struct InboxClaim {
     pub event_name: String,
     /// Random, made for this delivery.
     pub id: Uuid,
+    pub body_hash: Vec<u8>,
+}
+
+/// What is known of a delivery's event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// Nobody else claimed it.
+    First,
+    /// Another delivery did, with the same body.
+    Again,
+    /// Another delivery used its id for another body: it is no duplicate, whoever sent which.
+    WithOtherBody,
 }
 
 /// Rows that are deleted in one statement: a purge must not hold up those who claim.
 const PURGE_ROWS: i64 = 5000;
 
 impl Store {
-    /// Writes `claims`, and gives those that stand: nobody else claimed the same event within `window`.
-    /// Of two in the same batch one stands.
-    pub async fn claim(&self, claims: &[InboxClaim], window: Duration) -> Result<HashSet<Uuid>> {
+    /// Writes `claims`, and says of each what is known, in their order. Of two for the same event within `window`, also in
+    /// the same batch, one is the first.
+    pub async fn claim(&self, claims: &[InboxClaim], window: Duration) -> Result<Vec<Arrived>> {
+        let key = |claim: &InboxClaim| (claim.event_id.clone(), claim.event_name.clone());
         let mut seen = HashSet::new();
         // A statement may not touch a row twice; and all take their locks in one order, or two workers
         // that were sent the same events would wait for each other.
-        let mut first: Vec<&InboxClaim> =
-            claims.iter().filter(|c| seen.insert((&c.event_id, &c.event_name))).collect();
+        let mut first: Vec<&InboxClaim> = claims.iter().filter(|claim| seen.insert(key(claim))).collect();
         first.sort_by_key(|c| (&c.event_id, &c.event_name));
         let ids: Vec<&str> = first.iter().map(|c| c.event_id.as_str()).collect();
         let names: Vec<&str> = first.iter().map(|c| c.event_name.as_str()).collect();
         let ours: Vec<Uuid> = first.iter().map(|c| c.id).collect();
-        let sql = "INSERT INTO inbox (event_id, event_name, claim)
-                SELECT * FROM UNNEST($1::text[], $2::text[], $3::uuid[])
-            ON CONFLICT (event_id, event_name) DO UPDATE SET claim = excluded.claim, claimed_at = now()
-                WHERE inbox.claim = excluded.claim OR inbox.claimed_at < now() - make_interval(secs => $4)
-            RETURNING claim";
-        let rows = self.session().await?.query(sql, &[&ids, &names, &ours, &window.as_secs_f64()]).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        let hashes: Vec<&[u8]> = first.iter().map(|c| c.body_hash.as_slice()).collect();
+        // A row of somebody else's is written as it is: only what is written is read in its latest form.
+        let sql = "INSERT INTO inbox (event_id, event_name, claim, body_hash)
+                SELECT * FROM UNNEST($1::text[], $2::text[], $3::uuid[], $4::bytea[])
+            ON CONFLICT (event_id, event_name) DO UPDATE SET (claim, body_hash, claimed_at) = (
+                SELECT CASE WHEN is_ours THEN excluded.claim ELSE inbox.claim END,
+                    CASE WHEN is_ours THEN excluded.body_hash ELSE inbox.body_hash END,
+                    CASE WHEN is_ours THEN now() ELSE inbox.claimed_at END
+                FROM (SELECT inbox.claim = excluded.claim
+                    OR inbox.claimed_at < now() - make_interval(secs => $5) AS is_ours) AS judged)
+            RETURNING event_id, event_name, claim, body_hash";
+        let params: Params<'_> = &[&ids, &names, &ours, &hashes, &window.as_secs_f64()];
+        let mut standing: HashMap<_, (Uuid, Option<Vec<u8>>)> = HashMap::new();
+        for row in self.session().await?.query(sql, params).await? {
+            let key: (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            standing.insert(key, (row.try_get(2)?, row.try_get(3)?));
+        }
+        let arrived = |claim: &InboxClaim| match standing.get(&key(claim)) {
+            Some((id, _)) if *id == claim.id => Arrived::First,
+            Some((_, Some(hash))) if *hash != claim.body_hash => Arrived::WithOtherBody,
+            _ => Arrived::Again,
+        };
+        Ok(claims.iter().map(arrived).collect())
     }
 
     /// Deletes some claims that are older than `window`. Gives their number; 0 when none are left.
@@ -55,25 +86,36 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
 
-    fn claim(event_id: &str) -> InboxClaim {
-        InboxClaim { event_id: event_id.into(), event_name: "clients.create".into(), id: Uuid::new_v4() }
+    fn claim(event_id: &str, body: &str) -> InboxClaim {
+        let (event_name, body_hash) = ("clients.create".into(), body.into());
+        InboxClaim { event_id: event_id.into(), event_name, id: Uuid::new_v4(), body_hash }
     }
 
     #[tokio::test]
     async fn one_claim_stands_within_the_window() {
+        use Arrived::{Again, First, WithOtherBody};
         let database = Database::migrated().await;
         let store = database.store();
-        let claim_all = |claims: Vec<InboxClaim>, window| async move {
-            store.claim(&claims, window).await.expect("claimed")
+        let claim_all = |claims: &[&InboxClaim], window| {
+            let claims: Vec<InboxClaim> = claims.iter().map(|claim| (*claim).clone()).collect();
+            async move { store.claim(&claims, window).await.expect("claimed") }
         };
-        let (first, second, other) = (claim("e1"), claim("e1"), claim("e2"));
-        let three = vec![first.clone(), second.clone(), other.clone()];
-        assert_eq!(claim_all(three, DAY).await, HashSet::from([first.id, other.id]));
-        assert_eq!(claim_all(vec![second.clone()], DAY).await, HashSet::new());
-        let own = claim_all(vec![first.clone()], DAY).await;
-        assert_eq!(own, HashSet::from([first.id]), "asking again is no other claim");
-        let later = claim_all(vec![second.clone()], Duration::ZERO).await;
-        assert_eq!(later, HashSet::from([second.id]), "what is older than the window is forgotten");
+        let (first, second, other) = (claim("e1", "a"), claim("e1", "a"), claim("e2", "a"));
+        let changed = claim("e1", "b");
+        assert_eq!(
+            claim_all(&[&first, &second, &other, &changed], DAY).await,
+            [First, Again, First, WithOtherBody]
+        );
+        assert_eq!(claim_all(&[&second], DAY).await, [Again]);
+        assert_eq!(claim_all(&[&changed], DAY).await, [WithOtherBody]);
+        assert_eq!(claim_all(&[&first], DAY).await, [First], "asking again is no other claim");
+        database.psql("UPDATE inbox SET body_hash = NULL").await;
+        assert_eq!(
+            claim_all(&[&changed], DAY).await,
+            [Again],
+            "of a row of an older version only the id is known"
+        );
+        assert_eq!(claim_all(&[&second], Duration::ZERO).await, [First], "older than the window: forgotten");
         assert_eq!(store.purge_inbox(Duration::ZERO).await.expect("purged"), 2);
     }
 }

@@ -20,8 +20,8 @@ pub use gauges::{set_gauges, set_limits};
 pub use handlers::{AttemptOutcome, HandlerMeters};
 pub use meters::{
     BatchMeters, DeliveryKind, EventMeters, PublishMeters, connection_lost, console_request,
-    consumer_rebuilt, dead_letter, dead_letter_without_worker, dead_letters_open, queue_messages, skip,
-    write_failed,
+    consumer_rebuilt, dead_letter, dead_letter_without_worker, dead_letters_open, id_reused, queue_messages,
+    skip, write_failed,
 };
 
 /// Samples of histograms are put into their buckets at least this often, whether somebody looks or not: until

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::start::behind_proxies;
 use crate::support::{
-    Endpoint, Kind, Process, Proxy, Reply, Step, Strike, When, World, address, envelope, eventually,
+    Call, Endpoint, Kind, Process, Proxy, Reply, Step, Strike, When, World, address, envelope, eventually,
 };
 
 const EVENT: &str = "clients.create";
@@ -209,6 +209,26 @@ async fn an_event_that_is_published_twice_runs_once_if_asked_for() {
     let expected = BTreeMap::from([("done".to_owned(), 4), ("duplicate".to_owned(), 2)]);
     assert_eq!(dispositions(&executions), expected);
     assert_eq!(endpoint.count(), 4);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_was_used_for_something_else_suppresses_no_event() {
+    let mut world = World::new().await;
+    world.set("worker.deduplicate", "1h");
+    let endpoint = Endpoint::ok().await;
+    world.handler("one", EVENT, &["--http", &endpoint.url("/")]);
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    // A stranger takes the id of an event that is to come.
+    for (done, object) in [(1, 666), (2, 1)] {
+        world.broker.publish(EVENT, Some("e1"), body(object).as_bytes()).await;
+        world.wait_for_executions(done, &["--status", "success"]).await;
+    }
+    let called: Vec<u64> = endpoint.calls().iter().map(Call::object_id).collect();
+    assert_eq!(called, [666, 1]);
+    assert!(worker.log().contains("its id was used for another body"), "{}", worker.log());
+    world.keep(worker);
+    world.keep(recorder);
     world.end().await;
 }
 

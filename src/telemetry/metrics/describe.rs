@@ -12,6 +12,7 @@ pub(super) const ATTEMPTS_IN_FLIGHT: &str = "provisiond_attempts_in_flight";
 pub(super) const RETRIES: &str = "provisiond_retries_total";
 pub(super) const DEAD_LETTERS: &str = "provisiond_dead_letters_total";
 pub(super) const SKIPS: &str = "provisiond_skips_total";
+pub(super) const IDS_REUSED: &str = "provisiond_event_ids_reused_total";
 pub(super) const REBUILT: &str = "provisiond_consumers_rebuilt_total";
 pub(super) const PUBLISHED: &str = "provisiond_published_total";
 pub(super) const REFUSED: &str = "provisiond_publishes_refused_total";
@@ -86,6 +87,10 @@ fn worker() {
     describe_gauge!("provisiond_script_slots", "Scripts that may run at a time (script.concurrency)");
     describe_counter!(RETRIES, "Retry copies sent into the delay ladder");
     describe_counter!(DEAD_LETTERS, "Events, or shares of them, that were given up, by reason");
+    describe_counter!(
+        IDS_REUSED,
+        "Events whose id was used for another body before, and that ran (worker.deduplicate)"
+    );
     describe_counter!(SKIPS, "Handlers, or events, that were passed over, by disposition");
     describe_gauge!("provisiond_registry_age_seconds", "Since the handlers were last read from the database");
     describe_gauge!("provisiond_registry_handlers", "Handlers that are enabled");

@@ -6,8 +6,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::describe::{
     ATTEMPT_DURATION, BATCH_DURATION, BATCH_ROWS, CONNECTIONS_LOST, CONSOLE_DURATION, CONSOLE_REQUESTS,
-    DEAD_LETTERS, DELIVERIES, EVENT_WAIT, IN_FLIGHT, PUBLISHED, QUEUE_MESSAGES, REBUILT, REFUSED, RETRIES,
-    ROWS, SETTLED, SKIPS, WRITES_FAILED,
+    DEAD_LETTERS, DELIVERIES, EVENT_WAIT, IDS_REUSED, IN_FLIGHT, PUBLISHED, QUEUE_MESSAGES, REBUILT, REFUSED,
+    RETRIES, ROWS, SETTLED, SKIPS, WRITES_FAILED,
 };
 use crate::domain::{dead_letter::Reason, event::EventName, execution::Disposition, task::TaskType};
 
@@ -167,6 +167,10 @@ pub fn dead_letter_without_worker(reason: Reason) {
 
 pub fn skip(event: &EventName, disposition: Disposition) {
     counter!(SKIPS, "event" => event.to_string(), "disposition" => disposition.as_str()).increment(1);
+}
+
+pub fn id_reused(event: &EventName) {
+    counter!(IDS_REUSED, "event" => event.to_string()).increment(1);
 }
 
 pub fn consumer_rebuilt(event: &EventName) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -9,14 +10,15 @@ use uuid::Uuid;
 use super::batched::Batched;
 use crate::{
     domain::event::Event,
-    store::{InboxClaim, Store, StoreError},
+    store::{Arrived, InboxClaim, Store, StoreError},
+    telemetry::metrics::id_reused,
 };
 
 const BATCH: usize = 100;
 const PURGE_EVERY: Duration = Duration::from_mins(10);
 
 /// Claims each event for the delivery that comes first.
-pub(super) struct Inbox(Batched<InboxClaim, bool>);
+pub(super) struct Inbox(Batched<InboxClaim, Arrived>);
 
 impl Inbox {
     /// Remembers events for `window`; forgets them until `stop`.
@@ -26,25 +28,31 @@ impl Inbox {
         Self(Batched::start(BATCH, "running what may be duplicates", move |claims: Vec<InboxClaim>| {
             let store = store.clone();
             async move {
-                let standing = match store.claim(&claims, window).await {
+                match store.claim(&claims, window).await {
                     // A pooled connection may have died unnoticed. Whether the statement was committed
                     // is not known then; the claims tell.
-                    Err(StoreError::Unavailable(_)) => store.claim(&claims, window).await?,
-                    claimed => claimed?,
-                };
-                Ok(claims.iter().map(|claim| standing.contains(&claim.id)).collect())
+                    Err(StoreError::Unavailable(_)) => store.claim(&claims, window).await,
+                    claimed => claimed,
+                }
             }
         }))
     }
 
-    /// Whether `event` was begun by another delivery before. Without the database the answer is no.
+    /// Whether `event` was begun by another delivery before. Without the database the answer is no, and so it is where the
+    /// other one said something else under the same id.
     pub(super) async fn is_duplicate(&self, event: &Event) -> bool {
         let claim = InboxClaim {
             event_id: event.id.to_string(),
             event_name: event.name.to_string(),
             id: Uuid::new_v4(),
+            body_hash: Sha256::digest(&event.body).to_vec(),
         };
-        self.0.ask(claim).await == Some(false)
+        let arrived = self.0.ask(claim).await;
+        if arrived == Some(Arrived::WithOtherBody) {
+            id_reused(&event.name);
+            warn!(event = %event.name, event_id = %event.id, "no duplicate: its id was used for another body (worker.deduplicate)");
+        }
+        arrived == Some(Arrived::Again)
     }
 }
 
