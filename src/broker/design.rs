@@ -15,6 +15,11 @@ impl Names {
         Self(prefix.to_owned())
     }
 
+    /// Whether a queue of this name is one of ours.
+    pub fn is_own(&self, queue: &str) -> bool {
+        queue.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('.'))
+    }
+
     pub fn events(&self) -> String {
         format!("{}.events", self.0)
     }

@@ -111,3 +111,28 @@ async fn an_answer_that_nobody_awaits_holds_up_nothing() {
     world.wait_for_executions(20, &[]).await;
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_goes_into_a_queue_of_our_own() {
+    let mut world = World::new().await;
+    let endpoint = judge().await;
+    world.handler("judge", "clients.create", &["--http", &endpoint.url("/judge"), "--mode", "intercept"]);
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    let own = ["execution-log", "dead-letters", "unrouted", "events.clients.update", "delay.v1.level-3"];
+    for (n, queue) in (10..).zip(own) {
+        let reply_to = world.broker.name(queue);
+        let properties = lapin::BasicProperties::default().with_reply_to(reply_to.as_str().into());
+        world.broker.publish_with("clients.create", properties.clone(), asked(n).as_bytes()).await;
+        // What is malformed is answered as well.
+        let malformed = format!("[{n}]");
+        world.broker.publish_with("clients.create", properties, malformed.as_bytes()).await;
+    }
+    let executions = world.wait_for_executions(own.len(), &[]).await;
+    assert!(executions.iter().all(|execution| execution["status"] == "success"));
+    let letters = world.wait_for_dead_letters(own.len()).await;
+    assert!(letters.iter().all(|letter| letter["event_name"] == "clients.create"), "{letters:#?}");
+    assert_eq!(worker.log().matches("reply_to is a queue of provisiond's own").count(), 2 * own.len());
+    world.keep(worker);
+    world.keep(recorder);
+    world.end().await;
+}

@@ -1,5 +1,7 @@
 //! Answering a publisher that asked (`reply_to`).
 
+use tracing::warn;
+
 use super::{Run, Trouble};
 use crate::{
     broker::{Facts, reply},
@@ -33,6 +35,11 @@ impl Asked {
 
     /// Without waiting for the confirm: who asked has a deadline, and will not ask what became of it.
     async fn answer(self, worker: &Worker, id: EventId, body: &[u8]) -> Result<(), Trouble> {
+        if worker.names.is_own(&self.reply_to) {
+            // Whoever can publish events could otherwise have anything put into the dead letters, or into another event's queue.
+            warn!(event_id = %id, reply_to = self.reply_to, "not answered: reply_to is a queue of provisiond's own");
+            return Ok(());
+        }
         let answer = self.tally.into_reply(id, body);
         let outgoing = reply(&self.reply_to, self.correlation_id.as_deref(), &answer)?;
         drop(worker.publishers.replies.publish(outgoing).await);
