@@ -40,6 +40,10 @@ pub struct Told {
     headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
+/// Of the errors of one request that are listed; how many there are in all is in its detail.
+const MAX_ERRORS: usize = 50;
+const MAX_TEXT: usize = 500;
+
 /// What is wrong with one field of a body (`pointer`, RFC 6901), or with one parameter of the address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -55,8 +59,13 @@ impl FieldError {
         Self { pointer: Some(pointer.into()), parameter: None, detail: detail.into() }
     }
 
+    /// What was sent may be of any length; what is said of it is not.
     pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(name.into()), detail: detail.into() }
+        let cut = |mut text: String| {
+            text.truncate(text.floor_char_boundary(MAX_TEXT));
+            text
+        };
+        Self { pointer: None, parameter: Some(cut(name.into())), detail: cut(detail.into()) }
     }
 }
 
@@ -74,7 +83,8 @@ impl Problem {
         }))
     }
 
-    fn of_fields(mut self, errors: Vec<FieldError>) -> Self {
+    fn of_fields(mut self, mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(MAX_ERRORS);
         self.0.errors = errors;
         self
     }

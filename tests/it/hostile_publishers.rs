@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Endpoint, World, envelope, eventually,
+    Endpoint, Process, World,
+    console::{Api, answer},
+    envelope, eventually,
     raw_publisher::{RawPublisher, entry, long, short},
 };
 
@@ -148,4 +150,51 @@ async fn what_cannot_be_read_can_be_peeked_at() {
     world.keep(worker);
     world.keep(recorder);
     world.abandon().await;
+}
+
+/// The most memory that a process ever had, in MiB.
+fn peak(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
+    let mut world = World::new().await;
+    let api = Api::start(&mut world).await;
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    let deep =
+        format!("{{\"event\":{{}},\"data\":{{\"a\":{}{}}}}}", "[".repeat(300_000), "]".repeat(300_000));
+    let wide = format!("{{\"data\":{}{}{}}}", "[".repeat(120), vec!["1"; 400_000].join(","), "]".repeat(120));
+    let lines = format!("{{\"data\":\n[{}]}}", vec!["1"; 400_000].join("\n,"));
+    for body in [&deep, &wide, &lines] {
+        world.broker.publish("clients.create", None, body.as_bytes()).await;
+    }
+    let letters = world.wait_for_dead_letters(3).await;
+    let (viewer, _) = api.sign_in("vic").await;
+    let (operator, csrf) = api.sign_in("ann").await;
+    let before = peak(&api.process);
+    for letter in &letters {
+        let path = format!("/dead-letters/{}", letter["id"].as_str().unwrap());
+        for (path, cookie) in [(format!("{path}?whole=yes"), &viewer), (format!("{path}/edit"), &operator)] {
+            let page = answer(api.request("GET", &path).header("cookie", cookie)).await;
+            assert_eq!(page.status, 200, "{path}");
+            assert!(page.text.len() < 12 << 20, "{path}: {} bytes", page.text.len());
+        }
+        // Every line is another one.
+        let edited = "2\n".repeat(450_000);
+        let form = [("csrf", csrf.as_str()), ("body", &edited), ("step", "review")];
+        let look = api.request("POST", &format!("{path}/edit")).header("cookie", &operator);
+        let look = answer(look.header("sec-fetch-site", "same-origin").form(&form)).await;
+        assert!(look.text.len() < 12 << 20, "{} bytes", look.text.len());
+        let shown = world.run(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
+        assert!(shown.assert_done().stdout().len() < 8 << 20);
+    }
+    let grown = peak(&api.process) - before;
+    assert!(grown < 250, "{grown} MiB more than the {before} MiB before");
+    for process in [worker, recorder, api.process] {
+        world.keep(process);
+    }
+    world.end().await;
 }

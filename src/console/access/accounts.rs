@@ -62,6 +62,11 @@ impl Access {
     }
 
     /// Whether there is such a user with such a password. What a session is begun with.
+    /// The name of a user, for the log. What else is typed there may be a password, and of any length.
+    pub fn loggable<'a>(&self, name: &'a str) -> &'a str {
+        if self.users.iter().any(|user| user.name.as_str() == name) { name } else { "(unknown)" }
+    }
+
     pub async fn check_password(&self, name: &str, password: String) -> Result<Option<Vec<u8>>, Problem> {
         let user = self.users.iter().find(|user| user.name.as_str() == name);
         let hash = user.map_or_else(|| self.nobody.clone(), |user| user.hash.clone());

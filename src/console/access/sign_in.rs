@@ -90,7 +90,7 @@ async fn sign_in(
     let Form { name, password, next } = form(&console, &headers, body).await?;
     let (name, next) = (name.trim(), within(&next));
     if let Err(seconds) = console.access.limiter.begin(address, name) {
-        warn!(%address, name, "too many tries to sign in");
+        warn!(%address, name = console.access.loggable(name), "too many tries to sign in");
         let detail = format!("too many tries: wait {} minutes", seconds.div_ceil(60));
         return page::form(
             console.access.has_users(),
@@ -106,7 +106,7 @@ async fn sign_in(
     if let Some(credential) = checked? {
         return begin(&console, name, &credential, &next).await;
     }
-    warn!(%address, name, "a sign-in was refused");
+    warn!(%address, name = console.access.loggable(name), "a sign-in was refused");
     let problem = Problem::unauthenticated("the name or the password is wrong");
     page::form(console.access.has_users(), name, &next, Some(&problem))
 }
@@ -163,7 +163,9 @@ async fn form<T: serde::de::DeserializeOwned>(
 
 /// A path of this console, whatever is asked for: a link must not lead a person elsewhere.
 fn within(next: &str) -> String {
-    let ours = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
+    let ours = next.starts_with('/')
+        && !next.starts_with("//")
+        && !next.contains(|c: char| c == '\\' || c.is_control());
     if ours { next.to_owned() } else { "/".to_owned() }
 }
 
@@ -209,6 +211,8 @@ mod tests {
             ("/\\evil.example", "/"),
             ("https://evil.example", "/"),
             ("/a\r\nset-cookie: b", "/"),
+            ("/\0", "/"),
+            ("/a\u{7f}", "/"),
         ] {
             assert_eq!(within(next), led);
         }

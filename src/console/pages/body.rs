@@ -10,6 +10,8 @@ use super::words::size;
 const SHOWN: usize = 64 << 10;
 /// Colours cost an element each: what is longer goes without.
 const COLOURED: usize = 256 << 10;
+/// A body that would grow by more than this factor is shown as it is, whoever sent it.
+const MAX_GROWTH: usize = 4;
 const LINES_OF_A_BLOCK: usize = 200;
 const BYTES_OF_A_BLOCK: usize = 32 << 10;
 
@@ -69,23 +71,43 @@ impl Body {
     }
 }
 
-/// `text` indented, if it is JSON.
+/// `text` indented, if it is JSON that can be.
 pub fn indented(text: &str) -> Option<String> {
-    is_json(text).then(|| {
+    can_be_indented(text).then(|| {
         let mut writer = Writer::new(usize::MAX, false);
         writer.json(text);
         writer.blocks.into_iter().flatten().chain(writer.block).map(|token| token.text).collect()
     })
 }
 
-fn is_json(text: &str) -> bool {
-    // Also a bound on how deep it is: indenting would make a deep one immense.
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+/// Whether `text` is JSON, and not nested so deep that it would be many times as large with every line indented.
+fn can_be_indented(text: &str) -> bool {
+    indented_size(text) <= text.len() * MAX_GROWTH + SHOWN
+        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// How large `text` is once it is indented, roughly and rather more.
+fn indented_size(text: &str) -> usize {
+    let (mut size, mut depth, mut rest) = (text.len(), 0_usize, text);
+    while let Some(at) = rest.find(['"', '{', '[', '}', ']', ',']) {
+        rest = rest.split_at(at).1;
+        let length = if rest.starts_with('"') { string_length(rest) } else { 1 };
+        let (token, after) = rest.split_at(length);
+        rest = after;
+        match token {
+            "{" | "[" => depth += 1,
+            "}" | "]" => depth = depth.saturating_sub(1),
+            "," => {}
+            _ => continue,
+        }
+        size = size.saturating_add(1 + 2 * depth);
+    }
+    size
 }
 
 fn blocks(text: &str, limit: usize) -> (Vec<Vec<Token>>, bool) {
     let mut writer = Writer::new(limit, text.len().min(limit) <= COLOURED);
-    if is_json(text) {
+    if can_be_indented(text) {
         writer.json(text);
     } else {
         writer.plain(text);

@@ -36,6 +36,20 @@ async fn a_session_begins_with_a_password_and_ends_with_signing_out() {
     let form = [("name", "ann"), ("password", PASSWORD), ("next", "//evil.example/")];
     let elsewhere = api.request("POST", "/sign-in").header("sec-fetch-site", "same-origin").form(&form);
     assert_eq!(answer(elsewhere).await.header("location"), "/");
+    let form_with = |name, next| [("name", name), ("password", PASSWORD), ("next", next)];
+    for next in ["/\0", "/\u{7f}", "/\u{85}"] {
+        let form = form_with("ann", next);
+        let odd =
+            answer(api.request("POST", "/sign-in").header("sec-fetch-site", "same-origin").form(&form)).await;
+        assert_eq!((odd.status, odd.header("location")), (303, "/"), "{next:?}");
+    }
+    // What is typed there by mistake may be a password.
+    let typed = "correct horse ".repeat(600);
+    let form = form_with(&typed, "/");
+    let odd =
+        answer(api.request("POST", "/sign-in").header("sec-fetch-site", "same-origin").form(&form)).await;
+    assert_eq!(odd.status, 401);
+    assert!(!api.process.log().contains("correct horse"), "the name of no user is not logged");
     let cross = api.request("POST", "/sign-in").header("sec-fetch-site", "cross-site").form(&form);
     assert_eq!(answer(cross).await.status, 403, "another site signs nobody in");
 

@@ -46,3 +46,18 @@ fn what_is_no_json_is_shown_as_it_is() {
     assert!(is_cut);
     assert_eq!(cut.iter().flatten().map(|token| token.text.as_str()).collect::<String>(), "a");
 }
+
+#[test]
+fn what_is_built_of_a_body_is_a_few_times_as_large_at_most() {
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(300_000), "]".repeat(300_000));
+    let wide = format!("{}{}{}", "[".repeat(120), vec!["1"; 500_000].join(","), "]".repeat(120));
+    let objects = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    let brackets = format!("[{}]", vec!["[[[[]]]]"; 100_000].join(","));
+    for text in [deep, wide, objects, brackets] {
+        let whole = Body::new("b", "Sent", &text, "/x", true);
+        let built: usize = whole.blocks.iter().flatten().map(|token| token.text.capacity()).sum();
+        assert!(built <= 12 * text.len(), "{built} bytes of {}", text.len());
+        let indented = indented(&text).map_or(0, |text| text.len());
+        assert!(indented <= 5 * text.len() + SHOWN, "{indented} bytes of {}", text.len());
+    }
+}
