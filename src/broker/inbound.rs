@@ -46,10 +46,10 @@ pub struct Inbound {
 impl Inbound {
     /// Moves as many checked bytes into `target` as there are and fit.
     pub fn take(&mut self, target: &mut [u8]) -> usize {
-        let ready = self.buffer.get(self.ready.clone()).unwrap_or_default();
-        let count = ready.len().min(target.len());
-        for (to, from) in target.iter_mut().zip(ready) {
-            *to = *from;
+        let count = self.ready.len().min(target.len());
+        let ready = self.buffer.get(self.ready.start..self.ready.start + count);
+        if let (Some(to), Some(from)) = (target.get_mut(..count), ready) {
+            to.copy_from_slice(from);
         }
         self.ready.start += count;
         count
