@@ -1,4 +1,4 @@
-//! Serving HTTP/1.1 to whoever connects: so many connections, and so much patience with each.
+//! Serves HTTP/1.1, with a bound on connections and a timeout for the head of a request.
 
 use std::{
     collections::VecDeque,

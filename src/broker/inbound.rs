@@ -55,7 +55,7 @@ impl Inbound {
         count
     }
 
-    /// Where the next `size` bytes are to be read into. [`Inbound::push`] is told how many they were.
+    /// Space for the next `size` bytes. Call [`Inbound::push`] with the number of bytes that were read into it.
     pub fn space(&mut self, size: usize) -> &mut [u8] {
         self.buffer.copy_within(self.ready.start..self.filled, 0);
         self.filled -= self.ready.start;

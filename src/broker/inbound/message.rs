@@ -24,7 +24,7 @@ const GET_OK: u16 = 71;
 enum Field {
     /// A short string: a length of one byte, and text.
     Text(&'static str),
-    /// So many bytes that any value may have.
+    /// A fixed number of bytes, of any value.
     Fixed(usize),
     Table,
 }

@@ -83,7 +83,7 @@ async fn a_forbidden_event_is_replayed_as_it_came() {
     let mut world = World::new().await;
     let changing = Endpoint::start(|_, _| Reply::status(200).body(r#"{"data":{"changed":true}}"#)).await;
     let forbidding = Endpoint::start(|_, before| {
-        Reply::status(200).body(if before == 0 { r#"{"verdict":"forbid","reason":"debt"}"# } else { "ok" })
+        Reply::status(200).body(if before == 0 { r#"{"verdict":"forbid","reason":"debt"}"# } else { "" })
     })
     .await;
     let intercept = |name, endpoint: &Endpoint, priority| {
