@@ -33,8 +33,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{trace, warn};
 
-/// For the head of a request to arrive, the next one on a connection that is kept included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// For the head of a request to arrive, the next one on an idle connection included. Longer than proxies keep theirs (nginx
+/// and most load balancers: 60 s): one that is closed as a proxy sends its next request is a 502 for somebody.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// After a connection could not be accepted: for want of descriptors, mostly, which come back.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
