@@ -57,7 +57,10 @@ fn gzip_bomb() -> Vec<u8> {
     let python = std::env::var("PROVISIOND_TEST_PYTHON").expect("./script/test sets it");
     let program = "import gzip, sys; sys.stdout.buffer.write(gzip.compress(bytes(100 << 20)))";
     let bomb = Command::new(python).args(["-c", program]).output().unwrap().stdout;
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        bomb.len()
+    );
     [head.into_bytes(), bomb].concat()
 }
 

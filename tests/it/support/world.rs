@@ -162,8 +162,21 @@ impl World {
         self.env.insert(name.to_owned(), value.to_owned());
     }
 
+    /// The program; for another user a copy of it in the directory of the test, since a clone below /root is root's alone.
+    fn program(&self) -> PathBuf {
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_provisiond"));
+        if self.uid.is_none() {
+            return built;
+        }
+        let copy = self.dir.path().join("provisiond");
+        if !copy.exists() {
+            std::fs::copy(&built, &copy).expect("a copy of the program");
+        }
+        copy
+    }
+
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_provisiond"));
+        let mut command = Command::new(self.program());
         command
             .current_dir(self.dir.path())
             .env_remove("AMQP_URL")
