@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Endpoint, Process, World,
+    Endpoint, World,
     console::{Api, answer},
     envelope, eventually,
     raw_publisher::{RawPublisher, entry, long, short},
@@ -152,13 +152,6 @@ async fn what_cannot_be_read_can_be_peeked_at() {
     world.abandon().await;
 }
 
-/// The most memory that a process ever had, in MiB.
-fn peak(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
     let mut world = World::new().await;
@@ -174,7 +167,7 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
     let letters = world.wait_for_dead_letters(3).await;
     let (viewer, _) = api.sign_in("vic").await;
     let (operator, csrf) = api.sign_in("ann").await;
-    let before = peak(&api.process);
+    let before = api.process.peak_kib() / 1024;
     for letter in &letters {
         let path = format!("/dead-letters/{}", letter["id"].as_str().unwrap());
         for (path, cookie) in [(format!("{path}?whole=yes"), &viewer), (format!("{path}/edit"), &operator)] {
@@ -191,7 +184,7 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
         let shown = world.run(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
         assert!(shown.assert_done().stdout().len() < 8 << 20);
     }
-    let grown = peak(&api.process) - before;
+    let grown = api.process.peak_kib() / 1024 - before;
     assert!(grown < 250, "{grown} MiB more than the {before} MiB before");
     for process in [worker, recorder, api.process] {
         world.keep(process);
