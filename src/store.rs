@@ -21,6 +21,7 @@ mod replays;
 mod session;
 mod sessions;
 mod sql;
+mod suspects;
 #[cfg(test)]
 mod testing;
 mod tls;

@@ -47,7 +47,7 @@ pub struct WorkerSettings {
     pub record_unhandled: bool,
     /// For how long an event is remembered, to know it when it is published again.
     pub deduplicate: Option<Duration>,
-    /// A delivery that came this often before is given up.
+    /// What was begun alone this often, and took its worker down, is given up.
     pub crash_limit: u32,
     /// How long running handlers may take to end at a shutdown.
     pub drain_timeout: Duration,
@@ -119,7 +119,7 @@ pub async fn run(
         return Ok(());
     }
     settings.broker.topology.set_events(registry.snapshot().active_events());
-    let links_stop = CancellationToken::new();
+    let (links_stop, deliveries) = (CancellationToken::new(), TaskTracker::new());
     let (consuming, consuming_task) =
         Link::supervise(settings.broker.clone(), "worker: consume", links_stop.clone());
     let (publishing, publishing_task) =
@@ -130,7 +130,7 @@ pub async fn run(
         names: settings.broker.topology.names.clone(),
         max_event_bytes: settings.max_event_bytes,
         record_unhandled: settings.record_unhandled,
-        admission: Admission::new(&store, settings.deduplicate, settings.crash_limit, &stop),
+        admission: Admission::new(&store, settings.deduplicate, settings.crash_limit, &deliveries, &stop),
         slots: Slots::new(settings.script_concurrency),
         breakers: Breakers::default(),
         registry,
@@ -142,7 +142,7 @@ pub async fn run(
         links: [consuming.clone(), publishing],
         meters: HandlerMeters::new(settings.handler_series),
         watched: Watched::new(settings.kill_grace),
-        deliveries: TaskTracker::new(),
+        deliveries,
         draining: stop.clone(),
         cut: CancellationToken::new(),
     });

@@ -18,6 +18,8 @@ GRANT INSERT ON handler_history TO provisiond_worker;
 GRANT SELECT ON executions TO provisiond_worker;
 -- worker.deduplicate
 GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO provisiond_worker;
+-- Counts what may take workers down.
+GRANT SELECT, INSERT, UPDATE, DELETE ON suspects TO provisiond_worker;
 
 -- Recorder. It owns executions; closed letters and the replays that go with them are deleted after their time.
 GRANT SELECT, INSERT, DELETE ON dead_letters TO provisiond_records;

@@ -1,12 +1,20 @@
 //! Supervised connections: dialled for ever, with backoff and jitter, and prepared before use.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use lapin::{Channel, Connection, Event};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use lapin::{Channel, Connection, ErrorKind, Event};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -28,6 +36,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A broker that is back is to be found, and everything declared, well within 15 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Connections that consumers may have for themselves, beside the one that they share.
+const MOST_BESIDE: usize = 64;
 
 /// One supervised connection. Clones share it.
 #[derive(Clone)]
@@ -36,7 +46,30 @@ pub struct Link {
     state: watch::Receiver<Option<Arc<Connection>>>,
     trouble: watch::Receiver<Option<Trouble>>,
     heard: Heard,
-    topology: Topology,
+    settings: BrokerSettings,
+    /// Connections that may still be made beside it.
+    beside: Arc<Semaphore>,
+    /// Weakly held by each consumer that has no channel.
+    left_out: Arc<()>,
+}
+
+/// A consumer has no channel, until this is dropped.
+pub(super) struct LeftOut(#[expect(dead_code, reason = "it is counted")] Weak<()>);
+
+/// A connection that one consumer has for itself; it is closed when this is dropped.
+pub(super) struct OwnLink {
+    pub link: Link,
+    _stop: DropGuard,
+    _one_of: OwnedSemaphorePermit,
+}
+
+/// Why there is no channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoChannel {
+    /// The supervisor has stopped.
+    Stopped,
+    /// The connection has as many as the broker allows (`channel_max`).
+    Full,
 }
 
 /// The supervisor of a connection, and where it tells of it.
@@ -46,6 +79,7 @@ struct Supervisor {
     state: watch::Sender<Option<Arc<Connection>>>,
     trouble: watch::Sender<Option<Trouble>>,
     heard: Heard,
+    declares: bool,
     stop: CancellationToken,
 }
 
@@ -57,11 +91,46 @@ impl Link {
         purpose: &'static str,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
+        Self::start(settings, purpose, true, stop)
+    }
+
+    fn start(
+        settings: BrokerSettings,
+        purpose: &'static str,
+        declares: bool,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let ((announce, state), (tell, trouble)) = (watch::channel(None), watch::channel(None));
-        let (topology, heard) = (settings.topology.clone(), Heard::default());
-        let supervisor =
-            Supervisor { settings, purpose, state: announce, trouble: tell, heard: heard.clone(), stop };
-        (Self { purpose, state, trouble, heard, topology }, tokio::spawn(supervisor.run()))
+        let heard = Heard::default();
+        let supervisor = Supervisor {
+            settings: settings.clone(),
+            purpose,
+            state: announce,
+            trouble: tell,
+            heard: heard.clone(),
+            declares,
+            stop,
+        };
+        let beside = Arc::new(Semaphore::new(MOST_BESIDE));
+        let link = Self { purpose, state, trouble, heard, settings, beside, left_out: Arc::default() };
+        (link, tokio::spawn(supervisor.run()))
+    }
+
+    /// A connection beside this one; what is declared is left to this one. None: there are too many.
+    pub(super) fn beside(&self) -> Option<OwnLink> {
+        let one_of = Arc::clone(&self.beside).try_acquire_owned().ok()?;
+        let stop = CancellationToken::new();
+        let (link, _) = Self::start(self.settings.clone(), self.purpose, false, stop.clone());
+        Some(OwnLink { link, _stop: stop.drop_guard(), _one_of: one_of })
+    }
+
+    /// Notes that a consumer of this link has no channel.
+    pub(super) fn leave_out(&self) -> LeftOut {
+        LeftOut(Arc::downgrade(&self.left_out))
+    }
+
+    fn consumers_left_out(&self) -> usize {
+        Arc::weak_count(&self.left_out)
     }
 
     /// Something came from the broker: it answers.
@@ -86,12 +155,20 @@ impl Link {
 
     /// How it does.
     pub fn report(&self) -> LinkReport {
-        let trouble = self.trouble.borrow().clone();
-        LinkReport { connected: self.is_up(), blocked: self.is_blocked(), trouble }
+        let left_out = self.consumers_left_out();
+        let trouble = if left_out == 0 {
+            self.trouble.borrow().clone()
+        } else {
+            let error = format!(
+                "{left_out} queues are not consumed: channel_max of the broker allows too few channels"
+            );
+            Some(Trouble { at: Timestamp::now(), error })
+        };
+        LinkReport { connected: self.is_up() && left_out == 0, blocked: self.is_blocked(), trouble }
     }
 
     pub const fn topology(&self) -> &Topology {
-        &self.topology
+        &self.settings.topology
     }
 
     /// The connection, once there is one. `None` after the supervisor has stopped.
@@ -102,9 +179,26 @@ impl Link {
     /// A fresh channel, once there is a connection that gives one. `None` after the supervisor has stopped.
     pub async fn channel(&mut self) -> Option<Channel> {
         loop {
-            let connection = self.connection().await?;
+            match self.free_channel().await {
+                Ok(channel) => return Some(channel),
+                Err(NoChannel::Stopped) => return None,
+                Err(NoChannel::Full) => {
+                    warn!(purpose = self.purpose, "no channel is free: channel_max of the broker is too low");
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// A fresh channel, once there is a connection, unless that has as many as it may.
+    pub(super) async fn free_channel(&mut self) -> Result<Channel, NoChannel> {
+        loop {
+            let connection = self.connection().await.ok_or(NoChannel::Stopped)?;
             match timeout(RPC_TIMEOUT, connection.create_channel()).await {
-                Ok(Ok(channel)) => return Some(channel),
+                Ok(Ok(channel)) => return Ok(channel),
+                Ok(Err(error)) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => {
+                    return Err(NoChannel::Full);
+                }
                 Ok(Err(error)) => {
                     debug!(purpose = self.purpose, error = %BrokerError::from(error), "no channel");
                 }
@@ -140,7 +234,9 @@ impl Supervisor {
 
     async fn connect(&self) -> anyhow::Result<(Arc<Connection>, Socket)> {
         let (connection, socket) = self.settings.dial_with_socket(self.purpose).await?;
-        self.settings.topology.declare(&connection).await?;
+        if self.declares {
+            self.settings.topology.declare(&connection).await?;
+        }
         Ok((Arc::new(connection), socket))
     }
 

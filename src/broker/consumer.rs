@@ -1,4 +1,8 @@
 //! A consumer that lives through any number of connections.
+//!
+//! Consumers share one. Where that is lost again and again, one of their queues may hold what ends it, by whatever
+//! fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
+//! Those that stand for a while go back to the shared one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +17,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     acker,
-    connection::{Link, jittered},
+    connection::{LeftOut, Link, NoChannel, OwnLink, jittered},
     declare::{RPC_TIMEOUT, consume, within},
     delivery::{Delivery, Settled},
     error::{BrokerError, is_not_found},
@@ -28,6 +32,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A consumer that was given nothing for this long begins anew: a broker can forget one, or an acknowledgement, and
 /// say nothing (seen on a cluster of which a majority was lost and came back).
 const IDLE: Duration = Duration::from_mins(1);
+/// What ends a connection does so at once: it comes first again each time.
+const SOON: Duration = Duration::from_secs(20);
+/// A restart of the broker, node by node, ends a connection a few times; more than that one after the other is odd.
+const LOST_AGAIN: u32 = 3;
 
 /// What is consumed.
 #[derive(Clone, Debug)]
@@ -62,40 +70,128 @@ enum End {
     Stopped,
     /// Nothing came, and nothing is unsettled.
     Idle,
+    /// It stood for a while on a connection of its own.
+    Well,
     Lost(String),
+}
+
+/// Where one consumes: on the connection that all share, or on its own.
+#[derive(Default)]
+struct Place {
+    own: Option<OwnLink>,
+    /// The shared connection has no channel for it.
+    is_full: bool,
+    /// No connection has one.
+    left_out: Option<LeftOut>,
+    /// Connections that were lost soon after they were begun, one after the other.
+    lost: u32,
+}
+
+impl Place {
+    const fn is_careful(&self) -> bool {
+        self.lost >= LOST_AGAIN
+    }
+
+    /// Notes that a connection was lost after it was consumed on for `lasted`. True: it is to be careful from now on.
+    fn note_lost(&mut self, lasted: Duration) -> bool {
+        self.lost = if lasted < SOON { self.lost.saturating_add(1) } else { 1 };
+        self.lost == LOST_AGAIN
+    }
+
+    fn note_well(&mut self) {
+        self.lost = 0;
+        if !self.is_full {
+            self.own = None;
+        }
+    }
 }
 
 impl Consumer {
     /// Hands every delivery to `take` until `stop`; then cancels, gives back what was not taken
     /// yet, and returns when every delivery is settled.
-    pub async fn run(mut self, stop: CancellationToken, mut take: impl FnMut(Delivery)) {
+    pub async fn run(self, stop: CancellationToken, mut take: impl FnMut(Delivery)) {
+        let mut place = Place::default();
         loop {
+            let mut link = place.own.as_ref().map_or(&self.link, |own| &own.link).clone();
             let channel = tokio::select! {
                 () = stop.cancelled() => return,
-                channel = self.link.channel() => channel,
+                channel = link.free_channel() => match channel {
+                    Ok(channel) => {
+                        place.left_out = None;
+                        channel
+                    }
+                    Err(NoChannel::Stopped) => return,
+                    Err(NoChannel::Full) => {
+                        self.has_no_channel(&mut place);
+                        tokio::time::sleep(jittered(PAUSE)).await;
+                        continue;
+                    }
+                },
             };
-            let Some(channel) = channel else { return };
-            match self.session(channel, &stop, &mut take).await {
+            let begun = Instant::now();
+            match self.session(channel, &link, place.is_careful(), &stop, &mut take).await {
                 End::Stopped => return,
                 End::Idle => continue,
+                End::Well => {
+                    info!(queue = self.intake.queue, "its connection stands: consuming as before");
+                    place.note_well();
+                    continue;
+                }
                 // Of a lost connection the supervisor tells, once for all that use it.
-                End::Lost(why) if !self.link.is_up() => {
+                End::Lost(why) if !link.is_up() => {
                     debug!(queue = self.intake.queue, why, "consumer lost");
+                    if place.note_lost(begun.elapsed()) {
+                        self.go_apart(&mut place);
+                    }
                 }
                 End::Lost(why) => info!(queue = self.intake.queue, why, "consumer lost, consuming again"),
             }
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(PAUSE)) => {} }
-            tokio::select! { () = stop.cancelled() => return, () = self.redeclare() => {} }
+            tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link) => {} }
+        }
+    }
+
+    /// The connection that all share has no channel for this one; or its own has none, or cannot be made.
+    fn has_no_channel(&self, place: &mut Place) {
+        if place.own.is_none() {
+            place.own = self.link.beside();
+            place.is_full = true;
+            if place.own.is_some() {
+                return info!(
+                    queue = self.intake.queue,
+                    "no channel is left (channel_max of the broker): it has a connection of its own"
+                );
+            }
+        }
+        if place.left_out.is_none() {
+            place.left_out = Some(self.link.leave_out());
+            error!(
+                queue = self.intake.queue,
+                "not consumed: channel_max of the broker allows too few channels"
+            );
+        }
+    }
+
+    fn go_apart(&self, place: &mut Place) {
+        warn!(
+            queue = self.intake.queue,
+            lost = place.lost,
+            "its connection is lost again and again, perhaps for what is in a queue: consumed on its own, one delivery at a time, until that stands for {SOON:?}"
+        );
+        if place.own.is_none() {
+            place.own = self.link.beside();
         }
     }
 
     async fn session(
         &self,
         channel: Channel,
+        link: &Link,
+        is_careful: bool,
         stop: &CancellationToken,
         take: &mut impl FnMut(Delivery),
     ) -> End {
-        let mut consumer = match self.begin(&channel).await {
+        let mut consumer = match self.begin(&channel, is_careful).await {
             Ok(consumer) => consumer,
             // The queue of a removed event type was deleted: there is nothing to come back to.
             Err(error) if self.intake.source == Source::RemovedEvent && is_not_found(&error) => {
@@ -106,6 +202,7 @@ impl Consumer {
         let (settled, duties) = mpsc::unbounded_channel::<Settled>();
         let mut acker = tokio::spawn(acker::run(channel.clone(), duties));
         let mut idle_at = Instant::now() + jittered(IDLE);
+        let well_at = Instant::now() + SOON;
         let end = loop {
             tokio::select! {
                 () = stop.cancelled() => break End::Stopped,
@@ -116,6 +213,7 @@ impl Consumer {
                     }
                     idle_at = Instant::now() + jittered(IDLE);
                 }
+                () = sleep_until(well_at), if is_careful => break End::Well,
                 () = self.renew.notified() => {
                     acker.abort();
                     // Only a closed channel gives back what is unsettled.
@@ -129,7 +227,7 @@ impl Consumer {
                 next = consumer.next() => match next {
                     Some(Ok(raw)) => {
                         idle_at = Instant::now() + jittered(IDLE);
-                        self.link.note_heard();
+                        link.note_heard();
                         take(Delivery::new(raw, settled.clone()));
                     }
                     // lapin ends the stream, without an error, when the queue was deleted.
@@ -142,8 +240,9 @@ impl Consumer {
         end
     }
 
-    async fn begin(&self, channel: &Channel) -> anyhow::Result<lapin::Consumer> {
-        within(channel.basic_qos(self.intake.prefetch, BasicQosOptions::default())).await?;
+    async fn begin(&self, channel: &Channel, is_careful: bool) -> anyhow::Result<lapin::Consumer> {
+        let prefetch = if is_careful { 1 } else { self.intake.prefetch };
+        within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         consume(channel, &self.intake.queue).await
     }
 
@@ -170,9 +269,9 @@ impl Consumer {
     }
 
     /// After a lost session the queue may be gone: it is declared before it is consumed again.
-    async fn redeclare(&mut self) {
-        let topology = self.link.topology().clone();
-        let Some(connection) = self.link.connection().await else { return };
+    async fn redeclare(&self, link: &mut Link) {
+        let topology = link.topology().clone();
+        let Some(connection) = link.connection().await else { return };
         let declared = match &self.intake.source {
             Source::Event(event) => topology.declare_event(&connection, event).await,
             Source::Shared => topology.declare(&connection).await,

@@ -96,7 +96,7 @@ impl LogFormat {
 }
 
 /// Above the count that makes a suspect (`worker/admission.rs`), below the limit of the queue (`broker/design.rs`).
-const CRASH_LIMITS: std::ops::RangeInclusive<u32> = 10..=90;
+const CRASH_LIMITS: std::ops::RangeInclusive<u32> = 3..=90;
 
 impl Worker {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {

@@ -25,11 +25,12 @@ text_enum! {
         Permanent = "permanent",
         /// All attempts failed.
         Exhausted = "exhausted",
-        /// It was delivered again and again, and never settled.
+        /// It was begun alone again and again, and its worker died with it each time.
         CrashLoop = "crash_loop",
         /// No queue took it: its name is not in the catalogue.
         Unrouted = "unrouted",
-        /// It waited longer than a policy on its queue allows.
+        /// The broker took it out of its queue: it waited longer than a policy allows, or was delivered more often than
+        /// the queue does.
         Expired = "expired",
     }
 }

@@ -4,15 +4,12 @@
 mod batched;
 mod inbox;
 mod running;
+mod suspects;
 
 use std::time::Duration;
 
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout_at,
-};
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tokio::{sync::SemaphorePermit, time::timeout_at};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Worker,
@@ -27,40 +24,34 @@ use crate::{
 use batched::Batched;
 use inbox::Inbox;
 use running::{Running, UnderWay};
+use suspects::{Suspects, Turn, Verdict};
 
 /// What was just published about a run must have the time to reach the table.
 const RECORDING: Duration = Duration::from_secs(1);
 /// Runs in one query.
 const BATCH: usize = 500;
-/// A delivery that came this often before may be what takes workers down. Fewer cuts and restarts than
-/// that happen to any delivery.
-const SUSPECT: u32 = 3;
-/// Suspects that came together take their turns in the order of a wait of up to this long: with one
-/// order for all, those behind the culprit would never have their turn.
-const SHUFFLE: Duration = Duration::from_millis(500);
-
 /// What decides whether, and when, a delivery may run.
 pub(super) struct Admission {
     running: Running,
     recorded: Batched<RunKey, Vec<Recorded>>,
     inbox: Option<Inbox>,
-    /// One suspect at a time: what takes the worker down then takes no other suspect along.
-    suspects: Semaphore,
-    crash_limit: u32,
+    suspects: Suspects,
 }
 
 /// A delivery that may run, while this is held.
 pub(super) struct Admitted<'a> {
     _under_way: UnderWay<'a>,
-    _turns: [Option<SemaphorePermit<'a>>; 2],
+    _turn: Option<Turn<'a>>,
+    _room: Option<SemaphorePermit<'a>>,
 }
 
 impl Admission {
-    /// `deduplicate`: for how long an event is remembered, if it is.
+    /// `deduplicate`: for how long an event is remembered, if it is. `tasks`: what is to end before the process does.
     pub(super) fn new(
         store: &Store,
         deduplicate: Option<Duration>,
         crash_limit: u32,
+        tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
         let of = store.clone();
@@ -75,8 +66,7 @@ impl Admission {
             running: Running::default(),
             recorded: Batched::start(BATCH, "running again what was delivered again", recorded),
             inbox: deduplicate.map(|window| Inbox::start(store, window, stop.clone())),
-            suspects: Semaphore::new(1),
-            crash_limit,
+            suspects: Suspects::new(store, crash_limit, tasks),
         }
     }
 }
@@ -105,22 +95,23 @@ pub(super) async fn admit<'a>(
         run.record_duplicate().await?;
         return Ok(None);
     }
-    if delivery.earlier_deliveries >= admission.crash_limit && !run.plan.is_empty() {
-        run.give_up_crashing(delivery.earlier_deliveries).await?;
-        return Ok(None);
-    }
-    let suspect = delivery.earlier_deliveries >= SUSPECT;
-    let waiting = async {
-        let turn = if suspect { Some(suspect_turn(admission, run).await) } else { None };
-        [turn.and_then(Result::ok), lane.room.acquire().await.ok()]
+    let ready = async {
+        let is_suspect = suspects::is_suspect(delivery) && !run.plan.is_empty();
+        let turn = if is_suspect { Some(admission.suspects.turn(run).await) } else { None };
+        (turn, lane.room.acquire().await.ok())
     };
     // Past its deadline it is handed over at once, room or not.
-    let turns = tokio::select! {
+    let ready = tokio::select! {
         biased;
         () = worker.draining.cancelled() => return Err(Trouble::NotStarted),
-        turns = timeout_at(run.deadline().into(), waiting) => turns,
+        ready = timeout_at(run.deadline().into(), ready) => ready,
     };
-    Ok(Some(Admitted { _under_way: under_way, _turns: turns.unwrap_or_default() }))
+    let (turn, room) = ready.unwrap_or_default();
+    if let Some(Turn { verdict: Verdict::GivenUp { begun }, .. }) = &turn {
+        run.give_up_crashing(*begun).await?;
+        return Ok(None);
+    }
+    Ok(Some(Admitted { _under_way: under_way, _turn: turn, _room: room }))
 }
 
 /// Waits for the twins of `run`, and for the recorder; then asks what is recorded of it. None: unknown.
@@ -130,14 +121,4 @@ async fn history(admission: &Admission, run: &Run<'_>, twins: &[CancellationToke
     }
     tokio::time::sleep(RECORDING).await;
     admission.recorded.ask((run.event.id.clone(), run.id().clone())).await
-}
-
-async fn suspect_turn<'a>(
-    admission: &'a Admission,
-    run: &Run<'_>,
-) -> Result<SemaphorePermit<'a>, tokio::sync::AcquireError> {
-    tokio::time::sleep(SHUFFLE.mul_f64(rand::random())).await;
-    let turn = admission.suspects.acquire().await;
-    debug!(event = %run.event.name, event_id = %run.event.id, "a suspect runs");
-    turn
 }

@@ -34,6 +34,7 @@ mod hostile_endpoints;
 mod hostile_publishers;
 mod hostile_scripts;
 mod integrator;
+mod isolation;
 mod monitoring;
 mod redelivery;
 mod registry;

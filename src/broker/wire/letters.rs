@@ -61,8 +61,10 @@ fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) ->
     let (why, queue) = (said("reason"), said("queue"));
     let (reason, error) = match why.as_str() {
         "delivery_limit" => (
-            Reason::CrashLoop,
-            "it was delivered more often than the queue allows and never settled".to_owned(),
+            Reason::Expired,
+            format!(
+                "{queue} gave it out as often as it allows, and the connection was lost or it was given back each time"
+            ),
         ),
         "expired" => (Reason::Expired, format!("it waited in {queue} for longer than a policy allows")),
         other => (Reason::Expired, format!("the broker took it out of {queue}: {other}")),

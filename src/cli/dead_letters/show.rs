@@ -77,7 +77,9 @@ fn why(facts: &DeadLetter) -> String {
         Reason::Exhausted => {
             format!("{handler} failed on {event} {} times, the last time so: {error}", facts.attempts)
         }
-        Reason::CrashLoop => format!("{event} was delivered again and again without being settled: {error}"),
+        Reason::CrashLoop => {
+            format!("{event} was begun again and again, and its worker died each time: {error}")
+        }
         Reason::Unrouted => format!("No queue took {event}: {error}"),
         Reason::Expired => format!("{event} waited longer than its queue allows: {error}"),
     }

@@ -73,12 +73,12 @@ impl Run<'_> {
     }
 
     /// Makes a dead letter of the plan before anything of it runs: it seems to take workers down.
-    pub(crate) async fn give_up_crashing(&mut self, deliveries: u32) -> Result<(), Trouble> {
+    pub(crate) async fn give_up_crashing(&mut self, begun: u32) -> Result<(), Trouble> {
         self.leave_open("it seems to take workers down, and was given up");
         let plan = std::mem::replace(&mut self.plan, Plan::new([]));
         let error = format!(
-            "it was delivered {deliveries} times and never settled: does one of its handlers take the worker \
-             down? (worker.crash_limit)"
+            "it was begun {begun} times, alone, and the worker died with it each time: does one of its handlers take \
+             the worker down? (worker.crash_limit)"
         );
         let handlers: Vec<HandlerId> = plan.handlers().collect();
         // Of several it is not known which one.

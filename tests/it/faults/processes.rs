@@ -75,12 +75,12 @@ async fn rolling_restart(form: Form) {
 /// An event whose handler ends the worker that calls it, as often as it is called.
 async fn crash_loop(form: Form) {
     let name = "an event that kills its worker";
-    // By default 20 of 100. From the third time on the neighbours have their turns before it or after it by chance: of
-    // few neighbours all have passed after fewer crashes.
+    // Three among its neighbours, and 10 alone by default. From the fourth on the neighbours have their turns before it or
+    // after it by chance: of few neighbours all have passed after fewer crashes.
     let (limit, settings): (usize, &[_]) = if form.is_long {
-        (20, &[("worker.concurrency", "100")])
+        (13, &[("worker.concurrency", "100")])
     } else {
-        (12, &[("worker.crash_limit", "12"), ("worker.concurrency", "2")])
+        (8, &[("worker.crash_limit", "5"), ("worker.concurrency", "2")])
     };
     let mut scene = Scene::with(name, form, Setup { settings, ..Setup::default() }).await;
     scene.random_moment().await;

@@ -19,7 +19,7 @@ pub use endpoint::{Call, Endpoint, Reply};
 pub use frames::{Kind, Step, Way};
 pub use process::{Process, Vitals};
 pub use proxy::{Garble, Mode, Proxy, Strike, When};
-pub use services::{Cluster, Services, rabbitmqctl};
+pub use services::{Cluster, Policy, Services, rabbitmqctl};
 pub use small_disk::SmallDisk;
 pub use world::{World, query};
 

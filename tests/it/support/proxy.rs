@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU16, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -33,6 +33,9 @@ pub struct Proxy {
     link: Arc<Link>,
     accepting: Option<JoinHandle<()>>,
 }
+
+/// Its class and its method, after the head of its frame.
+const CONNECTION_TUNE: [u8; 4] = [0, 10, 0, 30];
 
 /// How a frame or message arrives that is garbled.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +88,10 @@ struct Link {
     trips: Mutex<Vec<Trip>>,
     /// Never arrives.
     swallowed: Mutex<Vec<Step>>,
+    /// Channels that the broker allows on a connection, as the process hears it; 0: as it says itself.
+    channel_max: AtomicU16,
+    /// What ends the connection on which it comes to the process.
+    forbidden: Mutex<Option<Vec<u8>>>,
     /// How the next unit is to be garbled, by way; 0: not.
     garbled: [AtomicU32; 2],
     accepted: AtomicU32,
@@ -117,6 +124,8 @@ impl Proxy {
             modes: Mutex::new(vec![watch::Sender::new(Mode::Open)]),
             trips: Mutex::default(),
             swallowed: Mutex::default(),
+            channel_max: AtomicU16::new(0),
+            forbidden: Mutex::default(),
             garbled: Default::default(),
             accepted: AtomicU32::new(0),
             connections: Mutex::default(),
@@ -182,6 +191,16 @@ impl Proxy {
     /// From now on these steps never arrive; everything else does.
     pub fn swallow(&self, steps: &[Step]) {
         *self.link.swallowed.lock().expect("unpoisoned") = steps.to_vec();
+    }
+
+    /// From now on the broker allows so many channels on a connection.
+    pub fn limit_channels(&self, most: u16) {
+        self.link.channel_max.store(most, Ordering::SeqCst);
+    }
+
+    /// From now on a connection ends when these bytes are to come to the process, and they do not arrive.
+    pub fn forbid(&self, bytes: &[u8]) {
+        *self.link.forbidden.lock().expect("unpoisoned") = Some(bytes.to_vec());
     }
 
     /// Strikes at the `nth` `step` from now on. What is returned resolves when it has.
@@ -294,6 +313,13 @@ impl Pump<'_> {
         if self.link.swallowed.lock().expect("unpoisoned").contains(&unit.step) {
             return Ok(true);
         }
+        if self.way == Way::Back && self.link.is_forbidden(&unit.bytes) {
+            return Err(Cut);
+        }
+        let most = self.link.channel_max.load(Ordering::SeqCst);
+        if most != 0 && unit.bytes.get(7..11) == Some(&CONNECTION_TUNE) {
+            unit.bytes[11..13].copy_from_slice(&most.to_be_bytes());
+        }
         let trip = self.link.trip(unit.step);
         if let Some(Trip { when: When::Before, .. }) = trip {
             trip.expect("it matched").spring();
@@ -333,6 +359,11 @@ async fn write(mut bytes: &[u8], to: &mut OwnedWriteHalf, mode: &mut watch::Rece
 }
 
 impl Link {
+    fn is_forbidden(&self, bytes: &[u8]) -> bool {
+        let forbidden = self.forbidden.lock().expect("unpoisoned");
+        forbidden.as_ref().is_some_and(|this| bytes.windows(this.len()).any(|part| part == this))
+    }
+
     fn trip(&self, step: Step) -> Option<Trip> {
         if step == Step::Other {
             return None;

@@ -160,3 +160,21 @@ pub fn rabbitmqctl(args: &[&str]) -> String {
     assert!(ran.status.success(), "rabbitmqctl {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
+
+/// What a policy does to an event queue; gone with the test.
+pub struct Policy(String);
+
+impl Policy {
+    pub fn set(world: &super::World, queue: &str, definition: &serde_json::Value) -> Self {
+        let name = format!("{}-policy", world.broker.prefix);
+        let pattern = format!("^{}$", world.broker.name(queue).replace('.', "\\."));
+        rabbitmqctl(&["set_policy", &name, &pattern, &definition.to_string(), "--apply-to", "queues"]);
+        Self(name)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        rabbitmqctl(&["clear_policy", &self.0]);
+    }
+}

@@ -69,7 +69,7 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::Malformed => "It is no event.",
         Reason::Permanent => "The handler failed in a way that trying again does not mend.",
         Reason::Exhausted => "Every attempt failed.",
-        Reason::CrashLoop => "It was delivered again and again without being settled.",
+        Reason::CrashLoop => "It was begun again and again, and its worker died each time.",
         Reason::Unrouted => "No queue took it: its name is not in the catalogue.",
         Reason::Expired => "It waited longer than its queue allows.",
     }
