@@ -142,6 +142,12 @@ async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<I
     Ok(Some(Identity { name: session.user, role, csrf: Some(csrf_of(token)) }))
 }
 
+/// Whether who sent this is still known, for answers that go on: they end when the session does. While the sessions cannot
+/// be read, nobody is turned away.
+pub async fn is_still_known(console: &Console, headers: &HeaderMap) -> bool {
+    !matches!(authenticate(console, headers).await, Ok(None))
+}
+
 /// Derived from the session's token, which no script can read and no other site can know.
 fn csrf_of(token: &str) -> String {
     let digest = Sha256::new().chain_update("csrf/").chain_update(token).finalize();

@@ -60,6 +60,15 @@ impl Task {
         }
     }
 
+    /// Its headers, if it goes to the scheme, host and port of `url`. Their values may be secret: to be sent elsewhere they
+    /// must be given again.
+    pub fn headers_kept_for(&self, other: &HttpTarget) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
+        match self {
+            Self::Http { url, headers } if url.url().origin() == other.url().origin() => Some(headers),
+            _ => None,
+        }
+    }
+
     /// Where it goes: the url or the path. Never the headers, which may hold secrets.
     pub fn target(&self) -> &str {
         match self {

@@ -48,7 +48,8 @@ impl TaskArgs {
         }
     }
 
-    /// Changes `task` by what is given: a new url keeps the headers, a new path the arguments.
+    /// Changes `task` by what is given: a new path keeps the arguments, and a new url of the same scheme, host and port the
+    /// headers.
     ///
     /// # Errors
     /// A sentence about what does not fit together.
@@ -60,6 +61,7 @@ impl TaskArgs {
                 if !new.is_empty() {
                     return Err("--arg is for scripts, and this handler calls a url".into());
                 }
+                let is_elsewhere = http.as_ref().is_some_and(|new| new.url().origin() != url.url().origin());
                 *url = http.unwrap_or_else(|| url.clone());
                 if bare {
                     headers.clear();
@@ -68,6 +70,14 @@ impl TaskArgs {
                     return Err(format!("it has no header {}", name.as_str()));
                 }
                 headers.retain(|name, _| !unwanted.contains(name));
+                let is_kept = |name: &&HeaderName| !more.iter().any(|(given, _)| given == *name);
+                if is_elsewhere && let Some(kept) = headers.keys().find(is_kept) {
+                    return Err(format!(
+                        "the url leads to another scheme, host or port, and the stored value of {} does not go there: give it \
+                         again (--header), or take it away (--remove-header)",
+                        kept.as_str()
+                    ));
+                }
                 headers.extend(more);
             }
             Task::Script { path, args } if http.is_none() => {

@@ -273,6 +273,19 @@ async fn secrets_do_not_come_back() {
     let call = endpoint.calls().pop().expect("a call");
     assert_eq!((call.header("x-key"), call.header("webhook-signature").split(' ').count()), ("k-e-y", 2));
 
+    // Whoever may change where it goes may not have what is stored sent there.
+    for url in ["http://127.0.0.1:9/", "https://127.0.0.1:1/", "http://other.example/"] {
+        let elsewhere = json!({"task": {"type": "http", "url": url, "headers": {"x-key": "***"}}});
+        let refused = change(&api, "PATCH", "/handlers/1", "\"3\"", &elsewhere).await.expect(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/task/headers/x-key", "{refused}");
+        let refused =
+            change(&api, "PATCH", "/handlers/1", "\"3\"", &json!({"task": {"url": url}})).await.expect(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/task/headers/x-key", "{refused}");
+        world
+            .run(&["handlers", "update", "1", "--http", url])
+            .assert_failed(2, "the stored value of x-key does not go there");
+    }
+
     for path in ["/handlers", "/handlers/1", "/handlers/1/history", "/executions", "/stats", "/openapi.json"]
     {
         let text = answer(api.api("GET", path)).await.text;

@@ -1,5 +1,7 @@
 //! Signing in and out.
 
+use std::time::Duration;
+
 use crate::support::{
     World,
     console::{Api, Keys, PASSWORD, answer, user},
@@ -54,12 +56,17 @@ async fn a_session_begins_with_a_password_and_ends_with_signing_out() {
     assert_eq!(answer(cross).await.status, 403, "another site signs nobody in");
 
     let csrf = api.csrf(&cookie).await;
+    let live =
+        api.request("GET", "/executions/live").header("cookie", &cookie).send().await.expect("a stream");
+    assert_eq!(live.status(), 200);
     let out =
         api.request("POST", "/sign-out").header("cookie", &cookie).header("sec-fetch-site", "same-origin");
     let out = answer(out.form(&[("csrf", csrf)])).await;
     assert_eq!((out.status, out.header("location")), (303, "/sign-in"));
     assert!(out.header("set-cookie").contains("Max-Age=0"), "{}", out.header("set-cookie"));
     assert!(!is_in(&api, &cookie).await, "what somebody copied is of no use any more");
+    let ended = tokio::time::timeout(Duration::from_secs(10), live.bytes()).await;
+    ended.expect("a live page ends with its session").expect("it ends well");
     world.keep(api.process);
     world.end().await;
 }

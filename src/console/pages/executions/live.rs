@@ -22,7 +22,7 @@ use super::{
 use crate::{
     console::{
         Console,
-        access::Viewer,
+        access::{Viewer, is_still_known},
         pages::{
             Answer,
             fields::{Asked, Errors},
@@ -50,6 +50,8 @@ struct Rows {
 /// A reader, and what it has seen.
 struct Tail {
     console: Console,
+    /// Those of the request: who reads.
+    headers: HeaderMap,
     filter: ExecutionFilter,
     seen: Cursor,
     is_first: bool,
@@ -74,7 +76,7 @@ pub async fn live(
     let oldest = Timestamp::now() - OLDEST.minutes();
     let seen = if seen.at < oldest { Cursor { at: oldest, id: Uuid::nil() } } else { seen };
     let stop = console.stop.clone();
-    let tail = Tail { console, filter, seen, is_first: true };
+    let tail = Tail { console, headers, filter, seen, is_first: true };
     let end = async move {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -88,16 +90,19 @@ pub async fn live(
 impl Tail {
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         stream::unfold(self, |mut tail| async move {
-            let event = tail.next().await;
+            let event = tail.next().await?;
             Some((Ok(event), tail))
         })
     }
 
-    /// Waits until there is something to tell.
-    async fn next(&mut self) -> Event {
+    /// Waits until there is something to tell. None: its reader has signed out.
+    async fn next(&mut self) -> Option<Event> {
         loop {
             if !std::mem::take(&mut self.is_first) {
                 tokio::time::sleep(LOOK_EVERY).await;
+            }
+            if !is_still_known(&self.console, &self.headers).await {
+                return None;
             }
             let found = self.console.store().tail_executions(&self.filter, AT_ONCE, Some(self.seen)).await;
             match found {
@@ -109,12 +114,12 @@ impl Tail {
                     let page = Rows { rows: rows.iter().map(Row::of).collect() };
                     // Carriage returns cannot be sent this way, and mean nothing in what is shown.
                     let text = page.render().unwrap_or_default().replace('\r', " ");
-                    return Event::default().event("rows").id(self.seen.to_string()).data(text);
+                    return Some(Event::default().event("rows").id(self.seen.to_string()).data(text));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a live tail waits for the database");
                     tokio::time::sleep(PAUSE).await;
-                    return Event::default().event("problem").data("Waiting for the database");
+                    return Some(Event::default().event("problem").data("Waiting for the database"));
                 }
             }
         }

@@ -12,12 +12,13 @@ use crate::{
     },
     domain::{
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, Task},
+        task::{HeaderName, HeaderValue, HttpTarget, Task},
     },
 };
 
 /// What is shown in the place of a header's value.
 const MASK: &str = "***";
+const GIVE_AGAIN: &str = "*** stands for a value that is stored, of a header of this handler and the same scheme, host and port: give its value";
 
 pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<FieldError>) -> Option<Task> {
     let Some(fields) = task.as_object() else {
@@ -28,10 +29,11 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
     let kind: Option<String> = fields.required("type");
     match kind.as_deref() {
         Some("http") => {
-            let url = fields.required("url");
+            let url: Option<HttpTarget> = fields.required("url");
             let headers = fields.present("headers");
             fields.refuse_unknown();
-            let headers = headers.map(|headers| read_headers(headers, current, errors)).unwrap_or_default();
+            let kept = current.and_then(|task| task.headers_kept_for(url.as_ref()?));
+            let headers = headers.map(|headers| read_headers(headers, kept, errors)).unwrap_or_default();
             url.map(|url| Task::Http { url, headers })
         }
         Some("script") => {
@@ -50,24 +52,21 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
 
 fn read_headers(
     headers: &Value,
-    current: Option<&Task>,
+    kept: Option<&BTreeMap<HeaderName, HeaderValue>>,
     errors: &mut Vec<FieldError>,
 ) -> BTreeMap<HeaderName, HeaderValue> {
     let Some(fields) = headers.as_object() else {
         errors.push(FieldError::at("/task/headers", "headers are a JSON object of names and values"));
         return BTreeMap::new();
     };
-    let stored = |name: &HeaderName| match current {
-        Some(Task::Http { headers, .. }) => headers.get(name).cloned(),
-        _ => None,
-    };
     let read = |(name, value): (&String, &Value)| -> Result<(HeaderName, HeaderValue), FieldError> {
         let at = format!("/task/headers/{}", escaped(name));
         let refuse = |detail: String| FieldError::at(at.clone(), detail);
         let name: HeaderName = name.parse().map_err(|e| refuse(format!("{e}")))?;
         let text = value.as_str().ok_or_else(|| refuse("a header's value is a text".to_owned()))?;
-        let value = match stored(&name) {
-            Some(kept) if text == MASK => kept,
+        let value = match kept.and_then(|kept| kept.get(&name)) {
+            Some(kept) if text == MASK => kept.clone(),
+            None if text == MASK => return Err(refuse(GIVE_AGAIN.to_owned())),
             _ => text.parse().map_err(|e| refuse(format!("{e}")))?,
         };
         Ok((name, value))

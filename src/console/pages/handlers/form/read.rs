@@ -21,11 +21,8 @@ impl HandlerForm {
         }
         let url = if self.url.is_empty() { Err("where to?".to_owned()) } else { parse(&self.url) };
         let url = errors.take("url", url);
-        let known = match before.map(|spec| &spec.task) {
-            Some(Task::Http { headers, .. }) => headers.clone(),
-            _ => BTreeMap::new(),
-        };
-        let headers = errors.take("headers", headers(&self.headers, &known));
+        let kept = before.zip(url.as_ref()).and_then(|(spec, url)| spec.task.headers_kept_for(url));
+        let headers = errors.take("headers", headers(&self.headers, kept.unwrap_or(&BTreeMap::new())));
         Some(Task::Http { url: url?, headers: headers? })
     }
 
@@ -62,7 +59,7 @@ pub(super) fn headers(
             (KEPT, Some(stored)) => stored.clone(),
             (KEPT, None) => {
                 return Err(format!(
-                    "{}: type its value, {KEPT} stands for one that is stored",
+                    "{}: type its value; {KEPT} stands for one that is stored, and only for the same scheme, host and port",
                     name.as_str()
                 ));
             }
