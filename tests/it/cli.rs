@@ -78,13 +78,13 @@ async fn handlers_are_created_searched_changed_and_deleted() {
     let with_header = ["handlers", "update", &id, "--header", "Authorization: Bearer s3cret"];
     world.run(&with_header).assert_done();
     assert!(!world.run(&["handlers", "show", &id]).stdout().contains("s3cret"));
-    let moved = world.json(&["handlers", "update", &id, "--http", "127.0.0.1:5001/api"]);
+    let moved = world.json(&["handlers", "update", &id, "--http", "127.0.0.1:5000/v2"]);
     assert_eq!(
         moved["task"]["headers"]["authorization"], "***",
-        "a new url keeps the headers, and shows no value"
+        "a new path keeps the headers, and shows no value"
     );
     let bare = world.json(&["handlers", "update", &id, "--bare"]);
-    assert_eq!(bare["task"], json!({"type": "http", "url": "http://127.0.0.1:5001/api"}));
+    assert_eq!(bare["task"], json!({"type": "http", "url": "http://127.0.0.1:5000/v2"}));
     world.run(&["handlers", "disable", &id]).assert_done();
     let secret = world.run(&["handlers", "rotate-secret", &id]);
     assert!(secret.assert_done().stderr().contains("whsec_"), "a new secret is shown once");
