@@ -33,7 +33,7 @@ def a_mebibyte_does_not_freeze(browser):
     page.goto(f"/executions/{big}")
     work = MainThread(page)
     page.get_by_role("link", name="Show all of it").click()
-    expect(page.locator("dialog #sent pre").nth(50)).to_be_attached()
+    expect(page.locator("dialog #sent pre").nth(50)).to_be_attached(timeout=30_000)
     # The browser draws, and answers.
     page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     shown = work.seconds()
