@@ -2,7 +2,7 @@
 //!
 //! Consumers share one. Where that is lost again and again, one of their queues may hold what ends it, by whatever
 //! fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
-//! Those that stand for a while go back to the shared one.
+//! A consumer whose own connection holds for a while goes back to the shared one.
 
 use std::{sync::Arc, time::Duration};
 

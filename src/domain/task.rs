@@ -60,11 +60,11 @@ impl Task {
         }
     }
 
-    /// Its headers, if it goes to the scheme, host and port of `url`. Their values may be secret: to be sent elsewhere they
-    /// must be given again.
-    pub fn headers_kept_for(&self, other: &HttpTarget) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
+    /// Its headers, if `target` has the same scheme, host and port. Their values may be secret: to be sent elsewhere they must be
+    /// given again.
+    pub fn headers_kept_for(&self, target: &HttpTarget) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
         match self {
-            Self::Http { url, headers } if url.url().origin() == other.url().origin() => Some(headers),
+            Self::Http { url, headers } if url.has_origin_of(target) => Some(headers),
             _ => None,
         }
     }
@@ -98,6 +98,11 @@ impl HttpTarget {
 
     pub const fn url(&self) -> &Url {
         &self.0
+    }
+
+    /// Whether both have the same scheme, host and port.
+    pub fn has_origin_of(&self, other: &Self) -> bool {
+        self.0.origin() == other.0.origin()
     }
 }
 

@@ -24,12 +24,13 @@ use crate::{
 use batched::Batched;
 use inbox::Inbox;
 use running::{Running, UnderWay};
-use suspects::{Suspects, Turn, Verdict};
+use suspects::{Suspects, Turn};
 
 /// What was just published about a run must have the time to reach the table.
 const RECORDING: Duration = Duration::from_secs(1);
 /// Runs in one query.
 const BATCH: usize = 500;
+
 /// What decides whether, and when, a delivery may run.
 pub(super) struct Admission {
     running: Running,
@@ -107,8 +108,8 @@ pub(super) async fn admit<'a>(
         ready = timeout_at(run.deadline().into(), ready) => ready,
     };
     let (turn, room) = ready.unwrap_or_default();
-    if let Some(Turn { verdict: Verdict::GivenUp { begun }, .. }) = &turn {
-        run.give_up_crashing(*begun).await?;
+    if let Some(begun) = turn.as_ref().and_then(|turn| turn.too_often) {
+        run.give_up_crashing(begun).await?;
         return Ok(None);
     }
     Ok(Some(Admitted { _under_way: under_way, _turn: turn, _room: room }))
@@ -120,5 +121,5 @@ async fn history(admission: &Admission, run: &Run<'_>, twins: &[CancellationToke
         twin.cancelled().await;
     }
     tokio::time::sleep(RECORDING).await;
-    admission.recorded.ask((run.event.id.clone(), run.id().clone())).await
+    admission.recorded.ask(run.key()).await
 }

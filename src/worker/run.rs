@@ -20,6 +20,7 @@ use crate::{
         plan::{Plan, Step},
         trace::Trace,
     },
+    store::RunKey,
     telemetry::metrics::{DeliveryKind, dead_letter as count_dead_letter},
     telemetry::traces::Span,
 };
@@ -159,6 +160,11 @@ impl<'a> Run<'a> {
 
     pub(super) const fn id(&self) -> &RunId {
         &self.id
+    }
+
+    /// How the database knows it.
+    pub(super) fn key(&self) -> RunKey {
+        (self.event.id.clone(), self.id.clone())
     }
 
     /// The next step of the plan.

@@ -61,7 +61,7 @@ impl TaskArgs {
                 if !new.is_empty() {
                     return Err("--arg is for scripts, and this handler calls a url".into());
                 }
-                let is_elsewhere = http.as_ref().is_some_and(|new| new.url().origin() != url.url().origin());
+                let is_elsewhere = http.as_ref().is_some_and(|new| !new.has_origin_of(url));
                 *url = http.unwrap_or_else(|| url.clone());
                 if bare {
                     headers.clear();

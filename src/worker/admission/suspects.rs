@@ -40,19 +40,11 @@ pub(super) struct Suspects {
 
 /// The turn of a suspect, until this is dropped.
 pub(super) struct Turn<'a> {
-    pub verdict: Verdict,
+    /// How often it was begun before and never ended, if it is to be given up for that.
+    pub too_often: Option<u32>,
     suspects: &'a Suspects,
     run: RunKey,
     _alone: Option<SemaphorePermit<'a>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Runs,
-    /// It was begun so often before, and never ended.
-    GivenUp {
-        begun: u32,
-    },
 }
 
 impl Suspects {
@@ -83,13 +75,11 @@ impl Suspects {
     pub(super) async fn turn<'a>(&'a self, run: &Run<'_>) -> Turn<'a> {
         tokio::time::sleep(SHUFFLE.mul_f64(rand::random())).await;
         let alone = self.alone.acquire().await.ok();
-        let key = (run.event.id.clone(), run.id().clone());
+        let key = run.key();
         // Made before it is counted: what is cancelled meanwhile has ended as well.
-        let mut turn = Turn { verdict: Verdict::Runs, suspects: self, run: key.clone(), _alone: alone };
+        let mut turn = Turn { too_often: None, suspects: self, run: key.clone(), _alone: alone };
         let begun = self.begun.ask(key).await.unwrap_or(0);
-        if begun >= self.limit {
-            turn.verdict = Verdict::GivenUp { begun };
-        }
+        turn.too_often = Some(begun).filter(|begun| *begun >= self.limit);
         debug!(event = %run.event.name, event_id = %run.event.id, begun, "a suspect has its turn");
         turn
     }

@@ -193,7 +193,7 @@ impl Proxy {
         *self.link.swallowed.lock().expect("unpoisoned") = steps.to_vec();
     }
 
-    /// From now on the broker allows so many channels on a connection.
+    /// From now on the broker allows at most `most` channels on a connection.
     pub fn limit_channels(&self, most: u16) {
         self.link.channel_max.store(most, Ordering::SeqCst);
     }
