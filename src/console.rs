@@ -20,6 +20,7 @@
 pub mod access;
 mod api;
 mod assets;
+mod limited;
 mod lingering;
 mod pages;
 mod problem;
@@ -43,6 +44,7 @@ use crate::{
     store::Store,
 };
 
+use limited::Limited;
 pub use server::run;
 
 /// How the console is configured.
@@ -90,6 +92,9 @@ pub struct Parts {
     /// How it goes.
     pub overview: Overview,
     pub access: access::Access,
+    pub exports: Limited,
+    /// Answers with a message in whole.
+    pub messages: Limited,
     /// Cancelled when the process begins to end: what streams must end too.
     pub stop: CancellationToken,
 }

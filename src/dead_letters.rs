@@ -25,9 +25,6 @@ pub use peek::{Peeked, Queue, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
 
-/// Letters of one page of an export.
-const EXPORTED_AT_ONCE: usize = 200;
-
 /// Everything that is needed to work with dead letters.
 #[derive(Clone)]
 pub struct DeadLetters {
@@ -49,17 +46,19 @@ impl DeadLetters {
         }
     }
 
-    /// Every letter of `filter`, newest first, with its body, some at a time.
-    pub fn pages(
+    /// Every letter of `filter`, newest first, with its body. Few are held at a time.
+    pub fn export(
         &self,
         filter: DeadLetterFilter,
-    ) -> impl Stream<Item = Result<Vec<StoredDeadLetter>, StoreError>> + Send + 'static {
-        let state = Some((self.store.clone(), filter, None));
-        stream::try_unfold(state, async |state| {
-            let Some((store, filter, after)) = state else { return Ok(None) };
-            let page = store.list_whole_dead_letters(&filter, EXPORTED_AT_ONCE, after).await?;
-            let next = page.next.map(|after| (store, filter, Some(after)));
-            Ok(Some((page.items, next)))
+    ) -> impl Stream<Item = Result<StoredDeadLetter, StoreError>> + Send + 'static {
+        let state = (self.store.clone(), filter, None, Vec::new().into_iter());
+        stream::try_unfold(state, async |(store, filter, after, mut part)| {
+            if part.as_slice().is_empty() {
+                part = store.export_dead_letters(&filter, after).await?.into_iter();
+            }
+            let Some(letter) = part.next() else { return Ok(None) };
+            let after = Some(letter.row.cursor());
+            Ok(Some((letter, (store, filter, after, part))))
         })
     }
 }

@@ -36,6 +36,8 @@ use tracing::{trace, warn};
 /// For the head of a request to arrive, the next one on an idle connection included. Longer than proxies keep theirs (nginx
 /// and most load balancers: 60 s): one that is closed as a proxy sends its next request is a 502 for somebody.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Whoever takes nothing of an answer for this long is gone, or holds memory on purpose.
+const READ_TIMEOUT_MS: u32 = 60_000;
 /// After a connection could not be accepted: for want of descriptors, mostly, which come back.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -59,6 +61,8 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
                 continue;
             }
         };
+        // What cannot be set is no reason to send somebody away.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, READ_TIMEOUT_MS);
         if room.make() {
             let is_answering = Arc::new(AtomicBool::new(false));
             let serving =
@@ -119,11 +123,7 @@ async fn serve_connection(
         request.extensions_mut().insert(ConnectInfo(peer));
         let answering = Answering::begin(&is_answering);
         let answer = hyper::service::Service::call(&app, request);
-        async move {
-            answer
-                .await
-                .map(|response: Response<Body>| response.map(|body| Guarded { body, _answering: answering }))
-        }
+        async move { answer.await.map(|response: Response<Body>| response.map(|body| Kept::new(body, answering))) }
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -159,13 +159,19 @@ impl Drop for Answering {
     }
 }
 
-/// The body of an answer, which lasts until all of it is sent.
-struct Guarded {
+/// The body of an answer, and something that is kept until all of it is sent, or the connection is gone.
+pub struct Kept<T> {
     body: Body,
-    _answering: Answering,
+    _kept: T,
 }
 
-impl http_body::Body for Guarded {
+impl<T> Kept<T> {
+    pub const fn new(body: Body, kept: T) -> Self {
+        Self { body, _kept: kept }
+    }
+}
+
+impl<T: Unpin> http_body::Body for Kept<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

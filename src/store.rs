@@ -50,6 +50,10 @@ type Result<T, E = StoreError> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Store {
     pool: deadpool_postgres::Pool,
+    /// For what must be answered while the others are all busy: whether the database answers, who somebody is.
+    reserved: deadpool_postgres::Pool,
+    /// Whose turn it is to search text, which may keep a connection busy for seconds.
+    text_searches: std::sync::Arc<tokio::sync::Semaphore>,
     /// For connections that are not of the pool.
     dedicated: std::sync::Arc<pool::Dialer>,
     /// What secrets are encrypted with.

@@ -11,7 +11,7 @@ mod once;
 mod origin;
 pub mod sign_in;
 
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -177,6 +177,3 @@ impl FromRequestParts<Console> for Anybody {
         Ok(Self(authenticate(console, &parts.headers).await.ok().flatten()))
     }
 }
-
-/// What hashes passwords: off the async threads, and only so many at a time.
-type Hashing = Arc<tokio::sync::Semaphore>;

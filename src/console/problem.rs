@@ -203,8 +203,8 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "provisiond failed", detail)
     }
 
-    pub fn busy() -> Self {
-        let detail = "too many sign-ins are being checked just now: try again in some seconds";
+    /// It is bounded how much of this is done at a time.
+    pub fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much at a time", detail)
             .with_header(header::RETRY_AFTER, "5")
     }

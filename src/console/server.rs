@@ -21,7 +21,10 @@ use tower_http::{
 };
 use tracing::info;
 
-use super::{Console, ConsoleSettings, Parts, access, api, assets, lingering, pages, problem::Problem};
+use super::{
+    Console, ConsoleSettings, Parts, access, api, assets, limited::Limited, lingering, pages,
+    problem::Problem,
+};
 use crate::{
     dead_letters::{DeadLetters, Jobs},
     http_server,
@@ -79,7 +82,17 @@ pub async fn run(
     }
     let jobs = Jobs::new(letters.clone(), stop.clone());
     let overview = Overview::new(letters.store.clone(), letters.broker.clone());
-    let parts = Parts { settings, letters, jobs: jobs.clone(), trials, overview, access, stop: stop.clone() };
+    let parts = Parts {
+        settings,
+        letters,
+        jobs: jobs.clone(),
+        trials,
+        overview,
+        access,
+        exports: Limited::new("four exports of dead letters are under way", 4),
+        messages: Limited::new("many messages are being sent whole", 8),
+        stop: stop.clone(),
+    };
     let console = Console(Arc::new(parts));
     let serving = http_server::serve(listener, app(console), MAX_CONNECTIONS, stop.clone());
     let cut = async {

@@ -17,6 +17,8 @@ pub enum StoreError {
     Refused(String),
     #[error("the search took too long: narrow it by time, event, handler or object")]
     TooSlow,
+    #[error("too many searches through text are under way: try again in some seconds")]
+    TooManySearches,
     /// No connection, shut down, read only, out of space: not the caller's fault, and worth trying again.
     #[error("PostgreSQL is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

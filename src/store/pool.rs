@@ -7,7 +7,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::{Client, Config, Connection, Socket, config::SslMode, tls::MakeTlsConnect};
+use tokio::sync::Semaphore;
+use tokio_postgres::{CancelToken, Client, Config, Connection, Socket, config::SslMode, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Result, Store, StoreError, tls};
@@ -15,6 +16,10 @@ use crate::domain::seal::Seals;
 
 /// The server gives a statement up after this long; a session waits a little longer for the answer.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections beside the pool's that are never used for long work.
+const RESERVED: usize = 2;
+/// At a time, and never more than half of the pool: the rest is for everybody else.
+const MOST_TEXT_SEARCHES: usize = 4;
 
 /// Where the database is, and how it is reached.
 #[derive(Clone)]
@@ -42,7 +47,7 @@ type Dialed = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<S
 impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.session().await?.query_opt("SELECT 1", &[]).await.map(drop)
+        self.reserved_session().await?.query_opt("SELECT 1", &[]).await.map(drop)
     }
 
     /// Makes no connection yet: the first use does.
@@ -51,20 +56,14 @@ impl Store {
     /// If the settings cannot be right: the url, the CA file.
     pub fn connect(settings: &StoreSettings) -> anyhow::Result<Self> {
         let dialer = Dialer::new(settings)?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
-        let manager = Manager::from_config(dialer.config.clone(), dialer.tls.clone(), recycling);
-        let pool = Pool::builder(manager)
-            .max_size(settings.pool_size)
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(settings.connect_timeout),
-                create: Some(settings.connect_timeout),
-                // An idle connection whose link is dead must not cost its user much.
-                recycle: Some(Duration::from_secs(2)),
-            })
-            .build()
-            .context("the connection pool cannot be built")?;
-        Ok(Self { pool, dedicated: Arc::new(dialer), seals: Arc::new(settings.seals.clone()) })
+        let text_searches = (settings.pool_size / 2).clamp(1, MOST_TEXT_SEARCHES);
+        Ok(Self {
+            pool: dialer.pool(settings.pool_size)?,
+            reserved: dialer.pool(RESERVED)?,
+            text_searches: Arc::new(Semaphore::new(text_searches)),
+            dedicated: Arc::new(dialer),
+            seals: Arc::new(settings.seals.clone()),
+        })
     }
 }
 
@@ -87,6 +86,28 @@ impl Dialer {
         };
         bound(&mut config, settings.connect_timeout);
         Ok(Self { config, tls, timeout: settings.connect_timeout })
+    }
+
+    fn pool(&self, max_size: usize) -> anyhow::Result<Pool> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
+        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
+        Pool::builder(manager)
+            .max_size(max_size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(self.timeout),
+                create: Some(self.timeout),
+                // An idle connection whose link is dead must not cost its user much.
+                recycle: Some(Duration::from_secs(2)),
+            })
+            .build()
+            .context("the connection pool cannot be built")
+    }
+
+    /// Asks the server to end the statement that a connection is busy with; whether it does is not known.
+    pub(super) async fn cancel(&self, token: CancelToken) {
+        // Who wanted it is gone already; without this, the statement ends at its own timeout.
+        let _ = tokio::time::timeout(self.timeout, token.cancel_query(self.tls.clone())).await;
     }
 
     pub(super) async fn dial(&self) -> Result<Dialed> {

@@ -4,16 +4,23 @@
 //! cancelled, or waited too long) would hand its rest to the next one. Here it is closed instead, and
 //! the server rolls back.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt;
+use tokio::{runtime::Handle, sync::OwnedSemaphorePermit};
 use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
 
-use super::{Result, Store, StoreError, pool::STATEMENT_TIMEOUT, sql::Query};
+use super::{
+    Result, Store, StoreError,
+    pool::{Dialer, STATEMENT_TIMEOUT},
+    sql::Query,
+};
 
 /// A server that has not answered by now will not: its own limit has passed.
 const ANSWER_TIMEOUT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(2));
+/// For the turn of a search through text.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -24,16 +31,50 @@ pub(super) struct Session {
     busy: bool,
     /// A transaction is open, or settings were changed.
     unclean: bool,
+    /// What it may search with; absent if it does something else.
+    searching: Option<Searching>,
+}
+
+/// A search whose user goes away is ended at the server before another may begin: who asks again and again and never
+/// waits would have any number of them under way.
+struct Searching {
+    _turn: Option<OwnedSemaphorePermit>,
+    dialer: Arc<Dialer>,
 }
 
 impl Store {
     pub(super) async fn session(&self) -> Result<Session> {
-        let client = self.pool.get().await?;
-        Ok(Session { client: Some(client), busy: false, unclean: false })
+        Ok(Session::new(self.pool.get().await?))
+    }
+
+    /// One that is free also when searches and pages use up the pool. Only for what takes milliseconds.
+    pub(super) async fn reserved_session(&self) -> Result<Session> {
+        Ok(Session::new(self.reserved.get().await?))
+    }
+
+    /// For what a person looks for. Searches through text wait for their turn, without a connection.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManySearches`].
+    pub(super) async fn session_to_search(&self, reads_text: bool) -> Result<Session> {
+        let turn = if reads_text {
+            let turn = Arc::clone(&self.text_searches).acquire_owned();
+            let turn = tokio::time::timeout(TURN_TIMEOUT, turn).await;
+            Some(turn.map_err(|_| StoreError::TooManySearches)?.map_err(|_| gone())?)
+        } else {
+            None
+        };
+        let mut session = self.session().await?;
+        session.searching = Some(Searching { _turn: turn, dialer: Arc::clone(&self.dedicated) });
+        Ok(session)
     }
 }
 
 impl Session {
+    const fn new(client: Object) -> Self {
+        Self { client: Some(client), busy: false, unclean: false, searching: None }
+    }
+
     /// Runs a statement that is prepared once a connection.
     pub(super) async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
         let client = self.client.as_ref().ok_or_else(gone)?;
@@ -123,10 +164,17 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if (self.busy || self.unclean)
-            && let Some(client) = self.client.take()
-        {
-            drop(Object::take(client));
+        let Some(client) = self.client.take_if(|_| self.busy || self.unclean) else { return };
+        match (self.searching.take(), Handle::try_current()) {
+            (Some(searching), Ok(runtime)) if self.busy => {
+                runtime.spawn(async move {
+                    // Whole: the turn is over when the statement is.
+                    let Searching { _turn, dialer } = searching;
+                    dialer.cancel(client.cancel_token()).await;
+                    drop(Object::take(client));
+                });
+            }
+            _ => drop(Object::take(client)),
         }
     }
 }

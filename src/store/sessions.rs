@@ -25,7 +25,7 @@ impl Store {
         credential: &[u8],
         lasts: Duration,
     ) -> Result<()> {
-        let mut session = self.session().await?;
+        let mut session = self.reserved_session().await?;
         let insert = "INSERT INTO console_sessions (token_hash, user_name, credential, expires_at)
                       VALUES ($1, $2, $3, now() + make_interval(secs => $4))";
         session.execute(insert, &[&token.bytes(), &user, &credential, &lasts.as_secs_f64()]).await?;
@@ -45,7 +45,8 @@ impl Store {
                 UPDATE console_sessions SET expires_at = now() + make_interval(secs => $2::double precision)
                 WHERE token_hash = $1 AND expires_at BETWEEN now() AND now() + make_interval(secs => $2::double precision * 0.9))
             SELECT user_name, credential FROM console_sessions WHERE token_hash = $1 AND expires_at > now()";
-        let row = self.session().await?.query_opt(sql, &[&token.bytes(), &lasts.as_secs_f64()]).await?;
+        let row =
+            self.reserved_session().await?.query_opt(sql, &[&token.bytes(), &lasts.as_secs_f64()]).await?;
         let read = |row: tokio_postgres::Row| {
             Ok(StoredSession { user: row.try_get("user_name")?, credential: row.try_get("credential")? })
         };
@@ -54,7 +55,7 @@ impl Store {
 
     pub async fn end_session(&self, token: &TokenHash) -> Result<()> {
         let sql = "DELETE FROM console_sessions WHERE token_hash = $1";
-        self.session().await?.execute(sql, &[&token.bytes()]).await.map(drop)
+        self.reserved_session().await?.execute(sql, &[&token.bytes()]).await.map(drop)
     }
 }
 

@@ -20,12 +20,14 @@ pub(super) struct Query<'a> {
     sql: String,
     values: Vec<(Value<'a>, Type)>,
     conditions: usize,
+    /// Text of many rows is read, which takes time.
+    reads_text: bool,
 }
 
 impl<'a> Query<'a> {
     /// `head` ends before the `WHERE`.
     pub(super) fn new(head: &str) -> Self {
-        Self { sql: head.to_owned(), values: Vec::new(), conditions: 0 }
+        Self { sql: head.to_owned(), values: Vec::new(), conditions: 0, reads_text: false }
     }
 
     /// A search whose head holds a value already: each `?` in it stands for that.
@@ -42,7 +44,7 @@ impl<'a> Query<'a> {
         self.condition(&condition.replace('?', &placeholder));
     }
 
-    /// Adds the alternatives of `condition`, one for each of `patterns`. (`= ANY` of an array would be shorter,
+    /// Adds the alternatives of `condition`, one for each of `patterns`, all of which are looked for in text. (`= ANY` of an array would be shorter,
     /// and is not what a trigram index looks at.)
     pub(super) fn and_any(&mut self, condition: &'static str, patterns: Vec<String>) {
         let alternatives: Vec<String> = patterns
@@ -53,6 +55,7 @@ impl<'a> Query<'a> {
             })
             .collect();
         self.condition(&format!("({})", alternatives.join(" OR ")));
+        self.reads_text = true;
     }
 
     /// Adds a condition without a value.
@@ -93,6 +96,10 @@ impl<'a> Query<'a> {
 
     pub(super) fn sql(&self) -> &str {
         &self.sql
+    }
+
+    pub(super) const fn reads_text(&self) -> bool {
+        self.reads_text
     }
 
     pub(super) fn params(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {

@@ -3,6 +3,7 @@
 mod access;
 mod away;
 mod bodies;
+mod bounds;
 mod document;
 mod handlers;
 mod letters;

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Where a process tells of itself.
-async fn told_at(process: &Process) -> String {
+pub async fn told_at(process: &Process) -> String {
     let found = || {
         let log = process.log();
         let line = log.lines().find(|line| line.contains("metrics and health are told here"))?;

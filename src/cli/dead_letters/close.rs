@@ -93,11 +93,9 @@ pub(super) async fn export(context: &Context, args: Export) -> Result<(), CliErr
     let Export { filter, reason, state } = args;
     let filter = filter.with(reason, state.state);
     let letters = context.dead_letters()?;
-    let mut pages = pin!(letters.pages(filter));
-    while let Some(page) = pages.try_next().await? {
-        for letter in &page {
-            context.output.json_line(&ExportedLetter::of(letter))?;
-        }
+    let mut letters = pin!(letters.export(filter));
+    while let Some(letter) = letters.try_next().await? {
+        context.output.json_line(&ExportedLetter::of(&letter))?;
     }
     Ok(())
 }

@@ -1,23 +1,17 @@
 //! The users and tokens that are configured, and the proofs they are held against.
 
-use std::{sync::Arc, time::Duration};
-
 use anyhow::Context as _;
 use axum::http::HeaderValue;
-use sha2::{Digest, Sha256};
-use tokio::{sync::Semaphore, time::timeout};
 
-use super::{Hashing, Identity, limiter::Limiter, once::OneTimeLink};
+use super::{Identity, limiter::Limiter, once::OneTimeLink};
 use crate::{
     config::Account,
-    console::{ConsoleSettings, problem::Problem},
+    console::{ConsoleSettings, limited::Limited, problem::Problem},
     domain::access::{PasswordHash, RandomToken, Role, TokenHash},
 };
 
 /// Passwords that are checked at a time: each takes 19 MiB and tens of milliseconds of a processor.
 const AT_A_TIME: usize = 2;
-/// Who waits longer for their turn is told to try again.
-const TURN: Duration = Duration::from_secs(5);
 
 /// Whoever comes by the link that is printed where no user is configured.
 pub const FIRST_USER: &str = "first start";
@@ -30,7 +24,7 @@ pub struct Access {
     first: Option<OneTimeLink>,
     /// A name that nobody has takes as long to refuse as a wrong password.
     nobody: PasswordHash,
-    hashing: Hashing,
+    hashing: Limited,
     pub limiter: Limiter,
 }
 
@@ -42,7 +36,7 @@ impl Access {
             tokens: settings.tokens.clone(),
             first: settings.users.is_empty().then(OneTimeLink::new),
             nobody: hashed.context("hashing")??,
-            hashing: Arc::new(Semaphore::new(AT_A_TIME)),
+            hashing: Limited::new("many sign-ins are being checked", AT_A_TIME),
             limiter: Limiter::default(),
         })
     }
@@ -58,20 +52,20 @@ impl Access {
 
     /// Whether `token` is that of the link, which is then used up. What a session is begun with.
     pub fn use_first_link(&self, token: &str) -> Option<Vec<u8>> {
-        self.first.as_ref()?.use_up(token).then(first_credential)
+        let first = self.first.as_ref()?;
+        first.use_up(token).then(|| first.credential())
     }
 
-    /// Whether there is such a user with such a password. What a session is begun with.
     /// The name of a user, for the log. What else is typed there may be a password, and of any length.
     pub fn loggable<'a>(&self, name: &'a str) -> &'a str {
         if self.users.iter().any(|user| user.name.as_str() == name) { name } else { "(unknown)" }
     }
 
+    /// Whether there is such a user with such a password. What a session is begun with.
     pub async fn check_password(&self, name: &str, password: String) -> Result<Option<Vec<u8>>, Problem> {
         let user = self.users.iter().find(|user| user.name.as_str() == name);
         let hash = user.map_or_else(|| self.nobody.clone(), |user| user.hash.clone());
-        let turn = timeout(TURN, Arc::clone(&self.hashing).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Problem::busy()) };
+        let turn = self.hashing.turn().await?;
         let checking = tokio::task::spawn_blocking(move || {
             // Held until it is done, also if whoever asked has gone.
             let _turn = turn;
@@ -83,8 +77,8 @@ impl Access {
 
     /// The role of who began a session with `credential`, if they may still come in.
     pub fn role_of(&self, name: &str, credential: &[u8]) -> Option<Role> {
-        if name == FIRST_USER && self.first.is_some() {
-            return (credential == first_credential()).then_some(Role::Operator);
+        if let Some(first) = self.first.as_ref().filter(|_| name == FIRST_USER) {
+            return (credential == first.credential()).then_some(Role::Operator);
         }
         let user = self.users.iter().find(|user| user.name.as_str() == name)?;
         (credential == user.hash.fingerprint()).then_some(user.role)
@@ -108,9 +102,4 @@ impl Access {
             known.ok_or_else(|| Problem::unauthenticated("the token is not one of console.tokens"))?;
         Ok(Identity { name: known.name.to_string(), role: known.role, csrf: None })
     }
-}
-
-/// The same in every process: while no user is configured anywhere, a session of one is known to the others.
-fn first_credential() -> Vec<u8> {
-    Sha256::digest("no user is configured").to_vec()
 }

@@ -23,6 +23,12 @@ impl OneTimeLink {
         format!("{at}{}?token={}", Self::PATH, self.token.expose())
     }
 
+    /// What a session by this link is begun with. Of this start of the process alone: users may be configured, and taken
+    /// away again, before the next.
+    pub fn credential(&self) -> Vec<u8> {
+        self.token.hash().bytes().to_vec()
+    }
+
     /// Whether `token` is this one, and nobody used it before.
     pub fn use_up(&self, token: &str) -> bool {
         let mut unused = self.unused.lock();

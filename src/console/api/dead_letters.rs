@@ -103,7 +103,8 @@ async fn summary(
 
 /// Export dead letters
 ///
-/// One JSON value a line, newest first, bodies exact: `body` is text, `body_base64` what is none.
+/// One JSON value a line, newest first, bodies exact: `body` is text, `body_base64` what is none. Four exports at a time; the
+/// connection of one that takes nothing for a minute is closed.
 #[utoipa::path(get, path = "/dead-letters/export", operation_id = "export_dead_letters", tag = "dead letters", params(Filter),
     responses((status = 200, description = "Lines", body = ExportedLetter<'static>, content_type = "application/x-ndjson")))]
 async fn export(
@@ -111,11 +112,11 @@ async fn export(
     State(console): State<Console>,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    let pages = console.letters.pages(filter.into());
+    let turn = console.exports.turn().await?;
     // What cannot even begin is told as a problem; what ends early ends the connection, as a part is no whole.
-    let mut pages = Box::pin(pages);
-    let first = pages.try_next().await?;
-    let all = futures_util::stream::iter(first.map(Ok)).chain(pages);
+    let mut letters = Box::pin(console.letters.export(filter.into()));
+    let first = letters.try_next().await?;
+    let all = futures_util::stream::iter(first.map(Ok)).chain(letters);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
         (
@@ -123,17 +124,15 @@ async fn export(
             HeaderValue::from_static("attachment; filename=\"dead-letters.jsonl\""),
         ),
     ];
-    Ok((headers, Body::from_stream(all.map_ok(|page| lines(&page)))).into_response())
+    Ok(turn.until_sent((headers, Body::from_stream(all.map_ok(|letter| line(&letter)))).into_response()))
 }
 
-fn lines(page: &[StoredDeadLetter]) -> Bytes {
-    let mut lines = Vec::new();
-    for letter in page {
-        // Writing into memory cannot fail, and everything in it can be written.
-        let _ = serde_json::to_writer(&mut lines, &ExportedLetter::of(letter));
-        lines.push(b'\n');
-    }
-    lines.into()
+fn line(letter: &StoredDeadLetter) -> Bytes {
+    let mut line = Vec::new();
+    // Writing into memory cannot fail, and everything in it can be written.
+    let _ = serde_json::to_writer(&mut line, &ExportedLetter::of(letter));
+    line.push(b'\n');
+    line.into()
 }
 
 /// Show a dead letter
@@ -146,5 +145,6 @@ async fn show(
     State(console): State<Console>,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    json(&WholeLetter::of(&console.letters.show(id).await?))
+    let turn = console.messages.turn().await?;
+    Ok(turn.until_sent(json(&WholeLetter::of(&console.letters.show(id).await?))?))
 }

@@ -46,6 +46,7 @@ impl From<StoreError> for Problem {
                 "The search took too long",
                 error.to_string(),
             ),
+            StoreError::TooManySearches => Self::busy(error.to_string()),
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = source_of(&error), "the console cannot work with PostgreSQL");
                 Self::database(

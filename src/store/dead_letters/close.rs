@@ -37,7 +37,7 @@ impl Store {
             }
         };
         chosen.limit(AT_ONCE);
-        let mut session = self.session().await?;
+        let mut session = self.session_to_search(chosen.reads_text()).await?;
         let mut discarded = 0;
         loop {
             let ids: Vec<Uuid> = session.search(&chosen).await?.iter().map(|row| row.get(0)).collect();

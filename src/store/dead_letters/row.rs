@@ -29,7 +29,7 @@ pub struct DeadLetterRow {
 }
 
 impl DeadLetterRow {
-    pub(super) const fn cursor(&self) -> Cursor {
+    pub const fn cursor(&self) -> Cursor {
         Cursor { at: self.letter.died_at, id: self.letter.id }
     }
 }

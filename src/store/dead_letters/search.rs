@@ -10,11 +10,13 @@ use super::{
 };
 use crate::{
     domain::{dead_letter::Reason, handler::HandlerId},
-    store::{Cursor, Page, Result, Store, StoreError},
+    store::{Cursor, Page, Result, Store, StoreError, sql::Query},
 };
 
 /// Of what a search through text finds.
 const MOST_COUNTED: usize = 10_000;
+/// Letters that are read at once for an export.
+const EXPORTED_AT_ONCE: usize = 200;
 
 /// How many dead letters there are.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -39,45 +41,37 @@ impl Store {
     /// Newest first.
     ///
     /// # Errors
-    /// [`StoreError::TooSlow`].
+    /// [`StoreError::TooSlow`], [`StoreError::TooManySearches`].
     pub async fn list_dead_letters(
         &self,
         filter: &DeadLetterFilter,
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<DeadLetterRow>> {
-        let rows = self.page_of_letters(&format!("SELECT {COLUMNS}"), filter, limit, after).await?;
+        let query = part_of_letters(&format!("SELECT {COLUMNS}"), filter, limit + 1, after);
+        let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         let rows = rows.iter().map(dead_letter_row).collect::<Result<_>>()?;
         Ok(Page::of(rows, limit, DeadLetterRow::cursor))
     }
 
-    /// The same, with what each message was.
-    pub async fn list_whole_dead_letters(
+    /// The next ones of an export, newest first, with what each message was; none at the end. Bodies come to
+    /// a mebibyte at most, and one more body: what is in memory is bounded, however large they are.
+    pub async fn export_dead_letters(
         &self,
         filter: &DeadLetterFilter,
-        limit: usize,
         after: Option<Cursor>,
-    ) -> Result<Page<StoredDeadLetter>> {
-        let rows =
-            self.page_of_letters(&format!("SELECT {COLUMNS}, {MESSAGE}"), filter, limit, after).await?;
-        let rows = rows.iter().map(stored).collect::<Result<_>>()?;
-        Ok(Page::of(rows, limit, |letter: &StoredDeadLetter| letter.row.cursor()))
-    }
-
-    async fn page_of_letters(
-        &self,
-        select: &str,
-        filter: &DeadLetterFilter,
-        limit: usize,
-        after: Option<Cursor>,
-    ) -> Result<Vec<Row>> {
-        let mut query = filter.query(&format!("{select} FROM dead_letters"));
-        if let Some(after) = after {
-            query.and_place("(died_at, id) < (?at, ?id)", after.at, after.id);
-        }
-        query.end("ORDER BY died_at DESC, id DESC");
-        query.limit(limit + 1);
-        self.session().await?.search(&query).await
+    ) -> Result<Vec<StoredDeadLetter>> {
+        // The length of a body is read from its row alone, so bodies that are left for later are not read now.
+        let select = format!(
+            "SELECT * FROM (
+                 SELECT *, coalesce(sum(octet_length(body)) OVER (
+                     ORDER BY died_at DESC, id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+                 FROM (SELECT {COLUMNS}, {MESSAGE}"
+        );
+        let mut query = part_of_letters(&select, filter, EXPORTED_AT_ONCE, after);
+        query.end(") AS part) AS counted WHERE bytes_before < 1048576 ORDER BY died_at DESC, id DESC");
+        let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
+        rows.iter().map(stored).collect()
     }
 
     /// Counts by reason and handler, the most first; of all, or of `most`. Of a search through text never all: the
@@ -109,7 +103,7 @@ impl Store {
                 count: row.try_get("count")?,
             })
         };
-        let rows = self.session().await?.search(&query).await?;
+        let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         let lines: anyhow::Result<Vec<SummaryLine>> = rows.iter().map(line).collect();
         let lines = lines.map_err(|e| StoreError::Other(e.into()))?;
         let total: i64 = lines.iter().map(|line| line.count).sum();
@@ -124,6 +118,21 @@ impl Store {
         let row = self.session().await?.query_opt(&sql, &[&id]).await?;
         stored(&row.ok_or_else(|| not_found(id))?)
     }
+}
+
+fn part_of_letters<'a>(
+    select: &str,
+    filter: &'a DeadLetterFilter,
+    limit: usize,
+    after: Option<Cursor>,
+) -> Query<'a> {
+    let mut query = filter.query(&format!("{select} FROM dead_letters"));
+    if let Some(after) = after {
+        query.and_place("(died_at, id) < (?at, ?id)", after.at, after.id);
+    }
+    query.end("ORDER BY died_at DESC, id DESC");
+    query.limit(limit);
+    query
 }
 
 pub(in crate::store) fn not_found(id: Uuid) -> StoreError {

@@ -22,7 +22,7 @@ impl Store {
         }
         query.end("ORDER BY started_at DESC, id DESC");
         query.limit(MOST);
-        let rows = self.session().await?.search(&query).await?;
+        let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         rows.iter().rev().map(execution).collect()
     }
 }

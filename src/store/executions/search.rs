@@ -22,15 +22,16 @@ impl Store {
     /// and where to go on.
     ///
     /// # Errors
-    /// [`StoreError::TooSlow`].
+    /// [`StoreError::TooSlow`], [`StoreError::TooManySearches`].
     pub async fn list_executions(
         &self,
         filter: &ExecutionFilter,
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<ExecutionRow>> {
-        let mut session = self.session().await?;
-        let (rows, searched_to) = if filter.data.is_some() || filter.error.is_some() {
+        let reads_text = filter.data.is_some() || filter.error.is_some();
+        let mut session = self.session_to_search(reads_text).await?;
+        let (rows, searched_to) = if reads_text {
             look_back(&mut session, filter, limit + 1, after).await?
         } else {
             (search(&mut session, filter, TextBy::Reading, limit + 1, after).await?, None)
@@ -69,7 +70,7 @@ impl Store {
             query.end("ORDER BY recorded_at DESC, id DESC");
         }
         query.limit(limit);
-        let rows = self.session().await?.search(&query).await?;
+        let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         let mut rows: Vec<ExecutionRow> = rows.iter().map(execution_row).collect::<Result<_>>()?;
         if after.is_none() {
             rows.reverse();

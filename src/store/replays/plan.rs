@@ -87,7 +87,7 @@ impl Store {
 
     async fn plan_of(&self, mut query: Query<'_>, tail: &'static str) -> Result<Vec<PlanLine>> {
         query.end(tail);
-        self.session().await?.search(&query).await?.iter().map(line).collect()
+        self.session_to_search(query.reads_text()).await?.search(&query).await?.iter().map(line).collect()
     }
 }
 
