@@ -10,6 +10,7 @@ pub mod decide;
 pub mod event;
 pub mod execution;
 pub mod handler;
+pub mod invisible;
 pub mod json;
 pub mod latency;
 pub mod moment;

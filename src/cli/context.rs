@@ -1,9 +1,6 @@
 //! What every command has at hand: the configuration, and the way to the database and the broker.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
+use std::{io::IsTerminal as _, time::Duration};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     error::CliError,
-    output::{Output, lines},
+    output::{Output, lines, note},
     settings,
 };
 use crate::{
@@ -85,7 +82,7 @@ pub(super) fn print_config(output: Output, loaded: &Loaded) -> Result<(), CliErr
 impl Context {
     /// A word beside the result.
     pub(super) fn hint(text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        note(text);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What goes wrong, as the person at the terminal reads it.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
+use super::output::note;
 use crate::{operations::TrialError, store::StoreError};
 
 /// Why a command did not do what was asked.
@@ -39,7 +40,7 @@ impl CliError {
             Self::Failed(error) => (chain(&error), 1),
             Self::Told => return ExitCode::from(1),
         };
-        let _ = writeln!(std::io::stderr(), "error: {text}");
+        note(&format!("error: {text}"));
         ExitCode::from(code)
     }
 }

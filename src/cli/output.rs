@@ -9,7 +9,10 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::error::CliError;
-use crate::domain::outcome::Response;
+use crate::domain::{
+    invisible::{escaped, escaped_in_json},
+    outcome::Response,
+};
 
 /// The two forms of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,21 +47,22 @@ impl Output {
     pub(super) fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CliError> {
         let mut text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
         text.push('\n');
-        self.text(&text)
+        self.text(&escaped_in_json(&text))
     }
 
     /// One JSON value on one line, for what comes as a stream.
     pub(super) fn json_line<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CliError> {
         let mut text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
         text.push('\n');
-        self.text(&text)
+        self.text(&escaped_in_json(&text))
     }
 
-    /// Prints `text`, which ends with a line break, in either form.
+    /// Prints `text`, which ends with a line break, in either form. What others wrote in it moves no cursor, colours no
+    /// terminal and stays where it stands.
     #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(super) fn text(self, text: &str) -> Result<(), CliError> {
         let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(escaped(text).as_bytes()).and_then(|()| stdout.flush()) {
             // A reader that has gone away (`| head`) is no error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
             written => Ok(written?),
@@ -88,7 +92,7 @@ pub(super) fn table<const N: usize>(
     let mut table = Table::new();
     table.set_header(header);
     for row in rows {
-        table.add_row(row.map(|cell| clean(&cell)));
+        table.add_row(row.map(|cell| escaped(&cell).into_owned()));
     }
     if !std::io::stdout().is_terminal() {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -113,7 +117,7 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     let shown = facts.iter().filter(|(_, value)| !value.is_empty());
     let width = shown.clone().map(|(name, _)| name.len()).max().unwrap_or_default();
     let margin = format!("\n{:width$}  ", "");
-    lines(shown.map(|(name, value)| format!("{name:width$}  {}", clean(value).replace('\n', &margin))))
+    lines(shown.map(|(name, value)| format!("{name:width$}  {}", escaped(value).replace('\n', &margin))))
 }
 
 /// What was answered, for [`facts`].
@@ -132,16 +136,17 @@ pub(super) fn answer(response: Option<&Response>) -> [(&'static str, String); 7]
 
 /// `text` on one line of at most `max` characters.
 pub(super) fn short(text: &str, max: usize) -> String {
-    let line = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = escaped(&line);
     match line.char_indices().nth(max) {
         Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
-        None => line,
+        None => line.into_owned(),
     }
 }
 
-/// What others wrote must not move the cursor or colour the terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+/// Prints a line beside the result.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", escaped(line));
 }
 
 /// A moment as people read it, in UTC.

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     dead_letters::{DeadLetters, Progress, Report},
-    domain::replay::{Caution, JobState, MAX_RATE, Source},
+    domain::{
+        invisible::escaped,
+        replay::{Caution, JobState, MAX_RATE, Source},
+    },
     shutdown::Shutdown,
     store::{Chosen, NewReplay, PlanLine, Replay},
 };
@@ -222,7 +225,7 @@ pub(super) fn ask(question: &str) -> Result<(), CliError> {
         return Err(CliError::usage(format!("{question} Say --yes: there is no terminal to ask on")));
     }
     let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{question} [y/N] ")?;
+    write!(stderr, "{} [y/N] ", escaped(question))?;
     stderr.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

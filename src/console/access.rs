@@ -7,6 +7,7 @@
 mod accounts;
 mod cookie;
 mod limiter;
+mod masked;
 mod once;
 mod origin;
 pub mod sign_in;

@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::text_enum::text_enum;
+use super::{invisible::is_invisible, text_enum::text_enum};
 
 text_enum! {
     /// What somebody may do.
@@ -50,10 +50,11 @@ impl FromStr for AccountName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        if (1..=64).contains(&text.chars().count()) && !text.contains(char::is_control) {
+        let odd = |c: char| c.is_control() || is_invisible(c);
+        if (1..=64).contains(&text.chars().count()) && !text.contains(odd) {
             return Ok(Self(text.to_owned()));
         }
-        Err(InvalidAccess("a name has 1 to 64 characters, none of them a control character"))
+        Err(InvalidAccess("a name has 1 to 64 characters, all of which can be seen"))
     }
 }
 

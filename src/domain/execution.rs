@@ -9,7 +9,7 @@ use super::{
     event::{Event, EventId, EventName, RunId},
     handler::{Handler, HandlerId, HandlerName, Mode, Priority},
     outcome::Response,
-    task::TaskType,
+    task::{HttpTarget, TaskType},
     text_enum::text_enum,
 };
 
@@ -106,6 +106,15 @@ pub struct TaskRef {
     pub kind: TaskType,
     /// The url or the path.
     pub target: String,
+}
+
+impl TaskRef {
+    /// Takes out what a url may hold of secrets.
+    pub fn mask(&mut self) {
+        if self.kind == TaskType::Http {
+            self.target = HttpTarget::masked(&self.target);
+        }
+    }
 }
 
 /// Which process did it.

@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use header::{HeaderName, HeaderValue};
+pub use header::{HeaderName, HeaderValue, MASK};
 
 use super::text_enum::text_enum;
 
@@ -76,6 +76,14 @@ impl Task {
             Self::Script { path, .. } => path.as_str(),
         }
     }
+
+    /// Takes out what may hold a secret: the path and query of a url, the arguments of a script.
+    pub fn mask(&mut self) {
+        match self {
+            Self::Http { url, .. } => url.mask(),
+            Self::Script { args, .. } => args.fill(MASK.to_owned()),
+        }
+    }
 }
 
 /// Why a part of a task is refused.
@@ -103,6 +111,25 @@ impl HttpTarget {
     /// Whether both have the same scheme, host and port.
     pub fn has_origin_of(&self, other: &Self) -> bool {
         self.0.origin() == other.0.origin()
+    }
+
+    /// Only scheme, host and port are left.
+    fn mask(&mut self) {
+        if self.0.path() != "/" || self.0.query().is_some() {
+            self.0.set_path(MASK);
+            self.0.set_query(None);
+        }
+    }
+
+    /// The same of a url that may have been stored by somebody else.
+    pub fn masked(text: &str) -> String {
+        text.parse().map_or_else(
+            |_| MASK.to_owned(),
+            |mut url: Self| {
+                url.mask();
+                url.into()
+            },
+        )
     }
 }
 
@@ -177,6 +204,21 @@ through_text!(HttpTarget, ScriptPath);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_masked_url_says_where_it_goes_and_no_more() {
+        for (url, masked) in [
+            ("https://api.example:8443/bot12:secret/send", "https://api.example:8443/***"),
+            ("https://crm.example/?token=secret", "https://crm.example/***"),
+            ("https://crm.example?", "https://crm.example/***"),
+            ("https://crm.example", "https://crm.example/"),
+            ("http://[::1]:81/a", "http://[::1]:81/***"),
+            ("secret", "http://secret/"),
+            ("ftp://crm.example/secret", "***"),
+        ] {
+            assert_eq!(HttpTarget::masked(url), masked, "{url}");
+        }
+    }
 
     #[test]
     fn a_url_may_be_typed_without_scheme() {

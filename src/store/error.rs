@@ -2,7 +2,7 @@
 
 use deadpool_postgres::PoolError;
 
-use crate::domain::seal::SealError;
+use crate::domain::{invisible::all_visible, seal::SealError};
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +143,14 @@ fn class(code: &str) -> Class {
             _ => Class::Ours,
         },
     }
+}
+
+/// For names that are typed now. What is stored already is read as it is.
+///
+/// # Errors
+/// [`StoreError::Refused`].
+pub(super) fn visible(what: &str, text: &str) -> Result<(), StoreError> {
+    all_visible(text).map_err(|why| StoreError::Refused(format!("{what} {why}")))
 }
 
 /// The sentence for a constraint of `migrations/`.

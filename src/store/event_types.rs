@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::{Result, Store, StoreError, session::Session};
+use super::{Result, Store, StoreError, error::visible, session::Session};
 use crate::domain::event::{EventName, InvalidEventName};
 
 /// One kind of event that handlers can name.
@@ -54,6 +54,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] if it is in the catalogue already, or a title is none.
     pub async fn add_event_type(&self, name: &EventName, group_title: &str, title: &str) -> Result<Pending> {
+        visible("the group", group_title)?;
+        visible("the title", title)?;
         let mut session = self.session().await?;
         session.begin().await?;
         let sql = format!(

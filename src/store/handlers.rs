@@ -35,6 +35,8 @@ pub struct HandlerFilter {
     pub status: Option<Status>,
     /// In the name, the url or path, or the script's arguments; not in headers, which may be secret.
     pub text: Option<String>,
+    /// Of a url, only in its scheme, host and port, and not in arguments: for who may not see the rest.
+    pub only_shown: bool,
     /// The last handler of the page before.
     pub after: Option<HandlerId>,
 }
@@ -58,7 +60,12 @@ impl Store {
             query.and("task_type = ?", task_type.as_str(), Type::TEXT);
         }
         if let Some(text) = &filter.text {
-            let anywhere = "(name ILIKE ? OR task_target ILIKE ? OR task ->> 'args' ILIKE ?)";
+            let anywhere = if filter.only_shown {
+                // What is looked for letter by letter is found, too.
+                r"(name ILIKE ? OR regexp_replace(task_target, '^([a-z]+://[^/]*).*', '\1') ILIKE ?)"
+            } else {
+                "(name ILIKE ? OR task_target ILIKE ? OR task ->> 'args' ILIKE ?)"
+            };
             query.and(anywhere, contains(text), Type::TEXT);
         }
         if let Some(after) = filter.after {

@@ -8,3 +8,4 @@ mod document;
 mod handlers;
 mod letters;
 mod sign_in;
+mod viewers;

@@ -313,3 +313,41 @@ async fn help_leads_a_new_user() {
     assert!(world.run(&["completions", "bash"]).assert_done().stdout().contains("provisiond"));
     world.abandon().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_seen_is_escaped_and_no_part_of_a_name() {
+    let world = World::new().await;
+    let create = |name: &str| {
+        world.run(&[
+            "handlers",
+            "create",
+            "--name",
+            name,
+            "--event",
+            "clients.create",
+            "--http",
+            "127.0.0.1:1",
+        ])
+    };
+    create("CRM").assert_done();
+    for (name, found) in [
+        ("CRM\u{200b}", "U+200B, character 4"),
+        ("\u{202e}MRC", "U+202E, character 1"),
+        ("C\u{ad}RM", "U+00AD, character 2"),
+    ] {
+        create(name).assert_failed(1, found);
+        world.run(&["handlers", "update", "1", "--name", name]).assert_failed(1, found);
+        world.run(&["events", "add", "a.b", "--group", name, "--title", "b"]).assert_failed(1, found);
+        world.run(&["events", "add", "a.b", "--group", "A", "--title", name]).assert_failed(1, found);
+    }
+    // One of a time when such a name was taken is read, changed and told.
+    world.rows("UPDATE handlers SET name = E'CRM\\u200B' WHERE id = 1", &[]).await;
+    world.run(&["handlers", "update", "1", "--priority", "3"]).assert_done();
+    let listed = world.run(&["handlers", "list"]);
+    assert!(listed.stdout().contains("CRM\\u{200b}"), "{}", listed.stdout());
+    let as_json = world.run(&["handlers", "list", "--output", "json"]).stdout();
+    assert!(as_json.contains("CRM\\u200b") && !as_json.contains('\u{200b}'), "{as_json}");
+    assert_eq!(world.json(&["handlers", "list"])[0]["name"], "CRM\u{200b}");
+    world.run(&["handlers", "update", "1", "--name", "CRM"]).assert_done();
+    world.end().await;
+}

@@ -141,10 +141,10 @@ fn line(letter: &StoredDeadLetter) -> Bytes {
 #[utoipa::path(get, path = "/dead-letters/{id}", operation_id = "show_dead_letter", tag = "dead letters", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The dead letter", body = WholeLetter<'static>)))]
 async fn show(
-    _: Viewer,
+    Viewer(somebody): Viewer,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
     let turn = console.messages.turn().await?;
-    Ok(turn.until_sent(json(&WholeLetter::of(&console.letters.show(id).await?))?))
+    Ok(turn.until_sent(json(&WholeLetter::of(&somebody.view_of(console.letters.show(id).await?)))?))
 }

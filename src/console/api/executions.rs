@@ -80,12 +80,12 @@ impl From<Filter> for ExecutionFilter {
 #[utoipa::path(get, path = "/executions", operation_id = "list_executions", tag = "executions", params(Filter, Paging),
     responses((status = 200, description = "A page of executions", body = PageOf<ExecutionRow>)))]
 async fn list(
-    _: Viewer,
+    Viewer(somebody): Viewer,
     State(console): State<Console>,
     Paged { filter, limit, after }: Paged<Filter, Cursor>,
 ) -> Result<Response, Problem> {
     let page = console.store().list_executions(&filter.into(), limit.rows(), after).await?;
-    json(&PageOf::from(page))
+    json(&PageOf::from(somebody.view_of(page)))
 }
 
 /// Show an execution
@@ -94,11 +94,12 @@ async fn list(
 #[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The execution", body = Execution)))]
 async fn show(
-    _: Viewer,
+    Viewer(somebody): Viewer,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    json(&console.store().execution(id).await?)
+    let turn = console.messages.turn().await?;
+    Ok(turn.until_sent(json(&somebody.view_of(console.store().execution(id).await?))?))
 }
 
 /// How much of the event runs again.

@@ -75,17 +75,18 @@ struct Changed {
 
 /// List handlers
 ///
-/// By id.
+/// By id. A viewer sees `***` for the path and query of a url and for arguments, which may hold secrets, and finds no text in them.
 #[utoipa::path(get, path = "/handlers", operation_id = "list_handlers", tag = "handlers", params(Search, Paging),
     responses((status = 200, description = "A page of handlers", body = PageOf<Handler>)))]
 async fn list(
-    _: Viewer,
+    Viewer(somebody): Viewer,
     State(console): State<Console>,
     Paged { filter, limit, after }: Paged<Search, HandlerId>,
 ) -> Result<Response, Problem> {
     let Search { event, task_type, status, text } = filter;
-    let filter = HandlerFilter { event, task_type, status, text, after };
-    let handlers = console.store().list_handlers(&filter, limit.rows() + 1).await?;
+    let only_shown = !somebody.may_change();
+    let filter = HandlerFilter { event, task_type, status, text, only_shown, after };
+    let handlers = somebody.view_of(console.store().list_handlers(&filter, limit.rows() + 1).await?);
     json(&PageOf::of(handlers, limit, |handler| handler.id.to_string()))
 }
 
@@ -115,12 +116,12 @@ async fn create(
         headers(("ETag" = String, description = "Its version, for `If-Match`"))),
         (status = 304, description = "It is at the version that `If-None-Match` names")))]
 async fn show(
-    _: Viewer,
+    Viewer(somebody): Viewer,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let handler = console.store().handler(id).await?;
+    let handler = somebody.view_of(console.store().handler(id).await?);
     if is_known(&headers, handler.version) {
         return Ok(not_modified(handler.version));
     }
@@ -195,11 +196,11 @@ async fn delete(
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "Its changes", body = PageOf<HistoryEntry>)))]
 async fn history(
-    _: Viewer,
+    Viewer(somebody): Viewer,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
 ) -> Result<Response, Problem> {
-    let items = console.store().handler_history(id).await?;
+    let items = somebody.view_of(console.store().handler_history(id).await?);
     if items.is_empty() {
         return Err(Problem::not_found(format!("there is no handler {id}")));
     }

@@ -49,7 +49,8 @@ impl FromStr for HeaderName {
 }
 
 /// What is shown of a value.
-const MASK: &str = "***";
+/// Stands where a secret is not shown.
+pub const MASK: &str = "***";
 
 /// The value of a header that a handler adds. It may be a secret: neither `Debug` nor `Serialize` tells it.
 ///

@@ -12,6 +12,7 @@ use super::{
     sealed::{self, SIGNING},
     values::Values,
 };
+use crate::store::error::visible;
 use crate::store::{
     Result, Store, StoreError,
     session::Session,
@@ -31,6 +32,7 @@ impl Store {
         signing_secret: Option<&SecretString>,
         by: &str,
     ) -> Result<Handler> {
+        visible("the name", spec.name.as_str())?;
         let mut session = self.session().await?;
         session.begin().await?;
         // Its secrets are sealed for this handler and no other: its id is needed first.
@@ -71,6 +73,9 @@ impl Store {
         if spec == before.spec {
             session.rollback().await?;
             return Ok(before);
+        }
+        if spec.name != before.spec.name {
+            visible("the name", spec.name.as_str())?;
         }
         let values = Values::of(&self.seals, id, &spec)?;
         let mut params = values.params();

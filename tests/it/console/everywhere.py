@@ -16,7 +16,27 @@ def looks_at(browser, path, found):
     assert "hunter2" not in page.content(), f"{path} shows a secret"
     too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert too_wide <= 0, f"{path} is {too_wide} pixels wider than the screen"
+    turned = page.evaluate(TURNED_NEIGHBOURS)
+    assert not turned, f"{path} turns round what stands beside it: {turned}"
     found.extend(axe(page))
+
+
+# Texts behind a character that turns the order of letters round, as far as that reaches: to the end of the next element
+# around it that isolates, or is a block.
+TURNED_NEIGHBOURS = """() => {
+    const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let text = texts.nextNode(); text; text = texts.nextNode()) {
+        if (!text.data.includes('\u202e')) continue;
+        let around = text.parentElement;
+        const contains = e => e.tagName === 'TEXTAREA' || ['isolate', 'plaintext', 'isolate-override'].includes(getComputedStyle(e).unicodeBidi);
+        while (!contains(around)) around = around.parentElement;
+        const rest = document.createRange();
+        rest.setStartAfter(text);
+        rest.setEndAfter(around.lastChild);
+        if (rest.toString().trim()) found.push(around.outerHTML.slice(0, 300));
+    }
+    return found;
+}"""
 
 
 def axe_can_find_something(browser):

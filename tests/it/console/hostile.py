@@ -7,6 +7,8 @@ from browser import provisiond
 
 APP = os.environ["APP"]
 HOSTILE = '<script>window.hacked = 1</script>'
+# It would turn what stands behind it round: "open" into "nepo".
+TURNED = f"{HOSTILE}\u202eevil"
 
 
 def arrange():
@@ -17,7 +19,7 @@ def arrange():
     data = '{"name": "%s", "long": "%s"}' % (HOSTILE, "z" * 3000)
     # This waits until the workers know both handlers.
     provisiond("publish", "clients.update", "--object-id", "1", "--data", "@big.json", "--wait")
-    provisiond("publish", "clients.create", "--object-id", HOSTILE, "--data", data)
+    provisiond("publish", "clients.create", "--object-id", TURNED, "--data", data)
     execution = rows("executions", "--event", "clients.create", "--status", "fail")[0]["id"]
     return execution, rows("dead-letters")[0]["id"]
 
@@ -35,7 +37,7 @@ def rows(command, *arguments):
 def pages(execution, letter):
     return [
         "/", "/?period=day", "/handlers", "/handlers?status=archived", "/handlers/1", "/handlers/2",
-        "/executions", "/executions?data=window.hacked", f"/executions?object_id={HOSTILE}", f"/executions/{execution}",
+        "/executions", "/executions?data=window.hacked", f"/executions?object_id={TURNED}", f"/executions/{execution}",
         "/dead-letters", "/dead-letters?state=any&text=nothing", f"/dead-letters/{letter}", "/events", "/replays",
     ]
 

@@ -75,7 +75,7 @@ pub async fn show(
     Path(text): Path<String>,
     Asked(asked): Asked,
 ) -> Answer {
-    let shown = console.letters.show(id(&text)?).await?;
+    let shown = somebody.view_of(console.letters.show(id(&text)?).await?);
     let title = format!("Dead letter of {}", shown.letter.row.letter.event_name);
     html(&page(
         Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked),
@@ -170,10 +170,11 @@ fn attempt(execution: &Execution) -> Attempt {
 
 /// As text, or as bytes where it is none: it must not act in our name.
 pub async fn raw(Viewer(_): Viewer, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
+    let turn = console.messages.turn().await?;
     let letter = console.store().dead_letter(id(&text)?).await?;
     let media_type = match std::str::from_utf8(&letter.body) {
         Ok(_) => "text/plain; charset=utf-8",
         Err(_) => "application/octet-stream",
     };
-    Ok(([(header::CONTENT_TYPE, media_type)], letter.body).into_response())
+    Ok(turn.until_sent(([(header::CONTENT_TYPE, media_type)], letter.body).into_response()))
 }

@@ -58,7 +58,7 @@ pub async fn show(
     Path(id): Path<String>,
     Asked(asked): Asked,
 ) -> Answer {
-    let execution = named(&console, &id).await?;
+    let execution = somebody.view_of(named(&console, &id).await?);
     let row = Row::of_whole(&execution);
     let task = execution.handler.as_ref().and_then(|handler| handler.task.as_ref());
     let event = &execution.event;
@@ -157,6 +157,7 @@ pub async fn raw(
     State(console): State<Console>,
     Path((id, part)): Path<(String, String)>,
 ) -> Answer {
+    let turn = console.messages.turn().await?;
     let execution = named(&console, &id).await?;
     let response = execution.response.clone().unwrap_or_default();
     let text = match part.as_str() {
@@ -167,5 +168,5 @@ pub async fn raw(
         _ => None,
     };
     let text = text.ok_or_else(|| Problem::not_found("there is no such part of the execution"))?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+    Ok(turn.until_sent(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()))
 }

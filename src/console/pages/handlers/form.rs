@@ -11,12 +11,9 @@ use crate::{
     },
     domain::{
         handler::{Handler, HandlerId, HandlerSpec, Priority, Timeout},
-        task::Task,
+        task::{MASK, Task},
     },
 };
-
-/// What is shown in the place of a header's value, and means: the one it has.
-const KEPT: &str = "***";
 
 /// As it stands in the form.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +75,7 @@ impl HandlerForm {
         match &spec.task {
             Task::Http { url, headers } => {
                 url.as_str().clone_into(&mut form.url);
-                form.headers = lines(headers.keys().map(|name| format!("{}: {KEPT}", name.as_str())));
+                form.headers = lines(headers.keys().map(|name| format!("{}: {MASK}", name.as_str())));
             }
             Task::Script { path, args } => {
                 path.as_str().clone_into(&mut form.path);

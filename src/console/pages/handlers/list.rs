@@ -6,7 +6,7 @@ use axum::extract::State;
 use crate::{
     console::{
         Console,
-        access::Viewer,
+        access::{Identity, Viewer},
         pages::{
             Answer,
             fields::{Asked, Errors, Fields},
@@ -80,9 +80,9 @@ struct ListPage {
 
 pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Asked(asked): Asked) -> Answer {
     let search = asked.only(&SEARCH.map(|(name, _)| name));
-    let filter = filter(&search, asked.get("after"))?;
+    let filter = filter(&search, asked.get("after"), &somebody)?;
     let store = console.store();
-    let mut handlers = store.list_handlers(&filter, A_PAGE + 1).await?;
+    let mut handlers = somebody.view_of(store.list_handlers(&filter, A_PAGE + 1).await?);
     let more = handlers.len() > A_PAGE;
     handlers.truncate(A_PAGE);
     let ids: Vec<_> = handlers.iter().map(|handler| handler.id).collect();
@@ -112,13 +112,14 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     })
 }
 
-fn filter(search: &Fields, after: &str) -> Result<HandlerFilter, Problem> {
+fn filter(search: &Fields, after: &str, somebody: &Identity) -> Result<HandlerFilter, Problem> {
     let mut errors = Errors::default();
     let filter = HandlerFilter {
         event: errors.optional("event", search.get("event"), str::parse),
         task_type: errors.optional("task", search.get("task"), str::parse),
         status: errors.optional("status", search.get("status"), str::parse),
         text: Some(search.get("text").to_owned()).filter(|text| !text.is_empty()),
+        only_shown: !somebody.may_change(),
         after: errors.optional("after", after, str::parse),
     };
     // Only who types addresses comes here: the form offers nothing else.

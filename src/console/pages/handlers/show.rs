@@ -59,7 +59,7 @@ pub async fn show(
     Path(id): Path<String>,
     Asked(_): Asked,
 ) -> Answer {
-    let handler = named(&console, &id).await?;
+    let handler = somebody.view_of(named(&console, &id).await?);
     page(&console, &somebody, handler, None).await
 }
 
@@ -69,7 +69,7 @@ pub async fn page(
     handler: Handler,
     new_secret: Option<String>,
 ) -> Answer {
-    let history = console.store().handler_history(handler.id).await?;
+    let history = somebody.view_of(console.store().handler_history(handler.id).await?);
     let (spec, trials) = (&handler.spec, &console.trials);
     let default = match spec.task {
         Task::Http { .. } => trials.http_timeout,

@@ -12,12 +12,10 @@ use crate::{
     },
     domain::{
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, HttpTarget, Task},
+        task::{HeaderName, HeaderValue, HttpTarget, MASK, Task},
     },
 };
 
-/// What is shown in the place of a header's value.
-const MASK: &str = "***";
 const GIVE_AGAIN: &str = "*** stands for a value that is stored, of a header of this handler and the same scheme, host and port: give its value";
 
 pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<FieldError>) -> Option<Task> {

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
-use super::{HandlerForm, KEPT};
+use super::HandlerForm;
 use crate::{
     console::pages::fields::Errors,
     domain::{
         handler::HandlerSpec,
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, Task},
+        task::{HeaderName, HeaderValue, MASK, Task},
     },
 };
 
@@ -56,10 +56,10 @@ pub(super) fn headers(
         let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not Name: value"))?;
         let name: HeaderName = parse(name.trim())?;
         let value = match (value.trim(), known.get(&name)) {
-            (KEPT, Some(stored)) => stored.clone(),
-            (KEPT, None) => {
+            (MASK, Some(stored)) => stored.clone(),
+            (MASK, None) => {
                 return Err(format!(
-                    "{}: type its value; {KEPT} stands for one that is stored, and only for the same scheme, host and port",
+                    "{}: type its value; {MASK} stands for one that is stored, and only for the same scheme, host and port",
                     name.as_str()
                 ));
             }

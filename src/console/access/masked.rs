@@ -1,0 +1,93 @@
+//! What operators see and viewers do not: the path and query of a url and the arguments of a script, which may hold a
+//! secret (`https://api.telegram.org/bot<token>/sendMessage`). Values of headers nobody sees again.
+
+use serde_json::Value;
+
+use super::Identity;
+use crate::{
+    dead_letters::Shown,
+    domain::{
+        execution::{Execution, HandlerRef},
+        handler::Handler,
+        task::{HttpTarget, MASK},
+    },
+    store::{ExecutionRow, HistoryEntry, Page},
+};
+
+/// Something that may hold what a viewer must not see.
+pub trait Masked {
+    fn mask(&mut self);
+}
+
+impl Identity {
+    /// `value` as this one may see it.
+    pub fn view_of<T: Masked>(&self, mut value: T) -> T {
+        if !self.may_change() {
+            value.mask();
+        }
+        value
+    }
+}
+
+impl Masked for Handler {
+    fn mask(&mut self) {
+        self.spec.task.mask();
+    }
+}
+
+impl Masked for HistoryEntry {
+    fn mask(&mut self) {
+        for spec in [&mut self.before, &mut self.after].into_iter().flatten() {
+            if let Some(Value::String(url)) = spec.pointer_mut("/task/url") {
+                *url = HttpTarget::masked(url);
+            }
+            if let Some(Value::Array(args)) = spec.pointer_mut("/task/args") {
+                args.fill(MASK.into());
+            }
+        }
+    }
+}
+
+impl Masked for HandlerRef {
+    fn mask(&mut self) {
+        if let Some(task) = &mut self.task {
+            task.mask();
+        }
+    }
+}
+
+impl Masked for Execution {
+    fn mask(&mut self) {
+        self.handler.mask();
+    }
+}
+
+impl Masked for ExecutionRow {
+    fn mask(&mut self) {
+        self.handler.mask();
+    }
+}
+
+impl Masked for Shown {
+    fn mask(&mut self) {
+        self.attempts.mask();
+    }
+}
+
+impl<T: Masked> Masked for Option<T> {
+    fn mask(&mut self) {
+        self.iter_mut().for_each(Masked::mask);
+    }
+}
+
+impl<T: Masked> Masked for Vec<T> {
+    fn mask(&mut self) {
+        self.iter_mut().for_each(Masked::mask);
+    }
+}
+
+impl<T: Masked> Masked for Page<T> {
+    fn mask(&mut self) {
+        self.items.mask();
+    }
+}

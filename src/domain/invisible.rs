@@ -1,0 +1,91 @@
+//! Characters that nobody sees: with one of them, two names look the same, and a text reads differently than it is.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+/// Whether a character shows nothing, or turns the order of others round: those that Unicode calls default ignorable
+/// (`DerivedCoreProperties.txt`: zero-width ones, bidirectional controls, variation selectors, tags), and separators of lines
+/// and annotations.
+pub const fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// For what people tell apart by reading it.
+///
+/// # Errors
+/// A sentence that names the first character of `text` that cannot be seen.
+pub fn all_visible(text: &str) -> Result<(), String> {
+    match text.chars().position(is_invisible) {
+        None => Ok(()),
+        Some(at) => {
+            let found = text.chars().nth(at).map_or(0, u32::from);
+            Err(format!(
+                "has a character that cannot be seen (U+{found:04X}, character {}): type it anew",
+                at + 1
+            ))
+        }
+    }
+}
+
+/// `text` with escapes for what cannot be seen or would move a terminal's cursor, `\u{202e}`; but for line breaks and tabs.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    escaped_by(text, |c| c.escape_unicode().to_string())
+}
+
+/// The same for JSON, in which such characters occur in strings only: its value stays the same.
+pub fn escaped_in_json(json: &str) -> Cow<'_, str> {
+    escaped_by(json, |c| {
+        c.encode_utf16(&mut [0; 2]).iter().fold(String::new(), |mut escapes, unit| {
+            // Writing to a String cannot fail.
+            let _ = write!(escapes, "\\u{unit:04x}");
+            escapes
+        })
+    })
+}
+
+fn escaped_by(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_invisible(c);
+    if !text.contains(odd) {
+        return text.into();
+    }
+    text.chars().map(|c| if odd(c) { escape(c) } else { c.to_string() }).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_told() {
+        for fine in ["CRM", "Müller & Söhne", "e\u{301}", "שלום", "日本", "☎ 🙂"] {
+            assert_eq!(all_visible(fine), Ok(()), "{fine}");
+            assert_eq!(escaped(fine), fine);
+        }
+        for odd in [
+            "CRM\u{200b}",
+            "\u{202e}MRC",
+            "C\u{ad}RM",
+            "CRM\u{2066}",
+            "C\u{e0041}",
+            "\u{feff}CRM",
+            "a\u{2028}b",
+        ] {
+            assert!(all_visible(odd).is_err(), "{odd:?}");
+        }
+        let told = all_visible("CRM\u{200b}").expect_err("told");
+        assert_eq!(told, "has a character that cannot be seen (U+200B, character 4): type it anew");
+    }
+
+    #[test]
+    fn escapes_mean_the_same() {
+        assert_eq!(escaped("a\u{202e}b\u{1b}[1m\u{9b}\n\tc\r"), "a\\u{202e}b\\u{1b}[1m\\u{9b}\n\tc\\u{d}");
+        let value = serde_json::json!({"na\u{200b}me": "x\u{202e}\u{9b}\u{e0041}\u{1b}é"});
+        let json = serde_json::to_string_pretty(&value).expect("JSON");
+        let escaped = escaped_in_json(&json);
+        assert!(escaped.is_char_boundary(0) && !escaped.contains(|c| is_invisible(c) || c == '\u{9b}'));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).expect("JSON"), value);
+    }
+}
