@@ -15,6 +15,7 @@ mod dial;
 mod direct;
 mod error;
 mod header;
+mod hindrance;
 mod inbound;
 mod peek;
 mod probe;

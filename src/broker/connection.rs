@@ -1,10 +1,6 @@
 //! Supervised connections: dialled for ever, with backoff and jitter, and prepared before use.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -21,6 +17,7 @@ use super::{
     declare::RPC_TIMEOUT,
     dial::{BrokerSettings, Socket},
     error::BrokerError,
+    hindrance::{Hindrance, Hindrances},
     probe::{Heard, unanswered},
     topology::Topology,
 };
@@ -49,12 +46,9 @@ pub struct Link {
     settings: BrokerSettings,
     /// Connections that may still be made beside it.
     beside: Arc<Semaphore>,
-    /// Weakly held by each consumer that has no channel.
-    left_out: Arc<()>,
+    /// Of those who use it, and of consumers that have one beside it.
+    hindrances: Hindrances,
 }
-
-/// A consumer has no channel, until this is dropped.
-pub(super) struct LeftOut(#[expect(dead_code, reason = "it is counted")] Weak<()>);
 
 /// A connection that one consumer has for itself; it is closed when this is dropped.
 pub(super) struct OwnLink {
@@ -111,8 +105,8 @@ impl Link {
             declares,
             stop,
         };
-        let beside = Arc::new(Semaphore::new(MOST_BESIDE));
-        let link = Self { purpose, state, trouble, heard, settings, beside, left_out: Arc::default() };
+        let (beside, hindrances) = (Arc::new(Semaphore::new(MOST_BESIDE)), Hindrances::default());
+        let link = Self { purpose, state, trouble, heard, settings, beside, hindrances };
         (link, tokio::spawn(supervisor.run()))
     }
 
@@ -120,17 +114,14 @@ impl Link {
     pub(super) fn beside(&self) -> Option<OwnLink> {
         let one_of = Arc::clone(&self.beside).try_acquire_owned().ok()?;
         let stop = CancellationToken::new();
-        let (link, _) = Self::start(self.settings.clone(), self.purpose, false, stop.clone());
+        let (mut link, _) = Self::start(self.settings.clone(), self.purpose, false, stop.clone());
+        link.hindrances = self.hindrances.clone();
         Some(OwnLink { link, _stop: stop.drop_guard(), _one_of: one_of })
     }
 
-    /// Notes that a consumer of this link has no channel.
-    pub(super) fn leave_out(&self) -> LeftOut {
-        LeftOut(Arc::downgrade(&self.left_out))
-    }
-
-    fn consumers_left_out(&self) -> usize {
-        Arc::weak_count(&self.left_out)
+    /// Notes that one who uses this link cannot do its work, although it stands.
+    pub(super) fn hindered(&self, who: &str, why: &str) -> Hindrance {
+        self.hindrances.add(self.purpose, who, why)
     }
 
     /// Something came from the broker: it answers.
@@ -155,16 +146,14 @@ impl Link {
 
     /// How it does.
     pub fn report(&self) -> LinkReport {
-        let left_out = self.consumers_left_out();
-        let trouble = if left_out == 0 {
-            self.trouble.borrow().clone()
-        } else {
-            let error = format!(
-                "{left_out} queues are not consumed: channel_max of the broker allows too few channels"
-            );
-            Some(Trouble { at: Timestamp::now(), error })
+        let is_up = self.is_up();
+        let hindrance = self.hindrances.told().filter(|_| is_up);
+        let is_hindered = hindrance.is_some();
+        let trouble = match hindrance {
+            Some(error) => Some(Trouble { at: Timestamp::now(), error: header_error(&error) }),
+            None => self.trouble.borrow().clone(),
         };
-        LinkReport { connected: self.is_up() && left_out == 0, blocked: self.is_blocked(), trouble }
+        LinkReport { connected: is_up && !is_hindered, blocked: self.is_blocked(), trouble }
     }
 
     pub const fn topology(&self) -> &Topology {
@@ -211,24 +200,30 @@ impl Link {
 
 impl Supervisor {
     async fn run(self) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut told) = (FIRST_PAUSE, String::new());
         while !self.stop.is_cancelled() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 connected = self.connect() => match connected {
                     Ok((connection, socket)) => {
-                        pause = FIRST_PAUSE;
+                        (pause, told) = (FIRST_PAUSE, String::new());
                         self.hold(connection, socket).await;
                     }
                     Err(error) => {
                         let error = format!("{error:#}");
-                        warn!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
+                        // Once, and again when it is something else.
+                        if told == error {
+                            debug!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
+                        } else {
+                            warn!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
+                        }
                         self.tell(&error);
+                        told = error;
                     }
                 },
             }
             tokio::select! { () = self.stop.cancelled() => {}, () = tokio::time::sleep(jittered(pause)) => {} }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = longer(pause);
         }
     }
 
@@ -284,6 +279,11 @@ impl Supervisor {
         let error = header_error(error);
         self.trouble.send_replace(Some(Trouble { at: Timestamp::now(), error }));
     }
+}
+
+/// The pause after one of `pause` that was in vain.
+pub(super) fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST_PAUSE)
 }
 
 /// Between half of `pause` and all of it, so that many processes do not come back at the same moment.

@@ -17,14 +17,15 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     acker,
-    connection::{LeftOut, Link, NoChannel, OwnLink, jittered},
+    connection::{Link, NoChannel, OwnLink, jittered, longer},
     declare::{RPC_TIMEOUT, consume, within},
     delivery::{Delivery, Settled},
     error::{BrokerError, is_not_found},
+    hindrance::Hindrance,
 };
 use crate::domain::event::EventName;
 
@@ -81,10 +82,12 @@ struct Place {
     own: Option<OwnLink>,
     /// The shared connection has no channel for it.
     is_full: bool,
-    /// No connection has one.
-    left_out: Option<LeftOut>,
+    /// It cannot consume, although the connection stands.
+    hindrance: Option<Hindrance>,
     /// Connections that were lost soon after they were begun, one after the other.
     lost: u32,
+    /// The last pause while it is hindered.
+    paused: Duration,
 }
 
 impl Place {
@@ -96,6 +99,16 @@ impl Place {
     fn note_lost(&mut self, lasted: Duration) -> bool {
         self.lost = if lasted < SOON { self.lost.saturating_add(1) } else { 1 };
         self.lost == LOST_AGAIN
+    }
+
+    /// Before it tries again: longer each time while it is hindered.
+    fn pause(&mut self) -> Duration {
+        self.paused = if self.hindrance.is_some() { longer(self.paused.max(PAUSE)) } else { PAUSE };
+        self.paused
+    }
+
+    fn hinder(&mut self, link: &Link, queue: &str, why: &str) {
+        self.hindrance.get_or_insert_with(|| link.hindered(queue, why));
     }
 
     fn note_well(&mut self) {
@@ -116,10 +129,7 @@ impl Consumer {
             let channel = tokio::select! {
                 () = stop.cancelled() => return,
                 channel = link.free_channel() => match channel {
-                    Ok(channel) => {
-                        place.left_out = None;
-                        channel
-                    }
+                    Ok(channel) => channel,
                     Err(NoChannel::Stopped) => return,
                     Err(NoChannel::Full) => {
                         self.has_no_channel(&mut place);
@@ -129,7 +139,7 @@ impl Consumer {
                 },
             };
             let begun = Instant::now();
-            match self.session(channel, &link, place.is_careful(), &stop, &mut take).await {
+            match self.session(channel, &link, &mut place, &stop, &mut take).await {
                 End::Stopped => return,
                 End::Idle => continue,
                 End::Well => {
@@ -144,10 +154,14 @@ impl Consumer {
                         self.go_apart(&mut place);
                     }
                 }
-                End::Lost(why) => info!(queue = self.intake.queue, why, "consumer lost, consuming again"),
+                End::Lost(why) if place.hindrance.is_none() => {
+                    info!(queue = self.intake.queue, why, "consumer lost, consuming again");
+                }
+                End::Lost(_) => {}
             }
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(PAUSE)) => {} }
-            tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link) => {} }
+            let pause = place.pause();
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(pause)) => {} }
+            tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, &mut place) => {} }
         }
     }
 
@@ -163,13 +177,7 @@ impl Consumer {
                 );
             }
         }
-        if place.left_out.is_none() {
-            place.left_out = Some(self.link.leave_out());
-            error!(
-                queue = self.intake.queue,
-                "not consumed: channel_max of the broker allows too few channels"
-            );
-        }
+        place.hinder(&self.link, &self.intake.queue, "channel_max of the broker allows too few channels");
     }
 
     fn go_apart(&self, place: &mut Place) {
@@ -187,12 +195,16 @@ impl Consumer {
         &self,
         channel: Channel,
         link: &Link,
-        is_careful: bool,
+        place: &mut Place,
         stop: &CancellationToken,
         take: &mut impl FnMut(Delivery),
     ) -> End {
+        let is_careful = place.is_careful();
         let mut consumer = match self.begin(&channel, is_careful).await {
-            Ok(consumer) => consumer,
+            Ok(consumer) => {
+                place.hindrance = None;
+                consumer
+            }
             // The queue of a removed event type was deleted: there is nothing to come back to.
             Err(error) if self.intake.source == Source::RemovedEvent && is_not_found(&error) => {
                 return End::Stopped;
@@ -269,7 +281,7 @@ impl Consumer {
     }
 
     /// After a lost session the queue may be gone: it is declared before it is consumed again.
-    async fn redeclare(&self, link: &mut Link) {
+    async fn redeclare(&self, link: &mut Link, place: &mut Place) {
         let topology = link.topology().clone();
         let Some(connection) = link.connection().await else { return };
         let declared = match &self.intake.source {
@@ -277,8 +289,10 @@ impl Consumer {
             Source::Shared => topology.declare(&connection).await,
             Source::RemovedEvent => return,
         };
-        if let Err(error) = declared {
-            warn!(queue = self.intake.queue, error = format!("{error:#}"), "cannot declare the queue");
+        if let Err(error) = declared
+            && link.is_up()
+        {
+            place.hinder(link, &self.intake.queue, &format!("{error:#}"));
         }
     }
 }

@@ -22,10 +22,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
-    connection::{Link, jittered},
+    connection::{Link, jittered, longer},
     declare::within,
     error::BrokerError,
     wire::again,
@@ -125,7 +125,7 @@ impl Confirm {
 }
 
 async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mpsc::Receiver<Request>) {
-    let (mut again, mut complaint) = (Vec::new(), Complaint::new(purpose));
+    let (mut again, mut complaint, mut pause) = (Vec::new(), Complaint::new(purpose), PAUSE);
     loop {
         if again.is_empty() {
             // No channel without a message: a publisher that is not used ends at once, broker or not.
@@ -145,11 +145,12 @@ async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mp
                     warn!(purpose, error, lost = again.len(), "could not be published");
                     again.clear();
                 } else {
-                    warn!(purpose, error, unconfirmed = again.len(), "publishing again");
+                    pause = if complaint.is_hindered() { longer(pause) } else { PAUSE };
+                    complaint.lost(&link, &error, again.len());
                 }
             }
         }
-        tokio::time::sleep(jittered(PAUSE)).await;
+        tokio::time::sleep(jittered(pause)).await;
         redeclare(&mut link).await;
     }
 }
@@ -244,6 +245,6 @@ async fn redeclare(link: &mut Link) {
     let topology = link.topology().clone();
     let Some(connection) = link.connection().await else { return };
     if let Err(error) = topology.declare(&connection).await {
-        warn!(error = format!("{error:#}"), "cannot declare the exchanges");
+        debug!(error = format!("{error:#}"), "cannot declare the exchanges");
     }
 }

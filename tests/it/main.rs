@@ -40,6 +40,7 @@ mod redelivery;
 mod registry;
 mod replies;
 mod retries;
+mod rights;
 mod scripts;
 mod secrets;
 mod signatures;

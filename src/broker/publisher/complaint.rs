@@ -4,19 +4,25 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::telemetry::metrics::PublishMeters;
+use crate::{
+    broker::{connection::Link, hindrance::Hindrance},
+    telemetry::metrics::PublishMeters,
+};
 
 const EVERY: Duration = Duration::from_mins(1);
 
 /// It is told at once, every minute, and when it is over.
 pub(super) struct Complaint {
+    purpose: &'static str,
     meters: PublishMeters,
     told: Option<Instant>,
+    /// The channel is lost each time, although the connection stands.
+    hindrance: Option<Hindrance>,
 }
 
 impl Complaint {
     pub(super) fn new(purpose: &'static str) -> Self {
-        Self { meters: PublishMeters::new(purpose), told: None }
+        Self { purpose, meters: PublishMeters::new(purpose), told: None, hindrance: None }
     }
 
     pub(super) fn refused(&mut self, exchange: &str, waiting: usize) {
@@ -31,8 +37,22 @@ impl Complaint {
         }
     }
 
+    /// The channel was lost. Of a lost connection its supervisor tells.
+    pub(super) fn lost(&mut self, link: &Link, why: &str, unconfirmed: usize) {
+        if self.hindrance.is_none() {
+            info!(purpose = self.purpose, error = why, unconfirmed, "publishing again");
+            self.hindrance = link.is_up().then(|| link.hindered(self.purpose, why));
+        }
+    }
+
+    /// Whether nothing was confirmed since it was lost.
+    pub(super) const fn is_hindered(&self) -> bool {
+        self.hindrance.is_some()
+    }
+
     pub(super) fn confirmed(&mut self) {
         self.meters.confirmed();
+        self.hindrance = None;
         if self.told.take().is_some() {
             info!("the broker takes messages again");
         }

@@ -1,0 +1,77 @@
+//! What keeps those who use a connection from their work, although it stands: rights that were taken away, a queue that
+//! cannot be declared, no channel left.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tracing::{debug, info, warn};
+
+/// The hindrances of one connection. Clones share them. The first one is told in the log, and when the last is over: where
+/// rights are missing, they are missing for all.
+#[derive(Clone, Default)]
+pub(super) struct Hindrances(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    last_id: u64,
+    by_id: BTreeMap<u64, String>,
+}
+
+/// One of them; it is over when this is dropped.
+pub(super) struct Hindrance {
+    id: u64,
+    all: Hindrances,
+}
+
+impl Hindrances {
+    pub(super) fn add(&self, purpose: &str, who: &str, why: &str) -> Hindrance {
+        let mut known = self.0.lock();
+        if known.by_id.is_empty() {
+            warn!(purpose, who, why, "the broker refuses what is needed; trying again");
+        } else {
+            debug!(purpose, who, why, "the broker refuses this, too");
+        }
+        known.last_id += 1;
+        let id = known.last_id;
+        known.by_id.insert(id, format!("{who}: {why}"));
+        Hindrance { id, all: self.clone() }
+    }
+
+    /// The first of them, and how many there are beside it.
+    pub(super) fn told(&self) -> Option<String> {
+        let known = self.0.lock();
+        let (_, first) = known.by_id.first_key_value()?;
+        match known.by_id.len() - 1 {
+            0 => Some(first.clone()),
+            more => Some(format!("{first} (and {more} more)")),
+        }
+    }
+}
+
+impl Drop for Hindrance {
+    fn drop(&mut self) {
+        let mut known = self.all.0.lock();
+        known.by_id.remove(&self.id);
+        if known.by_id.is_empty() {
+            info!("the broker refuses nothing any more");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_until_the_last_is_over() {
+        let all = Hindrances::default();
+        assert_eq!(all.told(), None);
+        let first = all.add("consume", "a", "refused");
+        let second = all.clone().add("consume", "b", "no channel");
+        assert_eq!(all.told().as_deref(), Some("a: refused (and 1 more)"));
+        drop(first);
+        assert_eq!(all.told().as_deref(), Some("b: no channel"));
+        drop(second);
+        assert_eq!(all.told(), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What the broker's user may do is taken away while everything runs, and given back.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::{
+    monitoring::told_at,
+    support::{Endpoint, Process, Reply, World, console, envelope, eventually, rabbitmqctl},
+};
+
+/// A user of the broker for one world, gone with it.
+struct User(String);
+
+impl User {
+    fn new(world: &mut World) -> Self {
+        let name = world.broker.prefix.clone();
+        rabbitmqctl(&["add_user", &name, "secret"]);
+        let url = world.amqp_url.replacen("guest:guest", &format!("{name}:secret"), 1);
+        assert!(url.contains(&name), "{url}");
+        world.set("amqp.url", &url);
+        let user = Self(name);
+        user.allow([".*", ".*", ".*"]);
+        user
+    }
+
+    fn allow(&self, [configure, write, read]: [&str; 3]) {
+        rabbitmqctl(&["set_permissions", &self.0, configure, write, read]);
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        rabbitmqctl(&["delete_user", &self.0]);
+    }
+}
+
+async fn all_ready(worker: &str, recorder: &str) {
+    eventually("all is ready", || async { is_ready(worker).await && is_ready(recorder).await }).await;
+}
+
+async fn is_ready(at: &str) -> bool {
+    console::client().get(format!("{at}/readyz")).send().await.expect("an answer").status() == 200
+}
+
+fn warnings(process: &Process) -> usize {
+    process.log().lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_that_are_taken_away_are_told_once_and_missed_no_longer_than_they_are() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::start(|_, _| Reply::status(200)).await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let user = User::new(&mut world);
+    world.set("telemetry.listen", "127.0.0.1:0");
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    let (worker_at, recorder_at) = (told_at(&worker).await, told_at(&recorder).await);
+    let published = AtomicU64::new(0);
+    // Of each connection: that it was lost, and why there is no other.
+    for (missed, kept, reconnects, most) in [
+        ("all", ["", "", ""], false, 1),
+        ("configure", ["", ".*", ".*"], true, 6),
+        ("read", [".*", ".*", ""], true, 6),
+    ] {
+        all_ready(&worker_at, &recorder_at).await;
+        let before = warnings(&worker);
+        user.allow(kept);
+        if reconnects {
+            // Else it is not noticed: a channel remembers what it was allowed.
+            rabbitmqctl(&["close_all_user_connections", &user.0, "to look at its rights"]);
+        }
+        eventually(&format!("without {missed} rights, not ready"), || async {
+            let object_id = published.fetch_add(1, Ordering::Relaxed);
+            let event = envelope("clients.create", object_id, &json!({}));
+            world.broker.publish("clients.create", None, event.as_bytes()).await;
+            !is_ready(&worker_at).await
+        })
+        .await;
+        // For as long as some ten tries take.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(!is_ready(&worker_at).await, "without {missed} rights");
+        let told = warnings(&worker) - before;
+        assert!((1..=most).contains(&told), "{told} warnings of {missed} rights: {}", worker.log());
+        user.allow([".*", ".*", ".*"]);
+    }
+    all_ready(&worker_at, &recorder_at).await;
+    let published = usize::try_from(published.into_inner()).expect("a number");
+    world.wait_for_executions(published, &["--status", "success"]).await;
+    assert_eq!(endpoint.calls().len(), published, "each is called once");
+    world.keep(worker);
+    world.keep(recorder);
+    world.end().await;
+}
