@@ -69,7 +69,8 @@ pub(super) struct List {
 pub(super) struct Filter {
     #[arg(long, value_name = "success|fail|skipped")]
     status: Option<Status>,
-    /// What became of it: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler, duplicate
+    /// What became of it: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler, duplicate,
+    /// not_answered
     #[arg(long)]
     disposition: Option<Disposition>,
     /// The handler's id

@@ -36,6 +36,8 @@ text_enum! {
         NoHandler = "no_handler",
         /// The event was published twice.
         Duplicate = "duplicate",
+        /// The publisher wants an answer where none may go.
+        NotAnswered = "not_answered",
     }
 }
 
@@ -44,7 +46,9 @@ impl Disposition {
         match self {
             Self::Done | Self::Forbidden => Status::Success,
             Self::Retrying | Self::DeadLettered => Status::Fail,
-            Self::HandlerOff | Self::NotReached | Self::NoHandler | Self::Duplicate => Status::Skipped,
+            Self::HandlerOff | Self::NotReached | Self::NoHandler | Self::Duplicate | Self::NotAnswered => {
+                Status::Skipped
+            }
         }
     }
 }

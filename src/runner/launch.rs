@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use nix::unistd::{User, setgid, setuid};
+use nix::unistd::{Gid, User, setgid, setuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::ScriptLimits;
@@ -88,6 +88,18 @@ pub fn find(name: &str) -> anyhow::Result<User> {
     User::from_name(name)
         .with_context(|| format!("the user {name} could not be looked up"))?
         .ok_or_else(|| anyhow!("there is no user {name}"))
+}
+
+/// The groups that `user` is in.
+pub fn groups_of(user: &User) -> anyhow::Result<Vec<Gid>> {
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        let name = std::ffi::CString::new(user.name.as_str())?;
+        nix::unistd::getgrouplist(&name, user.gid)
+            .with_context(|| format!("the groups of {} could not be looked up", user.name))
+    }
+    #[cfg(target_vendor = "apple")]
+    Ok(vec![user.gid])
 }
 
 /// Sets a limit that never exceeds the one in force. The hard limit lies `beyond` the soft one: for

@@ -11,12 +11,13 @@ use std::{
 };
 
 use anyhow::Context;
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{Gid, Uid, User, geteuid};
 
 use super::launch;
 use crate::domain::task::ScriptPath;
 
 const OTHERS_WRITE: u32 = 0o002;
+const GROUP_WRITES: u32 = 0o020;
 const STICKY: u32 = 0o1000;
 
 /// Why a script is not run.
@@ -35,6 +36,8 @@ pub enum NotRunnable {
 pub struct ScriptRules {
     roots: Vec<PathBuf>,
     owners: Vec<Uid>,
+    /// Those of who scripts run as, where that is somebody else: a script must not be able to change another.
+    groups: Vec<Gid>,
 }
 
 impl ScriptRules {
@@ -45,14 +48,17 @@ impl ScriptRules {
     /// Names the setting whose user does not exist here.
     pub fn new(roots: &[PathBuf], owners: &[String], user: Option<&str>) -> anyhow::Result<Self> {
         let mut trusted = vec![Uid::from_raw(0), geteuid()];
-        trusted.extend(user.map(launch::find).transpose().context("script.user")?.map(|user| user.uid));
+        let user = user.map(launch::find).transpose().context("script.user")?;
+        trusted.extend(user.as_ref().map(|user| user.uid));
         for owner in owners {
             trusted.push(match owner.parse() {
                 Ok(number) => Uid::from_raw(number),
                 Err(_) => launch::find(owner).context("script.owners")?.uid,
             });
         }
-        Ok(Self { roots: roots.to_vec(), owners: trusted })
+        let groups =
+            user.as_ref().map(launch::groups_of).transpose().context("script.user")?.unwrap_or_default();
+        Ok(Self { roots: roots.to_vec(), owners: trusted, groups })
     }
 
     pub fn roots(&self) -> &[PathBuf] {
@@ -95,6 +101,8 @@ impl ScriptRules {
             "is not executable (chmod +x)".to_owned()
         } else if mode & OTHERS_WRITE != 0 {
             "may be written by others (chmod o-w)".to_owned()
+        } else if self.group_writes(&metadata) {
+            "may be written by scripts: its group is one of script.user (chmod g-w)".to_owned()
         } else if let Some(owner) = self.stranger(&metadata) {
             format!("is owned by {owner} (chown it, or name the owner in script.owners)")
         } else {
@@ -114,6 +122,12 @@ impl ScriptRules {
                 let why = format!("could be replaced by anybody: others may write to {dir} (chmod o-w)");
                 return Ok(Some(why));
             }
+            if self.group_writes(&metadata) && mode & STICKY == 0 {
+                return Ok(Some(format!(
+                    "could be replaced by scripts: the group of {} is one of script.user (chmod g-w)",
+                    dir.display()
+                )));
+            }
             if let Some(owner) = self.stranger(&metadata).filter(|_| dir.starts_with(root)) {
                 return Ok(Some(format!(
                     "could be replaced by {owner}, who owns {} (chown it, or name the owner in script.owners)",
@@ -122,6 +136,12 @@ impl ScriptRules {
             }
         }
         Ok(None)
+    }
+
+    /// Whether scripts may write to it for a group that who runs them is in.
+    fn group_writes(&self, metadata: &Metadata) -> bool {
+        metadata.permissions().mode() & GROUP_WRITES != 0
+            && self.groups.contains(&Gid::from_raw(metadata.gid()))
     }
 
     /// The owner, if that is nobody who is trusted.

@@ -102,3 +102,40 @@ fn what_a_stranger_owns_is_not_run() {
     chown(&root, Some(STRANGER), None).expect("given away");
     assert!(rules.locate(&"file".parse().expect("a path")).is_ok());
 }
+
+#[test]
+fn what_scripts_may_write_to_is_not_run() {
+    if !geteuid().is_root() {
+        println!("not root: nothing can be given to another group");
+        return;
+    }
+    let nobody = launch::find("nobody").expect("a user of every system");
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = dir.path().canonicalize().expect("its name");
+    fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("allowed");
+    let (sub, file) = (root.join("sub"), root.join("sub/file"));
+    fs::create_dir(&sub).expect("made");
+    fs::write(&file, "#!/bin/sh\n").expect("written");
+    let look = |user| {
+        let rules = ScriptRules::new(std::slice::from_ref(&root), &[], user).expect("rules");
+        rules.locate(&"sub/file".parse().expect("a path")).map(drop).map_err(|refused| refused.to_string())
+    };
+    for (sub_mode, file_mode, of_nobody, reason) in [
+        (0o755, 0o775, true, "may be written by scripts"),
+        (0o775, 0o755, true, "could be replaced by scripts"),
+        (0o1775, 0o755, true, ""),
+        (0o755, 0o755, true, ""),
+        (0o775, 0o775, false, ""),
+    ] {
+        for (path, mode) in [(&sub, sub_mode), (&file, file_mode)] {
+            chown(path, None, Some(if of_nobody { nobody.gid.as_raw() } else { 0 })).expect("given");
+            fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("allowed");
+        }
+        let told = look(Some("nobody")).err().unwrap_or_default();
+        assert!(
+            told.contains(reason) && told.is_empty() == reason.is_empty(),
+            "{sub_mode:o} {file_mode:o}: {told}"
+        );
+        assert_eq!(look(None), Ok(()), "who runs scripts as themselves can change them in any case");
+    }
+}

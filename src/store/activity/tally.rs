@@ -30,7 +30,8 @@ impl Tally {
             Disposition::HandlerOff
             | Disposition::NotReached
             | Disposition::NoHandler
-            | Disposition::Duplicate => &mut self.counts.skipped,
+            | Disposition::Duplicate
+            | Disposition::NotAnswered => &mut self.counts.skipped,
         } += count;
         if let Some(bucket) = bucket {
             self.durations.add(bucket, count);

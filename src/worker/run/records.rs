@@ -82,6 +82,13 @@ impl Run<'_> {
         self.record_passed(None, 0, Disposition::NoHandler).await
     }
 
+    /// The event ran, and its publisher gets no answer.
+    pub(super) async fn record_unanswered(&mut self, why: String) -> Result<(), Trouble> {
+        let mut execution = self.blank(Disposition::NotAnswered)?;
+        execution.error = Some(why);
+        self.publish_record(&execution, None).await
+    }
+
     /// A planned handler is not enabled for this event any more.
     pub(crate) async fn record_skipped(&mut self, step: Step) -> Result<(), Trouble> {
         self.touched = true;

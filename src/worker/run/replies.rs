@@ -35,15 +35,20 @@ impl Asked {
 
     /// Without waiting for the confirm: who asked has a deadline, and will not ask what became of it.
     async fn answer(self, worker: &Worker, id: EventId, body: &[u8]) -> Result<(), Trouble> {
-        if worker.names.is_own(&self.reply_to) {
-            // Whoever can publish events could otherwise have anything put into the dead letters, or into another event's queue.
-            warn!(event_id = %id, reply_to = self.reply_to, "not answered: reply_to is a queue of provisiond's own");
-            return Ok(());
-        }
         let answer = self.tally.into_reply(id, body);
         let outgoing = reply(&self.reply_to, self.correlation_id.as_deref(), &answer)?;
         drop(worker.publishers.replies.publish(outgoing).await);
         Ok(())
+    }
+
+    /// Why there must be no answer: whoever can publish events could have anything put into the dead letters, or into another
+    /// event's queue.
+    fn refusal(&self, worker: &Worker, id: &EventId) -> Option<String> {
+        let is_own = worker.names.is_own(&self.reply_to);
+        is_own.then(|| {
+            warn!(event_id = %id, reply_to = self.reply_to, "not answered: reply_to is a queue of provisiond's own");
+            format!("reply_to {} is a queue of provisiond's own", self.reply_to)
+        })
     }
 
     /// What is no event is not answered by any handler.
@@ -56,16 +61,22 @@ impl Asked {
         let Some(reply_to) = facts.reply_to.clone() else { return Ok(()) };
         let mut tally = Tally::default();
         tally.leave_open(format!("malformed: {error}"));
-        Self { reply_to, correlation_id: facts.correlation_id.clone(), tally }.answer(worker, id, &[]).await
+        let asked = Self { reply_to, correlation_id: facts.correlation_id.clone(), tally };
+        match asked.refusal(worker, &id) {
+            // There is a dead letter of it.
+            Some(_) => Ok(()),
+            None => asked.answer(worker, id, &[]).await,
+        }
     }
 }
 
 impl Run<'_> {
     /// Answers whoever asked, at the end of the first pass.
     pub(crate) async fn answer(&mut self) -> Result<(), Trouble> {
-        match self.asked.take() {
-            Some(asked) => asked.answer(self.worker, self.event.id.clone(), &self.event.body).await,
-            None => Ok(()),
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        match asked.refusal(self.worker, &self.event.id) {
+            Some(why) => self.record_unanswered(why).await,
+            None => asked.answer(self.worker, self.event.id.clone(), &self.event.body).await,
         }
     }
 

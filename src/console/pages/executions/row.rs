@@ -109,5 +109,8 @@ const fn told(disposition: Disposition) -> (&'static str, &'static str, &'static
         Disposition::NotReached => ("", "not reached", "A handler before it forbade the event."),
         Disposition::NoHandler => ("", "no handler", "No handler was enabled for the event."),
         Disposition::Duplicate => ("", "duplicate", "The event was published twice, and ran once."),
+        Disposition::NotAnswered => {
+            ("", "not answered", "The publisher asked for an answer where none may go.")
+        }
     }
 }
