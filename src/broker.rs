@@ -14,6 +14,7 @@ mod design;
 mod dial;
 mod direct;
 mod error;
+mod greeting;
 mod header;
 mod hindrance;
 mod inbound;

@@ -45,6 +45,9 @@ pub struct Waiting {
     pub queues: Vec<QueueDepth>,
     /// Retries that wait for their time.
     pub retries: Option<u64>,
+    /// Those that were due more than two minutes ago and have not run; 1000: that many or more. The broker does not give them back, or
+    /// no worker has time for them.
+    pub overdue_retries: u64,
     /// Why it did not tell.
     pub error: Option<String>,
 }
@@ -97,13 +100,17 @@ impl Overview {
     pub async fn waiting(&self) -> Result<Waiting, StoreError> {
         let catalogue = self.store.list_event_types(false).await?;
         let events: Vec<_> = catalogue.into_iter().map(|known| known.name).collect();
+        let overdue_retries = self.store.overdue_retries().await?;
         Ok(match self.queues.look(&events).await {
             Ok(depths) => Waiting {
                 queues: depths.queues.clone(),
                 retries: Some(depths.retries_waiting()),
+                overdue_retries,
                 error: None,
             },
-            Err(error) => Waiting { error: Some(format!("{error:#}")), ..Waiting::default() },
+            Err(error) => {
+                Waiting { error: Some(format!("{error:#}")), overdue_retries, ..Waiting::default() }
+            }
         })
     }
 }

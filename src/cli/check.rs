@@ -42,7 +42,18 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
         Ok(connection) => connection,
         Err(error) => return report.push(failed(error, "is RabbitMQ running, and is amqp.url right?")),
     };
-    report.push(ok("broker", "connected".into()));
+    report.push(match broker.server().await {
+        Ok(server) if server.can_stop_dead_lettering() => finding(
+            "broker",
+            State::Warning,
+            format!(
+                "{server}: one message of a publisher can end dead-lettering on the whole node, and then no retry comes back; \
+                 4.0 and later are not affected (docs/upgrade.md)"
+            ),
+        ),
+        Ok(server) => ok("broker", format!("connected to {server}")),
+        Err(error) => ok("broker", format!("connected; its version is not known: {error:#}")),
+    });
     if broker.topology.queue_type == QueueType::Classic {
         let given_up = "amqp.queue_type is classic: no crash limit, and a crash of the broker between two levels of the delay ladder can lose a retry";
         report.push(finding("queues", State::Warning, given_up.into()));
@@ -59,6 +70,9 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
         }
     }
     report.push(event_queues(&connection, &broker.topology).await);
+    if let Ok(overdue @ 1..) = store.overdue_retries().await {
+        report.push(finding("retries", State::Warning, overdue_told(overdue)));
+    }
     let names = &broker.topology.names;
     for (what, queue) in [
         ("execution log", names.execution_log()),
@@ -81,6 +95,13 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             });
         }
     }
+}
+
+/// Where to look is told with it.
+pub(super) fn overdue_told(count: u64) -> String {
+    format!(
+        "{count} were due more than two minutes ago and have not run (docs/operations.md#retries-that-do-not-come-back)"
+    )
 }
 
 /// Whether workers consume the event queues.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
+    check::overdue_told,
     context::Context,
     error::CliError,
     output::{facts, moment, or_dash, table},
@@ -44,6 +45,10 @@ fn totals(picture: &Picture) -> String {
     let ms = |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms} ms"));
     let reasons = &picture.open_dead_letters.reasons;
     let reasons: Vec<_> = reasons.iter().map(|line| format!("{} {}", line.count, line.reason)).collect();
+    let overdue = match picture.waiting.overdue_retries {
+        0 => String::new(),
+        count => overdue_told(count),
+    };
     facts(&[
         ("Since", moment(picture.activity.since)),
         ("Events taken", events.to_string()),
@@ -59,6 +64,7 @@ fn totals(picture: &Picture) -> String {
             format!("half below {}, 95 % below {}, 99 % below {}", ms(p50_ms), ms(p95_ms), ms(p99_ms)),
         ),
         ("Retries waiting", or_dash(picture.waiting.retries)),
+        ("Retries overdue", overdue),
         ("Open dead letters", format!("{} {}", picture.open_dead_letters.total, listed(&reasons))),
     ])
 }

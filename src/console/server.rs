@@ -90,7 +90,7 @@ pub async fn run(
         overview,
         access,
         exports: Limited::new("four exports of dead letters are under way", 4),
-        messages: Limited::new("many messages are being sent whole", 8),
+        messages: Limited::new("many messages are being sent whole", 4),
         stop: stop.clone(),
     };
     let console = Console(Arc::new(parts));

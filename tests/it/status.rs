@@ -188,3 +188,39 @@ async fn queues_are_told_with_what_waits_and_who_consumes() {
     assert!(world.run(&["status"]).stdout().contains("missing"));
     world.abandon().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_does_not_come_back_is_told() {
+    let mut world = World::new().await;
+    let broken = Endpoint::start(|_, _| Reply::status(500)).await;
+    let args = ["--http", &broken.url("/"), "--initial-interval", "1h"];
+    world.handler("CRM", "clients.create", &args);
+    world.serve().await;
+    world.publish_events("clients.create", 2).await;
+    world.wait_for_executions(2, &["--disposition", "retrying"]).await;
+    assert_eq!(world.status()["waiting"]["overdue_retries"], 0);
+    let version = world.run(&["check"]);
+    let found = version.assert_done().stdout();
+    assert!(found.contains("RabbitMQ ") && !found.contains("have not run"), "{found}");
+
+    // As if the broker kept one of them, and had given the other back.
+    let late = "UPDATE executions SET retry_at = now() - interval '3 minutes'";
+    world.rows(late, &[]).await;
+    let again = "INSERT INTO executions SELECT (e).* FROM (
+        SELECT jsonb_populate_record(x, jsonb_build_object('id', gen_random_uuid(), 'attempt', 2, 'started_at', now(),
+            'status', 'success', 'disposition', 'done', 'retry_at', null, 'error', null)) AS e
+        FROM executions x WHERE object_id = '0') again";
+    world.rows(again, &[]).await;
+    let status = world.run(&["status"]);
+    let told = status.assert_done().stdout();
+    assert!(told.contains("1 were due more than two minutes ago"), "{told}");
+    assert_eq!(world.status()["waiting"]["overdue_retries"], 1);
+    let checked = world.run(&["check"]);
+    assert!(
+        checked.assert_done().stdout().contains("1 were due more than two minutes ago"),
+        "{}",
+        checked.stdout()
+    );
+    // The retries wait for an hour.
+    world.abandon().await;
+}

@@ -128,16 +128,18 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
 
 fn waiting(picture: &Picture) -> Tile {
     let events: u64 = picture.waiting.queues.iter().filter_map(lists::waiting_events).sum();
+    let overdue = picture.waiting.overdue_retries;
     Tile {
         label: "Retries waiting",
         value: picture.waiting.retries.map_or_else(|| "–".to_owned(), grouped),
         unit: String::new(),
         note: match picture.waiting.error {
             Some(_) => "RabbitMQ does not answer".to_owned(),
+            None if overdue > 0 => format!("{} overdue, see provisiond check", grouped(overdue)),
             None => format!("{} wait for a worker", counted(events, "event", "events")),
         },
         href: Fields::default().with("disposition", "retrying").href("/executions"),
-        is_alarm: picture.waiting.error.is_some(),
+        is_alarm: picture.waiting.error.is_some() || overdue > 0,
     }
 }
 

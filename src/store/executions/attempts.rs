@@ -11,7 +11,27 @@ use crate::{
 /// Each may come with megabytes.
 const MOST: usize = 100;
 
+/// Counted no further.
+const MOST_OVERDUE: i64 = 1000;
+
 impl Store {
+    /// Retries of the last hour's failures that were due more than two minutes ago, and of which nothing was recorded since.
+    pub async fn overdue_retries(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM (
+                SELECT FROM executions e
+                WHERE e.disposition = 'retrying' AND e.started_at > now() - interval '1 hour'
+                    AND e.retry_at < now() - interval '2 minutes'
+                    AND NOT EXISTS (
+                        SELECT FROM executions n WHERE n.event_id = e.event_id AND n.run_id = e.run_id
+                            AND n.handler_id = e.handler_id AND n.started_at > e.started_at)
+                    AND NOT EXISTS (SELECT FROM dead_letters d WHERE left(d.event_id, 128) = left(e.event_id, 128)
+                        AND d.event_id = e.event_id)
+                LIMIT $1) overdue";
+        let row = self.session().await?.query_opt(sql, &[&MOST_OVERDUE]).await?;
+        let count: i64 = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     /// The latest attempts for an event, of one handler or of all, oldest first, with what was sent and
     /// answered; at most 100.
     pub async fn attempts(&self, event_id: &str, handler: Option<HandlerId>) -> Result<Vec<Execution>> {
