@@ -13,10 +13,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use decode::decode;
-pub(in crate::domain) use id::derive_uuid as id_of;
+pub(super) use id::derive_uuid as id_of;
 pub use id::{EventId, RunId};
 pub use name::{EventName, InvalidEventName};
-pub(in crate::domain) use parts::check_depth;
+pub(super) use parts::check_depth;
 pub use parts::{Arrival, Malformed};
 pub use sample::{compose, sample_data};
 

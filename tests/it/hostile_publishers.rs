@@ -14,7 +14,7 @@ const HEADERS: u16 = 0x2000;
 const GOOD: u64 = 25;
 
 /// Properties that lapin cannot read, as flags and bytes, and what the dead letter says of each.
-fn unreadable_properties() -> Vec<(u16, Vec<u8>, String)> {
+pub fn unreadable_properties() -> Vec<(u16, Vec<u8>, String)> {
     let bytes = b"\xff\xfe\x00\x81\x92";
     let texts = [
         (0x8000, "content_type"),

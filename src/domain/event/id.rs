@@ -52,7 +52,7 @@ impl EventId {
 }
 
 /// A UUIDv5 over `parts`, each ended by a NUL so that no two lists of parts read the same, and `tail`.
-pub(in crate::domain) fn derive_uuid(parts: &[&str], tail: &[u8]) -> Uuid {
+pub(in super::super) fn derive_uuid(parts: &[&str], tail: &[u8]) -> Uuid {
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     for part in parts {
         bytes.extend_from_slice(part.as_bytes());

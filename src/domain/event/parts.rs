@@ -106,7 +106,7 @@ fn start(text: &str) -> String {
 }
 
 /// `serde_json` bounds the nesting only of what it builds, not of what it skips.
-pub(in crate::domain) fn check_depth(text: &str) -> Result<(), Malformed> {
+pub(in super::super) fn check_depth(text: &str) -> Result<(), Malformed> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
     while let Some(byte) = bytes.get(at) {

@@ -12,12 +12,15 @@ use super::{
     checker::Allowed,
     scene::{HANDLERS, Scene, Setup},
 };
+use serde_json::json;
+
 use crate::{
     garbage,
-    support::{Broker, eventually},
+    hostile_publishers::unreadable_properties,
+    support::{Broker, envelope, eventually, raw_publisher::RawPublisher},
 };
 
-both_forms!(events_twice, results_twice, garbage_among_events);
+both_forms!(events_twice, results_twice, garbage_among_events, poison_among_events);
 
 /// With `worker.deduplicate` each handler is called once.
 async fn events_twice(form: Form) {
@@ -81,5 +84,36 @@ async fn garbage_among_events(form: Form) {
     })
     .await;
     assert_eq!(scene.world.count(letters).await, wanted);
+    scene.end(Allowed::default()).await;
+}
+
+/// Properties and headers of every kind that the client library cannot read become dead letters. No connection is lost by
+/// them, so there is nothing to recover from.
+async fn poison_among_events(form: Form) {
+    let setup = Setup { workers: 3, ..Setup::default() };
+    let mut scene = Scene::with("unreadable properties among good events", form, setup).await;
+    let exchange = scene.world.broker.name("events");
+    let mut publisher = RawPublisher::connect(&scene.world.amqp_url).await;
+    let mut wanted = 0;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        for (n, (flags, properties, _)) in (0..).zip(unreadable_properties()) {
+            let body = envelope("clients.create", 666_000 + n, &json!({}));
+            let sent = (flags, properties.as_slice());
+            match publisher.publish(&exchange, b"clients.create", sent, body.as_bytes()).await {
+                Ok(()) => wanted += 1,
+                // A broker that reads what it passes on refuses it itself, with the publisher's connection.
+                Err(_) => publisher = RawPublisher::connect(&scene.world.amqp_url).await,
+            }
+        }
+        scene.recovered().await;
+    }
+    assert!(wanted > 0, "the broker took none of them");
+    let letters = "SELECT count(*) FROM dead_letters WHERE reason = 'malformed'";
+    eventually("all of them are dead letters", || async { scene.world.count(letters).await >= wanted }).await;
+    assert_eq!(scene.world.count(letters).await, wanted);
+    for process in scene.workers.iter().chain([&scene.recorder]) {
+        assert!(!process.log().contains("connection to the broker lost"), "{}", process.log());
+    }
     scene.end(Allowed::default()).await;
 }
