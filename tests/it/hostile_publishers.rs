@@ -9,7 +9,7 @@ use crate::support::{
     raw_publisher::{RawPublisher, entry, long, short},
 };
 
-const MESSAGE_ID: u16 = 0x0080;
+pub const MESSAGE_ID: u16 = 0x0080;
 const HEADERS: u16 = 0x2000;
 const GOOD: u64 = 25;
 

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     garbage,
-    hostile_publishers::unreadable_properties,
+    hostile_publishers::{MESSAGE_ID, unreadable_properties},
     support::{Broker, envelope, eventually, raw_publisher::RawPublisher},
 };
 
@@ -95,10 +95,22 @@ async fn poison_among_events(form: Form) {
     let exchange = scene.world.broker.name("events");
     let mut publisher = RawPublisher::connect(&scene.world.amqp_url).await;
     let mut wanted = 0;
-    for _ in 0..form.injections() {
+    let lost = |scene: &Scene| -> usize {
+        let processes = scene.workers.iter().chain([&scene.recorder]);
+        processes.map(|process| process.log().matches("connection to the broker lost").count()).sum()
+    };
+    // RabbitMQ 3.10 may close one at the start: it hands out a quorum queue that is being declared by another (`noproc`).
+    let before = lost(&scene);
+    // Without a message id, an event is its body.
+    let mut object_ids = 666_000..;
+    for round in 0..form.injections() {
         scene.random_moment().await;
-        for (n, (flags, properties, _)) in (0..).zip(unreadable_properties()) {
-            let body = envelope("clients.create", 666_000 + n, &json!({}));
+        for ((flags, properties, _), object_id) in unreadable_properties().into_iter().zip(&mut object_ids) {
+            // Those whose id cannot be read are all one event to the checker.
+            if round > 0 && flags & MESSAGE_ID != 0 {
+                continue;
+            }
+            let body = envelope("clients.create", object_id, &json!({}));
             let sent = (flags, properties.as_slice());
             match publisher.publish(&exchange, b"clients.create", sent, body.as_bytes()).await {
                 Ok(()) => wanted += 1,
@@ -112,8 +124,6 @@ async fn poison_among_events(form: Form) {
     let letters = "SELECT count(*) FROM dead_letters WHERE reason = 'malformed'";
     eventually("all of them are dead letters", || async { scene.world.count(letters).await >= wanted }).await;
     assert_eq!(scene.world.count(letters).await, wanted);
-    for process in scene.workers.iter().chain([&scene.recorder]) {
-        assert!(!process.log().contains("connection to the broker lost"), "{}", process.log());
-    }
+    assert_eq!(lost(&scene), before);
     scene.end(Allowed::default()).await;
 }
