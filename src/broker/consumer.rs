@@ -180,15 +180,17 @@ impl Consumer {
         place.hinder(&self.link, &self.intake.queue, "channel_max of the broker allows too few channels");
     }
 
+    /// Without a connection to spare it stays on the shared one, and is careful there.
     fn go_apart(&self, place: &mut Place) {
-        warn!(
-            queue = self.intake.queue,
-            lost = place.lost,
-            "its connection is lost again and again, perhaps for what is in a queue: consumed on its own, one delivery at a time, until that stands for {SOON:?}"
-        );
         if place.own.is_none() {
             place.own = self.link.beside();
         }
+        warn!(
+            queue = self.intake.queue,
+            lost = place.lost,
+            on_its_own = place.own.is_some(),
+            "its connection is lost again and again, perhaps for what is in a queue: consumed one delivery at a time until that stands for {SOON:?}"
+        );
     }
 
     async fn session(

@@ -46,7 +46,7 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     called.dedup();
     assert_eq!((called.len() as u64, endpoint.count() as u64), (all, all), "each was called once");
     let log = worker.log();
-    assert!(log.contains("on its own, one delivery at a time"), "{log}");
+    assert!(log.contains("consumed one delivery at a time"), "{log}");
     eventually("it consumes as before", || async { worker.log().contains("consuming as before") }).await;
     drop(policy);
     world.keep(worker);
