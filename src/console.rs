@@ -93,6 +93,7 @@ pub struct Parts {
     pub overview: Overview,
     pub access: access::Access,
     pub exports: Limited,
+    pub live_pages: Limited,
     /// Answers with a message in whole.
     pub messages: Limited,
     /// Cancelled when the process begins to end: what streams must end too.

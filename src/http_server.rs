@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -38,6 +38,8 @@ use tracing::{trace, warn};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Whoever takes nothing of an answer for this long is gone, or holds memory on purpose.
 const READ_TIMEOUT_MS: u32 = 60_000;
+/// Of an answer, at a time.
+const PART: usize = 64 * 1024;
 /// After a connection could not be accepted: for want of descriptors, mostly, which come back.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -121,7 +123,8 @@ async fn serve_connection(
     let app = TowerToHyperService::new(app);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answering = Answering::begin(&is_answering);
+        let answering = Answering(Arc::clone(&is_answering));
+        let request = request.map(|body| Received::new(body, &is_answering));
         let answer = hyper::service::Service::call(&app, request);
         async move { answer.await.map(|response: Response<Body>| response.map(|body| Kept::new(body, answering))) }
     });
@@ -143,13 +146,47 @@ async fn serve_connection(
     }
 }
 
-/// Marks a connection for as long as a request on it is being answered.
+/// The mark of a connection on which a request is being answered: from when it has come whole until its answer is sent. Who
+/// sends it bit by bit keeps nobody out.
 struct Answering(Arc<AtomicBool>);
 
-impl Answering {
-    fn begin(mark: &Arc<AtomicBool>) -> Self {
-        mark.store(true, Ordering::Relaxed);
-        Self(Arc::clone(mark))
+/// The body of a request. At its end the connection is marked.
+struct Received {
+    body: Incoming,
+    mark: Arc<AtomicBool>,
+}
+
+impl Received {
+    fn new(body: Incoming, mark: &Arc<AtomicBool>) -> Self {
+        if http_body::Body::is_end_stream(&body) {
+            mark.store(true, Ordering::Relaxed);
+        }
+        Self { body, mark: Arc::clone(mark) }
+    }
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || http_body::Body::is_end_stream(&this.body) {
+            this.mark.store(true, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.body)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.body)
     }
 }
 
@@ -160,14 +197,18 @@ impl Drop for Answering {
 }
 
 /// The body of an answer, and something that is kept until all of it is sent, or the connection is gone.
+///
+/// It is handed out in parts: what is handed out counts as sent.
 pub struct Kept<T> {
     body: Body,
-    _kept: T,
+    /// What was not handed out yet of the last frame.
+    rest: Bytes,
+    _beside: T,
 }
 
 impl<T> Kept<T> {
     pub const fn new(body: Body, kept: T) -> Self {
-        Self { body, _kept: kept }
+        Self { body, rest: Bytes::new(), _beside: kept }
     }
 }
 
@@ -179,14 +220,33 @@ impl<T: Unpin> http_body::Body for Kept<T> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        if this.rest.len() <= PART {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest)))));
+        }
+        // Copied: a part that waits to be sent must not keep all of it.
+        let part = Bytes::copy_from_slice(&this.rest.split_to(PART));
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        match body.exact() {
+            Some(exact) => SizeHint::with_exact(rest + exact),
+            None => SizeHint::default(),
+        }
     }
 }

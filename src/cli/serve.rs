@@ -57,7 +57,6 @@ impl Role {
 pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let shutdown = Shutdown::listen()?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
-    hide_memory();
     let runner = Arc::new(Runner::new(settings::runner(&context.config))?);
     let store = context.store()?;
     let presence = Presence::new(args.roles.iter().map(|role| role.told()).collect());
@@ -80,16 +79,6 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     monitoring.abort();
     info!("provisiond ends");
     result
-}
-
-/// Keeps other processes of the same user, scripts above all, from reading this one's environment, memory and descriptors
-/// in `/proc`: secrets are in all three. It writes no core dump either.
-fn hide_memory() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-    {
-        warn!(%error, "scripts of the same user can read this process's environment and memory");
-    }
 }
 
 /// What the roles of this process share.

@@ -42,7 +42,18 @@ pub(super) fn store(config: &Config) -> StoreSettings {
     }
 }
 
+/// Keeps other processes of the same user, scripts above all, from reading this one's environment, memory and descriptors
+/// in `/proc`: secrets are in all three. It writes no core dump either.
+fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "scripts of the same user can read this process's environment and memory");
+    }
+}
+
 pub(super) fn runner(config: &Config) -> RunnerSettings {
+    hide_memory();
     let script = &config.script;
     RunnerSettings {
         http: http(config),

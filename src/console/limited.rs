@@ -41,6 +41,11 @@ impl Limited {
     }
 }
 
+/// Does work on a large message that takes long, so that others go on meanwhile.
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
 impl Turn {
     /// `answer`, whose turn lasts until it is sent or the connection is gone.
     pub fn until_sent(self, answer: Response) -> Response {

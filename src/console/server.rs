@@ -90,6 +90,7 @@ pub async fn run(
         overview,
         access,
         exports: Limited::new("four exports of dead letters are under way", 4),
+        live_pages: Limited::new("sixty-four live pages are open", 64),
         messages: Limited::new("many messages are being sent whole", 4),
         stop: stop.clone(),
     };

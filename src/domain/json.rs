@@ -1,6 +1,10 @@
 //! JSON as it was written: objects that are objects, keys that stand once, numbers that keep their digits.
 
-use std::{collections::HashSet, fmt, marker::PhantomData};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    marker::PhantomData,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -41,6 +45,10 @@ impl<'a> Members<'a> {
     /// If `text` is not exactly one object, or a key stands twice.
     pub fn of(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
@@ -114,9 +122,11 @@ pub fn is_same(one: &RawValue, other: &RawValue) -> bool {
     match (a.as_bytes().first(), b.as_bytes().first()) {
         (Some(b'{'), Some(b'{')) => {
             let (Ok(a), Ok(b)) = (Members::of(a), Members::of(b)) else { return false };
+            // Objects can have a hundred thousand members.
+            let b: HashMap<String, &RawValue> = b.0.into_iter().collect();
             let is_in_b =
                 |(key, value): &(String, &RawValue)| b.get(key).is_some_and(|other| is_same(value, other));
-            a.0.len() == b.0.len() && a.0.iter().all(is_in_b)
+            a.0.len() == b.len() && a.0.iter().all(is_in_b)
         }
         (Some(b'['), Some(b'[')) => {
             let items = |text| serde_json::from_str::<Vec<&RawValue>>(text);

@@ -12,6 +12,10 @@ use super::{
     outcome::{FailureKind, KEPT_BYTES, Outcome},
 };
 
+/// What an answer may say.
+const KEYS: [&str; 2] = ["verdict", "data"];
+/// Of a reason, in characters.
+const MAX_REASON: usize = 1000;
 /// Of an answer that is quoted in an error.
 const MAX_QUOTE: usize = 60;
 
@@ -54,6 +58,11 @@ pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize
                 }
             }
         }
+        // Where it is gone, nobody would be asked any more: it stays enabled, and what it is not asked about fails.
+        Outcome::Failed { mut failure, response } => {
+            failure.gone = false;
+            (Outcome::Failed { failure, response }, Verdict::Allow)
+        }
         Outcome::Forbidden { ref reason, .. } => {
             let verdict = Verdict::Forbid { reason: reason.clone() };
             (outcome, verdict)
@@ -62,8 +71,8 @@ pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize
     }
 }
 
-/// Reads the verdict on `event` out of `answer`: nothing, which allows, or exactly one JSON object, whose `verdict` and
-/// `data` are what they should be if they are there. A refusal stands, whatever else is in its object.
+/// Reads the verdict on `event` out of `answer`: nothing or an empty object, which allow, or exactly one JSON object with a
+/// `verdict`, with `data`, or both. A refusal stands, whatever else is in its object.
 ///
 /// # Errors
 /// Says what was read instead, or why the changed event could not be passed on.
@@ -76,6 +85,7 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
         Some((_, Some(verdict))) if verdict == "forbid" => {
             let reason = members.get("reason");
             let reason = reason.map(|reason| json::text(reason).unwrap_or_else(|| reason.get().to_owned()));
+            let reason = reason.map(|reason| cut(&reason));
             return Ok(Verdict::Forbid { reason: reason.unwrap_or_else(|| "no reason given".to_owned()) });
         }
         Some((verdict, _)) => {
@@ -84,6 +94,17 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
                 start(verdict.get())
             )));
         }
+    }
+    // `{"Verdict":"forbid"}`, `{"allowed":false}`: who answers so means something.
+    let is_misspelt = |name: &&str| {
+        KEYS.iter().any(|key| name != key && name.trim().eq_ignore_ascii_case(key))
+            || (members.get("verdict").is_none() && members.get("data").is_none())
+    };
+    if let Some(name) = members.names().find(is_misspelt) {
+        let name = start(name);
+        return Err(unreadable(format!(
+            "the answer has {name:?}, which is not understood in the place of \"verdict\" or \"data\"; an allowance is empty, {{}} or {{\"verdict\":\"allow\"}}"
+        )));
     }
     match members.get("data") {
         None => Ok(Verdict::Allow),
@@ -120,6 +141,14 @@ fn members(answer: &[u8]) -> Result<Option<Members<'_>>, BadAnswer> {
 
 fn unreadable(error: String) -> BadAnswer {
     BadAnswer { kind: FailureKind::Transient, error }
+}
+
+/// A reason that lists, replies and records can hold.
+fn cut(reason: &str) -> String {
+    match reason.char_indices().nth(MAX_REASON) {
+        Some((at, _)) => format!("{}…", reason.get(..at).unwrap_or_default()),
+        None => reason.to_owned(),
+    }
 }
 
 fn start(text: &str) -> String {
@@ -210,6 +239,13 @@ mod tests {
                 "the answer's verdict is \"deny\"; it must be \"allow\" or \"forbid\"",
             ),
             (br#"{"verdict":"Forbid"}"#, "the answer's verdict is \"Forbid\""),
+            (br#"{"Verdict":"forbid"}"#, "the answer has \"Verdict\", which is not understood"),
+            (br#"{"verdict":"allow","VERDICT":"forbid"}"#, "the answer has \"VERDICT\""),
+            (br#"{"verdict ":"forbid","data":{}}"#, "the answer has \"verdict \""),
+            (br#"{"Data":{},"verdict":"allow"}"#, "the answer has \"Data\""),
+            (br#"{"allowed":false}"#, "an allowance is empty, {} or {\"verdict\":\"allow\"}"),
+            (br#"{"status":"forbid","reason":"debt"}"#, "the answer has \"status\""),
+            (br#"{"reason":"no money"}"#, "the answer has \"reason\""),
             (br#"{"verdict":false}"#, "the answer's verdict is false"),
             (br#"{"verdict":null}"#, "the answer's verdict is null"),
             (br#"{"verdict":["forbid"]}"#, "the answer's verdict is [\"forbid\"]"),

@@ -7,7 +7,7 @@
 
 use std::{io, process::ExitStatus, time::Duration};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     signal::unix::{self, SignalKind, signal},
@@ -39,9 +39,8 @@ pub struct Ended {
 }
 
 impl Group {
-    /// Starts `command` as the leader of a new group.
+    /// Starts `command`, which is, or at once becomes, the leader of a group of its own.
     pub async fn spawn(command: &mut Command, family: &Family) -> io::Result<Self> {
-        command.process_group(0);
         // Before the start, so that no end is missed.
         let children = signal(SignalKind::child())?;
         let mut tries = 1;
@@ -100,8 +99,10 @@ impl Group {
     }
 
     fn signal(&self, signal: Signal) {
-        // It fails where the group has gone, which is what is wanted.
-        kill_process_group(self.id, signal).ok();
+        // There is no group where all of it has gone, which is what is wanted, or where the leader has not made it yet.
+        if kill_process_group(self.id, signal).is_err() && !self.reaped {
+            kill_process(self.id, signal).ok();
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use nix::unistd::{Gid, User, setgid, setuid};
+use nix::unistd::{Gid, User, setgid, setsid, setuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::ScriptLimits;
@@ -60,6 +60,8 @@ pub fn exec(args: impl IntoIterator<Item = OsString>) -> anyhow::Error {
 }
 
 fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Command> {
+    // A session of its own has no terminal: what somebody else runs must not type into the shell of who started us.
+    setsid().context("it could not begin a session of its own")?;
     let user = args.next().context("the user is missing")?;
     for (resource, beyond) in
         [(Resource::As, 0), (Resource::Nofile, 0), (Resource::Cpu, 1), (Resource::Nproc, 0)]

@@ -9,6 +9,7 @@ use std::{
     env,
     ffi::OsString,
     future::pending,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -132,7 +133,11 @@ impl ScriptRunner {
 
     fn command(&self, call: &Call<'_>, script: &Path, args: &[String], dir: &Path) -> Command {
         let mut command = match &self.launcher {
-            None => std::process::Command::new(script),
+            None => {
+                let mut command = std::process::Command::new(script);
+                CommandExt::process_group(&mut command, 0);
+                command
+            }
             Some(Launcher { program, user, limits }) => {
                 launch::command(program, user.as_ref(), *limits, script)
             }

@@ -12,12 +12,17 @@ use crate::support::{
     envelope, eventually,
 };
 
+const HALF_A_HEAD: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n";
+const HALF_A_FORM: &[u8] = b"POST /sign-in HTTP/1.1\r\nhost: x\r\nsec-fetch-site: same-origin\r\n\
+    content-type: application/x-www-form-urlencoded\r\ncontent-length: 16000\r\n\r\nname=";
+const HALF_A_BODY: &[u8] = b"GET /assets/none HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+
 /// Connections to `address` on each of which half a request was sent.
-async fn half_requests(address: &str, count: usize) -> Vec<TcpStream> {
+async fn half_requests(address: &str, count: usize, half: &[u8]) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..count {
         let Ok(mut connection) = TcpStream::connect(address).await else { break };
-        let _ = connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await;
+        let _ = connection.write_all(half).await;
         connections.push(connection);
     }
     connections
@@ -51,10 +56,18 @@ async fn half_requests_keep_nobody_out() {
     let console = listening(&process).await;
     let health = listening_for_health(&process);
     let console_address = console.trim_start_matches("http://").to_owned();
-    let (one, other) = (half_requests(&health, 600).await, half_requests(&console_address, 600).await);
+    let (one, other) = (
+        half_requests(&health, 600, HALF_A_HEAD).await,
+        half_requests(&console_address, 600, HALF_A_HEAD).await,
+    );
     assert!(one.len() == 600 && other.len() == 600, "they could connect");
     answers_within(&format!("http://{health}/healthz"), Duration::from_secs(3)).await;
     answers_within(&format!("{console}/healthz"), Duration::from_secs(3)).await;
+    for half in [HALF_A_FORM, HALF_A_BODY] {
+        let sending = half_requests(&console_address, 300, half).await;
+        answers_within(&format!("{console}/healthz"), Duration::from_secs(3)).await;
+        drop(sending);
+    }
     let open = descriptors(&process);
     assert!(open < 500, "{open} descriptors are open");
     for n in 0..20 {
@@ -65,7 +78,7 @@ async fn half_requests_keep_nobody_out() {
     assert!(done.iter().all(|execution| execution["attempt"] == 1));
     // Their time is bounded too.
     drop(one);
-    let mut waiting = half_requests(&health, 1).await.pop().expect("one");
+    let mut waiting = half_requests(&health, 1, HALF_A_HEAD).await.pop().expect("one");
     let mut rest = Vec::new();
     let closed = tokio::io::AsyncReadExt::read_to_end(&mut waiting, &mut rest);
     assert!(

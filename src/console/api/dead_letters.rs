@@ -21,7 +21,7 @@ use super::{
     reply::json,
 };
 use crate::{
-    console::{Console, access::Viewer, problem::Problem},
+    console::{Console, access::Viewer, limited::apart, problem::Problem},
     dead_letters::{ExportedLetter, WholeLetter},
     domain::{
         dead_letter::{Reason, State as LetterState},
@@ -146,5 +146,6 @@ async fn show(
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
     let turn = console.messages.turn().await?;
-    Ok(turn.until_sent(json(&WholeLetter::of(&somebody.view_of(console.letters.show(id).await?)))?))
+    let shown = somebody.view_of(console.letters.show(id).await?);
+    Ok(turn.until_sent(apart(|| json(&WholeLetter::of(&shown)))?))
 }

@@ -32,12 +32,12 @@ async fn write_large_letters(world: &World) {
         .await;
 }
 
-/// Asks for the export, and reads no more of it than its first byte.
-async fn begin_export(api: &Api) -> TcpStream {
+/// Asks for `path`, and reads no more of it than its first byte.
+async fn begin(api: &Api, path: &str) -> TcpStream {
     let address = api.url.strip_prefix("http://").expect("a URL");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let head = format!(
-        "GET /api/v1/dead-letters/export HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
         api.keys.viewer
     );
     stream.write_all(head.as_bytes()).await.expect("sent");
@@ -56,7 +56,7 @@ async fn exports_that_nobody_reads_hold_little_and_leave_room() {
     let whole = export().await;
     let mut unread = Vec::new();
     for _ in 0..4 {
-        unread.push(begin_export(&api).await);
+        unread.push(begin(&api, "/api/v1/dead-letters/export").await);
     }
     // Bytes, so the bodies are neither cut nor bent.
     let letters: Vec<serde_json::Value> =
@@ -77,6 +77,62 @@ async fn exports_that_nobody_reads_hold_little_and_leave_room() {
     drop(unread.pop());
     eventually("there is room again", || async { export().await.status == 200 }).await;
     drop(unread);
+    world.keep(api.process);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_that_nobody_reads_are_few_at_a_time() {
+    const READERS: usize = 24;
+    let mut world = World::new().await;
+    let api = Api::start(&mut world).await;
+    let large = "INSERT INTO dead_letters (id, event_id, run_id, event_name, object_id, reason, error, attempts, plan, died_at, body)
+        SELECT gen_random_uuid(), 'e1', 'e1', 'clients.create', '1', 'malformed', 'no event', 0, '{}', now(),
+            convert_to(repeat('x', 16 * 1048576), 'UTF8') RETURNING id::text";
+    let id: String = world.rows(large, &[]).await[0].get(0);
+    for path in [format!("/dead-letters/{id}/body"), format!("/api/v1/dead-letters/{id}")] {
+        let at_rest = api.process.begin_peak_kib();
+        let reading = (0..READERS).map(|_| async {
+            // The ones that wait for their turn are told so; the others get a first byte.
+            let mut answer = begin(&api, &path).await;
+            let mut status = [0; 11];
+            answer.read_exact(&mut status).await.expect("a status");
+            (String::from_utf8_lossy(&status).contains("200"), answer)
+        });
+        let begun = futures_util::future::join_all(reading).await;
+        assert_eq!(begun.iter().filter(|(is_begun, _)| *is_begun).count(), 4, "{path}");
+        // Each is there as the database sends it, as it is kept and as it is sent.
+        let grown = api.process.peak_kib().saturating_sub(at_rest);
+        assert!(grown < 4 * 4 * 16 * 1024, "{path}: {grown} KiB more");
+        drop(begun);
+        eventually("there is room again", || async {
+            answer(api.request("GET", &path).bearer_auth(&api.keys.viewer)).await.status == 200
+        })
+        .await;
+    }
+    world.keep(api.process);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_pages_leave_room_for_others() {
+    let mut world = World::new().await;
+    let api = Api::start(&mut world).await;
+    let mut live = Vec::new();
+    for _ in 0..64 {
+        live.push(begin(&api, "/executions/live").await);
+    }
+    let refused = answer(api.request("GET", "/executions/live").bearer_auth(&api.keys.viewer)).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    api.get("/handlers").await;
+    drop(live);
+    eventually("there is room again", || async {
+        let one = begin(&api, "/executions/live").await;
+        let mut status = [0; 11];
+        let mut one = one;
+        one.read_exact(&mut status).await.is_ok() && String::from_utf8_lossy(&status).contains("200")
+    })
+    .await;
     world.keep(api.process);
     world.end().await;
 }

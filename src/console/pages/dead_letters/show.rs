@@ -12,6 +12,7 @@ use crate::{
     console::{
         Console,
         access::Viewer,
+        limited::apart,
         pages::{
             Answer,
             body::Body,
@@ -75,13 +76,12 @@ pub async fn show(
     Path(text): Path<String>,
     Asked(asked): Asked,
 ) -> Answer {
+    let turn = console.messages.turn().await?;
     let shown = somebody.view_of(console.letters.show(id(&text)?).await?);
     let title = format!("Dead letter of {}", shown.letter.row.letter.event_name);
-    html(&page(
-        Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked),
-        &shown,
-        asked.get("whole") == "yes",
-    ))
+    let frame = Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked);
+    let answer = apart(|| html(&page(frame, &shown, asked.get("whole") == "yes")))?;
+    Ok(turn.until_sent(answer))
 }
 
 fn page(frame: Frame, shown: &Shown, whole: bool) -> ShowPage {

@@ -64,6 +64,7 @@ pub async fn live(
     Asked(asked): Asked,
     headers: HeaderMap,
 ) -> Answer {
+    let turn = console.live_pages.turn().await?;
     let mut errors = Errors::default();
     let filter = filter(&asked.only(&SEARCH.map(|(name, _)| name)), &mut errors);
     if !errors.is_empty() {
@@ -84,7 +85,7 @@ pub async fn live(
         }
     };
     let events = tail.events().take_until(end);
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    Ok(turn.until_sent(Sse::new(events).keep_alive(KeepAlive::default()).into_response()))
 }
 
 impl Tail {
