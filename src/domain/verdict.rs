@@ -262,6 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn an_interceptor_that_is_gone_stays_enabled_and_a_long_reason_is_cut() {
+        let gone = || {
+            let mut outcome = Outcome::failed(FailureKind::Permanent, "answered 410 Gone", None);
+            if let Outcome::Failed { failure, .. } = &mut outcome {
+                failure.gone = true;
+            }
+            outcome
+        };
+        for (mode, disables) in [(Mode::Notify, true), (Mode::Intercept, false)] {
+            let (outcome, _) = judge(gone(), mode, &event(), 1000);
+            assert!(matches!(outcome, Outcome::Failed { failure, .. } if failure.gone == disables), "{mode}");
+        }
+        let long = format!(r#"{{"verdict":"forbid","reason":"{}"}}"#, "ä".repeat(5000));
+        let Ok(Verdict::Forbid { reason }) = verdict(long) else { panic!("a refusal") };
+        assert_eq!(reason.chars().count(), MAX_REASON + 1);
+    }
+
+    #[test]
     fn a_refusal_that_can_be_read_stands() {
         let deep =
             format!(r#"{{"verdict":"forbid","reason":"deep","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
