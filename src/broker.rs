@@ -25,7 +25,7 @@ mod topology;
 mod transport;
 mod wire;
 
-pub use connection::Link;
+pub use connection::{Link, OwnLink};
 pub use consumer::{Consumer, Intake, Source};
 pub use declare::Drift;
 pub use delivery::Delivery;

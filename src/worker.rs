@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    broker::{BrokerSettings, Care, Link, Names, Publisher},
+    broker::{BrokerSettings, Care, Link, Names, OwnLink, Publisher},
     domain::execution::WorkerId,
     presence::Presence,
     process_id::this_process,
@@ -180,16 +180,23 @@ async fn all_confirmed(mut publishers: JoinSet<anyhow::Result<()>>) -> anyhow::R
 
 fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinSet<anyhow::Result<()>>) {
     let mut tasks = JoinSet::new();
-    let mut start = |purpose, care| {
-        let (publisher, task) = Publisher::start(link.clone(), purpose, care, stop.clone());
-        tasks.spawn(async move { task.await? });
+    // Where an answer goes is the publisher's word: should the broker close the connection over it, nothing else is on that.
+    let for_replies = link.beside();
+    let mut start = |purpose, care, own: Option<OwnLink>| {
+        let link = own.as_ref().map_or(link, |own| &own.link).clone();
+        let (publisher, task) = Publisher::start(link, purpose, care, stop.clone());
+        tasks.spawn(async move {
+            // Until everything is confirmed.
+            let _own = own;
+            task.await?
+        });
         publisher
     };
     let publishers = Publishers {
-        results: start("results", Care::UntilConfirmed),
-        copies: start("retry copies", Care::UntilConfirmed),
-        letters: start("dead letters", Care::UntilConfirmed),
-        replies: start("replies", Care::Once),
+        results: start("results", Care::UntilConfirmed, None),
+        copies: start("retry copies", Care::UntilConfirmed, None),
+        letters: start("dead letters", Care::UntilConfirmed, None),
+        replies: start("replies", Care::Once, for_replies),
     };
     (publishers, tasks)
 }

@@ -33,7 +33,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A broker that is back is to be found, and everything declared, well within 15 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Connections that consumers may have for themselves, beside the one that they share.
+/// Connections that single users may have for themselves, beside the one that they share.
 const MOST_BESIDE: usize = 64;
 
 /// One supervised connection. Clones share it.
@@ -50,8 +50,8 @@ pub struct Link {
     hindrances: Hindrances,
 }
 
-/// A connection that one consumer has for itself; it is closed when this is dropped.
-pub(super) struct OwnLink {
+/// A connection that one of its users has for itself; it is closed when this is dropped.
+pub struct OwnLink {
     pub link: Link,
     _stop: DropGuard,
     _one_of: OwnedSemaphorePermit,
@@ -111,7 +111,7 @@ impl Link {
     }
 
     /// A connection beside this one; what is declared is left to this one. None: there are too many.
-    pub(super) fn beside(&self) -> Option<OwnLink> {
+    pub fn beside(&self) -> Option<OwnLink> {
         let one_of = Arc::clone(&self.beside).try_acquire_owned().ok()?;
         let stop = CancellationToken::new();
         let (mut link, _) = Self::start(self.settings.clone(), self.purpose, false, stop.clone());

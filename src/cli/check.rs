@@ -7,7 +7,7 @@ pub(super) mod secrets;
 
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
-    broker::{Connection, Drift, Topology, queue_depth},
+    broker::{BrokerSettings, Connection, Drift, Topology, queue_depth},
     config::QueueType,
     domain::handler::{Handler, Status},
     store::{HandlerFilter, Store},
@@ -42,18 +42,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
         Ok(connection) => connection,
         Err(error) => return report.push(failed(error, "is RabbitMQ running, and is amqp.url right?")),
     };
-    report.push(match broker.server().await {
-        Ok(server) if server.can_stop_dead_lettering() => finding(
-            "broker",
-            State::Warning,
-            format!(
-                "{server}: one message of a publisher can end dead-lettering on the whole node, and then no retry comes back; \
-                 4.0 and later are not affected (docs/upgrade.md)"
-            ),
-        ),
-        Ok(server) => ok("broker", format!("connected to {server}")),
-        Err(error) => ok("broker", format!("connected; its version is not known: {error:#}")),
-    });
+    report.push(version(&broker).await);
     if broker.topology.queue_type == QueueType::Classic {
         let given_up = "amqp.queue_type is classic: no crash limit, and a crash of the broker between two levels of the delay ladder can lose a retry";
         report.push(finding("queues", State::Warning, given_up.into()));
@@ -94,6 +83,22 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
                 ok(what, waiting)
             });
         }
+    }
+}
+
+/// Which broker it is, and what that means.
+async fn version(broker: &BrokerSettings) -> Finding {
+    match broker.server().await {
+        Ok(server) if server.can_stop_dead_lettering() => finding(
+            "broker",
+            State::Warning,
+            format!(
+                "{server}: one message of a publisher can end dead-lettering on the whole node, and then no retry comes back; \
+                 4.0 and later are not affected (docs/upgrade.md)"
+            ),
+        ),
+        Ok(server) => ok("broker", format!("connected to {server}")),
+        Err(error) => ok("broker", format!("connected; its version is not known: {error:#}")),
     }
 }
 

@@ -140,3 +140,24 @@ async fn no_answer_goes_into_a_queue_of_our_own() {
     world.keep(recorder);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_the_broker_cannot_bear_costs_results_nothing() {
+    let mut world = World::new().await;
+    let endpoint = judge().await;
+    world.handler("judge", "clients.create", &["--http", &endpoint.url("/judge"), "--mode", "intercept"]);
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    let names = ["%%%.k", "AAAA.k", "g2EB.k", "g1h.k"];
+    for (n, name) in (10..).zip(names) {
+        // RabbitMQ 3.10 closes the connection that publishes there.
+        let reply_to = format!("amq.rabbitmq.reply-to.{name}");
+        let properties = lapin::BasicProperties::default().with_reply_to(reply_to.as_str().into());
+        world.broker.publish_with("clients.create", properties, asked(n).as_bytes()).await;
+    }
+    world.wait_for_executions(names.len(), &["--status", "success"]).await;
+    // Results, copies and dead letters are on another connection than replies.
+    assert!(!worker.log().contains("publishing again"), "{}", worker.log());
+    world.keep(worker);
+    world.keep(recorder);
+    world.end().await;
+}
