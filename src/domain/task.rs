@@ -60,11 +60,17 @@ impl Task {
         }
     }
 
-    /// Its headers, if `target` has the same scheme, host and port. Their values may be secret: to be sent elsewhere they must be
-    /// given again.
-    pub fn headers_kept_for(&self, target: &HttpTarget) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
+    /// Its headers, if `target` has the same scheme, host and port, and `host` is the header Host that it has ([`MASK`]: that
+    /// one). Their values may be secret: to be sent elsewhere they must be given again.
+    pub fn headers_kept_for(
+        &self,
+        target: &HttpTarget,
+        host: Option<&str>,
+    ) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
         match self {
-            Self::Http { url, headers } if url.has_origin_of(target) => Some(headers),
+            Self::Http { url, headers } if url.has_origin_of(target) && is_host_of(headers, host) => {
+                Some(headers)
+            }
             _ => None,
         }
     }
@@ -83,6 +89,16 @@ impl Task {
             Self::Http { url, .. } => url.mask(),
             Self::Script { args, .. } => args.fill(MASK.to_owned()),
         }
+    }
+}
+
+/// Whether `host` says what the header Host of `headers` says: one server may answer for many parties.
+pub fn is_host_of(headers: &BTreeMap<HeaderName, HeaderValue>, host: Option<&str>) -> bool {
+    let stored = headers.iter().find(|(name, _)| name.is_host()).map(|(_, value)| value);
+    match (stored, host) {
+        (None, None) | (Some(_), Some(MASK)) => true,
+        (Some(stored), Some(given)) => given.parse().is_ok_and(|given: HeaderValue| given == *stored),
+        _ => false,
     }
 }
 
@@ -204,6 +220,28 @@ through_text!(HttpTarget, ScriptPath);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_kept_for_the_same_origin_and_host() {
+        let task = |headers: &str| -> Task {
+            serde_json::from_str(&format!(r#"{{"type":"http","url":"http://a/b","headers":{headers}}}"#))
+                .expect("a task")
+        };
+        let (plain, named) = (task(r#"{"x-key":"1"}"#), task(r#"{"x-key":"1","Host":"crm"}"#));
+        let same: HttpTarget = "http://a/c".parse().expect("a url");
+        for (task, host, is_kept) in [
+            (&plain, None, true),
+            (&plain, Some("evil"), false),
+            (&plain, Some(MASK), false),
+            (&named, Some(MASK), true),
+            (&named, Some("crm"), true),
+            (&named, Some("evil"), false),
+            (&named, None, false),
+        ] {
+            assert_eq!(task.headers_kept_for(&same, host).is_some(), is_kept, "{host:?}");
+        }
+        assert!(plain.headers_kept_for(&"http://a:81/b".parse().expect("a url"), None).is_none());
+    }
 
     #[test]
     fn a_masked_url_says_where_it_goes_and_no_more() {

@@ -61,7 +61,11 @@ impl TaskArgs {
                 if !new.is_empty() {
                     return Err("--arg is for scripts, and this handler calls a url".into());
                 }
-                let is_elsewhere = http.as_ref().is_some_and(|new| !new.has_origin_of(url));
+                let is_host_given =
+                    more.iter().any(|(name, value)| name.is_host() && headers.get(name) != Some(value));
+                let is_elsewhere = http.as_ref().is_some_and(|new| !new.has_origin_of(url))
+                    || is_host_given
+                    || unwanted.iter().any(HeaderName::is_host);
                 *url = http.unwrap_or_else(|| url.clone());
                 if bare {
                     headers.clear();
@@ -73,7 +77,7 @@ impl TaskArgs {
                 let is_kept = |name: &&HeaderName| !more.iter().any(|(given, _)| given == *name);
                 if is_elsewhere && let Some(kept) = headers.keys().find(is_kept) {
                     return Err(format!(
-                        "the url leads to another scheme, host or port, and the stored value of {} does not go there: give it \
+                        "the url or the header Host leads to another scheme, host or port, and the stored value of {} does not go there: give it \
                          again (--header), or take it away (--remove-header)",
                         kept.as_str()
                     ));

@@ -32,6 +32,11 @@ impl HeaderName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The one that says whom of those behind an address is meant.
+    pub fn is_host(&self) -> bool {
+        self.0 == "host"
+    }
 }
 
 impl FromStr for HeaderName {

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const GIVE_AGAIN: &str = "*** stands for a value that is stored, of a header of this handler and the same scheme, host and port: give its value";
+const GIVE_AGAIN: &str = "*** stands for a value that is stored, of a header of this handler and the same scheme, host, port and header Host: give its value";
 
 pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<FieldError>) -> Option<Task> {
     let Some(fields) = task.as_object() else {
@@ -30,7 +30,11 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
             let url: Option<HttpTarget> = fields.required("url");
             let headers = fields.present("headers");
             fields.refuse_unknown();
-            let kept = current.and_then(|task| task.headers_kept_for(url.as_ref()?));
+            let host = headers.and_then(|headers| {
+                headers.as_object()?.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"))
+            });
+            let host = host.map(|(_, value)| value.as_str().unwrap_or_default());
+            let kept = current.and_then(|task| task.headers_kept_for(url.as_ref()?, host));
             let headers = headers.map(|headers| read_headers(headers, kept, errors)).unwrap_or_default();
             url.map(|url| Task::Http { url, headers })
         }

@@ -21,7 +21,12 @@ impl HandlerForm {
         }
         let url = if self.url.is_empty() { Err("where to?".to_owned()) } else { parse(&self.url) };
         let url = errors.take("url", url);
-        let kept = before.zip(url.as_ref()).and_then(|(spec, url)| spec.task.headers_kept_for(url));
+        let host = self.headers.lines().filter_map(|line| line.split_once(':'));
+        let host = host
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let kept = before.zip(url.as_ref());
+        let kept = kept.and_then(|(spec, url)| spec.task.headers_kept_for(url, host.map(|(_, value)| value)));
         let headers = errors.take("headers", headers(&self.headers, kept.unwrap_or(&BTreeMap::new())));
         Some(Task::Http { url: url?, headers: headers? })
     }
@@ -59,7 +64,7 @@ pub(super) fn headers(
             (MASK, Some(stored)) => stored.clone(),
             (MASK, None) => {
                 return Err(format!(
-                    "{}: type its value; {MASK} stands for one that is stored, and only for the same scheme, host and port",
+                    "{}: type its value; {MASK} stands for one that is stored, and only for the same scheme, host, port and header Host",
                     name.as_str()
                 ));
             }
