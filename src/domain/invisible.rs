@@ -13,12 +13,19 @@ pub const fn is_invisible(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Whether a character that is no space looks like one: in Braille, Khitan, musical notation and hieroglyphs.
+const fn is_blank(c: char) -> bool {
+    matches!(c, '\u{2800}' | '\u{16fe4}' | '\u{1d159}' | '\u{13430}'..='\u{1343f}')
+}
+
 /// For what people tell apart by reading it.
 ///
 /// # Errors
 /// A sentence that names the first character of `text` that cannot be seen.
 pub fn all_visible(text: &str) -> Result<(), String> {
-    match text.chars().position(is_invisible) {
+    let is_odd = |c: char| is_invisible(c) || is_blank(c) || (c.is_whitespace() && c != ' ');
+    match text.chars().position(is_odd) {
+        None if text.contains("  ") => Err("has two blanks in a row, which look like one".to_owned()),
         None => Ok(()),
         Some(at) => {
             let found = text.chars().nth(at).map_or(0, u32::from);
@@ -73,6 +80,9 @@ mod tests {
             "\u{feff}CRM",
             "a\u{2028}b",
         ] {
+            assert!(all_visible(odd).is_err(), "{odd:?}");
+        }
+        for odd in ["CRM\u{2800}", "CRM\u{16fe4}", "CRM\u{1d159}", "C\u{a0}RM", "C\u{3000}RM", "A  B"] {
             assert!(all_visible(odd).is_err(), "{odd:?}");
         }
         let told = all_visible("CRM\u{200b}").expect_err("told");

@@ -191,3 +191,29 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sets_our_mark_has_their_own_message_refused() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let mut publisher = RawPublisher::connect(&world.amqp_url).await;
+    let exchange = world.broker.name("events");
+    for (n, (kind, value)) in (0..).zip([(b'S', long(b"")), (b't', vec![1]), (b'S', long(b"forged"))]) {
+        let table = long(&entry(b"x-provisioning-unreadable", kind, &value));
+        let body = envelope("clients.create", n, &json!({}));
+        let sent = (HEADERS, table.as_slice());
+        publisher.publish(&exchange, b"clients.create", sent, body.as_bytes()).await.expect("confirmed");
+    }
+    let letters = world.wait_for_dead_letters(3).await;
+    for letter in &letters {
+        let error = letter["error"].as_str().expect("why");
+        assert!(
+            error.contains("x-provisioning-unreadable is provisiond's own") || error.contains("forged"),
+            "{error}"
+        );
+    }
+    assert_eq!(endpoint.count(), 0);
+    world.end().await;
+}

@@ -48,7 +48,11 @@ impl Facts {
             correlation_id: properties.correlation_id().as_ref().map(ToString::to_string),
             header_bytes: headers.map_or(0, table_bytes),
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
-            unreadable: text_header(headers, UNREADABLE),
+            unreadable: headers.and_then(|headers| headers.inner().get(UNREADABLE)).map(|_| {
+                // Whoever sets it without being us says nothing, or something that is no text.
+                let said = text_header(headers, UNREADABLE).filter(|said| !said.is_empty());
+                said.unwrap_or_else(|| format!("the header {UNREADABLE} is provisiond's own"))
+            }),
         }
     }
 }
