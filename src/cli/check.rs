@@ -102,7 +102,7 @@ async fn version(broker: &BrokerSettings) -> Finding {
     }
 }
 
-/// Where to look is told with it.
+/// What is said of retries that are overdue, and where their causes are listed.
 pub(super) fn overdue_told(count: u64) -> String {
     format!(
         "{count} were due more than two minutes ago and have not run (docs/operations.md#retries-that-do-not-come-back)"
