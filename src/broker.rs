@@ -16,6 +16,7 @@ mod direct;
 mod error;
 mod greeting;
 mod header;
+mod held;
 mod hindrance;
 mod inbound;
 mod peek;

@@ -4,7 +4,7 @@
 //! fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
 //! A consumer whose own connection holds for a while goes back to the shared one.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -25,6 +25,7 @@ use super::{
     declare::{RPC_TIMEOUT, consume, within},
     delivery::{Delivery, Settled},
     error::{BrokerError, is_not_found},
+    held::Held,
     hindrance::Hindrance,
 };
 use crate::domain::event::EventName;
@@ -71,8 +72,10 @@ enum End {
     Stopped,
     /// Nothing came, and nothing is unsettled.
     Idle,
-    /// It stood for a while on a connection of its own.
+    /// It went well for a while with one delivery at a time, or with few.
     Well,
+    /// Its messages are large: no more than so many at a time.
+    Large(u16),
     Lost(String),
 }
 
@@ -84,6 +87,8 @@ struct Place {
     is_full: bool,
     /// It cannot consume, although the connection stands.
     hindrance: Option<Hindrance>,
+    /// Its messages are large: the deliveries that it takes at a time.
+    few: Option<u16>,
     /// Connections that were lost soon after they were begun, one after the other.
     lost: u32,
     /// The last pause while it is hindered.
@@ -93,6 +98,10 @@ struct Place {
 impl Place {
     const fn is_careful(&self) -> bool {
         self.lost >= LOST_AGAIN
+    }
+
+    fn prefetch(&self, usual: u16) -> u16 {
+        if self.is_careful() { 1 } else { self.few.unwrap_or(usual) }
     }
 
     /// Notes that a connection was lost after it was consumed on for `lasted`. True: it is to be careful from now on.
@@ -113,6 +122,7 @@ impl Place {
 
     fn note_well(&mut self) {
         self.lost = 0;
+        self.few = None;
         if !self.is_full {
             self.own = None;
         }
@@ -143,8 +153,18 @@ impl Consumer {
                 End::Stopped => return,
                 End::Idle => continue,
                 End::Well => {
-                    info!(queue = self.intake.queue, "its connection stands: consuming as before");
+                    if place.is_careful() {
+                        info!(queue = self.intake.queue, "its connection stands: consuming as before");
+                    }
                     place.note_well();
+                    continue;
+                }
+                End::Large(few) => {
+                    debug!(
+                        queue = self.intake.queue,
+                        few, "its messages are large: consuming fewer at a time"
+                    );
+                    place.few = Some(few);
                     continue;
                 }
                 // Of a lost connection the supervisor tells, once for all that use it.
@@ -201,22 +221,17 @@ impl Consumer {
         stop: &CancellationToken,
         take: &mut impl FnMut(Delivery),
     ) -> End {
-        let is_careful = place.is_careful();
-        let mut consumer = match self.begin(&channel, is_careful).await {
-            Ok(consumer) => {
-                place.hindrance = None;
-                consumer
-            }
-            // The queue of a removed event type was deleted: there is nothing to come back to.
-            Err(error) if self.intake.source == Source::RemovedEvent && is_not_found(&error) => {
-                return End::Stopped;
-            }
-            Err(error) => return End::Lost(format!("{error:#}")),
+        let prefetch = place.prefetch(self.intake.prefetch);
+        let mut consumer = match self.begin(&channel, prefetch).await {
+            Ok(consumer) => consumer,
+            Err(end) => return end,
         };
+        place.hindrance = None;
         let (settled, duties) = mpsc::unbounded_channel::<Settled>();
         let mut acker = tokio::spawn(acker::run(channel.clone(), duties));
         let mut idle_at = Instant::now() + jittered(IDLE);
         let well_at = Instant::now() + SOON;
+        let held = Held::default();
         let end = loop {
             tokio::select! {
                 () = stop.cancelled() => break End::Stopped,
@@ -227,7 +242,7 @@ impl Consumer {
                     }
                     idle_at = Instant::now() + jittered(IDLE);
                 }
-                () = sleep_until(well_at), if is_careful => break End::Well,
+                () = sleep_until(well_at), if prefetch < self.intake.prefetch => break End::Well,
                 () = self.renew.notified() => {
                     acker.abort();
                     // Only a closed channel gives back what is unsettled.
@@ -242,7 +257,12 @@ impl Consumer {
                     Some(Ok(raw)) => {
                         idle_at = Instant::now() + jittered(IDLE);
                         link.note_heard();
-                        take(Delivery::new(raw, settled.clone()));
+                        let delivery = Delivery::new(raw, settled.clone(), &held);
+                        if let Some(few) = held.fewer_than(prefetch) {
+                            delivery.duty.requeue();
+                            break End::Large(few);
+                        }
+                        take(delivery);
                     }
                     // lapin ends the stream, without an error, when the queue was deleted.
                     Some(Err(error)) => { acker.abort(); return End::Lost(BrokerError::from(error).to_string()) }
@@ -250,29 +270,46 @@ impl Consumer {
                 },
             }
         };
-        self.drain(&channel, consumer, settled, acker).await;
+        self.drain(&channel, consumer, &held, settled, acker).await;
         end
     }
 
-    async fn begin(&self, channel: &Channel, is_careful: bool) -> anyhow::Result<lapin::Consumer> {
-        let prefetch = if is_careful { 1 } else { self.intake.prefetch };
-        within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-        consume(channel, &self.intake.queue).await
+    async fn begin(&self, channel: &Channel, prefetch: u16) -> Result<lapin::Consumer, End> {
+        let begun = async {
+            within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+            consume(channel, &self.intake.queue).await
+        };
+        begun.await.map_err(|error: anyhow::Error| match &self.intake.source {
+            // The queue of a removed event type was deleted: there is nothing to come back to.
+            Source::RemovedEvent if is_not_found(&error) => End::Stopped,
+            _ => End::Lost(format!("{error:#}")),
+        })
     }
 
-    /// Takes no more: what lapin has buffered goes back, what runs may end.
+    /// Takes no more: what comes before the broker has cancelled goes back, what runs may end.
     async fn drain(
         &self,
         channel: &Channel,
         mut consumer: lapin::Consumer,
+        held: &Held,
         settled: mpsc::UnboundedSender<Settled>,
         acker: JoinHandle<lapin::Result<()>>,
     ) {
-        let cancelled =
-            timeout(RPC_TIMEOUT, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await;
-        if matches!(cancelled, Ok(Ok(()))) {
-            while let Some(Ok(raw)) = consumer.next().await {
-                Delivery::new(raw, settled.clone()).duty.requeue();
+        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        let mut cancelled = pin!(timeout(RPC_TIMEOUT, cancel));
+        let mut is_cancelled = false;
+        // Once it is cancelled, lapin ends the stream behind the last that came.
+        loop {
+            tokio::select! {
+                biased;
+                next = consumer.next() => match next {
+                    Some(Ok(raw)) => Delivery::new(raw, settled.clone(), held).duty.requeue(),
+                    Some(Err(_)) | None => break,
+                },
+                cancelled = &mut cancelled, if !is_cancelled => match cancelled {
+                    Ok(Ok(())) => is_cancelled = true,
+                    Ok(Err(_)) | Err(_) => break,
+                },
             }
         }
         drop(settled);

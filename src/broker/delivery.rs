@@ -4,7 +4,10 @@ use bytes::Bytes;
 use lapin::{BasicProperties, message::Delivery as RawDelivery};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::header::number_header;
+use super::{
+    header::number_header,
+    held::{Held, Part},
+};
 
 /// Where a quorum queue says how often it delivered a message before.
 const COUNT: &str = "x-delivery-count";
@@ -28,6 +31,7 @@ pub struct Duty {
     tag: u64,
     settled: UnboundedSender<Settled>,
     done: bool,
+    _held: Part,
 }
 
 /// How a delivery was settled towards the broker.
@@ -38,10 +42,11 @@ pub(super) enum Settled {
 }
 
 impl Delivery {
-    pub(super) fn new(raw: RawDelivery, settled: UnboundedSender<Settled>) -> Self {
+    pub(super) fn new(raw: RawDelivery, settled: UnboundedSender<Settled>, held: &Held) -> Self {
         // A publisher can set this header too; the broker overwrites it once it has something to count.
         let counted =
             if raw.redelivered { number_header(raw.properties.headers().as_ref(), COUNT) } else { None };
+        let held = held.add(raw.data.len());
         Self {
             redelivered: raw.redelivered,
             earlier_deliveries: counted.and_then(|count| count.try_into().ok()).unwrap_or(0),
@@ -49,7 +54,7 @@ impl Delivery {
             routing_key: raw.routing_key.into(),
             properties: raw.properties,
             body: raw.data.into(),
-            duty: Duty { tag: raw.delivery_tag, settled, done: false },
+            duty: Duty { tag: raw.delivery_tag, settled, done: false, _held: held },
         }
     }
 }

@@ -27,6 +27,7 @@ use super::{
     delivery::Delivery,
     direct::{Depth, queue_depth},
     error::BrokerError,
+    held::Held,
 };
 
 /// Others may consume the queue too: what does not come within this does not come.
@@ -65,7 +66,7 @@ pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16
     while left > 0 {
         let part = take(connection, queue, left, size, |raw| {
             if look.found.len() < limit.into() {
-                look.found.push(Delivery::new(raw, unsettled.clone()));
+                look.found.push(Delivery::new(raw, unsettled.clone(), &Held::default()));
             }
         })
         .await

@@ -7,7 +7,7 @@ use lapin::{
 };
 use serde_json::json;
 
-use crate::support::{Endpoint, World, envelope};
+use crate::support::{Endpoint, World, envelope, eventually};
 
 const GOOD: &str =
     r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":OBJECT},"data":{}}"#;
@@ -148,5 +148,38 @@ async fn headers_of_ours_are_not_believed_on_what_others_publish() {
     world.broker.publish_with("no.such.event", properties, b"{}").await;
     let letters = world.wait_for_dead_letters(1).await;
     assert_eq!((&letters[0]["event_id"], &letters[0]["plan"]), (&json!("real"), &json!([])));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_large_are_held_few_at_a_time() {
+    const COUNT: usize = 40;
+    const MIB: usize = 1 << 20;
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.worker().await.terminate().await;
+    let large = vec![b'x'; 10 * MIB];
+    for n in 0..COUNT {
+        world.broker.publish("clients.create", Some(&format!("large-{n}")), &large).await;
+    }
+    let small = envelope("clients.create", 7, &json!({}));
+    world.broker.publish("clients.create", Some("small"), small.as_bytes()).await;
+
+    let worker = world.worker().await;
+    eventually("the small event ran, and every large one is a dead letter", || async {
+        let letters = world.broker.depth("dead-letters").await.map(|(letters, _)| letters as usize);
+        endpoint.count() == 1 && letters == Some(COUNT)
+    })
+    .await;
+    let held = worker.peak_kib() / 1024;
+    assert!(held < 270, "the worker held {held} MiB of {} MiB", COUNT * 10);
+    world.keep(worker);
+
+    let recorder = world.recorder().await;
+    world.wait_for_dead_letters(COUNT).await;
+    let held = recorder.peak_kib() / 1024;
+    assert!(held < 270, "the recorder held {held} MiB of {} MiB", COUNT * 10);
+    world.keep(recorder);
     world.end().await;
 }

@@ -1,0 +1,99 @@
+//! How many bytes of unsettled messages are held, and how many deliveries may be unsettled at a time because of it.
+//!
+//! A prefetch counts messages, whatever their size (RabbitMQ does not implement a prefetch by bytes). Where messages are
+//! large, the consumer that holds most of them begins anew with fewer at a time.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// What a process may hold before its consumers of large messages take fewer.
+const MUCH: usize = 64 << 20;
+/// A consumer that holds less than this is none of them.
+const SHARE: usize = 16 << 20;
+
+/// Held by all consumers of this process.
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// What one consumer holds.
+#[derive(Clone, Default)]
+pub(super) struct Held(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    bytes: AtomicUsize,
+    deliveries: AtomicUsize,
+}
+
+/// One delivery is held until this is dropped.
+pub(super) struct Part {
+    of: Held,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn add(&self, bytes: usize) -> Part {
+        BYTES.fetch_add(bytes, Relaxed);
+        self.0.bytes.fetch_add(bytes, Relaxed);
+        self.0.deliveries.fetch_add(1, Relaxed);
+        Part { of: self.clone(), bytes }
+    }
+
+    /// The prefetch to go on with, if this consumer holds too much with the one that it has.
+    pub(super) fn fewer_than(&self, prefetch: u16) -> Option<u16> {
+        self.fewer(prefetch, BYTES.load(Relaxed))
+    }
+
+    fn fewer(&self, prefetch: u16, bytes_of_all: usize) -> Option<u16> {
+        let (bytes, deliveries) = (self.0.bytes.load(Relaxed), self.0.deliveries.load(Relaxed));
+        if bytes_of_all <= MUCH || bytes < SHARE || deliveries < 2 {
+            return None;
+        }
+        let fewer = u16::try_from(SHARE * deliveries / bytes).unwrap_or(u16::MAX).max(1);
+        (fewer < prefetch).then_some(fewer)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        BYTES.fetch_sub(self.bytes, Relaxed);
+        self.of.0.bytes.fetch_sub(self.bytes, Relaxed);
+        self.of.0.deliveries.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn as_many_as_fit_into_a_share() {
+        let held = Held::default();
+        let parts: Vec<_> = (0..40).map(|_| held.add(MIB)).collect();
+        assert_eq!(held.fewer(100, MUCH), None, "the process holds little");
+        assert_eq!(held.fewer(100, MUCH + 1), Some(16));
+        assert_eq!(held.fewer(16, MUCH + 1), None, "it takes so few already");
+        drop(parts);
+        assert_eq!(held.fewer(100, MUCH + 1), None, "nothing is held any more");
+    }
+
+    #[test]
+    fn one_at_a_time_however_large() {
+        let held = Held::default();
+        let first = held.add(100 * MIB);
+        assert_eq!(held.fewer(100, MUCH + 1), None, "a single one has to be taken");
+        let _second = held.add(100 * MIB);
+        assert_eq!(held.fewer(100, MUCH + 1), Some(1));
+        drop(first);
+    }
+
+    #[test]
+    fn who_holds_little_is_left_alone() {
+        let held = Held::default();
+        let _parts: Vec<_> = (0..100).map(|_| held.add(1000)).collect();
+        assert_eq!(held.fewer(100, 10 * MUCH), None);
+    }
+}
