@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod address;
+pub mod clock;
 pub mod dead_letter;
 pub mod decide;
 pub mod event;

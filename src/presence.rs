@@ -9,11 +9,12 @@ use jiff::{Timestamp, TimestampRound, ToSpan, Unit};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::{
     domain::{
+        clock::ClockAhead,
         event::EventName,
         process::{ProcessReport, Role},
     },
@@ -38,6 +39,7 @@ pub struct Presence {
     grown: Notify,
     /// Events that were taken since the last report.
     taken: Mutex<HashMap<EventName, u64>>,
+    clock: Mutex<Option<ClockAhead>>,
 }
 
 impl Presence {
@@ -55,6 +57,7 @@ impl Presence {
             shown: Mutex::default(),
             grown: Notify::new(),
             taken: Mutex::default(),
+            clock: Mutex::default(),
         })
     }
 
@@ -115,6 +118,7 @@ impl Presence {
             *untold.entry((minute, event)).or_default() += count;
         }
         untold.retain(|(minute, _), _| now - 24.hours() < *minute);
+        self.compare_clocks(store).await;
         let process = Process { report: self.report(), ..self.process.clone() };
         match store.report_process(&process, untold).await {
             Ok(()) => untold.clear(),
@@ -125,9 +129,23 @@ impl Presence {
         }
     }
 
+    /// Tells when this host's clock begins to differ from the database's, and when they agree again.
+    async fn compare_clocks(&self, store: &Store) {
+        let Ok(ahead) = store.clock_ahead().await else { return };
+        let before = self.clock.lock().replace(ahead);
+        match (before.and_then(ClockAhead::told), ahead.told()) {
+            (None, Some(told)) => {
+                warn!("this host's clock is {told}: times are recorded wrongly; set it, as a rule by NTP");
+            }
+            (Some(_), None) => info!("this host's clock agrees with the database's again"),
+            _ => {}
+        }
+    }
+
     /// What its roles tell now.
     pub fn report(&self) -> ProcessReport {
-        let mut report = ProcessReport::default();
+        let clock_ahead_ms = self.clock.lock().map(ClockAhead::millis);
+        let mut report = ProcessReport { clock_ahead_ms, ..ProcessReport::default() };
         self.parts.lock().iter().for_each(|part| part(&mut report));
         report
     }

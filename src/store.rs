@@ -6,6 +6,7 @@
 
 mod activity;
 mod changes;
+mod clock;
 mod dead_letters;
 mod error;
 mod event_types;
@@ -23,7 +24,7 @@ mod sessions;
 mod sql;
 mod suspects;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tls;
 
 pub use activity::{Activity, ActivityPoint, Counts, FailingHandler, HandlerCounts, Period, a_day_ago};

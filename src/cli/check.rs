@@ -9,7 +9,10 @@ use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings}
 use crate::{
     broker::{BrokerSettings, Connection, Drift, Topology, queue_depth},
     config::QueueType,
-    domain::handler::{Handler, Status},
+    domain::{
+        clock::ClockAhead,
+        handler::{Handler, Status},
+    },
     store::{HandlerFilter, Store},
 };
 use handlers::{check_http, check_scripts, check_timeouts};
@@ -157,6 +160,15 @@ fn topology(drifts: Vec<Drift>, missing: &[String]) -> Vec<Finding> {
     findings
 }
 
+fn clock(ahead: ClockAhead) -> Finding {
+    match ahead.told() {
+        Some(told) => {
+            finding("clock", State::Warning, format!("this host's clock is {told}: set it, as a rule by NTP"))
+        }
+        None => ok("clock", "this host's clock agrees with the database's".into()),
+    }
+}
+
 /// Also gives the handlers, if they can be read.
 async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler> {
     if let Err(error) = store.ping().await {
@@ -172,6 +184,9 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
     report.push(found);
     if !is_usable {
         return Vec::new();
+    }
+    if let Ok(ahead) = store.clock_ahead().await {
+        report.push(clock(ahead));
     }
     match store.list_handlers(&HandlerFilter::default(), ALL_HANDLERS).await {
         Ok(handlers) => {

@@ -10,10 +10,7 @@ use super::{
 };
 use crate::{
     broker::QueueKind,
-    domain::{
-        handler::Status,
-        process::{LinkReport, ProcessReport},
-    },
+    domain::handler::Status,
     overview::{Overview, Picture, Waiting},
     store::{Counts, Period, SeenProcess},
 };
@@ -85,7 +82,7 @@ fn processes(seen: &[SeenProcess]) -> String {
             moment(process.started_at),
             format!("{} s ago", seen.silent_ms / 1000),
             or_dash(worker.map(|worker| worker.in_flight)),
-            state(&process.report),
+            process.report.state().0,
         ]
     });
     titled(
@@ -93,20 +90,6 @@ fn processes(seen: &[SeenProcess]) -> String {
         &table(["Process", "Version", "Roles", "Started", "Seen", "In flight", "State"], rows),
         seen.is_empty(),
     )
-}
-
-fn state(report: &ProcessReport) -> String {
-    let links = report.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
-    let links: Vec<&LinkReport> =
-        links.chain(report.recorder.iter().map(|recorder| &recorder.link)).collect();
-    let trouble = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
-    match trouble {
-        Some(trouble) => format!("broker: {}", trouble.error),
-        None if report.draining => "draining".to_owned(),
-        None if links.iter().any(|link| link.blocked) => "the broker blocks publishers".to_owned(),
-        None if links.iter().any(|link| !link.connected) => "connecting".to_owned(),
-        None => "well".to_owned(),
-    }
 }
 
 fn circuits(seen: &[SeenProcess]) -> String {

@@ -30,15 +30,14 @@ pub enum Rest {
     Moved,
 }
 
-/// Decides about the attempt `step` that ended as `outcome`, with `after` still to run. Its handler
-/// has failed for `failing_for` so far.
+/// Decides about the attempt `step` that ended as `outcome`, with `after` still to run. An attempt that was not made is
+/// not counted, and nothing is given up without the attempts that it was promised, however long it waits.
 pub fn decide(
     outcome: &Outcome,
     step: Step,
     after: &Plan,
     on_failure: OnFailure,
     policy: &RetryPolicy,
-    failing_for: Duration,
 ) -> Settlement {
     let (plan_of, rest): (fn(&Plan, Step) -> Plan, Rest) = match on_failure {
         OnFailure::Continue => (|_, step| Plan::only(step), Rest::Here),
@@ -46,12 +45,9 @@ pub fn decide(
     };
     match outcome {
         Outcome::Succeeded { .. } | Outcome::Forbidden { .. } => Settlement::Done,
-        Outcome::PutOff { is_failing: true, .. } if failing_for > policy.whole_schedule() => {
-            Settlement::GiveUp { reason: Reason::Exhausted, plan: plan_of(after, step), rest }
-        }
         Outcome::PutOff { wait, .. } => {
             let delay = ladder_delay((*wait).max(Duration::from_secs(1)));
-            // Not counted: the copy carries the same attempt number.
+            // The copy carries the same attempt number.
             Settlement::Retry { plan: plan_of(after, step), delay, rest }
         }
         Outcome::Failed { failure, .. } => {
@@ -99,7 +95,7 @@ mod tests {
         let mut after = plan("5,6,7", attempt);
         let step = after.take_next().expect("handler 5");
         assert_eq!(step.handler, HandlerId(5));
-        decide(outcome, step, &after, on_failure, &policy(), Duration::from_secs(2))
+        decide(outcome, step, &after, on_failure, &policy())
     }
 
     #[test]
@@ -110,6 +106,8 @@ mod tests {
         let ok = Outcome::Succeeded { response: Response::default(), answer: None };
         let forbidden = Outcome::Forbidden { reason: "debt".into(), response: Response::default() };
         let put_off = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO, is_failing: false };
+        let refused =
+            Outcome::PutOff { error: "circuit open".into(), wait: Duration::from_secs(9), is_failing: true };
         let retry = |ids, attempt, secs, rest| Settlement::Retry {
             plan: plan(ids, attempt),
             delay: Duration::from_secs(secs),
@@ -129,6 +127,7 @@ mod tests {
             (&failed(Permanent), 1, Halt, give_up(Reason::Permanent, "5,6,7", 1, Moved)),
             (&put_off, 2, Continue, retry("5", 2, 1, Here)),
             (&put_off, 2, Halt, retry("5,6,7", 2, 1, Moved)),
+            (&refused, 3, Continue, retry("5", 3, 9, Here)),
         ] {
             assert_eq!(
                 settle(outcome, attempt, on_failure),
@@ -136,21 +135,5 @@ mod tests {
                 "{outcome:?} at {attempt}, {on_failure}"
             );
         }
-    }
-
-    #[test]
-    fn what_fails_without_being_called_does_not_wait_for_ever() {
-        let refused =
-            Outcome::PutOff { error: "circuit open".into(), wait: Duration::from_secs(1), is_failing: true };
-        let settle = |failing_for| {
-            let mut after = plan("5,6", 2);
-            let step = after.take_next().expect("handler 5");
-            decide(&refused, step, &after, OnFailure::Continue, &policy(), Duration::from_secs(failing_for))
-        };
-        // The schedule is 1 s and 2 s.
-        let waits = Settlement::Retry { plan: plan("5", 2), delay: Duration::from_secs(1), rest: Rest::Here };
-        assert_eq!(settle(3), waits);
-        let given_up = Settlement::GiveUp { reason: Reason::Exhausted, plan: plan("5", 2), rest: Rest::Here };
-        assert_eq!(settle(4), given_up);
     }
 }

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{handler::HandlerId, text_enum::text_enum};
+use super::{clock::ClockAhead, handler::HandlerId, text_enum::text_enum};
 
 text_enum! {
     /// What a process does.
@@ -26,9 +26,46 @@ text_enum! {
 pub struct ProcessReport {
     /// It takes nothing new and ends soon.
     pub draining: bool,
+    /// By how many milliseconds its host's clock is ahead of the database's; negative: behind.
+    pub clock_ahead_ms: Option<i64>,
     /// Absent where it is none, or one that has not begun.
     pub worker: Option<WorkerReport>,
     pub recorder: Option<RecorderReport>,
+}
+
+/// How much what is said of a process matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    Well,
+    /// It passes, or can wait.
+    Passing,
+    Trouble,
+}
+
+impl ProcessReport {
+    /// How it does, in words.
+    pub fn state(&self) -> (String, Concern) {
+        let links = self.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
+        let links: Vec<&LinkReport> =
+            links.chain(self.recorder.iter().map(|recorder| &recorder.link)).collect();
+        let trouble = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
+        if let Some(trouble) = trouble {
+            return (format!("broker: {}", trouble.error), Concern::Trouble);
+        }
+        if self.draining {
+            return ("draining".to_owned(), Concern::Passing);
+        }
+        if links.iter().any(|link| link.blocked) {
+            return ("the broker blocks publishers".to_owned(), Concern::Trouble);
+        }
+        if links.iter().any(|link| !link.connected) {
+            return ("connecting".to_owned(), Concern::Passing);
+        }
+        match self.clock_ahead_ms.and_then(|millis| ClockAhead::from_millis(millis).told()) {
+            Some(told) => (format!("its clock is {told}"), Concern::Trouble),
+            None => ("well".to_owned(), Concern::Well),
+        }
+    }
 }
 
 /// What a worker tells.

@@ -2,16 +2,24 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::store::Store;
+use crate::{domain::clock::ClockAhead, store::Store};
 
 /// Processes that were killed: nobody wants to see them after an hour.
 const SILENT: Duration = Duration::from_hours(1);
 const DAYS_AHEAD: u16 = 3;
 const INTERVAL: Duration = Duration::from_hours(1);
 const PAUSE: Duration = Duration::from_secs(30);
+/// Processes that told of themselves within this time are there.
+const PRESENT: Duration = Duration::from_mins(1);
+/// For so long the database's clock must have gone as clocks go before anything is deleted by it.
+const STEADY: Duration = Duration::from_mins(10);
+/// What it may be out by after that.
+const AGREE: Duration = Duration::from_mins(1);
 
 /// How long things are kept, in days.
 #[derive(Clone, Copy)]
@@ -23,24 +31,71 @@ pub(super) struct Retention {
 
 /// Keeps house until `stop`. Any number of recorders may do it at the same time.
 pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, stop: CancellationToken) {
+    let mut steady = Steady::default();
+    let mut told = None;
     loop {
-        let done = async {
-            tidy(&store, retention).await?;
-            if index_text { index(&store).await } else { Ok(()) }
+        let done = tokio::select! {
+            () = stop.cancelled() => return,
+            done = tidy(&store, retention, index_text, &mut steady) => done,
         };
-        let done = tokio::select! { () = stop.cancelled() => return, done = done => done };
         let pause = match done {
-            Ok(()) => INTERVAL,
+            Ok(pause) => {
+                told = None;
+                pause
+            }
             Err(error) => {
                 let error = format!("{error:#}");
-                warn!(
-                    error,
-                    "partitions are not made, old records not deleted, or text not indexed; trying again"
-                );
+                if told.as_ref() != Some(&error) {
+                    warn!(
+                        error,
+                        "partitions are not made, old records not deleted, or text not indexed; trying again"
+                    );
+                }
+                told = Some(error);
                 PAUSE
             }
         };
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
+    }
+}
+
+/// Gives the time until it is to be done again.
+async fn tidy(
+    store: &Store,
+    retention: Retention,
+    index_text: bool,
+    steady: &mut Steady,
+) -> anyhow::Result<Duration> {
+    store.ensure_partitions(DAYS_AHEAD).await?;
+    clocks_agree(store).await?;
+    let wait = steady.wait(store.moment().await?, Instant::now());
+    if !wait.is_zero() {
+        return Ok(wait);
+    }
+    delete(store, retention).await?;
+    if index_text {
+        index(store).await?;
+    }
+    Ok(INTERVAL)
+}
+
+/// Whether the database's clock went as clocks go for a while. One that was set, or is set by its host's start before the
+/// time is known there, tells nothing of how old a record is.
+#[derive(Default)]
+struct Steady(Option<(Timestamp, Instant)>);
+
+impl Steady {
+    /// How long its word is to be waited for; zero: it counts.
+    fn wait(&mut self, there: Timestamp, now: Instant) -> Duration {
+        let (began_at, began) = *self.0.get_or_insert((there, now));
+        let gone = now - began;
+        let jumped =
+            there.duration_since(began_at) - SignedDuration::try_from(gone).unwrap_or(SignedDuration::MAX);
+        if jumped.unsigned_abs() > AGREE {
+            self.0 = Some((there, now));
+            return STEADY;
+        }
+        STEADY.saturating_sub(gone)
     }
 }
 
@@ -52,8 +107,7 @@ async fn index(store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn tidy(store: &Store, retention: Retention) -> anyhow::Result<()> {
-    store.ensure_partitions(DAYS_AHEAD).await?;
+async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
     let old = store.drop_partitions_older_than(retention.executions).await?;
     let retention_days = retention.executions;
     for day in old.dropped {
@@ -70,4 +124,89 @@ async fn tidy(store: &Store, retention: Retention) -> anyhow::Result<()> {
         info!(letters, retention_days, "dead letters closed longer ago than their retention are deleted");
     }
     Ok(())
+}
+
+/// Nothing is deleted for its age while a clock is wrong, and nobody knows which.
+async fn clocks_agree(store: &Store) -> anyhow::Result<()> {
+    let here = store.clock_ahead().await?;
+    if let Some(told) = here.told().filter(|_| here.is_out_of_all_reason()) {
+        anyhow::bail!("nothing is deleted while clocks differ: this host's is {told}");
+    }
+    for seen in store.list_processes(PRESENT).await? {
+        let Some(ahead) = seen.process.report.clock_ahead_ms.map(ClockAhead::from_millis) else { continue };
+        if let Some(told) = ahead.told().filter(|_| ahead.is_out_of_all_reason()) {
+            let host = seen.process.who.host;
+            anyhow::bail!("nothing is deleted while clocks differ: that of the host {host} is {told}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Database;
+
+    const MIN: Duration = Duration::from_mins(1);
+    const DAY: Duration = Duration::from_hours(24);
+
+    #[test]
+    fn a_clock_that_was_set_has_to_go_for_a_while() {
+        let (at, now) = (Timestamp::UNIX_EPOCH, Instant::now());
+        let mut steady = Steady::default();
+        let mut wait = |wall: Duration, clock: Duration| steady.wait(at + wall, now + clock);
+        assert_eq!(wait(Duration::ZERO, Duration::ZERO), 10 * MIN, "nothing is known yet");
+        assert_eq!(wait(4 * MIN, 4 * MIN), 6 * MIN);
+        assert_eq!(wait(10 * MIN, 10 * MIN), Duration::ZERO);
+        assert_eq!(wait(70 * MIN + MIN, 70 * MIN), Duration::ZERO, "clocks are corrected");
+        assert_eq!(wait(100 * DAY, 130 * MIN), 10 * MIN, "it was set ahead");
+        assert_eq!(wait(100 * DAY + 10 * MIN, 140 * MIN), Duration::ZERO);
+        assert_eq!(wait(150 * MIN, 150 * MIN), 10 * MIN, "and back");
+    }
+
+    #[tokio::test]
+    async fn closed_letters_are_forgotten_and_open_ones_never() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let retention = Retention { executions: 90, dead_letters: 30 };
+        database
+            .psql(
+                "INSERT INTO dead_letters (id, event_name, reason, error, attempts, plan, died_at, body, state,
+                    state_changed_at, state_changed_by)
+                SELECT gen_random_uuid(), 'e', 'malformed', 'no', 0, '{}', now() - interval '400 days', '',
+                    state, CASE WHEN state <> 'open' THEN now() - closed * interval '1 day' END,
+                    CASE WHEN state <> 'open' THEN 'me' END
+                FROM (VALUES ('open', 0), ('discarded', 29), ('replayed', 31)) AS letters (state, closed)",
+            )
+            .await;
+        let left = || database.ask("SELECT string_agg(state, ', ' ORDER BY state) FROM dead_letters");
+        let mut steady = Steady::default();
+        let wait = tidy(store, retention, false, &mut steady).await.expect("looked at the clock");
+        assert_eq!(wait, STEADY);
+        assert_eq!(left().await, "discarded, open, replayed", "the clock is not trusted yet");
+
+        let mut steady = Steady(steady.0.map(|(at, clock)| (at - STEADY, clock - STEADY)));
+        let wait = tidy(store, retention, false, &mut steady).await.expect("kept house");
+        assert_eq!(wait, INTERVAL);
+        assert_eq!(left().await, "discarded, open");
+
+        let ahead = r#"{"clock_ahead_ms": -8640000000}"#;
+        database
+            .psql(
+                "UPDATE dead_letters SET state_changed_at = now() - interval '40 days' WHERE state <> 'open'",
+            )
+            .await;
+        database
+            .psql(&format!(
+                "INSERT INTO processes (id, host, pid, version, roles, started_at, report)
+                VALUES (gen_random_uuid(), 'far', 1, '1', '{{worker}}', now(), '{ahead}')"
+            ))
+            .await;
+        let error = tidy(store, retention, false, &mut steady).await.expect_err("clocks differ").to_string();
+        assert_eq!(
+            error,
+            "nothing is deleted while clocks differ: that of the host far is 100 days behind the database's clock"
+        );
+        assert_eq!(left().await, "discarded, open");
+    }
 }

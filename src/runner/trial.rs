@@ -1,10 +1,7 @@
 //! A trial: one attempt with an event that did not happen, from here and now, of which nothing is recorded
 //! and after which nothing is repeated. The call, its rules and its judgement are those of a worker.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -130,8 +127,7 @@ impl Runner {
         let duration = clock.elapsed();
         let (outcome, verdict) = judge(outcome, mode, event, max_event_bytes);
         let step = Step { handler: handler.id, attempt: Attempt::FIRST };
-        let settlement =
-            decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy, Duration::ZERO);
+        let settlement = decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy);
         let disposition = disposition(&settlement, &verdict);
         let (retry_in, dead_letter) = match settlement {
             Settlement::Done => (None, None),

@@ -10,20 +10,20 @@ use tokio_postgres::{Config, NoTls};
 use super::{Store, StoreSettings};
 use crate::domain::seal::Seals;
 
-pub(super) struct Database {
+pub(crate) struct Database {
     store: Store,
     name: String,
 }
 
 impl Database {
     /// With the schema.
-    pub(super) async fn migrated() -> Self {
+    pub(crate) async fn migrated() -> Self {
         let database = Self::empty().await;
         database.store.migrate().await.expect("migrated");
         database
     }
 
-    pub(super) async fn empty() -> Self {
+    pub(crate) async fn empty() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name =
             format!("provisiond_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -31,17 +31,17 @@ impl Database {
         Self { store: connect(&format!("{}/{name}", server())), name }
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Runs SQL as somebody with `psql` would.
-    pub(super) async fn psql(&self, sql: &str) {
+    pub(crate) async fn psql(&self, sql: &str) {
         self.store.session().await.expect("a session").batch(sql).await.expect(sql);
     }
 
     /// The first column of the first row, which is text.
-    pub(super) async fn ask(&self, sql: &str) -> String {
+    pub(crate) async fn ask(&self, sql: &str) -> String {
         let mut session = self.store.session().await.expect("a session");
         session.query_opt(sql, &[]).await.expect(sql).expect("a row").get(0)
     }

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a handler that is put off waits before it asks for a slot again.
 const PUT_OFF: Duration = Duration::from_secs(30);
+/// What an open circuit refuses waits no longer before it asks again.
+const LONGEST_REFUSAL: Duration = Duration::from_mins(5);
 
 /// An attempt that was made, or put off.
 pub(super) struct Attempted {
@@ -62,7 +64,7 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     let (started_at, clock) = (Timestamp::now(), Instant::now());
     let pass = match &handler.unusable {
         Some(why) => Err(put_off(format!("not called: {why}"))),
-        None => worker.breakers.pass(&handler.handler).map_err(|refused| refuse(run, &handler, refused)),
+        None => worker.breakers.pass(&handler.handler).map_err(|refused| refuse(run, refused)),
     };
     let mut trace = None;
     let (outcome, verdict) = match (slot, pass) {
@@ -102,10 +104,10 @@ fn put_off(error: String) -> Outcome {
     Outcome::PutOff { error, wait, is_failing: false }
 }
 
-/// Waits until the circuit may be closed, and as long again as it has failed so far: that doubles from
-/// time to time.
-fn refuse(run: &Run<'_>, handler: &Registered, refused: Refused) -> Outcome {
-    let so_far = run.failing_for().min(handler.policy.max_interval);
+/// Waits until the circuit may be closed, and as long again as it has waited so far, up to [`LONGEST_REFUSAL`]: that
+/// doubles from time to time. The clocks of those who note and read that may differ, or be set: then it waits that long.
+fn refuse(run: &Run<'_>, refused: Refused) -> Outcome {
+    let so_far = run.failing_for().min(LONGEST_REFUSAL);
     let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5));
     Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }

@@ -25,6 +25,8 @@ const ENOUGH: usize = 10;
 const TOO_MANY: usize = 70;
 /// How long no call is made.
 const OPEN: Duration = Duration::from_secs(30);
+/// What is refused while one call is made asks again after this.
+const PROBING: Duration = Duration::from_secs(5);
 /// More than these are not remembered one by one: a handler that takes thousands a minute is judged by
 /// its latest.
 const MOST: usize = 1000;
@@ -171,7 +173,7 @@ impl Circuit {
                 return Ok(true);
             }
             State::Open { until } => until - now,
-            State::Probing => OPEN,
+            State::Probing => PROBING,
         };
         Err(Refused { wait, error: format!("circuit open; the last failure: {}", self.last_error) })
     }

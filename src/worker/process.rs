@@ -80,7 +80,7 @@ async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
             }
         };
         let on_failure = handler.handler.spec.on_failure();
-        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy, run.failing_for()) {
+        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
             Settlement::Done => run.record_ended(&handler, step, attempted).await?,
             Settlement::Retry { plan, delay, rest } => {
                 run.retry(&handler, step, attempted, &plan, delay).await?;

@@ -266,29 +266,3 @@ async fn letters_are_found_discarded_and_exported() {
     assert_eq!(found(&[]), ["text"]);
     world.end().await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_recorder_forgets_closed_letters_and_never_open_ones() {
-    let mut world = World::new().await;
-    world.serve().await;
-    for id in ["closed", "open"] {
-        world.broker.publish("clients.create", Some(id), b"no event").await;
-    }
-    world.wait_for_dead_letters(2).await;
-    let closed =
-        world.json(&["dead-letters", "list", "--event-id", "closed"])[0]["id"].as_str().unwrap().to_owned();
-    world.run(&["dead-letters", "discard", &closed, "--reason", "no event"]).assert_done();
-    let aged = "WITH aged AS (UPDATE dead_letters SET died_at = died_at - interval '400 days',
-        state_changed_at = state_changed_at - interval '31 days' RETURNING 1) SELECT count(*) FROM aged";
-    assert_eq!(world.count(aged).await, 2);
-    // It keeps house when it starts, and every hour.
-    world.set("recorder.dead_letter_retention_days", "30");
-    let recorder = world.spawn(&["--roles", "recorder"]);
-    world.keep(recorder);
-    crate::support::eventually("the closed letter is gone", || async {
-        world.count("SELECT count(*) FROM dead_letters").await == 1
-    })
-    .await;
-    assert_eq!(world.dead_letters()[0]["event_id"], "open");
-    world.end().await;
-}

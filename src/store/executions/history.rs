@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use jiff::ToSpan;
 use tokio_postgres::Row;
 
-use super::partitions::day_of;
+use super::partitions::start_of;
 use crate::{
     domain::{event::EventId, event::RunId, handler::HandlerId, resume::Recorded},
-    store::{Result, Store, StoreError},
+    store::{Result, Store, StoreError, clock::today},
 };
 
 /// One run of an event.
@@ -18,7 +18,7 @@ pub type RunKey = (EventId, RunId);
 const MOST_ROWS: i64 = 20_000;
 
 impl Store {
-    /// The rows of these runs that were started today or yesterday (UTC): a delivery comes again soon
+    /// The rows of these runs that were started today or yesterday (UTC, by the database's clock): a delivery comes again soon
     /// after it was begun, and older partitions need not be looked at.
     ///
     /// # Errors
@@ -26,16 +26,16 @@ impl Store {
     pub async fn recorded(&self, runs: &[RunKey]) -> Result<HashMap<RunKey, Vec<Recorded>>> {
         let event_ids: Vec<&str> = runs.iter().map(|(event, _)| event.as_str()).collect();
         let run_ids: Vec<&str> = runs.iter().map(|(_, run)| run.as_str()).collect();
-        let yesterday = day_of(Timestamp::now()).saturating_sub(1.day());
-        let since = yesterday.to_zoned(TimeZone::UTC).map_err(|e| StoreError::Other(e.into()))?.timestamp();
         let sql = "SELECT event_id, run_id, handler_id, disposition, error, started_at, modified,
                 sha256(convert_to(request, 'UTF8')) AS request
             FROM executions
             WHERE event_id = ANY ($1) AND run_id = ANY ($2) AND started_at >= $3
             LIMIT $4";
+        let mut session = self.session().await?;
+        let since = start_of(today(&mut session).await?.saturating_sub(1.day()));
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&event_ids, &run_ids, &since, &MOST_ROWS];
-        let rows = self.session().await?.query(sql, &params).await?;
+        let rows = session.query(sql, &params).await?;
         if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MOST_ROWS {
             return Err(StoreError::other("too much is recorded under the ids of these events"));
         }

@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use jiff::{Timestamp, ToSpan, civil::Date};
 
 use super::{
     filter::{ExecutionFilter, TextBy},
-    partitions::day_of,
+    partitions::{day_of, start_of},
     row::ExecutionRow,
     search::search,
     text_index::indexed_days,
@@ -133,10 +133,6 @@ fn just_after(at: Timestamp) -> Timestamp {
 
 fn just_before(at: Timestamp) -> Timestamp {
     at.saturating_sub(1.microsecond()).unwrap_or(at)
-}
-
-fn start_of(day: Date) -> Timestamp {
-    day.to_zoned(TimeZone::UTC).map_or(Timestamp::MIN, |start| start.timestamp())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 
-use crate::store::{Result, SqlError, Store, StoreError, session::Session};
+use crate::store::{Result, SqlError, Store, StoreError, clock::today, session::Session};
 
 /// One process at a time makes or drops partitions. Part of the protocol between versions.
 const LOCK: i64 = 0x7061_7274_6974_696f;
@@ -23,7 +23,7 @@ impl Store {
     /// Makes the partitions of today and of the next `ahead` days.
     pub async fn ensure_partitions(&self, ahead: u16) -> Result<()> {
         let mut session = self.session().await?;
-        let today = day_of(Timestamp::now());
+        let today = today(&mut session).await?;
         let there = days(&mut session).await?;
         for n in 0..=i64::from(ahead) {
             let day = today.saturating_add(n.days());
@@ -34,21 +34,27 @@ impl Store {
         Ok(())
     }
 
-    /// Drops the partitions of days that ended more than `days` days ago. Tables that somebody
-    /// attached under other names are left alone.
+    /// Drops the partitions of days that ended more than `days` days ago, and whose rows were all recorded before that,
+    /// both by the database's clock. Tables that somebody attached under other names are left alone.
     pub async fn drop_partitions_older_than(&self, days_kept: u16) -> Result<DroppedPartitions> {
-        let oldest = day_of(Timestamp::now()).saturating_sub(i64::from(days_kept).days());
         let mut session = self.session().await?;
+        let oldest = today(&mut session).await?.saturating_sub(i64::from(days_kept).days());
         let mut result = DroppedPartitions::default();
         for day in days(&mut session).await?.into_iter().filter(|day| *day < oldest) {
-            if drop_day(&mut session, day).await? {
-                result.dropped.push(day);
-            } else {
-                result.busy.push(day);
+            match drop_day(&mut session, day, oldest).await? {
+                Drop::Dropped => result.dropped.push(day),
+                Drop::Busy => result.busy.push(day),
+                // A worker whose clock is behind wrote it lately.
+                Drop::Recent => {}
             }
         }
         Ok(result)
     }
+}
+
+/// When a UTC day begins.
+pub(super) fn start_of(day: Date) -> Timestamp {
+    day.to_zoned(TimeZone::UTC).map_or(Timestamp::MIN, |start| start.timestamp())
 }
 
 /// The UTC day.
@@ -86,16 +92,38 @@ pub(super) async fn make(session: &mut Session, day: Date) -> Result<()> {
     session.commit().await
 }
 
-async fn drop_day(session: &mut Session, day: Date) -> Result<bool> {
-    let Some(name) = name_of(day) else { return Ok(false) };
+enum Drop {
+    Dropped,
+    Busy,
+    Recent,
+}
+
+async fn drop_day(session: &mut Session, day: Date, oldest: Date) -> Result<Drop> {
+    let Some(name) = name_of(day) else { return Ok(Drop::Recent) };
     session.begin().await?;
     session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    let dropped = session.batch(&format!("SET LOCAL lock_timeout = '1s'; DROP TABLE IF EXISTS {name}")).await;
-    match dropped {
-        Ok(()) => session.commit().await.map(|()| true),
-        Err(error) if error.sql_state() == Some("55P03") => session.rollback().await.map(|()| false),
-        Err(error) => Err(error),
+    if !days(session).await?.contains(&day) {
+        // Another process was quicker.
+        return session.rollback().await.map(|()| Drop::Recent);
     }
+    match session.batch(&format!("SET LOCAL lock_timeout = '1s'; {}", lock(&name))).await {
+        Ok(()) => {}
+        Err(error) if error.sql_state() == Some("55P03") => {
+            return session.rollback().await.map(|()| Drop::Busy);
+        }
+        Err(error) => return Err(error),
+    }
+    let sql = format!("SELECT FROM {name} WHERE recorded_at >= $1 LIMIT 1");
+    if session.query_opt(&sql, &[&start_of(oldest)]).await?.is_some() {
+        return session.rollback().await.map(|()| Drop::Recent);
+    }
+    session.batch(&format!("DROP TABLE {name}")).await?;
+    session.commit().await.map(|()| Drop::Dropped)
+}
+
+/// Against rows that are being recorded; in the order in which those lock.
+fn lock(partition: &str) -> String {
+    format!("LOCK TABLE ONLY executions, ONLY {partition} IN ACCESS EXCLUSIVE MODE")
 }
 
 /// The days that have a partition of ours, oldest first.

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{Timestamp, ToSpan, civil::Date};
+use jiff::{ToSpan, civil::Date};
 
 use super::partitions::{self, day_of};
-use crate::store::{Result, Store, session::Session};
+use crate::store::{Result, Store, clock::moment, session::Session};
 
 /// One process at a time makes such an index. Part of the protocol between versions.
 const LOCK: i64 = 0x7472_6967_7261_6d73;
@@ -23,7 +23,7 @@ impl Store {
     /// its time. Dropping it loses nothing: the server makes it to its end, or it is made again.
     pub async fn index_text_of_a_day(&self) -> Result<Option<Date>> {
         let mut session = self.session().await?;
-        let today = day_of(Timestamp::now() - LATE_HOURS.hours());
+        let today = day_of(moment(&mut session).await? - LATE_HOURS.hours());
         let indexed = indexed_days(&mut session).await?;
         let there = partitions::days(&mut session).await?;
         let next = there.into_iter().rev().find(|day| *day < today && !indexed.contains(day));

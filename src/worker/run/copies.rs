@@ -54,11 +54,7 @@ impl Run<'_> {
         self.touched = true;
         let error = attempted.error().unwrap_or_default();
         self.first_failed_at.get_or_insert(attempted.started_at);
-        let made = match attempted.outcome {
-            Outcome::PutOff { .. } => step.attempt.number() - 1,
-            _ => step.attempt.number(),
-        };
-        self.bury(self.letter(reason, error, Some(step.handler), made, plan)).await?;
+        self.bury(self.letter(reason, error, Some(step.handler), step.attempt.number(), plan)).await?;
         if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
             // Boxed, as every event's task would hold room for it: it asks the database, and hardly ever happens.
             Box::pin(self.disable_gone(handler)).await;

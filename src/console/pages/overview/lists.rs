@@ -8,7 +8,7 @@ use crate::{
         fields::Fields,
         words::{ago, capital, grouped, handler_name, short, typed},
     },
-    domain::{handler::Status, process::LinkReport},
+    domain::{handler::Status, process::Concern},
     overview::{Picture, Waiting},
     store::SeenProcess,
 };
@@ -173,16 +173,11 @@ pub fn processes(seen: &[SeenProcess]) -> Vec<Process> {
 }
 
 fn state(seen: &SeenProcess) -> (String, &'static str) {
-    let report = &seen.process.report;
-    let links = report.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
-    let links: Vec<&LinkReport> =
-        links.chain(report.recorder.iter().map(|recorder| &recorder.link)).collect();
-    let trouble = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
-    match trouble {
-        Some(trouble) => (format!("broker: {}", short(&trouble.error, 120)), "bad"),
-        None if report.draining => ("draining".to_owned(), "warn"),
-        None if links.iter().any(|link| link.blocked) => ("the broker blocks publishers".to_owned(), "bad"),
-        None if links.iter().any(|link| !link.connected) => ("connecting".to_owned(), "warn"),
-        None => ("well".to_owned(), "good"),
-    }
+    let (state, concern) = seen.process.report.state();
+    let tone = match concern {
+        Concern::Well => "good",
+        Concern::Passing => "warn",
+        Concern::Trouble => "bad",
+    };
+    (short(&state, 120), tone)
 }

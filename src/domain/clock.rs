@@ -1,0 +1,67 @@
+//! How far a host's clock is from the database's.
+//!
+//! What is deleted, given up or expired goes by the database's: there is one of it, and every process sees the same.
+
+use jiff::SignedDuration;
+
+/// Clocks that differ by less are as good as the same.
+const AGREE: SignedDuration = SignedDuration::from_mins(1);
+/// From here on nothing is deleted for its age.
+const DISAGREE: SignedDuration = SignedDuration::from_hours(1);
+
+/// By how much a clock is ahead of the database's; negative: behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockAhead(pub SignedDuration);
+
+impl ClockAhead {
+    pub fn from_millis(millis: i64) -> Self {
+        Self(SignedDuration::from_millis(millis))
+    }
+
+    pub fn millis(self) -> i64 {
+        self.0.as_millis().try_into().unwrap_or(i64::MAX)
+    }
+
+    /// One of the two clocks cannot be right, and nobody knows which.
+    pub fn is_out_of_all_reason(self) -> bool {
+        self.0.abs() > DISAGREE
+    }
+
+    /// The difference in words, such as "100 days ahead of the database's clock"; none if there is none to speak of.
+    pub fn told(self) -> Option<String> {
+        let by = self.0.abs();
+        if by <= AGREE {
+            return None;
+        }
+        let (count, unit) = match by.as_secs() {
+            seconds @ 172_800.. => (seconds / 86_400, "days"),
+            seconds @ 7_200.. => (seconds / 3_600, "hours"),
+            seconds @ 120.. => (seconds / 60, "minutes"),
+            seconds => (seconds, "seconds"),
+        };
+        let side = if self.0.is_negative() { "behind" } else { "ahead of" };
+        Some(format!("{count} {unit} {side} the database's clock"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_told_from_a_minute_on() {
+        for (seconds, expected) in [
+            (0, None),
+            (60, None),
+            (-60, None),
+            (61, Some("61 seconds ahead of the database's clock")),
+            (-7_199, Some("119 minutes behind the database's clock")),
+            (90_000, Some("25 hours ahead of the database's clock")),
+            (-100 * 86_400, Some("100 days behind the database's clock")),
+        ] {
+            assert_eq!(ClockAhead(SignedDuration::from_secs(seconds)).told().as_deref(), expected);
+        }
+        assert!(!ClockAhead::from_millis(3_600_000).is_out_of_all_reason());
+        assert!(ClockAhead::from_millis(-3_600_001).is_out_of_all_reason());
+    }
+}
