@@ -156,12 +156,13 @@ have_python() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null;
 have_curl() { have curl; }
 have_chromium() { have chromium; }
 have_promtool() { have promtool; }
+have_faketime() { have faketime; }
 # Ubuntu has its Chromium from elsewhere.
 is_debian() { grep -qs '^ID=debian' /etc/os-release; }
 # Minimal Debian images have no certificate authorities, and cargo cannot fetch a crate without.
 have_certificates() { [ ! -d /etc/apt ] || [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
-# need THING…, of: cc certificates postgres rabbitmq python curl chromium promtool. Installs those that are missing, all in one go.
+# need THING…, of: cc certificates postgres rabbitmq python curl chromium promtool faketime. Installs those that are missing, all in one go.
 need() {
   local thing missing=""
   for thing in "$@"; do "have_$thing" || missing="$missing $thing"; done

@@ -121,12 +121,13 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let serving = matches!(cli.command, Command::Serve(_));
     let log = &loaded.config.telemetry;
-    if serving {
-        telemetry::init(&log.log, log.log_format.is_json(std::io::stderr().is_terminal()))?;
+    let _log = if serving {
+        Some(telemetry::init_serving(&log.log, log.log_format.is_json(std::io::stderr().is_terminal()))?)
     } else {
         // What a command has to say is its result; the log of what it uses is of interest when it warns.
-        telemetry::init("warn", false)?;
-    }
+        telemetry::init("warn")?;
+        None
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let context = Context { config: loaded.config, output };
     let result = runtime.block_on(dispatch(cli.command, context));

@@ -1,6 +1,6 @@
 //! What goes wrong, as the person at the terminal reads it.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode, sync::mpsc, thread, time::Duration};
 
 use super::output::note;
 use crate::{operations::TrialError, store::StoreError};
@@ -40,9 +40,19 @@ impl CliError {
             Self::Failed(error) => (chain(&error), 1),
             Self::Told => return ExitCode::from(1),
         };
-        note(&format!("error: {text}"));
+        say(format!("error: {text}"));
         ExitCode::from(code)
     }
+}
+
+/// Nobody may be there to take it from standard error: that keeps no process from ending.
+fn say(text: String) {
+    let (said, is_said) = mpsc::channel();
+    thread::spawn(move || {
+        note(&text);
+        let _ = said.send(());
+    });
+    let _ = is_said.recv_timeout(Duration::from_secs(1));
 }
 
 /// The error and its causes, each once: a cause often repeats what was said above it.

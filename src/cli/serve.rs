@@ -17,7 +17,7 @@ use crate::{
     runner::Runner,
     shutdown::Shutdown,
     store::{Store, StoreError},
-    telemetry::metrics::Metrics,
+    telemetry::{self, metrics::Metrics},
     worker,
 };
 
@@ -65,6 +65,7 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let listener = Listener::bind(context.config.telemetry.listen).await?;
     let monitoring = monitoring::serve(listener, Metrics::install()?, Arc::clone(&presence), store.clone());
     let monitoring = tokio::spawn(monitoring);
+    tokio::spawn(telemetry::tell_of_lost_log_lines());
 
     let ended = CancellationToken::new();
     let serving = Serving { context, runner, store, presence, tables: CancellationToken::new() };

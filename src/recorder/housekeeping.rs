@@ -67,15 +67,15 @@ async fn tidy(
     steady: &mut Steady,
 ) -> anyhow::Result<Duration> {
     store.ensure_partitions(DAYS_AHEAD).await?;
+    if index_text {
+        index(store).await?;
+    }
     clocks_agree(store).await?;
     let wait = steady.wait(store.moment().await?, Instant::now());
     if !wait.is_zero() {
         return Ok(wait);
     }
     delete(store, retention).await?;
-    if index_text {
-        index(store).await?;
-    }
     Ok(INTERVAL)
 }
 

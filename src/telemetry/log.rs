@@ -2,28 +2,51 @@
 //!
 //! Everything goes to stderr; stdout belongs to what a command answers.
 
+mod unwaited;
+
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
-use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, Layer, Registry, filter::LevelFilter, fmt, fmt::MakeWriter, prelude::*};
+
+pub use unwaited::{LogGuard, lost, tell_of_lost};
 
 /// Libraries that tell at info what only their makers want to know; of connections to the broker our own
 /// supervisor tells. Whoever names one in the directives hears it all the same.
 const QUIET: &str = "lapin=off,amq_protocol=warn,async_rs=warn,hyper=warn,hyper_util=warn,h2=warn,\
     reqwest=warn,rustls=warn,tower=warn,deadpool=off,deadpool.postgres=off";
 
-/// Logs from now on, once in a process, what `directives` let through (as in `telemetry.log`): JSON
-/// lines, or lines for people.
+/// Logs from now on, once in a process, what `directives` let through (as in `telemetry.log`), in lines for people.
 ///
 /// # Errors
 /// If the directives are none, or a log is there already.
-pub fn init(directives: &str, json: bool) -> anyhow::Result<()> {
-    let filter = filter(directives)?;
-    let layer = if json {
-        fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(io::stderr).boxed()
+pub fn init(directives: &str) -> anyhow::Result<()> {
+    start(directives, lines(false, io::stderr))
+}
+
+/// The same for a process that serves: JSON lines if asked for, and nobody waits for them.
+///
+/// # Errors
+/// As for [`init`].
+pub fn init_serving(directives: &str, json: bool) -> anyhow::Result<LogGuard> {
+    let (stderr, guard) = unwaited::stderr().context("starting the log")?;
+    start(directives, lines(json, stderr))?;
+    Ok(guard)
+}
+
+fn lines<W>(json: bool, to: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    if json {
+        fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(to).boxed()
     } else {
-        fmt::layer().with_ansi(is_colourful()).with_writer(io::stderr).boxed()
-    };
+        fmt::layer().with_ansi(is_colourful()).with_writer(to).boxed()
+    }
+}
+
+fn start(directives: &str, layer: Box<dyn Layer<Registry> + Send + Sync>) -> anyhow::Result<()> {
+    let filter = filter(directives)?;
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().context("starting the log")
 }
 

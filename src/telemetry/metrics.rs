@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::log_lines_lost;
 pub use exposition::Exposition;
 pub use gauges::{set_gauges, set_limits};
 pub use handlers::{AttemptOutcome, HandlerMeters};
@@ -61,6 +62,7 @@ impl Metrics {
     /// All of them in Prometheus' text format.
     pub fn render(&self) -> String {
         metrics_process::Collector::default().collect();
+        metrics::counter!(describe::LOG_LOST).absolute(log_lines_lost());
         self.0.render()
     }
 }

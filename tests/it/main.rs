@@ -35,6 +35,7 @@ mod hostile_publishers;
 mod hostile_scripts;
 mod integrator;
 mod isolation;
+mod logs;
 mod monitoring;
 mod redelivery;
 mod registry;

@@ -26,7 +26,7 @@ pub async fn told_at(process: &Process) -> String {
     found().expect("an address")
 }
 
-async fn get(url: &str) -> (u16, String) {
+pub(crate) async fn get(url: &str) -> (u16, String) {
     let response = console::client().get(url).send().await.expect("an answer");
     (response.status().as_u16(), response.text().await.expect("a body"))
 }

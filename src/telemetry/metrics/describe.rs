@@ -22,6 +22,7 @@ pub(super) const BATCH_ROWS: &str = "provisiond_recorder_batch_rows";
 pub(super) const BATCH_DURATION: &str = "provisiond_recorder_batch_duration_seconds";
 pub(super) const WRITES_FAILED: &str = "provisiond_recorder_failures_total";
 pub(super) const QUEUE_MESSAGES: &str = "provisiond_queue_messages";
+pub(super) const LOG_LOST: &str = "provisiond_log_lines_lost_total";
 pub(super) const CONSOLE_REQUESTS: &str = "provisiond_console_requests_total";
 pub(super) const CONSOLE_DURATION: &str = "provisiond_console_request_duration_seconds";
 
@@ -46,6 +47,7 @@ pub(super) fn all() {
         "Publishes that the broker refused or lost, and that were made again, by what they are"
     );
     describe_counter!(CONNECTIONS_LOST, "Connections to the broker that were lost, by what they are for");
+    describe_counter!(LOG_LOST, "Log lines that were lost, as nobody took them from standard error in time");
     describe_counter!(CONSOLE_REQUESTS, "Requests to the console and the REST API, by method and status");
     describe_histogram!(
         CONSOLE_DURATION,

@@ -204,6 +204,11 @@ impl World {
 
     /// Starts `serve` without waiting for it.
     pub fn spawn(&self, args: &[&str]) -> Process {
+        self.spawn_telling(args, None)
+    }
+
+    /// Starts `serve`, which has standard error from elsewhere if it is given.
+    pub fn spawn_telling(&self, args: &[&str], stderr: Option<Stdio>) -> Process {
         let number = self.logs.fetch_add(1, Ordering::Relaxed);
         let path: PathBuf = self.dir.path().join(format!("serve-{number}.log"));
         let log = File::create(&path).expect("a log");
@@ -213,7 +218,7 @@ impl World {
             .args(args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
+            .stderr(stderr.unwrap_or_else(|| log.into()))
             .spawn()
             .expect("the program");
         Process::new(child, path)

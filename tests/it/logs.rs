@@ -1,0 +1,101 @@
+//! The log is not waited for: a collector that is stuck, or gone, holds up nothing.
+
+use std::{
+    io::{BufRead as _, BufReader, PipeReader},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    integrator::free_port,
+    monitoring::get,
+    support::{Endpoint, Process, Reply, World, envelope, eventually},
+};
+
+/// Each of them makes a dead letter, and a line of warning.
+async fn publish(world: &World, events: std::ops::Range<u64>) {
+    for object in events {
+        let body = envelope("clients.create", object, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{object}")), body.as_bytes()).await;
+    }
+}
+
+/// A worker of which nobody reads what it logs, unless with what is given back.
+async fn worker(world: &World) -> (Process, PipeReader) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let worker = world.spawn_telling(&["--roles", "worker"], Some(Stdio::from(writer)));
+    world.wait_for_consumer("events.clients.create").await;
+    (worker, reader)
+}
+
+fn at(world: &World, path: &str) -> String {
+    format!("http://{}{path}", world.variable("PROVISIOND_TELEMETRY__LISTEN"))
+}
+
+async fn lost(world: &World) -> u64 {
+    let (_, text) = get(&at(world, "/metrics")).await;
+    let line = text.lines().find(|line| line.starts_with("provisiond_log_lines_lost_total ")).expect(&text);
+    line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect(line)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_is_stuck_holds_up_nothing() {
+    const EVENTS: u64 = 5000;
+    let mut world = World::new().await;
+    world.set("telemetry.listen", &format!("127.0.0.1:{}", free_port()));
+    // Two lines of each event: more than there is room for.
+    world.set("telemetry.log", "trace");
+    let failing = Endpoint::start(|_, _| Reply::status(400)).await;
+    world.handler("failing", "clients.create", &["--http", &failing.url("/")]);
+    let (mut worker, reader) = worker(&world).await;
+    publish(&world, 0..EVENTS).await;
+    failing.wait_for(usize::try_from(EVENTS).expect("a count")).await;
+    assert_eq!(get(&at(&world, "/healthz")).await.0, 200);
+    assert_eq!(get(&at(&world, "/readyz")).await.0, 200);
+    assert!(lost(&world).await > 0, "all of it found room");
+
+    // The collector comes back.
+    let mut lines = BufReader::new(reader).lines();
+    let told = tokio::task::spawn_blocking(move || {
+        let told = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("log lines were lost")));
+        std::thread::spawn(move || lines.count());
+        told
+    });
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("told").unwrap();
+    let told = told.expect("a line").expect("a line");
+    assert!(told.contains("nobody took them from standard error in time"), "{told}");
+    assert!(worker.terminate().await.success());
+    world.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_drains_while_nobody_reads_the_log() {
+    let mut world = World::new().await;
+    world.set("telemetry.log", "trace");
+    let failing = Endpoint::start(|_, _| Reply::status(400)).await;
+    world.handler("failing", "clients.create", &["--http", &failing.url("/")]);
+    let (mut worker, _reader) = worker(&world).await;
+    publish(&world, 0..300).await;
+    failing.wait_for(300).await;
+    let asked = Instant::now();
+    assert!(worker.terminate().await.success());
+    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    world.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_is_gone_holds_up_nothing() {
+    let mut world = World::new().await;
+    world.set("telemetry.listen", &format!("127.0.0.1:{}", free_port()));
+    let failing = Endpoint::start(|_, _| Reply::status(400)).await;
+    world.handler("failing", "clients.create", &["--http", &failing.url("/")]);
+    let (mut worker, reader) = worker(&world).await;
+    drop(reader);
+    publish(&world, 0..100).await;
+    failing.wait_for(100).await;
+    eventually("lost lines are counted", || async { lost(&world).await >= 100 }).await;
+    assert!(worker.terminate().await.success());
+    world.abandon().await;
+}
