@@ -76,9 +76,9 @@ pub(super) struct Filter {
     /// The handler's id
     #[arg(long)]
     handler: Option<HandlerId>,
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     object_id: Option<String>,
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     event_id: Option<String>,
     /// With this text in what was sent or answered
     #[arg(long)]
@@ -95,10 +95,10 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn with(self, event: Option<EventName>) -> Result<ExecutionFilter, CliError> {
+    fn with(self, event: Option<EventName>) -> ExecutionFilter {
         let Self { status, disposition, handler, object_id, event_id, data, error, since, until } = self;
-        let event_id = event_id.map(EventId::try_from).transpose().map_err(CliError::usage)?;
-        Ok(ExecutionFilter {
+        let event_id = event_id.map(|id| EventId::from_message_id(&id));
+        ExecutionFilter {
             status,
             disposition,
             event,
@@ -109,7 +109,7 @@ impl Filter {
             error,
             since,
             until,
-        })
+        }
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
     let store = context.store()?;
     match command {
         Command::List(List { event, filter, limit, after }) => {
-            let page = store.list_executions(&filter.with(event)?, limit as usize, after).await?;
+            let page = store.list_executions(&filter.with(event), limit as usize, after).await?;
             context.output.value(&page.items, |rows| list_table(rows))?;
             if let Some(next) = page.next {
                 Context::hint(&format!("there are more: --after {next}"));
@@ -126,7 +126,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         }
         Command::Show { id } => context.output.value(&store.execution(id).await?, one),
         Command::Replay(args) => replay::run(context, *args).await,
-        Command::Tail(Tail { event, filter }) => tail(context, &filter.with(event)?).await,
+        Command::Tail(Tail { event, filter }) => tail(context, &filter.with(event)).await,
     }
 }
 

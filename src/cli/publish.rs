@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     broker::{Connection, Names, ResultWatch, event, is_not_found, publish_all, queue_depth},
-    domain::event::{EventId, EventName, compose},
+    domain::event::{EventId, EventName, compose_fitting},
 };
 use expected::Expected;
 
@@ -48,7 +48,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let data = read_data(&args.data)?;
-    let body = compose(&args.event, &args.object_id, &data, Timestamp::now()).map_err(anyhow::Error::from)?;
+    let most = context.config.worker.max_event_bytes;
+    let body = compose_fitting(&args.event, &args.object_id, &data, Timestamp::now(), most);
+    let body = body.map_err(|refused| CliError::usage(format!("nothing was published: {refused}")))?;
     let ids = event_ids(&args)?;
     let broker = context.broker()?;
     let names = broker.topology.names.clone();

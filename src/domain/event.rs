@@ -7,6 +7,7 @@ mod decode;
 mod id;
 mod name;
 mod parts;
+mod plain;
 mod sample;
 
 use bytes::Bytes;
@@ -17,8 +18,8 @@ pub(super) use id::derive_uuid as id_of;
 pub use id::{EventId, RunId};
 pub use name::{EventName, InvalidEventName};
 pub(super) use parts::check_depth;
-pub use parts::{Arrival, Malformed};
-pub use sample::{compose, sample_data};
+pub use parts::{Arrival, MAX_OBJECT_ID_BYTES, Malformed};
+pub use sample::{compose, compose_fitting, sample_data};
 
 /// A well-formed event.
 #[derive(Clone, Debug)]

@@ -1,8 +1,12 @@
-//! A moment as people write it.
+//! Moments as people and programs write them: one reading of them everywhere.
 
 use std::{fmt, time::Duration};
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime, Time},
+    tz::Offset,
+};
 
 /// Why a text is no moment.
 #[derive(Debug, thiserror::Error)]
@@ -14,38 +18,205 @@ impl fmt::Display for InvalidMoment {
     }
 }
 
-/// A day (its beginning, UTC), an RFC 3339 time, or an age such as `2h`, counted from `now`.
+/// A day, and the time of it if that is said.
+struct Written {
+    at: DateTime,
+    has_time: bool,
+    zone: Option<Offset>,
+}
+
+/// A day (its beginning) or a time of one, in UTC where no zone is said, or an age such as `2h`, counted from `now`.
+///
+/// # Errors
+/// Says what of the text is not understood. Nothing is passed over: a time that is read as another one is worse than none.
 pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    if let Ok(day) = text.parse::<Date>() {
-        let day = day.to_zoned(TimeZone::UTC).map(|day| day.timestamp());
-        return day.map_err(|e| InvalidMoment(e.to_string()));
+    let wrong = |why: &str| {
+        let forms = "a time is a day (2026-01-31), a time of it (2026-01-31T12:00:00Z; without a zone it is UTC) or an age (2h)";
+        InvalidMoment(format!("{forms}; {text:?}: {why}"))
+    };
+    if starts_with_a_year(text) {
+        let written = read(text).map_err(wrong)?;
+        return Ok(timestamp(&written));
     }
     // humantime takes a bare 0.
-    let form = "a time is a day (2026-01-31), RFC 3339 (2026-01-31T12:00:00Z) or an age (2h)";
     let age = humantime::parse_duration(text).ok().filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
-    let age: Duration = age.ok_or_else(|| InvalidMoment(form.to_owned()))?;
-    now.checked_sub(age).map_err(|e| InvalidMoment(e.to_string()))
+    let age: Duration = age.ok_or_else(|| wrong("it is none of these"))?;
+    now.checked_sub(age).map_err(|_| wrong("no time is that long ago"))
+}
+
+/// A time of a day with its zone, as events have it: RFC 3339, and the forms of ISO 8601 that mean the same.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn parse_zoned(text: &str) -> Result<Timestamp, &'static str> {
+    let written = read(text)?;
+    match written {
+        Written { has_time: false, .. } => Err("it is a day without a time"),
+        Written { zone: None, .. } => Err("it has no zone, such as Z or +00:00"),
+        written => Ok(timestamp(&written)),
+    }
+}
+
+/// What is later than any time that can be kept (9999-12-31 stands for "never") is the latest, and so with the earliest.
+fn timestamp(written: &Written) -> Timestamp {
+    let offset = written.zone.unwrap_or(Offset::UTC);
+    offset
+        .to_timestamp(written.at)
+        .unwrap_or_else(|_| if written.at.year() > 0 { Timestamp::MAX } else { Timestamp::MIN })
+}
+
+fn starts_with_a_year(text: &str) -> bool {
+    text.len() > 4
+        && text.bytes().take(4).all(|b| b.is_ascii_digit())
+        && text.as_bytes().get(4) == Some(&b'-')
+}
+
+fn read(text: &str) -> Result<Written, &'static str> {
+    let (date, rest) = split(text, "0000-00-00").ok_or("a day is written as 2026-01-31")?;
+    let date: Date = date.parse().map_err(|_| "there is no such day")?;
+    if rest.is_empty() {
+        return Ok(Written { at: date.into(), has_time: false, zone: None });
+    }
+    let rest = rest.strip_prefix(['T', 't', ' ']).ok_or("between day and time stands a T")?;
+    let (minutes, rest) = split(rest, "00:00").ok_or("a time is written as 12:00:00")?;
+    let (seconds, rest) = split(rest, ":00").unwrap_or(("", rest));
+    let (fraction, zone) = fraction(rest)?;
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i8>().ok()).unwrap_or_default();
+    let second = number(seconds.get(1..));
+    // A leap second is the one before.
+    let second = if second == 60 { 59 } else { second };
+    let time = Time::new(number(minutes.get(..2)), number(minutes.get(3..)), second, fraction);
+    let time = time.map_err(|_| "there is no such time of a day")?;
+    Ok(Written { at: date.to_datetime(time), has_time: true, zone: offset(zone)? })
+}
+
+/// Nanoseconds, and what follows. Further digits are less than can be kept.
+fn fraction(text: &str) -> Result<(i32, &str), &'static str> {
+    let Some(digits) = text.strip_prefix(['.', ',']) else { return Ok((0, text)) };
+    let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = digits.get(..digits.len() - rest.len()).filter(|digits| !digits.is_empty());
+    let digits = digits.ok_or("no digits stand behind the point of the seconds")?;
+    let nanoseconds = digits.bytes().chain(std::iter::repeat(b'0')).take(9);
+    Ok((nanoseconds.fold(0, |number, digit| number * 10 + i32::from(digit - b'0')), rest))
+}
+
+fn offset(zone: &str) -> Result<Option<Offset>, &'static str> {
+    const WRONG: &str = "a zone is Z, or a difference to UTC such as +02:00";
+    if zone.is_empty() {
+        return Ok(None);
+    }
+    if matches!(zone, "Z" | "z" | " UTC" | "UTC" | " Z") {
+        return Ok(Some(Offset::UTC));
+    }
+    let shape =
+        ["+00:00", "+0000", "+00"].into_iter().find(|shape| is_like(&zone.replace(['-', '−'], "+"), shape));
+    shape.ok_or(WRONG)?;
+    let digits: String = zone.chars().filter(char::is_ascii_digit).collect();
+    let part = |range| digits.get(range).and_then(|part: &str| part.parse::<i32>().ok()).unwrap_or_default();
+    let (hours, minutes) = (part(0..2), part(2..4));
+    if hours > 23 || minutes > 59 {
+        return Err(WRONG);
+    }
+    let seconds = (hours * 60 + minutes) * 60;
+    Offset::from_seconds(if zone.starts_with('+') { seconds } else { -seconds }).map(Some).map_err(|_| WRONG)
+}
+
+/// The beginning of `text` that is like `pattern`, and the rest.
+fn split<'a>(text: &'a str, pattern: &str) -> Option<(&'a str, &'a str)> {
+    text.split_at_checked(pattern.len()).filter(|(start, _)| is_like(start, pattern))
+}
+
+/// Whether `text` is `pattern`, with any digit for each 0.
+fn is_like(text: &str, pattern: &str) -> bool {
+    text.len() == pattern.len()
+        && text.bytes().zip(pattern.bytes()).all(|(b, p)| if p == b'0' { b.is_ascii_digit() } else { b == p })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().expect("a time")
+    }
+
     #[test]
     fn moments_are_days_times_or_ages() {
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
         for (text, meant) in [
             ("2026-01-31", "2026-01-31T00:00:00Z"),
             ("2026-01-31T12:00:00+01:00", "2026-01-31T11:00:00Z"),
             ("2h", "2026-03-01T10:00:00Z"),
+            ("1h 30m", "2026-03-01T10:30:00Z"),
+            ("2026-11-28T23:00:00", "2026-11-28T23:00:00Z"),
+            ("2026-11-28T23:00", "2026-11-28T23:00:00Z"),
+            ("2026-11-28 23:00:00", "2026-11-28T23:00:00Z"),
+            ("2026-11-28 23:00:00 UTC", "2026-11-28T23:00:00Z"),
+            ("2026-11-28t23:00:00.5z", "2026-11-28T23:00:00.5Z"),
+            ("2026-11-28T23:00:00,123456789123", "2026-11-28T23:00:00.123456789Z"),
+            ("2026-11-28T23:00:00-0130", "2026-11-29T00:30:00Z"),
+            ("2026-11-28T23:00:00+05", "2026-11-28T18:00:00Z"),
+            ("2026-11-28T23:59:60Z", "2026-11-28T23:59:59Z"),
+            ("9999-12-31", "9999-12-30T22:00:00.999999999Z"),
         ] {
-            assert_eq!(parse_moment(text, now).expect(text).to_string(), meant);
+            assert_eq!(parse_moment(text, now()).expect(text).to_string(), meant, "{text}");
         }
-        for bad in ["soon", "", "0", "2026-13-01", "99999999999y"] {
-            assert!(parse_moment(bad, now).is_err(), "{bad}");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (text, why) in [
+            ("soon", "it is none of these"),
+            ("", "it is none of these"),
+            ("0", "it is none of these"),
+            ("20260131", "it is none of these"),
+            ("-2h", "it is none of these"),
+            ("99999999999y", "no time is that long ago"),
+            ("9999y", "no time is that long ago"),
+            ("2026-13-01", "no such day"),
+            ("2026-02-30T00:00:00Z", "no such day"),
+            ("2026-1-1", "a day is written"),
+            ("2026-W05-1", "a day is written"),
+            ("2026-01-31T", "a time is written"),
+            ("2026-01-31T25:00", "no such time"),
+            ("2026-01-31T12:60", "no such time"),
+            ("2026-01-31T12", "a time is written"),
+            ("2026-01-31T12:00:00.", "no digits"),
+            ("2026-01-31T12:00:00 CET", "a zone is"),
+            ("2026-01-31T12:00:00Z[Europe/Berlin]", "a zone is"),
+            ("2026-01-31T12:00:00+25:00", "a zone is"),
+            ("2026-01-31_12:00:00", "stands a T"),
+            ("2026-01-31 ", "a time is written"),
+        ] {
+            let error = parse_moment(text, now()).expect_err(text).to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_event_says_its_zone() {
+        for good in [
+            "2026-01-01T00:00:00Z",
+            "2026-01-01t00:00:00.123456z",
+            "2026-12-31T23:59:60-23:59",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00+0000",
+            "2026-01-01T00:00:00.1234567890123Z",
+            "9999-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+        ] {
+            assert!(parse_zoned(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("2026-01-01", "a day without a time"),
+            ("2026-01-01T00:00:00", "no zone"),
+            ("2026-01-01T00:00:00Z[UTC]", "a zone is"),
+            ("-009000-01-01T00:00:00Z", "a day is written"),
+            ("2026-13-01T00:00:00Z", "no such day"),
+            ("２026-01-01T00:00:00Z", "a day is written"),
+            ("1767225600", "a day is written"),
+            ("", "a day is written"),
+        ] {
+            assert!(parse_zoned(bad).expect_err(bad).contains(why), "{bad}");
         }
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     broker::{BrokerSettings, event, is_not_found, publish_all, queue_depth},
-    domain::event::{EventId, EventName, compose},
+    domain::event::{EventId, EventName, compose_fitting},
 };
 
 /// An event to be published.
@@ -32,10 +32,14 @@ pub struct Published {
 }
 
 /// # Errors
-/// If the broker is not there, or does not confirm: then it may have the event or not.
-pub async fn publish_event(broker: &BrokerSettings, new: NewEvent) -> anyhow::Result<Published> {
+/// [`Malformed`](crate::domain::event::Malformed): no worker would take it; nothing was published. Else the broker is not there, or does not confirm: then it may have the event or not.
+pub async fn publish_event(
+    broker: &BrokerSettings,
+    new: NewEvent,
+    max_event_bytes: usize,
+) -> anyhow::Result<Published> {
     let NewEvent { name, object_id, data, id } = new;
-    let body = compose(&name, &object_id, &data, Timestamp::now())?;
+    let body = compose_fitting(&name, &object_id, &data, Timestamp::now(), max_event_bytes)?;
     let event_id = id.unwrap_or_else(|| EventId::from_message_id(&Uuid::now_v7().to_string()));
     let names = &broker.topology.names;
     let connection = broker.dial("publish").await?;

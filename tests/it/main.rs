@@ -37,6 +37,7 @@ mod integrator;
 mod isolation;
 mod logs;
 mod monitoring;
+mod publish;
 mod redelivery;
 mod registry;
 mod replies;

@@ -6,6 +6,7 @@ use crate::{
     cli::{error::CliError, time::parse_time},
     domain::{
         dead_letter::{Reason, State},
+        event::EventId,
         handler::HandlerId,
     },
     store::DeadLetterFilter,
@@ -19,13 +20,13 @@ pub(super) struct Filter {
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
     /// Of the event with this id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     event_id: Option<String>,
     /// Of the handler with this id
     #[arg(long, value_name = "ID")]
     handler: Option<HandlerId>,
     /// Of events about this object
-    #[arg(long = "object", alias = "object-id", value_name = "ID")]
+    #[arg(long = "object", alias = "object-id", value_name = "ID", allow_hyphen_values = true)]
     object: Option<String>,
     /// With this text in the body or the error
     #[arg(long)]
@@ -77,6 +78,7 @@ impl From<DiedOf> for Option<Reason> {
 impl Filter {
     pub(super) fn with(self, reason: impl Into<Option<Reason>>, state: State) -> DeadLetterFilter {
         let Self { event, event_id, handler, object, text, since, until } = self;
+        let event_id = event_id.map(|id| EventId::from_message_id(&id).into());
         let (object_id, reason, state) = (object, reason.into(), Some(state));
         DeadLetterFilter { event, event_id, handler, reason, object_id, text, since, until, state }
     }

@@ -55,7 +55,7 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
         (false, true) => Share::WholeEvent,
         (false, false) => Share::AsRecorded,
     };
-    let filter = filter.with(event)?;
+    let filter = filter.with(event);
     let mut asked = filter.to_string();
     let chosen = match (ids.is_empty(), asked.is_empty()) {
         (false, true) => {

@@ -25,6 +25,7 @@ use crate::{
     dead_letters::{ExportedLetter, WholeLetter},
     domain::{
         dead_letter::{Reason, State as LetterState},
+        event::EventId,
         handler::HandlerId,
     },
     store::{Cursor, DeadLetterFilter, DeadLetterRow, StoredDeadLetter, Summary},
@@ -49,6 +50,7 @@ struct Filter {
     state: Option<LetterState>,
     /// The name it was published by; of an unrouted event it may be any text.
     event: Option<String>,
+    /// Its id, or the `message_id` that it was published with.
     event_id: Option<String>,
     /// The handler's id.
     handler: Option<HandlerId>,
@@ -70,6 +72,7 @@ impl From<Filter> for DeadLetterFilter {
     fn from(filter: Filter) -> Self {
         let Filter { state, event, event_id, handler, reason, object_id, text, since, until } = filter;
         let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
+        let event_id = event_id.map(|id| EventId::from_message_id(&id).into());
         Self { event, event_id, handler, reason, object_id, text, since, until, state }
     }
 }

@@ -11,7 +11,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -30,9 +30,9 @@ use crate::{
     console::{
         Console,
         access::{Operator, Viewer},
-        problem::Problem,
+        problem::{FieldError, Problem},
     },
-    domain::event::{EventId, EventName},
+    domain::event::{EventId, EventName, MAX_OBJECT_ID_BYTES, Malformed},
     operations::{NewEvent, NewEventType, Published, add_event_type, publish_event, remove_event_type},
     store::EventType,
 };
@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for ObjectId {
             type Value = String;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number or a text that is not empty")
+                f.write_str("a whole number or a text")
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
@@ -123,10 +123,6 @@ impl<'de> Deserialize<'de> for ObjectId {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-                let length = text.chars().count();
-                if !(1..=256).contains(&length) {
-                    return Err(E::invalid_length(length, &"a text of 1 to 256 characters"));
-                }
                 Ok(text.to_owned())
             }
         }
@@ -141,7 +137,8 @@ impl PartialSchema for ObjectId {
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
             .minimum(Some(i64::MIN))
             .maximum(Some(i64::MAX));
-        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(256));
+        // In bytes; of other characters than ASCII's fewer fit.
+        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_OBJECT_ID_BYTES));
         OneOfBuilder::new().item(number).item(text).description(Some("A number or a text")).into()
     }
 }
@@ -154,9 +151,9 @@ struct EventInput {
     /// The event's name.
     event: EventName,
     object_id: ObjectId,
-    /// What happened to it; `{}` if absent.
-    #[serde(default)]
-    data: Map<String, Value>,
+    /// What happened to it; `{}` if absent. It is published as it is written here.
+    #[schema(value_type = Option<Object>)]
+    data: Option<Box<RawValue>>,
     /// The event's id (its `message_id`); a random one if absent.
     id: Option<EventId>,
 }
@@ -172,12 +169,35 @@ async fn publish(
     Json(input): Json<EventInput>,
 ) -> Result<Response, Problem> {
     let EventInput { event, object_id, data, id } = input;
-    let data = serde_json::value::to_raw_value(&data).map_err(|_| Problem::internal())?;
-    if data.get().len() > console.letters.max_event_bytes {
+    let data = data_or_none(data)?;
+    let most = console.letters.max_event_bytes;
+    if data.get().len() > most {
         return Err(Problem::too_large("the event is larger than worker.max_event_bytes"));
     }
     let new = NewEvent { name: event, object_id: object_id.0, data, id };
-    let published = publish_event(&console.letters.broker, new).await?;
+    let published = publish_event(&console.letters.broker, new, most).await.map_err(refused)?;
     let location = format!("/api/v1/executions?event_id={}", published.event_id);
     Ok(created(json(&published)?, StatusCode::ACCEPTED, &location))
+}
+
+/// The data as it was written, `{}` where there is none.
+///
+/// # Errors
+/// It is no object.
+pub fn data_or_none(data: Option<Box<RawValue>>) -> Result<Box<RawValue>, Problem> {
+    let Some(data) = data else {
+        return RawValue::from_string("{}".to_owned()).map_err(|_| Problem::internal());
+    };
+    if data.get().starts_with('{') {
+        return Ok(data);
+    }
+    Err(Problem::invalid(vec![FieldError::at("/data", "must be a JSON object")]))
+}
+
+/// What no worker would take was not published.
+fn refused(error: anyhow::Error) -> Problem {
+    match error.downcast::<Malformed>() {
+        Ok(refused) => Problem::invalid(vec![FieldError::at("", refused.to_string())]),
+        Err(error) => error.into(),
+    }
 }

@@ -49,7 +49,8 @@ struct Filter {
     /// The handler's id.
     handler: Option<HandlerId>,
     object_id: Option<String>,
-    event_id: Option<EventId>,
+    /// Its id, or the `message_id` that it was published with.
+    event_id: Option<String>,
     /// Text in what was sent or answered; the case of ASCII letters does not matter. It is looked for for some seconds: a
     /// page may have fewer items than asked for, and a `next`.
     data: Option<String>,
@@ -70,6 +71,7 @@ impl From<Filter> for ExecutionFilter {
         let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
             filter;
         let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
+        let event_id = event_id.map(|id| EventId::from_message_id(&id));
         Self { status, disposition, event, handler, object_id, event_id, data, error, since, until }
     }
 }

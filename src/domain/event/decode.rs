@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -12,6 +13,7 @@ use super::{
     super::json::Object,
     Event, EventId, cloud_event,
     parts::{Arrival, Malformed, check_depth, check_name, check_object, object_id, parse, timestamp},
+    plain::plain,
 };
 
 #[derive(Deserialize)]
@@ -37,24 +39,18 @@ struct Head<'a> {
 /// # Errors
 /// [`Malformed`] says what was expected and where the body stopped being that.
 pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malformed> {
-    let body = arrival.body;
-    if body.len() > max_bytes {
-        return Err(Malformed(format!(
-            "the body has {} bytes; at most {max_bytes} are allowed (worker.max_event_bytes)",
-            body.len()
-        )));
-    }
-    let text = std::str::from_utf8(body)
+    let body = plain(arrival.body, max_bytes)?;
+    let text = std::str::from_utf8(&body)
         .map_err(|e| Malformed(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
     check_depth(text)?;
     if cloud_event::is_one(arrival.content_type) {
         cloud_event::read(arrival, text)
     } else {
-        envelope(arrival, text)
+        envelope(arrival, &body, text)
     }
 }
 
-fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
+fn envelope(arrival: &Arrival<'_>, plain: &Bytes, text: &str) -> Result<Event, Malformed> {
     let Object(Envelope { event: Object(event), data }) =
         parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
     check_name("event.events_id", &event.events_id, arrival.name)?;
@@ -67,14 +63,12 @@ fn envelope(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
         name: arrival.name.clone(),
         object_id: object_id(event.object_id)?,
         dt: timestamp("event.dt", &event.dt)?,
-        body: arrival.body.clone(),
+        body: plain.clone(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::domain::event::EventName;
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::EventName;
+use super::{Arrival, EventName, Malformed, decode};
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -32,6 +32,24 @@ pub fn compose(
 ) -> Result<Bytes, serde_json::Error> {
     let event = Head { dt, events_id: name, object_id: object_id_value(object_id) };
     serde_json::to_vec(&Envelope { event, data }).map(Bytes::from)
+}
+
+/// The envelope of an event that workers will take.
+///
+/// # Errors
+/// Says what a worker would refuse: a length, or data that is no object.
+pub fn compose_fitting(
+    name: &EventName,
+    object_id: &str,
+    data: &RawValue,
+    dt: Timestamp,
+    max_bytes: usize,
+) -> Result<Bytes, Malformed> {
+    let body = compose(name, object_id, data, dt).map_err(|e| Malformed(e.to_string()))?;
+    let arrival =
+        Arrival { name, content_type: None, message_id: None, timestamp: None, body: &body, known_id: None };
+    decode(&arrival, max_bytes)?;
+    Ok(body)
 }
 
 /// Data as the platform might send with this event: `{}` where it sends none.
@@ -72,7 +90,6 @@ fn object_id_value(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Arrival, decode};
 
     #[test]
     fn a_sample_is_a_well_formed_event() {

@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -11,7 +11,10 @@ use crate::{
     console::{
         Console,
         access::Operator,
-        api::{events::ObjectId, extract::OptionalJson},
+        api::{
+            events::{ObjectId, data_or_none},
+            extract::OptionalJson,
+        },
         problem::{FieldError, Problem},
     },
     domain::handler::HandlerId,
@@ -30,7 +33,8 @@ struct TrialInput {
     #[schema(value_type = Option<ObjectId>)]
     object_id: Option<ObjectId>,
     /// The event's data; if absent, data as the platform might send.
-    data: Option<Map<String, Value>>,
+    #[schema(value_type = Option<Object>)]
+    data: Option<Box<RawValue>>,
 }
 
 /// Try a handler
@@ -47,8 +51,7 @@ async fn test(
     Named(id): Named<HandlerId>,
     OptionalJson(input): OptionalJson<TrialInput>,
 ) -> Result<Response, Problem> {
-    let data = input.data.map(|data| serde_json::value::to_raw_value(&data)).transpose();
-    let data = data.map_err(|_| Problem::internal())?;
+    let data = input.data.map(|data| data_or_none(Some(data))).transpose()?;
     let object_id = input.object_id.map_or_else(|| "12".to_owned(), |id| id.0);
     let trial = console.trials.run(id, &Sample { object_id, data }).await.map_err(problem)?;
     json(&trial)

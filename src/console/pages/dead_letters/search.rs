@@ -7,7 +7,7 @@ use crate::{
         lists::{Chip, chips},
         words::{capital, spaced},
     },
-    domain::dead_letter::State,
+    domain::{dead_letter::State, event::EventId},
     store::DeadLetterFilter,
 };
 
@@ -39,7 +39,7 @@ pub fn filter(search: &Fields, errors: &mut Errors) -> DeadLetterFilter {
     };
     DeadLetterFilter {
         event: text("event"),
-        event_id: text("event_id"),
+        event_id: text("event_id").map(|id| EventId::from_message_id(&id).into()),
         handler: errors.optional("handler", search.get("handler"), str::parse),
         reason: errors.optional("reason", search.get("reason"), str::parse),
         object_id: text("object_id"),

@@ -19,7 +19,7 @@ use crate::{
         },
         problem::Problem,
     },
-    domain::event::EventName,
+    domain::event::{EventName, Malformed},
     operations::{NewEvent, publish_event},
 };
 
@@ -63,8 +63,16 @@ pub async fn publish(Operator(somebody): Operator, Of(console): Of<Console>, For
     let mut form = SampleForm::typed(&sent);
     let name = form.errors.take("event", form.event.parse::<EventName>());
     let (Some(name), Some(data)) = (name, form.data()) else { return page(&console, &somebody, form).await };
-    let new = NewEvent { name, object_id: form.object_id, data, id: None };
-    let published = publish_event(&console.letters.broker, new).await?;
+    let new = NewEvent { name, object_id: form.object_id.clone(), data, id: None };
+    let published = publish_event(&console.letters.broker, new, console.letters.max_event_bytes).await;
+    let published = match published.map_err(anyhow::Error::downcast::<Malformed>) {
+        Ok(published) => published,
+        Err(Ok(refused)) => {
+            form.errors.add("data", refused.to_string());
+            return page(&console, &somebody, form).await;
+        }
+        Err(Err(error)) => return Err(error.into()),
+    };
     if !published.has_queue {
         let detail = "it was published, and has no queue: it becomes a dead letter (unrouted). Queues are declared when a worker starts";
         return Err(Problem::conflict(detail));
