@@ -19,6 +19,7 @@ mod header;
 mod held;
 mod hindrance;
 mod inbound;
+mod installation;
 mod peek;
 mod probe;
 mod publisher;
@@ -35,6 +36,9 @@ pub use design::Names;
 pub use dial::BrokerSettings;
 pub use direct::{Depth, OneByOne, ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
+pub use installation::{
+    Installation, Mark, OtherInstallation, look_at_mark, short as installation_name, take_over,
+};
 pub use lapin::Connection;
 pub use peek::peek;
 pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};

@@ -19,6 +19,7 @@ mod replays;
 mod serve;
 mod settings;
 mod status;
+mod take_over;
 mod time;
 mod users;
 
@@ -26,7 +27,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration}
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{config, telemetry};
+use crate::{broker::Installation, config, telemetry};
 use context::Context;
 use error::CliError;
 use output::{Format, Output};
@@ -63,6 +64,8 @@ enum Command {
     Migrate,
     /// Say of everything that is needed whether it is there: configuration, database, broker, scripts
     Check,
+    /// Take over what another database's installation has in the broker under amqp.prefix, after moving to a new database
+    TakeOver,
     /// Print the configuration in force, and where each value came from
     Config,
     /// How it goes: processes, events and attempts, what fails, what waits
@@ -129,7 +132,7 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
         None
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let context = Context { config: loaded.config, output };
+    let context = Context { config: loaded.config, output, installation: Installation::default() };
     let result = runtime.block_on(dispatch(cli.command, context));
     // A name look-up that hangs must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -141,6 +144,7 @@ async fn dispatch(command: Command, context: Context) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(context, args).await,
         Command::Migrate => migrate::run(&context).await,
         Command::Check => check::run(&context).await,
+        Command::TakeOver => take_over::run(&context).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Health(args) => health::run(&context, args).await,
         Command::Events(command) => events::run(&context, command).await,

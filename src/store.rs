@@ -13,6 +13,7 @@ mod event_types;
 mod executions;
 mod handlers;
 mod inbox;
+mod installation;
 mod migrate;
 mod page;
 mod pool;

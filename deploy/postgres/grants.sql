@@ -18,6 +18,8 @@ GRANT INSERT ON handler_history TO provisiond_worker;
 GRANT SELECT ON executions TO provisiond_worker;
 -- worker.deduplicate
 GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO provisiond_worker;
+-- Whose the queues are.
+GRANT SELECT ON installation TO provisiond_worker, provisiond_records, provisiond_console;
 -- Counts what may take workers down.
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspects TO provisiond_worker;
 

@@ -15,6 +15,10 @@ impl Names {
         Self(prefix.to_owned())
     }
 
+    pub fn prefix(&self) -> &str {
+        &self.0
+    }
+
     /// Whether a queue of this name is one of ours.
     pub fn is_own(&self, queue: &str) -> bool {
         queue.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('.'))

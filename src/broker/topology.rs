@@ -15,6 +15,7 @@ use super::{
     declare::{Declared, Declarer, Drift, within},
     delay,
     design::{Names, exchange_arguments},
+    installation::{Installation, mark},
 };
 use crate::{config::QueueType, domain::event::EventName};
 
@@ -23,6 +24,7 @@ use crate::{config::QueueType, domain::event::EventName};
 pub struct Topology {
     pub names: Names,
     pub queue_type: QueueType,
+    pub installation: Installation,
     /// The catalogue, as far as it is known by now.
     events: Arc<ArcSwap<Vec<EventName>>>,
     /// Drifts that were logged: a warning for each once, not at every reconnect.
@@ -31,7 +33,8 @@ pub struct Topology {
 
 impl Topology {
     pub fn new(prefix: &str, queue_type: QueueType) -> Self {
-        Self { names: Names::new(prefix), queue_type, events: Arc::default(), told: Arc::default() }
+        let (names, installation) = (Names::new(prefix), Installation::default());
+        Self { names, queue_type, installation, events: Arc::default(), told: Arc::default() }
     }
 
     /// Event types whose queues are declared from the next connection on.
@@ -46,7 +49,19 @@ impl Topology {
 
     /// Declares everything that is shared, and the queues of the catalogue.
     pub async fn declare(&self, connection: &Connection) -> anyhow::Result<Declared> {
+        self.mark(connection).await?;
         self.declare_all(Declarer::new(connection)).await
+    }
+
+    /// Marks what is under the prefix as that of this installation, if that is known.
+    ///
+    /// # Errors
+    /// [`OtherInstallation`](super::OtherInstallation), beside the broker's.
+    pub async fn mark(&self, connection: &Connection) -> anyhow::Result<()> {
+        match self.installation.get() {
+            Some(id) => mark(connection, &self.names, id).await,
+            None => Ok(()),
+        }
     }
 
     /// Compares what is there with the design; makes nothing.

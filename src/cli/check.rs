@@ -7,7 +7,10 @@ pub(super) mod secrets;
 
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
-    broker::{BrokerSettings, Connection, Drift, Topology, queue_depth},
+    broker::{
+        BrokerSettings, Connection, Drift, Mark, Names, Topology, installation_name, look_at_mark,
+        queue_depth,
+    },
     config::QueueType,
     domain::{
         clock::ClockAhead,
@@ -61,6 +64,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             report.push(finding("topology", State::Failed, format!("{error:#}; {hint}")));
         }
     }
+    report.extend(installation(&connection, store, &broker.topology.names).await);
     report.push(event_queues(&connection, &broker.topology).await);
     if let Ok(overdue @ 1..) = store.overdue_retries().await {
         report.push(finding("retries", State::Warning, overdue_told(overdue)));
@@ -103,6 +107,19 @@ async fn version(broker: &BrokerSettings) -> Finding {
         Ok(server) => ok("broker", format!("connected to {server}")),
         Err(error) => ok("broker", format!("connected; its version is not known: {error:#}")),
     }
+}
+
+/// Whether what is under the prefix is this installation's.
+async fn installation(connection: &Connection, store: &Store, names: &Names) -> Option<Finding> {
+    let id = store.installation().await.ok().flatten()?;
+    let name = installation_name(id);
+    Some(match look_at_mark(connection, names, id).await {
+        Ok(Mark::Ours) => ok("installation", format!("{name}, in the database and in the broker")),
+        Ok(Mark::Nobodys) => {
+            ok("installation", format!("{name}; the broker is marked when provisiond serve starts"))
+        }
+        Err(error) => finding("installation", State::Failed, format!("{error:#}")),
+    })
 }
 
 /// What is said of retries that are overdue, and where their causes are listed.

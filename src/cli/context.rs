@@ -12,7 +12,7 @@ use super::{
     settings,
 };
 use crate::{
-    broker::BrokerSettings,
+    broker::{BrokerSettings, Installation},
     config::{Config, Loaded},
     dead_letters::DeadLetters,
     store::Store,
@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Context {
     pub config: Config,
     pub output: Output,
+    /// Known once the database was asked.
+    pub installation: Installation,
 }
 
 impl Context {
@@ -31,7 +33,9 @@ impl Context {
     }
 
     pub(super) fn broker(&self) -> Result<BrokerSettings, CliError> {
-        Ok(settings::broker(&self.config)?)
+        let mut broker = settings::broker(&self.config)?;
+        broker.topology.installation = self.installation.clone();
+        Ok(broker)
     }
 
     /// The database and the broker, for work with dead letters and replays.

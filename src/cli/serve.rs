@@ -5,10 +5,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
+    broker::{BrokerSettings, OtherInstallation},
     console,
     domain::process,
     monitoring::{self, Listener},
@@ -109,6 +110,7 @@ impl Serving {
         let mut roles = JoinSet::new();
         roles.spawn(prepare(
             self.store.clone(),
+            context.broker()?,
             config.database.migrate,
             self.tables.clone(),
             has(Role::Worker),
@@ -159,6 +161,7 @@ async fn after(
 /// Brings the tables of `store` up to date, if that is this process's to do, and says when they are.
 async fn prepare(
     store: Store,
+    broker: BrokerSettings,
     is_ours: bool,
     tables: CancellationToken,
     has_worker: bool,
@@ -168,11 +171,44 @@ async fn prepare(
         if is_ours {
             migrate(&store, has_worker).await?;
         }
+        claim(&store, &broker).await?;
         tables.cancel();
         tell_migrations(&store).await;
         Ok(())
     };
     stop.run_until_cancelled(preparing).await.unwrap_or(Ok(()))
+}
+
+/// Waits until the database says which installation this is, and marks what it has in the broker.
+///
+/// # Errors
+/// Something else has it. A broker that is away is asked again by whoever connects to it.
+async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<()> {
+    let id = loop {
+        match store.installation().await {
+            Ok(id) => break id,
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                warn!(
+                    error,
+                    "which installation this is is not known: another one that shares amqp.prefix is not noticed"
+                );
+                return Ok(());
+            }
+        }
+    };
+    let Some(id) = id else { return Ok(()) };
+    broker.topology.installation.set(id);
+    let marked = async { broker.topology.mark(&broker.dial("start").await?).await };
+    match marked.await {
+        Err(error) if error.is::<OtherInstallation>() => Err(error),
+        Err(error) => {
+            debug!(error = format!("{error:#}"), "whose the queues are is not known yet");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Waits for every role. One that ends by itself, which is a fault of ours, ends the others.

@@ -151,6 +151,7 @@ impl DeadLetters {
             plan: &plan,
             run_id: &run_id,
             first_failed_at: None,
+            put_off_in: None,
             seen: &item.enabled,
             trace: &item.trace,
         };

@@ -51,7 +51,10 @@ pub async fn publish_event(
             return error
                 .context(format!("there is no exchange {exchange}: it is declared when a worker starts"));
         }
-        error
+        error.context(format!(
+            "the broker has not confirmed the event {event_id}, and may have it all the same: look for its executions before \
+             you publish it again, or do so with this id"
+        ))
     })?;
     Ok(Published { event_id, event: name, has_queue })
 }

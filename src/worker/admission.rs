@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::Delivery,
-    domain::resume::Recorded,
+    domain::{execution::Disposition, resume::Recorded},
     store::{RunKey, Store},
 };
 use batched::Batched;
@@ -70,6 +70,13 @@ impl Admission {
             suspects: Suspects::new(store, crash_limit, tasks),
         }
     }
+
+    /// What is recorded of a run as ended, as far as that is known: an attempt that was put off is recorded as well.
+    pub(super) async fn ended(&self, run: RunKey) -> Vec<Recorded> {
+        let mut recorded = self.recorded.ask(run).await.unwrap_or_default();
+        recorded.retain(|row| row.disposition != Disposition::Retrying);
+        recorded
+    }
 }
 
 /// Waits until `run` may go on: its plan is then what has not ended yet. None: nothing is left to run.
@@ -82,9 +89,13 @@ pub(super) async fn admit<'a>(
     let _waiting = lane.wait();
     let admission = &worker.admission;
     let (under_way, twins) = admission.running.begin(run.id());
-    if run.came_before {
-        // Also while draining: it takes a second or two, and most have nothing left to run.
-        if !run.resume(history(admission, run, &twins).await).await? {
+    // Also while draining: it takes a second or two, and most have nothing left to run.
+    if run.came_before && !run.resume(history(admission, run, &twins).await).await? {
+        return Ok(None);
+    }
+    if let Some(earlier) = run.put_off_in.clone() {
+        let recorded = admission.ended((run.event.id.clone(), earlier)).await;
+        if !run.resume(Some(recorded)).await? {
             return Ok(None);
         }
     }

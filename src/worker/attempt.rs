@@ -14,6 +14,7 @@ use crate::{
     domain::{
         outcome::{FailureKind, Outcome},
         plan::Step,
+        resume::Recorded,
         trace::Trace,
         verdict::{Verdict, answer_limit, judge},
     },
@@ -26,6 +27,10 @@ use crate::{
 const PUT_OFF: Duration = Duration::from_secs(30);
 /// What an open circuit refuses waits no longer before it asks again.
 const LONGEST_REFUSAL: Duration = Duration::from_mins(5);
+
+/// After such a wait the delivery may be lost, without a word so far (a process that was stopped, a connection that went
+/// dead), and another worker may have done it.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// An attempt that was made, or put off.
 pub(super) struct Attempted {
@@ -43,6 +48,8 @@ pub(super) enum Turn {
     Made(Arc<Registered>, Box<Attempted>),
     /// It is not enabled for this event any more.
     Off,
+    /// Another delivery of this run came to an end with it while a slot was waited for: what is recorded.
+    Elsewhere(Vec<Recorded>),
     /// This delivery must end, and no slot came free before.
     NoTime,
 }
@@ -51,7 +58,7 @@ pub(super) enum Turn {
 pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Turn {
     let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
     let Some(handler) = current() else { return Turn::Off };
-    let waiting = run.lane.wait();
+    let (waiting, asked) = (run.lane.wait(), Instant::now());
     let slot = tokio::select! {
         biased;
         () = worker.draining.cancelled() => return Turn::NoTime,
@@ -59,6 +66,12 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     };
     drop(waiting);
     let Ok(slot) = slot else { return Turn::NoTime };
+    if asked.elapsed() > LONG_WAIT {
+        let recorded = run.ended_meanwhile().await;
+        if recorded.iter().any(|row| row.handler == Some(step.handler)) {
+            return Turn::Elsewhere(recorded);
+        }
+    }
     // It may have been changed, or switched off, while the slot was waited for.
     let Some(handler) = current() else { return Turn::Off };
     let (started_at, clock) = (Timestamp::now(), Instant::now());

@@ -74,6 +74,13 @@ async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
                 run.record_skipped(step).await?;
                 continue;
             }
+            Turn::Elsewhere(recorded) => {
+                run.plan = run.plan.with_first(step);
+                if run.resume(Some(recorded)).await? {
+                    continue;
+                }
+                break;
+            }
             Turn::NoTime => {
                 run.hand_over(step).await?;
                 break;

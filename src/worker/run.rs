@@ -46,6 +46,8 @@ pub(super) struct Run<'a> {
     is_first: bool,
     /// What it is to do may be done: it was delivered before, or published again.
     pub came_before: bool,
+    /// Its attempt was put off in that run, which another worker may have had as well, and done.
+    pub put_off_in: Option<RunId>,
     begun: Instant,
     /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
     touched: bool,
@@ -113,9 +115,9 @@ impl<'a> Run<'a> {
         let first_failed_at = copy.as_ref().and_then(|copy| copy.first_failed_at);
         let is_first = copy.is_none();
         let came_before = delivery.redelivered || copy.as_ref().is_some_and(|copy| copy.is_again);
-        let (id, plan) = match copy {
-            Some(copy) => (copy.run_id, copy.plan),
-            None => (RunId::from(event.id.clone()), None),
+        let (id, plan, put_off_in) = match copy {
+            Some(copy) => (copy.run_id, copy.plan, copy.put_off_in),
+            None => (RunId::from(event.id.clone()), None, None),
         };
         let plan = plan.unwrap_or_else(|| worker.registry.snapshot().plan(name));
         let span = worker
@@ -135,6 +137,7 @@ impl<'a> Run<'a> {
             first_failed_at,
             is_first,
             came_before,
+            put_off_in,
             begun: Instant::now(),
             touched: false,
             unconfirmed: Vec::new(),

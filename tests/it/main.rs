@@ -33,6 +33,7 @@ mod handler_docs;
 mod hostile_endpoints;
 mod hostile_publishers;
 mod hostile_scripts;
+mod installations;
 mod integrator;
 mod isolation;
 mod logs;

@@ -6,7 +6,7 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Endpoint, World,
+    Call, Endpoint, World,
     console::{Answer, Api, answer},
     envelope,
 };
@@ -144,7 +144,7 @@ async fn marks_compression_and_odd_times_are_read() {
     }
     let executions = world.wait_for_executions(4, &[]).await;
     assert!(executions.iter().all(|e| e["disposition"] == "done"), "{executions:?}");
-    let bodies: Vec<Value> = endpoint.calls().iter().map(|call| call.json()).collect();
+    let bodies: Vec<Value> = endpoint.calls().iter().map(Call::json).collect();
     assert!(bodies.iter().all(|body| body["event"]["object_id"] == 1));
     assert!(bodies.iter().any(|body| body["event"]["dt"] == "9999-12-31T23:59:59Z"), "as it was written");
     world.end().await;
@@ -167,7 +167,7 @@ async fn a_time_without_a_zone_is_utc_and_not_midnight() {
     }
     discard("2026-11-28T23:00:00").assert_done();
     let open = world.json(&["dead-letters", "list"]);
-    assert_eq!(open.as_array().map(|open| open.len()), Some(1));
+    assert_eq!(open.as_array().map(Vec::len), Some(1));
     assert_eq!(open[0]["event_id"], "early");
     let api = Api::start(&mut world).await;
     let found =

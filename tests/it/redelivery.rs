@@ -1,11 +1,17 @@
 //! What is delivered again is not done again, and what is published twice is run once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::start::behind_proxies;
+use super::{
+    monitoring::{get, told_at},
+    start::behind_proxies,
+};
 use crate::support::{
     Call, Endpoint, Kind, Process, Proxy, Reply, Step, Strike, When, World, address, envelope, eventually,
 };
@@ -256,5 +262,53 @@ async fn without_postgres_duplicates_run_and_the_log_says_so() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     world.wait_for_executions(2, &[]).await;
+    world.end().await;
+}
+
+/// A worker that was stopped for a while finds events in its hand that another one has done: what it had put off is not
+/// done again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
+    const EVENTS: u64 = 40;
+    const AT_A_TIME: usize = 5;
+    let mut world = World::new().await;
+    world.set("amqp.heartbeat", "5s");
+    let begun = Instant::now();
+    // Slow at first, so that most wait for a slot when their worker stops.
+    let endpoint = Endpoint::start(move |_, _| {
+        let is_slow = begun.elapsed() < Duration::from_secs(15);
+        Reply::status(200).after(Duration::from_secs(if is_slow { 20 } else { 0 }))
+    })
+    .await;
+    let most = AT_A_TIME.to_string();
+    world.handler("CRM", EVENT, &["--http", &endpoint.url("/"), "--max-concurrency", &most]);
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    let stopped = world.worker().await;
+    for object in 0..EVENTS {
+        world.broker.publish(EVENT, Some(&format!("e{object}")), body(object).as_bytes()).await;
+    }
+    endpoint.wait_for(AT_A_TIME).await;
+    stopped.signal(Signal::SIGSTOP);
+    let other = world.worker().await;
+    let done = async |count| world.executions(&["--disposition", "done"]).len() >= count;
+    let count = usize::try_from(EVENTS).expect("a count");
+    eventually("the other has done all of it", async || done(count).await).await;
+    // Longer than a slot is waited for.
+    tokio::time::sleep(Duration::from_secs(35).saturating_sub(begun.elapsed())).await;
+    stopped.signal(Signal::SIGCONT);
+    let at = told_at(&stopped).await;
+    eventually("it has settled what it had in hand", || async {
+        let (_, metrics) = get(&format!("{at}/metrics")).await;
+        let in_hand =
+            |line: &&str| line.starts_with("provisiond_deliveries_in_flight{") && !line.ends_with(" 0");
+        metrics.lines().filter(in_hand).count() == 0
+    })
+    .await;
+    world.keep(stopped);
+    world.keep(other);
+    eventually("nothing waits any more", || async { world.left_in_queues().await.is_empty() }).await;
+    let again = endpoint.count() - count;
+    assert!(again <= AT_A_TIME, "{again} calls were repeated");
     world.end().await;
 }

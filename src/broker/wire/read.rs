@@ -5,8 +5,8 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names, inbound::UNREADABLE},
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, TRACEPARENT, TRACESTATE, number_header,
-    text_header,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PUT_OFF_IN, TRACEPARENT, TRACESTATE,
+    number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
@@ -65,6 +65,8 @@ pub struct Copy {
     /// None: it is planned afresh.
     pub plan: Option<Plan>,
     pub first_failed_at: Option<Timestamp>,
+    /// The run in which its attempt was put off, and was not made.
+    pub put_off_in: Option<RunId>,
     /// It was published again: another one may have run already, or may still come.
     pub is_again: bool,
 }
@@ -96,6 +98,9 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
         run_id: run_id.ok_or_else(|| missing("message_id"))?.into(),
         plan,
         first_failed_at: text_header(headers, FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
+        put_off_in: text_header(headers, PUT_OFF_IN)
+            .and_then(|id| EventId::try_from(id).ok())
+            .map(RunId::from),
         is_again: headers.is_some_and(|headers| headers.inner().contains_key(AGAIN)),
     }))
 }

@@ -17,7 +17,7 @@ use super::{
         publisher::Outgoing,
     },
     AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON,
-    PLAN, TRACEPARENT, TRACESTATE,
+    PLAN, PUT_OFF_IN, TRACEPARENT, TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
@@ -51,6 +51,8 @@ pub struct CopyOf<'a> {
     pub plan: &'a Plan,
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
+    /// The run in which its attempt was put off.
+    pub put_off_in: Option<&'a RunId>,
     /// The handlers as whoever sends it sees them. Empty: they need not be known so.
     pub seen: &'a SeenHandlers,
     pub trace: &'a Trace,
@@ -66,6 +68,9 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
     }
     if let Some(at) = copy.first_failed_at {
         headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
+    }
+    if let Some(run) = copy.put_off_in {
+        headers.insert(PUT_OFF_IN.into(), text(run.as_str()));
     }
     if !copy.seen.is_empty() {
         headers.insert(HANDLERS.into(), text(&copy.seen.to_string()));

@@ -10,6 +10,7 @@ use crate::{
     broker::{Burial, CopyOf, dead_letter, retry_copy},
     domain::{
         dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
+        event::RunId,
         execution::Disposition,
         handler::{HandlerId, SeenHandlers, Status},
         outcome::{Failure, Outcome},
@@ -37,7 +38,8 @@ impl Run<'_> {
         let first_failed_at = self.first_failed_at.or(failed_now);
         let retry_at = Timestamp::now() + delay;
         let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
-        self.publish_copy(plan, &run_id, delay, first_failed_at).await?;
+        let put_off_in = matches!(attempted.outcome, Outcome::PutOff { .. }).then_some(&self.id);
+        self.publish_copy(plan, &run_id, delay, first_failed_at, put_off_in).await?;
         self.lane.meters.retried();
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
     }
@@ -120,7 +122,7 @@ impl Run<'_> {
         let plan = self.plan.with_first(step);
         info!(event = %self.event.name, event_id = %self.event.id, %plan, "the rest of the plan is handed over");
         let run_id = format!("handover/{}/{}", step.handler, step.attempt.number());
-        self.publish_copy(&plan, &run_id, Duration::ZERO, self.first_failed_at).await
+        self.publish_copy(&plan, &run_id, Duration::ZERO, self.first_failed_at, None).await
     }
 
     async fn publish_copy(
@@ -129,10 +131,12 @@ impl Run<'_> {
         run_id: &str,
         delay: Duration,
         first_failed_at: Option<Timestamp>,
+        put_off_in: Option<&RunId>,
     ) -> Result<(), Trouble> {
         let run_id = &self.id.next(run_id);
         let seen = &SeenHandlers::default();
-        let copy = CopyOf { event: &self.event, plan, run_id, first_failed_at, seen, trace: &self.trace };
+        let (event, trace) = (&self.event, &self.trace);
+        let copy = CopyOf { event, plan, run_id, first_failed_at, put_off_in, seen, trace };
         let outgoing = retry_copy(&self.worker.names, &copy, delay);
         Ok(self.worker.publishers.copies.publish(outgoing).await.confirmed().await?)
     }

@@ -52,6 +52,12 @@ impl Run<'_> {
         Ok(recorded.is_empty() || !self.plan.is_empty())
     }
 
+    /// What another delivery of this run has ended, as far as that is recorded.
+    pub(crate) async fn ended_meanwhile(&self) -> Vec<Recorded> {
+        let recorded = self.worker.admission.ended(self.key()).await;
+        of_this_event(recorded, &self.request_digest())
+    }
+
     /// As the recorder has it in `request`: JSON without what surrounds it.
     fn request_digest(&self) -> Vec<u8> {
         let is_space = |byte: &u8| b" \t\n\r".contains(byte);

@@ -1,0 +1,9 @@
+-- An installation is one database, and what it has in the broker under one prefix, which is marked with this id.
+CREATE TABLE installation (
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    -- There is one.
+    one boolean PRIMARY KEY DEFAULT true
+        CONSTRAINT installation_one CHECK (one)
+);
+
+INSERT INTO installation DEFAULT VALUES;

@@ -1,0 +1,167 @@
+//! Whose everything under the prefix is.
+//!
+//! Two installations that share a prefix by mistake would each take half of the other's events. So an exchange to which
+//! nothing is ever published is declared with the id of the installation, in the one argument of an exchange that RabbitMQ
+//! compares: its alternate exchange, which does not exist. Who declares it with another id is refused.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+use lapin::{
+    Channel, Connection, ExchangeKind,
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions},
+    types::FieldTable,
+};
+use uuid::Uuid;
+
+use super::{
+    declare::within,
+    design::{Names, exchange_arguments},
+    error::{is_not_found, reply},
+};
+
+const PRECONDITION_FAILED: u16 = 406;
+/// Of an id as it is marked and told.
+const ID_LENGTH: usize = 12;
+
+/// The installation of this process, once it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Installation(Arc<OnceLock<Uuid>>);
+
+/// What is under the prefix belongs to another installation.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "everything called {prefix}.* in this virtual host belongs to {}, and this database is of installation {ours}: events would be \
+     divided between the two. Give one of them another amqp.prefix, virtual host or database. If this database is to take \
+     the place of the other's, which nobody uses any more: provisiond take-over",
+    self.other()
+)]
+pub struct OtherInstallation {
+    prefix: String,
+    ours: String,
+    other: Option<String>,
+}
+
+impl OtherInstallation {
+    /// What it is called.
+    pub fn other(&self) -> String {
+        self.other.as_ref().map_or_else(|| "something else".to_owned(), |id| format!("installation {id}"))
+    }
+}
+
+/// How what is under a prefix is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Ours,
+    /// No installation has it so far.
+    Nobodys,
+}
+
+impl Installation {
+    /// Once in a process.
+    pub fn set(&self, id: Uuid) {
+        let _ = self.0.set(id);
+    }
+
+    pub fn get(&self) -> Option<Uuid> {
+        self.0.get().copied()
+    }
+}
+
+impl Names {
+    fn installation(&self) -> String {
+        format!("{}.installation", self.prefix())
+    }
+
+    /// The alternate exchange of the mark. What RabbitMQ says of two that differ is cut after 255 bytes: enough of the id
+    /// to tell installations apart.
+    fn installation_of(&self, id: Uuid) -> String {
+        format!("{}.{}", self.prefix(), short(id))
+    }
+}
+
+/// Marks what is under the prefix as that of installation `id`.
+///
+/// # Errors
+/// [`OtherInstallation`], beside the broker's.
+pub(super) async fn mark(connection: &Connection, names: &Names, id: Uuid) -> anyhow::Result<()> {
+    let channel = within(connection.create_channel()).await?;
+    declare(&channel, names, id).await?;
+    let _ = within(channel.close(200, "marked".into())).await;
+    Ok(())
+}
+
+/// Looks at the mark, and makes none.
+///
+/// # Errors
+/// As for [`mark`].
+pub async fn look_at_mark(connection: &Connection, names: &Names, id: Uuid) -> anyhow::Result<Mark> {
+    let channel = within(connection.create_channel()).await?;
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    let name = names.installation();
+    let found =
+        channel.exchange_declare(name.as_str().into(), ExchangeKind::Fanout, passive, FieldTable::default());
+    match within(found).await {
+        Ok(()) => declare(&channel, names, id).await.map(|()| Mark::Ours),
+        Err(error) if is_not_found(&error) => Ok(Mark::Nobodys),
+        Err(error) => Err(error.context(format!("looking at the exchange {name}"))),
+    }
+}
+
+/// Marks what is under the prefix as that of installation `id`, whosever it was.
+///
+/// # Errors
+/// The broker's.
+pub async fn take_over(connection: &Connection, names: &Names, id: Uuid) -> anyhow::Result<()> {
+    let channel = within(connection.create_channel()).await?;
+    let name = names.installation();
+    within(channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()))
+        .await
+        .with_context(|| format!("deleting the exchange {name}"))?;
+    declare(&channel, names, id).await
+}
+
+async fn declare(channel: &Channel, names: &Names, id: Uuid) -> anyhow::Result<()> {
+    let name = names.installation();
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let arguments = exchange_arguments(&names.installation_of(id));
+    let declared = channel.exchange_declare(name.as_str().into(), ExchangeKind::Fanout, options, arguments);
+    let Err(error) = within(declared).await else { return Ok(()) };
+    match reply(&error) {
+        Some(reply) if reply.get_id() == PRECONDITION_FAILED => {
+            let (prefix, ours) = (names.prefix().to_owned(), short(id));
+            let other = other_in(reply.get_message().as_str(), &prefix, &ours);
+            Err(OtherInstallation { prefix, ours, other }.into())
+        }
+        _ => Err(error.context(format!("declaring the exchange {name}"))),
+    }
+}
+
+/// As an installation is called.
+pub fn short(id: Uuid) -> String {
+    let mut id = id.simple().to_string();
+    id.truncate(ID_LENGTH);
+    id
+}
+
+/// The id that RabbitMQ names beside ours in its refusal.
+fn other_in(said: &str, prefix: &str, ours: &str) -> Option<String> {
+    let before = format!("'{prefix}.");
+    let ids =
+        said.match_indices(&before).filter_map(|(at, _)| said.get(at + before.len()..)?.get(..ID_LENGTH));
+    ids.filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit())).find(|id| *id != ours).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_is_named_where_the_broker_names_it() {
+        let said = "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'p.installation' in vhost '/': \
+            received 'p.0123456789ab' but current is 'p.ba9876543210'";
+        assert_eq!(other_in(said, "p", "0123456789ab").as_deref(), Some("ba9876543210"));
+        assert_eq!(other_in("received 'p.0123456789ab' but current is none", "p", "0123456789ab"), None);
+        assert_eq!(short(Uuid::from_u128(0x0123_4567_89ab_cdef << 64)), "0123456789ab");
+    }
+}

@@ -1,0 +1,67 @@
+//! Two installations that share a prefix by mistake: the second one is refused, and takes nothing.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Endpoint, World, envelope};
+
+/// A database of its own, as one who copies a configuration and changes half of it has.
+async fn other_database(world: &mut World) -> String {
+    let ours = world.variable("PROVISIOND_DATABASE__URL");
+    let other = format!("{ours}_other");
+    let name = other.rsplit('/').next().expect("a name");
+    world.admin(&format!("CREATE DATABASE {name}")).await;
+    world.set("database.url", &other);
+    world.run(&["migrate"]).assert_done();
+    ours
+}
+
+fn found(world: &World) -> Value {
+    let ran = world.run(&["check", "--output", "json"]);
+    let report: Vec<Value> = serde_json::from_slice(&ran.output.stdout).expect("JSON");
+    report.into_iter().find(|finding| finding["what"] == "installation").expect("a finding")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_installation_is_refused_until_it_takes_over() {
+    let mut world = World::new().await;
+    assert_eq!(found(&world)["state"], "ok", "nobody has it yet");
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let (worker, recorder) = (world.worker().await, world.recorder().await);
+    assert_eq!(found(&world)["state"], "ok");
+
+    let ours = other_database(&mut world).await;
+    for roles in ["worker", "recorder", "console", "worker,recorder"] {
+        let mut refused = world.spawn(&["--roles", roles]);
+        assert!(!refused.ended(Duration::from_secs(30)).await.success(), "{roles}");
+        let log = refused.log();
+        assert!(log.contains("belongs to installation") && log.contains("take-over"), "{log}");
+    }
+    let finding = found(&world);
+    assert_eq!(finding["state"], "failed", "{finding}");
+    for object in 0..20 {
+        let body = envelope("clients.create", object, &json!({}));
+        world.broker.publish("clients.create", None, body.as_bytes()).await;
+    }
+    endpoint.wait_for(20).await;
+    drop(worker);
+    drop(recorder);
+
+    // This database takes the other's place.
+    let told = world.json(&["take-over"]);
+    assert!(told["before"].as_str().is_some_and(|before| before.starts_with("installation ")), "{told}");
+    assert_eq!(world.json(&["take-over"])["before"], Value::Null);
+    assert_eq!(found(&world)["state"], "ok");
+    let worker = world.worker().await;
+    world.keep(worker);
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    let theirs = world.variable("PROVISIOND_DATABASE__URL");
+    world.set("database.url", &ours);
+    assert_eq!(found(&world)["state"], "failed", "now the first one is refused");
+    let name = theirs.rsplit('/').next().expect("a name");
+    world.admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    world.abandon().await;
+}
