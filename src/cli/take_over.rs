@@ -4,11 +4,11 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{context::Context, error::CliError};
-use crate::broker::{OtherInstallation, look_at_mark, take_over};
+use crate::broker::{OtherInstallation, installation_name, look_at_mark, take_over};
 
 #[derive(Serialize)]
 struct TakenOver {
-    installation: uuid::Uuid,
+    installation: String,
     /// Whose it was, if that is known and another.
     before: Option<String>,
 }
@@ -27,9 +27,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         Err(error) => Some(error.downcast::<OtherInstallation>()?.other()),
     };
     take_over(&connection, names, installation).await?;
-    let taken = TakenOver { installation, before };
+    let taken = TakenOver { installation: installation_name(installation), before };
     context.output.value(&taken, |taken| {
-        let prefix = names.prefix();
+        let (prefix, installation) = (names.prefix(), &taken.installation);
         match &taken.before {
             Some(before) => format!(
                 "everything called {prefix}.* belongs to installation {installation} now; it belonged to {before}. \

@@ -19,6 +19,7 @@ mod breaker;
 mod broker;
 mod catalogue;
 mod cli;
+mod clocks;
 mod console;
 mod dead_letters;
 mod delivery;

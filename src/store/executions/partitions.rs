@@ -191,4 +191,26 @@ mod tests {
         let first = days(&mut session).await.expect("days").into_iter().next();
         assert_eq!(first, Some(kept));
     }
+
+    #[tokio::test]
+    async fn what_was_recorded_lately_stays_whatever_its_day() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let mut session = store.session().await.expect("a session");
+        let old = today(&mut session).await.expect("today").saturating_sub(100.days());
+        make(&mut session, old).await.expect("made");
+        database
+            .psql(&format!(
+                "INSERT INTO executions (id, event_id, event_name, object_id, event_dt, run_id, attempt, max_attempts, status,
+                    disposition, request, modified, started_at, duration_ms, worker_host, worker_pid, worker_version)
+                VALUES (gen_random_uuid(), 'e', 'e', '1', now(), 'e', 0, 0, 'skipped', 'no_handler', '{{}}', false,
+                    '{old} 12:00:00+00', 0, 'h', 1, '1')"
+            ))
+            .await;
+        let dropped = store.drop_partitions_older_than(90).await.expect("looked at");
+        assert_eq!(dropped, DroppedPartitions::default(), "a worker whose clock is behind wrote it just now");
+        database.psql("UPDATE executions SET recorded_at = now() - interval '91 days'").await;
+        let dropped = store.drop_partitions_older_than(90).await.expect("dropped");
+        assert_eq!(dropped.dropped, [old]);
+    }
 }
