@@ -4,6 +4,7 @@
 //! whole attempt carries an attempt number that says so.
 
 pub mod request;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,6 @@ use std::{
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
 use humantime::format_duration;
 use jiff::Timestamp;
 use reqwest::{Client, Response};
@@ -22,8 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Call, HttpSettings, address::Gate, http_error, output, shortage::not_called, tls};
 use crate::domain::{
-    outcome::{self, Failure, FailureKind, KEPT_BYTES, Outcome},
-    retry::MAX_DELAY,
+    outcome::{self, FailureKind, KEPT_BYTES, Outcome},
     task::{HeaderName, HeaderValue, HttpTarget},
 };
 
@@ -81,7 +80,7 @@ impl HttpRunner {
             .headers(request::headers(call, headers, at.as_second()))
             .body(call.event.body.clone());
         match timeout_at(deadline, request.send()).await {
-            Ok(Ok(response)) => settle(call, response, deadline).await,
+            Ok(Ok(response)) => settle(call, url, response, deadline).await,
             Ok(Err(error)) if http_error::is_shortage(&error) => not_called(&http_error::causes(&error)),
             Ok(Err(error)) => {
                 let words = http_error::words(&error, url, self.connect_timeout);
@@ -124,7 +123,7 @@ fn client(settings: &HttpSettings, gate: Gate) -> anyhow::Result<Client> {
 
 /// Reads the answer and says what it means. The status decides; the body does only where the status
 /// is a success.
-async fn settle(call: &Call<'_>, mut response: Response, deadline: Instant) -> Outcome {
+async fn settle(call: &Call<'_>, url: &HttpTarget, mut response: Response, deadline: Instant) -> Outcome {
     let status = response.status();
     let limit = call.answer_limit.filter(|_| status.is_success()).unwrap_or(KEPT_BYTES);
     let (body, end) = read(&mut response, limit, deadline).await;
@@ -135,7 +134,7 @@ async fn settle(call: &Call<'_>, mut response: Response, deadline: Instant) -> O
         ..Default::default()
     };
     if !status.is_success() {
-        let failure = failure_of(status, response.headers(), SystemTime::now());
+        let failure = status::failure_of(status, response.headers(), url, SystemTime::now());
         return Outcome::Failed { failure, response: Some(kept) };
     }
     let failed = |kind, error: String| Outcome::failed(kind, error, Some(kept.clone()));
@@ -176,30 +175,4 @@ async fn read(response: &mut Response, limit: usize, deadline: Instant) -> (Byte
         }
     };
     (body.freeze(), end)
-}
-
-/// What a status that is no success means.
-fn failure_of(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Failure {
-    let kind = match status.as_u16() {
-        408 | 409 | 423 | 425 | 429 | 500..=599 => FailureKind::Transient,
-        _ => FailureKind::Permanent,
-    };
-    let hint = if status.is_redirection() { " (redirects are not followed)" } else { "" };
-    Failure {
-        kind,
-        error: format!("answered {status}{hint}").replace(" <unknown status code>", ""),
-        retry_after: matches!(status.as_u16(), 429 | 503).then(|| retry_after(headers, now)).flatten(),
-        gone: status == StatusCode::GONE,
-    }
-}
-
-/// `Retry-After`: seconds or a date, as far as a retry can wait. What is neither, or past, asks for
-/// nothing.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?,
-    };
-    Some(wait.min(MAX_DELAY))
 }

@@ -1,0 +1,148 @@
+//! What a status other than 2xx means: whether to try again, when, and what the operator is told.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::{Timestamp, fmt::rfc2822};
+use url::Url;
+
+use crate::domain::{
+    outcome::{Failure, FailureKind},
+    retry::MAX_DELAY,
+    task::HttpTarget,
+};
+
+/// Of a header's value that is quoted in an error, in characters.
+const MAX_QUOTE: usize = 60;
+/// Of the place that a redirect points to, in characters.
+const MAX_LOCATION: usize = 200;
+
+/// The failure that `status` means for a call of `url`.
+pub fn failure_of(status: StatusCode, headers: &HeaderMap, url: &HttpTarget, now: SystemTime) -> Failure {
+    let kind = match status.as_u16() {
+        408 | 409 | 423 | 425 | 429 | 500..=599 => FailureKind::Transient,
+        _ => FailureKind::Permanent,
+    };
+    let mut error = format!("answered {status}").replace(" <unknown status code>", "");
+    match status {
+        StatusCode::NOT_MODIFIED => error.push_str(
+            " (not a redirect: 304 is for conditional requests, which provisiond does not send; \
+             check the cache or proxy before the endpoint)",
+        ),
+        _ if status.is_redirection() => error.push_str(&redirect(headers, url.url())),
+        _ => {}
+    }
+    let mut retry_after = None;
+    if matches!(status.as_u16(), 429 | 503)
+        && let Some(value) = headers.get(header::RETRY_AFTER)
+    {
+        match wait_of(value, now) {
+            Some(Wait::For(wait)) => retry_after = Some(wait.min(MAX_DELAY)),
+            Some(Wait::Past) => {}
+            None => error.push_str(&not_understood(value)),
+        }
+    }
+    Failure { kind, error, retry_after, gone: status == StatusCode::GONE }
+}
+
+/// What a `Retry-After` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    For(Duration),
+    /// A date that is over asks for nothing.
+    Past,
+}
+
+/// Reads a `Retry-After`: seconds, also with a fraction, or a date in a format whose meaning is clear.
+fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
+    let text = value.to_str().ok()?.trim();
+    if let Some(seconds) = seconds(text) {
+        return Some(Wait::For(seconds));
+    }
+    let at = date(text)?;
+    Some(at.duration_since(now).map_or(Wait::Past, Wait::For))
+}
+
+/// `120`, `120.5`. More than can be counted is as long as a retry can wait.
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    Some(text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(MAX_DELAY))
+}
+
+/// An HTTP date in any of its three formats, the date of a mail (which has `+0000` or another zone), or RFC 3339.
+fn date(text: &str) -> Option<SystemTime> {
+    if let Ok(date) = httpdate::parse_http_date(text) {
+        return Some(date);
+    }
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at.into());
+    }
+    let mail = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    let zone = text.strip_suffix("UTC").map(|before| format!("{before}GMT"));
+    let text = zone.as_deref().unwrap_or(text);
+    // `21-Oct-2026`, which cookies have.
+    let dashes = text.replace('-', " ");
+    let at = mail.parse_timestamp(text).or_else(|_| mail.parse_timestamp(&dashes)).ok()?;
+    Some(at.into())
+}
+
+fn not_understood(value: &HeaderValue) -> String {
+    let value = quote(value);
+    format!(
+        " (its Retry-After {value} was not understood, so the usual delay applies; \
+         it must be seconds or an HTTP date)"
+    )
+}
+
+/// The sentence about a redirect: where it points to, without what may be secret.
+fn redirect(headers: &HeaderMap, asked: &Url) -> String {
+    let Some(value) = headers.get(header::LOCATION) else {
+        return " (redirects are not followed; the answer has no Location)".to_owned();
+    };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let Ok(mut target) = asked.join(text.trim()) else {
+        return " (redirects are not followed; the answer's Location is not a url)".to_owned();
+    };
+    target.set_fragment(None);
+    let relation = relation(asked, &target);
+    // Refused for a url without a host, which has no user either.
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    if !matches!(target.scheme(), "http" | "https") {
+        let scheme = target.scheme();
+        return format!(" (redirects are not followed; the answer's Location is a {scheme}: url)");
+    }
+    let target: String = HttpTarget::masked(target.as_str()).chars().take(MAX_LOCATION).collect();
+    format!(
+        " (redirects are not followed; it points to {target}{relation}: if that is right, change the handler's url)"
+    )
+}
+
+/// How `target` differs from `asked`, where that can be said without showing its path.
+fn relation(asked: &Url, target: &Url) -> &'static str {
+    if target.query() != asked.query() {
+        return "";
+    }
+    match (target.path(), asked.path()) {
+        _ if target.as_str() == asked.as_str() => ", which is the same url",
+        (to, from) if to == from && to != "/" => ", with the same path",
+        (to, from) if to.strip_suffix('/') == Some(from) => ", with a / added to the path",
+        (to, from) if from.strip_suffix('/') == Some(to) => ", without the / at the end of the path",
+        _ => "",
+    }
+}
+
+/// A header's value as an error shows it.
+fn quote(value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let start: String = text.chars().take(MAX_QUOTE).collect();
+    let dots = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{dots}")
+}
