@@ -121,8 +121,8 @@ fn client(settings: &HttpSettings, gate: Gate) -> anyhow::Result<Client> {
     )
 }
 
-/// Reads the answer and says what it means. The status decides; the body does only where the status
-/// is a success.
+/// Reads the answer and says what it means. The status decides. The body does only where a verdict is
+/// read from it: a notified endpoint has answered with its status, also where the body is cut off.
 async fn settle(call: &Call<'_>, url: &HttpTarget, mut response: Response, deadline: Instant) -> Outcome {
     let status = response.status();
     let limit = call.answer_limit.filter(|_| status.is_success()).unwrap_or(KEPT_BYTES);
@@ -140,15 +140,15 @@ async fn settle(call: &Call<'_>, url: &HttpTarget, mut response: Response, deadl
     let failed = |kind, error: String| Outcome::failed(kind, error, Some(kept.clone()));
     match (end, call.answer_limit) {
         (End::Whole, Some(_)) => Outcome::Succeeded { response: kept, answer: Some(body) },
-        (End::Whole | End::TooLong, None) => Outcome::Succeeded { response: kept, answer: None },
+        (_, None) => Outcome::Succeeded { response: kept, answer: None },
         (End::TooLong, Some(limit)) => {
             failed(FailureKind::Permanent, format!("the answer is larger than {limit} bytes"))
         }
-        (End::Broken(cause), _) => failed(
+        (End::Broken(cause), Some(_)) => failed(
             FailureKind::Transient,
             format!("answered {status}, but the connection closed early: {cause}"),
         ),
-        (End::TimedOut, _) => {
+        (End::TimedOut, Some(_)) => {
             let limit = format_duration(call.timeout);
             failed(FailureKind::Transient, format!("answered {status}, but did not end within {limit}"))
         }

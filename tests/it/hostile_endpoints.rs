@@ -101,7 +101,7 @@ async fn over_tcp() -> (Vec<Case>, Held) {
             raw(swallow).await,
             (GIVEN_UP, "no answer within", false),
         ),
-        case("1 byte a second", "clients.archive", slow, (GIVEN_UP, "did not end within", true)),
+        case("1 byte a second", "clients.archive", slow, ("done", "", true)),
         case(
             "endless headers",
             "clients.custom_fields.update",
@@ -116,18 +116,8 @@ async fn over_tcp() -> (Vec<Case>, Held) {
         ),
         case("endless body", "clients.balance_zero", endless(OK, much, now).await, ("done", "", true)),
         case("gzip bomb", "clients.accounts.create", answering(gzip_bomb()).await, ("done", "", true)),
-        case(
-            "chunks without end",
-            "clients.accounts.update",
-            chunked,
-            (GIVEN_UP, "did not end within", true),
-        ),
-        case(
-            "reset in mid-body",
-            "clients.accounts.delete",
-            reset,
-            (GIVEN_UP, "the connection closed early", true),
-        ),
+        case("chunks without end", "clients.accounts.update", chunked, ("done", "", true)),
+        case("reset in mid-body", "clients.accounts.delete", reset, ("done", "", true)),
         case("100 MiB", "clients.packages.assign", endless(large, much, now).await, ("done", "", true)),
         case(
             "invalid UTF-8",
@@ -139,7 +129,11 @@ async fn over_tcp() -> (Vec<Case>, Held) {
             "302 to metadata",
             "clients.packages.deactivate",
             answering(moved.to_vec()).await,
-            (GIVEN_UP, "answered 302 Found (redirects are not followed)", false),
+            (
+                GIVEN_UP,
+                "answered 302 Found (redirects are not followed; it points to http://169.254.169.254/***",
+                false,
+            ),
         ),
     ];
     (cases, Box::new((waiting, listener)))

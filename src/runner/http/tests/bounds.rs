@@ -1,6 +1,7 @@
 //! What an endpoint may not do to us, and when a connection is used again.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,9 +11,9 @@ use std::{
 
 use tokio::{io::AsyncWriteExt, time::sleep};
 
-use super::{call, ok, refused};
+use super::{call, ok};
 use crate::{
-    domain::outcome::{FailureKind, KEPT_BYTES},
+    domain::outcome::{FailureKind, KEPT_BYTES, Outcome},
     runner::testing::{Trial, answering, failure, request, runner, script_settings, server, success},
 };
 
@@ -44,7 +45,8 @@ async fn the_timeout_covers_the_whole_exchange() {
         (slow_headers, "no answer within 300ms"),
         (slow_body, "answered 200 OK, but did not end within 300ms"),
     ] {
-        let trial = Trial { timeout: Duration::from_millis(300), ..Trial::http(address) };
+        let mut trial = Trial { timeout: Duration::from_millis(300), ..Trial::http(address) };
+        trial.answer_limit = Some(200_000);
         let started = Instant::now();
         let (failure, response) = failure(trial.run(&runner(script_settings())).await);
         assert!(started.elapsed() < Duration::from_secs(2));
@@ -83,18 +85,73 @@ async fn a_verdict_is_read_from_a_whole_answer_only() {
     let (response, answer) = success(trial.run(&runner(script_settings())).await);
     assert_eq!(answer.map(|answer| answer.len()), Some(200_000));
     assert!(response.truncated && response.body.is_some_and(|body| body.len() == KEPT_BYTES));
+}
 
-    let early = answering("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"verdict\":").await;
-    let (failed, response) = refused(early, FailureKind::Transient).await;
-    assert!(
-        failed.error.starts_with("answered 200 OK, but the connection closed early: "),
-        "{}",
-        failed.error
-    );
-    assert!(response.is_some_and(|response| response.truncated));
-    let trial = Trial { answer_limit: Some(200_000), ..Trial::http(early) };
-    let (failed, _) = failure(trial.run(&runner(script_settings())).await);
-    assert_eq!(failed.kind, FailureKind::Transient);
+#[tokio::test]
+async fn a_cut_body_fails_an_interceptor_only() {
+    let json = "{\"verdict\": \"allow\"}";
+    let length = format!("content-length: 1000\r\n\r\n{json}");
+    let chunk = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{json}\r\n", json.len());
+    for (what, rest, ending) in [
+        ("closed before its Content-Length", length.clone(), Ending::Close),
+        ("reset before its Content-Length", length.clone(), Ending::Reset),
+        ("open, but shorter than its Content-Length", length, Ending::Stay),
+        ("no last chunk", chunk.clone(), Ending::Close),
+        ("no last chunk, reset", chunk.clone(), Ending::Reset),
+        ("cut within a chunk", chunk.replace("\r\n13\r\n", "\r\n23\r\n"), Ending::Close),
+        ("a bad chunk size", format!("{chunk}zz\r\n"), Ending::Close),
+    ] {
+        for (status, notified) in [
+            ("200 OK", None),
+            ("400 Bad", Some(FailureKind::Permanent)),
+            ("503 Busy", Some(FailureKind::Transient)),
+        ] {
+            let address = ending_with(format!("HTTP/1.1 {status}\r\n{rest}"), ending).await;
+            let trial = Trial { timeout: Duration::from_millis(300), ..Trial::http(address) };
+            let outcome = trial.run(&runner(script_settings())).await;
+            let (kind, response) = match outcome {
+                Outcome::Succeeded { response, .. } => (None, response),
+                Outcome::Failed { failure, response } => (Some(failure.kind), response.expect("it answered")),
+                other => panic!("{what}: {other:?}"),
+            };
+            assert_eq!(kind, notified, "{what}, {status}");
+            assert!(response.truncated && response.body.is_some_and(|b| b.contains("verdict")), "{what}");
+
+            let trial = Trial { answer_limit: Some(200_000), ..trial };
+            let (failed, response) = failure(trial.run(&runner(script_settings())).await);
+            assert_eq!(failed.kind, notified.unwrap_or(FailureKind::Transient), "{what}, {status}");
+            assert!(failed.error.starts_with(&format!("answered {}", &status[..3])), "{}", failed.error);
+            assert!(response.is_some_and(|response| response.truncated), "{what}");
+        }
+    }
+}
+
+/// What a server does after its answer.
+#[derive(Clone, Copy)]
+enum Ending {
+    Close,
+    Reset,
+    Stay,
+}
+
+async fn ending_with(answer: String, ending: Ending) -> SocketAddr {
+    server(move |mut stream| {
+        let answer = answer.clone();
+        async move {
+            request(&mut stream).await;
+            stream.write_all(answer.as_bytes()).await.ok();
+            match ending {
+                Ending::Close => {}
+                Ending::Reset => {
+                    // What was written has to be read first.
+                    sleep(Duration::from_millis(50)).await;
+                    stream.set_zero_linger().expect("so that it resets");
+                }
+                Ending::Stay => sleep(Duration::from_mins(1)).await,
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test]
