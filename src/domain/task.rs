@@ -19,13 +19,14 @@ macro_rules! through_text {
     )+ };
 }
 mod header;
+mod target;
 
 use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 pub use header::{HeaderName, HeaderValue, MASK};
+pub use target::HttpTarget;
 
 use super::text_enum::text_enum;
 
@@ -107,79 +108,6 @@ pub fn is_host_of(headers: &BTreeMap<HeaderName, HeaderValue>, host: Option<&str
 #[error("{0}")]
 pub struct InvalidTask(String);
 
-/// The absolute `http` or `https` url of an HTTP task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, min_length = 1, max_length = 2048, example = "120.0.0.1:5000/api")]
-pub struct HttpTarget(Url);
-
-impl HttpTarget {
-    pub const MAX_BYTES: usize = 2048;
-
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    pub const fn url(&self) -> &Url {
-        &self.0
-    }
-
-    /// Whether both have the same scheme, host and port.
-    pub fn has_origin_of(&self, other: &Self) -> bool {
-        self.0.origin() == other.0.origin()
-    }
-
-    /// Only scheme, host and port are left.
-    fn mask(&mut self) {
-        if self.0.path() != "/" || self.0.query().is_some() {
-            self.0.set_path(MASK);
-            self.0.set_query(None);
-        }
-    }
-
-    /// The same of a url that may have been stored by somebody else.
-    pub fn masked(text: &str) -> String {
-        text.parse().map_or_else(
-            |_| MASK.to_owned(),
-            |mut url: Self| {
-                url.mask();
-                url.into()
-            },
-        )
-    }
-}
-
-impl FromStr for HttpTarget {
-    type Err = InvalidTask;
-
-    /// A url without a scheme gets `http://`: `120.0.0.1:5000/api` is what an integrator types.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |why: &str| InvalidTask(format!("{text:?} is not a usable url: {why}"));
-        if text.len() > Self::MAX_BYTES {
-            return Err(InvalidTask(format!("a url has at most {} bytes", Self::MAX_BYTES)));
-        }
-        let text = text.trim();
-        let is_scheme =
-            |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-        let has_scheme = text.split_once("://").is_some_and(|(before, _)| is_scheme(before));
-        let absolute = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-        let url = Url::parse(&absolute).map_err(|e| refuse(&e.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(refuse("only http and https are called"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            // Lists, logs and executions show the url.
-            return Err(InvalidTask(
-                "a url must not hold a user or password: give an Authorization header instead".into(),
-            ));
-        }
-        if url.fragment().is_some() {
-            return Err(refuse("a #fragment is never sent"));
-        }
-        Ok(Self(url))
-    }
-}
-
 /// The path of a script: absolute, or relative to a script root. Whether it lies under a root, and
 /// may be run, is looked at when it is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -215,7 +143,7 @@ impl FromStr for ScriptPath {
     }
 }
 
-through_text!(HttpTarget, ScriptPath);
+through_text!(ScriptPath);
 
 #[cfg(test)]
 mod tests {
@@ -241,37 +169,6 @@ mod tests {
             assert_eq!(task.headers_kept_for(&same, host).is_some(), is_kept, "{host:?}");
         }
         assert!(plain.headers_kept_for(&"http://a:81/b".parse().expect("a url"), None).is_none());
-    }
-
-    #[test]
-    fn a_masked_url_says_where_it_goes_and_no_more() {
-        for (url, masked) in [
-            ("https://api.example:8443/bot12:secret/send", "https://api.example:8443/***"),
-            ("https://crm.example/?token=secret", "https://crm.example/***"),
-            ("https://crm.example?", "https://crm.example/***"),
-            ("https://crm.example", "https://crm.example/"),
-            ("http://[::1]:81/a", "http://[::1]:81/***"),
-            ("secret", "http://secret/"),
-            ("ftp://crm.example/secret", "***"),
-        ] {
-            assert_eq!(HttpTarget::masked(url), masked, "{url}");
-        }
-    }
-
-    #[test]
-    fn a_url_may_be_typed_without_scheme() {
-        for (typed, meant) in [
-            ("120.0.0.1:5000/api", "http://120.0.0.1:5000/api"),
-            ("localhost:5000", "http://localhost:5000/"),
-            ("https://crm.example/hook?x=1", "https://crm.example/hook?x=1"),
-            ("[::1]:80/a", "http://[::1]/a"),
-            ("127.0.0.1:5000/a?u=http://x", "http://127.0.0.1:5000/a?u=http://x"),
-        ] {
-            assert_eq!(typed.parse::<HttpTarget>().expect(typed).as_str(), meant);
-        }
-        for bad in ["", "ftp://a/b", "http://u:p@h/", "http://h/#x", "http://", "a b"] {
-            assert!(bad.parse::<HttpTarget>().is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -323,3 +323,29 @@ async fn pages_of_a_list_are_whole_while_others_change_it() {
     world.keep(api.process);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_misspelt_url_is_refused_with_what_was_meant() {
+    let mut world = World::new().await;
+    let api = Api::start(&mut world).await;
+    for (url, said) in [
+        ("http://http://x", "did you mean http://x?"),
+        ("https:/x", "did you mean https://x?"),
+        ("https//x", "did you mean https://x?"),
+        ("ht!tp://x", "did you mean http://x?"),
+        ("C:\\x", "backslash"),
+        ("/api", "names no host"),
+    ] {
+        let handler = json!({"name": "x", "event": "clients.create", "task": {"type": "http", "url": url}});
+        let request = api.api("POST", "/handlers").json(&handler);
+        let refused = answer(request).await.expect(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/task/url", "{refused}");
+        assert!(refused["errors"][0]["detail"].as_str().unwrap().contains(said), "{refused}");
+        world
+            .run(&["handlers", "create", "--name", "x", "--event", "clients.create", "--http", url])
+            .assert_failed(2, said);
+    }
+    assert_eq!(world.count("SELECT count(*) FROM handlers").await, 0);
+    world.keep(api.process);
+    world.end().await;
+}

@@ -27,7 +27,15 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
     let kind: Option<String> = fields.required("type");
     match kind.as_deref() {
         Some("http") => {
-            let url: Option<HttpTarget> = fields.required("url");
+            // Not as it is stored: what is typed is looked at more closely.
+            let url: Option<String> = fields.required("url");
+            let url = url.and_then(|url| match url.parse::<HttpTarget>() {
+                Ok(url) => Some(url),
+                Err(error) => {
+                    fields.refuse("url", error.to_string());
+                    None
+                }
+            });
             let headers = fields.present("headers");
             fields.refuse_unknown();
             let host = headers.and_then(|headers| {

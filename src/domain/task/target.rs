@@ -1,0 +1,239 @@
+//! The url of an HTTP task, and what is refused where it is typed.
+
+#[cfg(test)]
+mod tests;
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{InvalidTask, MASK};
+use crate::domain::invisible::is_invisible;
+
+/// The absolute `http` or `https` url of an HTTP task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 2048, example = "120.0.0.1:5000/api")]
+pub struct HttpTarget(Url);
+
+impl HttpTarget {
+    pub const MAX_BYTES: usize = 2048;
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whether both have the same scheme, host and port.
+    pub fn has_origin_of(&self, other: &Self) -> bool {
+        self.0.origin() == other.0.origin()
+    }
+
+    /// Only scheme, host and port are left.
+    pub(super) fn mask(&mut self) {
+        if self.0.path() != "/" || self.0.query().is_some() {
+            self.0.set_path(MASK);
+            self.0.set_query(None);
+        }
+    }
+
+    /// The same of a url that may have been stored by somebody else.
+    pub fn masked(text: &str) -> String {
+        Self::stored(text).map_or_else(
+            |_| MASK.to_owned(),
+            |mut url| {
+                url.mask();
+                url.into()
+            },
+        )
+    }
+
+    /// Reads a url that was saved by any version. What looks like a slip is refused only where it is typed.
+    fn stored(text: &str) -> Result<Self, InvalidTask> {
+        if text.len() > Self::MAX_BYTES {
+            return Err(InvalidTask(format!("a url has at most {} bytes", Self::MAX_BYTES)));
+        }
+        let text = text.trim();
+        let absolute = if scheme(text).is_some() { text.to_owned() } else { format!("http://{text}") };
+        let url = Url::parse(&absolute).map_err(|error| refuse(text, &error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse(text, "only http and https are called"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(with_user());
+        }
+        if url.fragment().is_some() {
+            return Err(refuse(text, "a #fragment is never sent"));
+        }
+        Ok(Self(url))
+    }
+}
+
+impl FromStr for HttpTarget {
+    type Err = InvalidTask;
+
+    /// Reads a url that somebody types. One without a scheme gets `http://`: `120.0.0.1:5000/api` is what an integrator
+    /// types.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(slip) = slip(text.trim()) {
+            return Err(slip);
+        }
+        let target = Self::stored(text)?;
+        check_host(text, &target.0)?;
+        Ok(target)
+    }
+}
+
+/// From the database, or from JSON whose url has been read before.
+impl TryFrom<String> for HttpTarget {
+    type Error = InvalidTask;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::stored(&text)
+    }
+}
+
+impl From<HttpTarget> for String {
+    fn from(target: HttpTarget) -> Self {
+        target.0.into()
+    }
+}
+
+fn refuse(text: &str, why: &str) -> InvalidTask {
+    // What looks like a user and a password is not repeated.
+    let what = if text.contains('@') { "this".to_owned() } else { format!("{text:?}") };
+    InvalidTask(format!("{what} is not a usable url: {why}"))
+}
+
+/// Lists, logs and executions show the url.
+fn with_user() -> InvalidTask {
+    InvalidTask("a url must not hold a user or password: give an Authorization header instead".into())
+}
+
+/// What stands before `://`, where that may be a scheme.
+fn scheme(text: &str) -> Option<&str> {
+    let (before, _) = text.split_once("://")?;
+    let is_scheme = before.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    is_scheme.then_some(before)
+}
+
+/// What is wrong with a typed url that the parser would take for another one, with the likely meaning.
+fn slip(text: &str) -> Option<InvalidTask> {
+    if let Some(odd) = text.chars().find(|&c| c.is_control() || is_invisible(c)) {
+        let odd = u32::from(odd);
+        return Some(refuse(
+            text,
+            &format!("it has a character that cannot be seen (U+{odd:04X}): type it again"),
+        ));
+    }
+    // The path may hold a whole url (a relay), and the query anything.
+    let end = text.find(['/', '\\', '?', '#']).unwrap_or(text.len());
+    let (head, rest) = text.split_at(end);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    if path.contains('\\') {
+        return Some(meant(text, "it has a backslash", head, rest));
+    }
+    if head.is_empty() {
+        return Some(meant(
+            text,
+            "it names no host (a url is host:port/path, or begins with http:// or https://)",
+            "",
+            rest,
+        ));
+    }
+    if head == ":" {
+        return Some(meant(text, "it has no scheme before ://", "", rest));
+    }
+    let word: String = head.chars().filter(char::is_ascii_alphabetic).collect();
+    let is_http = ["http", "https"].iter().any(|name| word.eq_ignore_ascii_case(name));
+    let port = head.split_once(':').map(|(_, port)| port);
+    match (head.strip_suffix(':'), path.starts_with("//")) {
+        (Some(name), true) if ["http", "https"].iter().any(|http| name.eq_ignore_ascii_case(http)) => {
+            slip_after_scheme(text, name, path, rest)
+        }
+        (_, true) if nearly_http(head).is_some() => Some(meant(text, "its scheme is misspelt", head, rest)),
+        (Some(_), true) => Some(refuse(text, "only http and https are called")),
+        // `http:/x`, `http:x`. `http:80/x` and `http/x` are on a host of that name.
+        (Some(_), false) if is_http => Some(meant(text, "its scheme is misspelt", head, rest)),
+        _ if port.is_some_and(|port| !is_port(port)) && nearly_http(head.split(':').next()?).is_some() => {
+            let (name, after) = head.split_once(':')?;
+            Some(meant(text, "its scheme is misspelt", name, &format!("{after}{rest}")))
+        }
+        (Some(_), false) => Some(refuse(text, "there is no port after the colon")),
+        (None, _) => head.contains('@').then(with_user),
+    }
+}
+
+/// What is wrong after `http://`.
+fn slip_after_scheme(text: &str, name: &str, path: &str, rest: &str) -> Option<InvalidTask> {
+    let after = path.strip_prefix("//")?;
+    if after.starts_with('/') {
+        return Some(meant(text, "it has too many slashes", name, rest));
+    }
+    let authority = after.split('/').next().unwrap_or_default();
+    if authority.is_empty() {
+        return Some(refuse(text, "it names no host"));
+    }
+    if authority.contains('@') {
+        return Some(with_user());
+    }
+    let inner = authority.split(':').next().unwrap_or_default();
+    let begins_again = ["http", "https"].iter().any(|http| inner.eq_ignore_ascii_case(http))
+        && (authority.ends_with(':') || after.get(authority.len()..)?.starts_with("//"));
+    if begins_again {
+        let rest = rest.get(2 + inner.len()..)?;
+        return Some(meant(text, "it has two schemes", inner, rest));
+    }
+    None
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The scheme that `word` nearly is: `htttp`, `ht!tp`, `https;`.
+fn nearly_http(word: &str) -> Option<&'static str> {
+    let word = word.trim_end_matches(':').to_ascii_lowercase();
+    ["https", "http"]
+        .into_iter()
+        .find(|name| word == *name)
+        .or_else(|| ["https", "http"].into_iter().find(|name| strsim::damerau_levenshtein(&word, name) == 1))
+}
+
+/// Refuses `text`, and says what `rest` after a scheme like `head` would be, if that can be called.
+fn meant(text: &str, why: &str, head: &str, rest: &str) -> InvalidTask {
+    let scheme = nearly_http(head).or(head.is_empty().then_some("http"));
+    let rest = rest.trim_start_matches(['/', '\\', ':']).replace('\\', "/");
+    let meaning = scheme.map(|scheme| format!("{scheme}://{rest}"));
+    // `/api` names no host at all: nothing is meant that could be told.
+    let is_told = !head.is_empty() || text.starts_with("//") || text.starts_with("://");
+    match meaning {
+        Some(url) if is_told && url.parse::<HttpTarget>().is_ok() => {
+            refuse(text, &format!("{why}; did you mean {url}?"))
+        }
+        _ => refuse(text, why),
+    }
+}
+
+/// No name of a host has such labels, and nothing listens on port 0.
+fn check_host(text: &str, url: &Url) -> Result<(), InvalidTask> {
+    if url.port() == Some(0) {
+        return Err(refuse(text, "there is no port 0"));
+    }
+    let Some(name) = url.domain() else { return Ok(()) };
+    if let Some(odd) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
+        return Err(refuse(text, &format!("the name of a host has no {odd:?}")));
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.len() > 253 || name.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        return Err(refuse(
+            text,
+            "each part of a host's name has 1 to 63 characters, and all together at most 253",
+        ));
+    }
+    Ok(())
+}
