@@ -3,6 +3,7 @@
 //! A call is never repeated in here: what was sent may have been acted on, and only the retry of the
 //! whole attempt carries an attempt number that says so.
 
+pub mod client;
 pub mod request;
 mod status;
 #[cfg(test)]
@@ -13,33 +14,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::Context;
 use bytes::{Bytes, BytesMut};
 use humantime::format_duration;
 use jiff::Timestamp;
-use reqwest::{Client, Response};
+use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Call, HttpSettings, address::Gate, http_error, output, shortage::not_called, tls};
+use self::client::{Clients, MAX_AGE};
+use super::{Call, HttpSettings, address::Gate, http_error, output, shortage::not_called};
 use crate::domain::{
     outcome::{self, FailureKind, KEPT_BYTES, Outcome},
     task::{HeaderName, HeaderValue, HttpTarget},
 };
 
-/// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node and uvicorn 5 s): a
-/// request that meets the server's close halfway fails, and cannot be told from one that was acted
-/// on. A busy endpoint's connections are never idle that long; to a quiet one a new one costs little.
-const IDLE: Duration = Duration::from_millis(1500);
-
-/// Pings on an HTTP/2 connection in use, so that one whose packets are dropped is not shared on and on.
-const PING: Duration = Duration::from_secs(10);
-
-/// What an endpoint may send ahead over HTTP/2, on one stream and on one connection.
-const STREAM_WINDOW: u32 = 128 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-
 pub struct HttpRunner {
-    client: Client,
+    clients: Clients,
     gate: Gate,
     connect_timeout: Duration,
 }
@@ -55,12 +44,12 @@ enum End {
 impl HttpRunner {
     pub fn new(settings: &HttpSettings) -> anyhow::Result<Self> {
         let gate = Gate::new(settings.rules.clone());
-        Self::with_gate(settings, gate)
+        Self::with_gate(settings, gate, MAX_AGE)
     }
 
-    fn with_gate(settings: &HttpSettings, gate: Gate) -> anyhow::Result<Self> {
-        let client = client(settings, gate.clone())?;
-        Ok(Self { client, gate, connect_timeout: settings.connect_timeout })
+    fn with_gate(settings: &HttpSettings, gate: Gate, max_age: Duration) -> anyhow::Result<Self> {
+        let clients = Clients::new(settings, gate.clone(), max_age)?;
+        Ok(Self { clients, gate, connect_timeout: settings.connect_timeout })
     }
 
     pub async fn run(
@@ -74,8 +63,11 @@ impl HttpRunner {
             return Outcome::failed(FailureKind::Permanent, refused.to_string(), None);
         }
         let deadline = Instant::now() + call.timeout;
+        // Over HTTP/2 it would stand beside `:authority`, which cannot be set: an endpoint refuses both.
+        let is_http1 = headers.keys().any(HeaderName::is_host);
         let request = self
-            .client
+            .clients
+            .get(is_http1)
             .post(url.url().clone())
             .headers(request::headers(call, headers, at.as_second()))
             .body(call.event.body.clone());
@@ -92,33 +84,6 @@ impl HttpRunner {
             }
         }
     }
-}
-
-/// The one place that decides how connections are made.
-fn client(settings: &HttpSettings, gate: Gate) -> anyhow::Result<Client> {
-    anyhow::ensure!(
-        rustls::crypto::CryptoProvider::get_default().is_some(),
-        "no TLS provider is installed in this process"
-    );
-    let mut builder = Client::builder()
-        .connect_timeout(settings.connect_timeout)
-        .dns_resolver(gate)
-        .pool_idle_timeout(IDLE)
-        .http2_keep_alive_interval(PING)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy();
-    if let Some(path) = &settings.ca_file {
-        builder = builder.tls_certs_merge(tls::authorities(path)?);
-    }
-    if let Some(path) = &settings.client_cert {
-        builder = builder.identity(tls::identity(path)?);
-    }
-    builder.build().context(
-        "the HTTP client could not be built: it needs the system's CA certificates \
-             (install ca-certificates, or point SSL_CERT_FILE at a bundle)",
-    )
 }
 
 /// Reads the answer and says what it means. The status decides. The body does only where a verdict is

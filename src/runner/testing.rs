@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Call, HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptSettings};
+use super::{Call, HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptSettings, http::HttpRunner};
 use crate::domain::{
     address::AddressRules,
     event::{Event, EventId},
@@ -18,6 +18,7 @@ use crate::domain::{
     outcome::{Failure, Outcome, Response},
     plan::Attempt,
     secret::SigningSecret,
+    task::Task,
 };
 
 /// A handler, an event and a runner to bring them together.
@@ -60,7 +61,17 @@ impl Trial {
     }
 
     pub async fn run(&self, runner: &Runner) -> Outcome {
-        let call = Call {
+        runner.run(&self.call()).await
+    }
+
+    /// By the half of a runner that makes HTTP calls.
+    pub async fn run_http(&self, runner: &HttpRunner) -> Outcome {
+        let Task::Http { url, headers } = &self.handler.spec.task else { panic!("no HTTP handler") };
+        runner.run(&self.call(), url, headers, jiff::Timestamp::now()).await
+    }
+
+    fn call(&self) -> Call<'_> {
+        Call {
             handler: &self.handler,
             secrets: &self.secrets,
             event: &self.event,
@@ -69,8 +80,7 @@ impl Trial {
             answer_limit: self.answer_limit,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
             tracestate: Some("a=b"),
-        };
-        runner.run(&call).await
+        }
     }
 }
 

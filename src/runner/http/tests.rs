@@ -1,4 +1,6 @@
 mod bounds;
+mod h2;
+mod moves;
 mod rules;
 
 use std::{

@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// An authority, and a directory with what it has signed.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -59,6 +59,13 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
     }
 
+    /// What accepts TLS connections with a certificate for `name`, and speaks the first of `protocols` that is offered.
+    pub fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
+        let mut config = config(&self.signed(name));
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// A server with a certificate for `name`, which answers 204; it asks for a certificate of this authority
     /// if `asks`.
     async fn server(&self, name: &str, asks: bool) -> SocketAddr {
@@ -71,29 +78,54 @@ impl Authority {
         } else {
             ServerConfig::builder().with_no_client_auth()
         };
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
-        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).expect("a pair")));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("its address");
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                    let mut request = [0; 4096];
-                    if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok();
-                    }
-                });
-            }
-        });
-        address
+        let (chain, key) = read((&certificate, &key));
+        serve(builder.with_single_cert(chain, key).expect("a pair")).await
     }
 
-    fn trusted(&self) -> HttpSettings {
+    pub fn trusted(&self) -> HttpSettings {
         HttpSettings { ca_file: Some(self.path("ca.pem")), ..http_settings() }
     }
+}
+
+fn read((certificate, key): (&str, &str)) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")];
+    (chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM"))
+}
+
+fn config((certificate, key): &(String, String)) -> ServerConfig {
+    let (chain, key) = read((certificate, key));
+    ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a pair")
+}
+
+/// Answers 204 to whoever it shakes hands with.
+async fn serve(config: ServerConfig) -> SocketAddr {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut request = [0; 4096];
+                if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A certificate that signs itself, for `names` and from `from` to `to` (years), as `openssl req -x509` makes it; and its key.
+fn self_signed(names: &[&str], from: i32, to: i32) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    (params.self_signed(&key).expect("signed").pem(), key.serialize_pem())
 }
 
 async fn call(http: HttpSettings, server: SocketAddr) -> Outcome {
@@ -166,4 +198,37 @@ async fn an_unusable_file_is_named_with_its_problem() {
         let told = told(key, &problem.replace(' ', "-"), text);
         assert!(told.contains(problem), "{told}");
     }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
+    let authority = Authority::new();
+    let own = self_signed(&["localhost"], 2020, 2090);
+    let trusting =
+        |pem: &str| HttpSettings { ca_file: Some(authority.file("own.pem", pem)), ..http_settings() };
+    let server = serve(config(&own)).await;
+    success(call(trusting(&own.0), server).await);
+    // Also beside others.
+    let several = format!("{}{}", authority.issuer.pem(), own.0);
+    success(call(trusting(&several), server).await);
+
+    // Another one of the same names is not the one that is named.
+    let told = transient(call(trusting(&self_signed(&["localhost"], 2020, 2090).0), server).await);
+    assert!(told.contains("CaUsedAsEndEntity"), "{told}");
+
+    for (names, from, to, advice) in [
+        (&["localhost"][..], 2020, 2021, "expired"),
+        (&["localhost"], 2080, 2090, "not valid yet"),
+        (&["other.example"], 2020, 2090, "not valid for"),
+        (&[], 2020, 2090, "not valid for"),
+    ] {
+        let own = self_signed(names, from, to);
+        let server = serve(config(&own)).await;
+        let told = transient(call(trusting(&own.0), server).await);
+        assert!(told.contains(advice), "{told}");
+    }
+    // What it would sign is trusted as that of any authority; who only has the certificate cannot use it.
+    let stolen = (own.0.clone(), self_signed(&["localhost"], 2020, 2090).1);
+    let (chain, key) = read((&stolen.0, &stolen.1));
+    assert!(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).is_err());
 }

@@ -11,7 +11,10 @@ use std::{
 use jiff::Timestamp;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
-use super::{super::HttpRunner, ok};
+use super::{
+    super::{HttpRunner, client::MAX_AGE},
+    ok,
+};
 use crate::{
     domain::{
         address::AddressRules,
@@ -53,7 +56,8 @@ fn denying(answers: &'static [&'static [Ipv4Addr]]) -> HttpRunner {
         let found = answers[turn].iter().map(|ip| SocketAddr::from((*ip, 0))).collect();
         Box::pin(async move { Ok(found) })
     };
-    HttpRunner::with_gate(&http_settings(), Gate::with_lookup(rules, Arc::new(lookup))).expect("a runner")
+    HttpRunner::with_gate(&http_settings(), Gate::with_lookup(rules, Arc::new(lookup)), MAX_AGE)
+        .expect("a runner")
 }
 
 async fn call(runner: &HttpRunner, url: &str) -> Outcome {

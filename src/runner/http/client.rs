@@ -1,0 +1,109 @@
+//! The HTTP clients, which live for less than a minute each.
+//!
+//! A connection in use is never idle, and one over HTTP/2 may carry calls for days: nobody would look up the name of its
+//! endpoint again. The pool of connections knows no maximal age, so the client is replaced together with its pool. The
+//! calls that it is making end on its connections, which are then closed.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use reqwest::Client;
+use rustls::ClientConfig;
+use tokio::time::Instant;
+
+use crate::runner::{HttpSettings, address::Gate, tls};
+
+/// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node and uvicorn 5 s): a
+/// request that meets the server's close halfway fails, and cannot be told from one that was acted
+/// on. A busy endpoint's connections are never idle that long; to a quiet one a new one costs little.
+const IDLE: Duration = Duration::from_millis(1500);
+
+/// Between [`MIN_AGE`] and this, a client is replaced: an endpoint that moves is followed within a minute, and the workers
+/// of an installation do not connect to it all at once.
+pub const MAX_AGE: Duration = Duration::from_secs(45);
+const MIN_AGE: f64 = 0.7;
+
+/// Pings on an HTTP/2 connection in use, so that one whose packets are dropped is not shared on and on.
+pub const PING: Duration = Duration::from_secs(10);
+
+/// What an endpoint may send ahead over HTTP/2, on one stream and on one connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+pub struct Clients {
+    connect_timeout: Duration,
+    gate: Gate,
+    /// Made once: it holds the certificates of the system, and the TLS sessions that new connections resume.
+    tls: ClientConfig,
+    max_age: Duration,
+    current: Mutex<Generation>,
+}
+
+/// Clients of the same age.
+struct Generation {
+    /// HTTP/2 where the endpoint offers it.
+    negotiating: Client,
+    http1: Client,
+    until: Instant,
+}
+
+impl Clients {
+    pub fn new(settings: &HttpSettings, gate: Gate, max_age: Duration) -> anyhow::Result<Self> {
+        let connect_timeout = settings.connect_timeout;
+        let tls = tls::client_config(settings)?;
+        let first = Generation::new(connect_timeout, &gate, &tls, max_age)?;
+        Ok(Self { connect_timeout, gate, tls, max_age, current: Mutex::new(first) })
+    }
+
+    /// The client for one call; `is_http1` keeps it from HTTP/2.
+    pub fn get(&self, is_http1: bool) -> Client {
+        let mut current = self.current.lock();
+        if current.until <= Instant::now() {
+            match Generation::new(self.connect_timeout, &self.gate, &self.tls, self.max_age) {
+                Ok(next) => *current = next,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "could not replace the HTTP client");
+                    current.until += self.max_age;
+                }
+            }
+        }
+        if is_http1 { current.http1.clone() } else { current.negotiating.clone() }
+    }
+}
+
+impl Generation {
+    fn new(
+        connect_timeout: Duration,
+        gate: &Gate,
+        tls: &ClientConfig,
+        max_age: Duration,
+    ) -> anyhow::Result<Self> {
+        let with = |is_http1| client(connect_timeout, gate.clone(), tls.clone(), is_http1);
+        let age = max_age.mul_f64(rand::random_range(MIN_AGE..1.0));
+        Ok(Self { negotiating: with(false)?, http1: with(true)?, until: Instant::now() + age })
+    }
+}
+
+/// The one place that decides how connections are made.
+fn client(
+    connect_timeout: Duration,
+    gate: Gate,
+    mut tls: ClientConfig,
+    is_http1: bool,
+) -> anyhow::Result<Client> {
+    let protocols: &[&str] = if is_http1 { &["http/1.1"] } else { &["h2", "http/1.1"] };
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(connect_timeout)
+        .dns_resolver(gate)
+        .pool_idle_timeout(IDLE)
+        .http2_keep_alive_interval(PING)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy();
+    let builder = if is_http1 { builder.http1_only() } else { builder };
+    builder.build().context("the HTTP client could not be built")
+}

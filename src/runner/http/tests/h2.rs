@@ -1,0 +1,125 @@
+//! HTTP/2, by an endpoint that is made of its frames.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::{
+    domain::outcome::Outcome,
+    runner::{
+        Runner, RunnerSettings,
+        testing::{Trial, script_settings, success},
+        tls::tests::Authority,
+    },
+};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len()).expect("small").to_be_bytes();
+    [&size[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
+}
+
+/// The answer with `headers` (HPACK: 0x88 is `:status: 200`) and a body.
+pub(super) fn answer(id: u32, headers: &[u8], body: &[u8]) -> Vec<u8> {
+    let parts: Vec<_> = headers.chunks(16 << 10).collect();
+    let mut frames = Vec::new();
+    for (n, part) in parts.iter().enumerate() {
+        let kind = if n == 0 { HEADERS } else { CONTINUATION };
+        let flags = if n + 1 == parts.len() { END_HEADERS } else { 0 };
+        frames.extend(frame(kind, flags, id, part));
+    }
+    frames.extend(frame(DATA, END_STREAM, id, body));
+    frames
+}
+
+/// Reads requests, and writes what `answer` makes of the number of their stream.
+pub(super) async fn serve<S>(mut stream: S, answer: impl Fn(u32) -> Vec<u8>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.ok();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.ok();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let id = u32::from_be_bytes(id);
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).await.ok();
+        let written = match kind {
+            SETTINGS if flags & ACK == 0 => frame(SETTINGS, ACK, 0, &[]),
+            PING if flags & ACK == 0 => frame(PING, ACK, 0, &payload),
+            HEADERS | DATA if flags & END_STREAM != 0 => answer(id),
+            _ => continue,
+        };
+        stream.write_all(&written).await.ok();
+    }
+}
+
+/// An endpoint that speaks both protocols, HTTP/2 if it is offered; what it was sent over HTTP/1.1 is kept.
+struct Endpoint {
+    address: SocketAddr,
+    authority: Authority,
+    plain: Arc<Mutex<String>>,
+}
+
+impl Endpoint {
+    async fn new(protocols: &[&str], answer: fn(u32) -> Vec<u8>) -> Self {
+        let authority = Authority::new();
+        let acceptor = authority.acceptor("localhost", protocols);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let plain = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::clone(&plain);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        return serve(stream, answer).await;
+                    }
+                    let mut request = vec![0; 4096];
+                    let read = stream.read(&mut request).await.unwrap_or(0);
+                    *seen.lock().expect("alone") = String::from_utf8_lossy(&request[..read]).into_owned();
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nplain").await.ok();
+                });
+            }
+        });
+        Self { address, authority, plain }
+    }
+
+    async fn call(&self, headers: Value) -> Outcome {
+        let http = self.authority.trusted();
+        let runner = Runner::new(RunnerSettings { http, script: script_settings() }).expect("a runner");
+        let url = format!("https://localhost:{}/", self.address.port());
+        Trial::new(&json!({"type": "http", "url": url, "headers": headers})).run(&runner).await
+    }
+}
+
+#[tokio::test]
+async fn an_own_host_goes_over_http1() {
+    let both = Endpoint::new(&["h2", "http/1.1"], |id| answer(id, &[0x88], b"two")).await;
+    let (response, _) = success(both.call(json!({"X-Key": "1"})).await);
+    assert_eq!(response.body.as_deref(), Some("two"));
+    let (response, _) = success(both.call(json!({"Host": "tenant.example"})).await);
+    assert_eq!(response.body.as_deref(), Some("plain"));
+    let seen = both.plain.lock().expect("alone").clone();
+    let hosts: Vec<_> = seen.lines().filter(|line| line.to_lowercase().starts_with("host:")).collect();
+    assert_eq!(hosts, ["host: tenant.example"], "{seen}");
+}
