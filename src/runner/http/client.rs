@@ -31,6 +31,9 @@ pub const PING: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
+/// Of an answer's headers.
+pub const MAX_HEADER_LINES: usize = 512;
+
 pub struct Clients {
     connect_timeout: Duration,
     gate: Gate,
@@ -99,6 +102,11 @@ fn client(
         .connect_timeout(connect_timeout)
         .dns_resolver(gate)
         .pool_idle_timeout(IDLE)
+        // What other clients read, too. A line that is no header is left out.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_max_headers(MAX_HEADER_LINES)
         .http2_keep_alive_interval(PING)
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW)

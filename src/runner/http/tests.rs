@@ -1,5 +1,6 @@
 mod bounds;
 mod h2;
+mod lenient;
 mod moves;
 mod rules;
 

@@ -1,0 +1,54 @@
+//! Answers with header lines that are none, or too many.
+
+use super::super::super::testing::{Trial, answering, failure, runner, script_settings, success};
+use crate::domain::outcome::{FailureKind, Outcome};
+
+async fn answer(status: &str, lines: &str) -> Outcome {
+    let answer = format!("HTTP/1.1 {status}\r\n{lines}content-length: 2\r\nconnection: close\r\n\r\n{{}}");
+    let mut trial = Trial::http(answering(answer).await);
+    trial.answer_limit = Some(1000);
+    trial.run(&runner(script_settings())).await
+}
+
+#[tokio::test]
+async fn a_malformed_header_line_does_not_hide_the_status() {
+    let many = (0..101).fold(String::new(), |lines, n| format!("{lines}x-{n}: 1\r\n"));
+    for lines in [
+        "x-a : blank before the colon\r\n",
+        "no colon at all\r\n",
+        "nocolon\r\n",
+        "x-a: control \x01 byte\r\n",
+        "x-\x01a: control byte\r\n",
+        "x-a: folded\r\n line\r\n",
+        "x-a: folded\r\n\tline\r\n",
+        "x a: blank in the name\r\n",
+        "x-a: caf\u{e9}\r\n",
+        "x-\u{e9}: 1\r\n",
+        ": no name\r\n",
+        "<b>Warning</b>: headers already sent in /srv/x.php\r\n",
+        "x-a: 1\n",
+        &many,
+        &many.repeat(4),
+    ] {
+        let what = lines.get(..40).unwrap_or(lines);
+        match answer("200 OK", lines).await {
+            Outcome::Succeeded { answer, .. } => assert_eq!(answer.as_deref(), Some(&b"{}"[..]), "{what:?}"),
+            other => panic!("{what:?}: {other:?}"),
+        }
+        let (failed, _) = failure(answer("400 Bad Request", lines).await);
+        assert_eq!(
+            (failed.kind, failed.error.as_str()),
+            (FailureKind::Permanent, "answered 400 Bad Request"),
+            "{what:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_whose_length_is_not_clear_is_a_failure() {
+    for lines in ["content-length: 3\r\n", "content-length: x\r\n", "content-length: -1\r\n"] {
+        let (failed, _) = failure(answer("200 OK", lines).await);
+        assert_eq!(failed.kind, FailureKind::Transient, "{lines}");
+    }
+    success(answer("200 OK", "content-length: 2\r\n").await);
+}
