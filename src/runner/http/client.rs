@@ -102,6 +102,7 @@ fn client(
         .connect_timeout(connect_timeout)
         .dns_resolver(gate)
         .pool_idle_timeout(IDLE)
+        .http1_title_case_headers()
         // What other clients read, too. A line that is no header is left out.
         .http1_ignore_invalid_headers_in_responses(true)
         .http1_allow_spaces_after_header_name_in_responses(true)

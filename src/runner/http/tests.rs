@@ -64,29 +64,29 @@ async fn a_request_has_the_headers_of_its_contract() {
         value
     };
     for (name, value) in [
-        ("content-type", "application/vnd.crm+json"),
-        ("x-key", "k1"),
-        ("webhook-id", "e1_7"),
-        ("x-provisioning-event", "clients.update"),
-        ("x-provisioning-attempt", "2"),
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        ("tracestate", "a=b"),
-        ("user-agent", concat!("provisiond/", env!("CARGO_PKG_VERSION"))),
+        ("Content-Type", "application/vnd.crm+json"),
+        ("X-Key", "k1"),
+        ("Webhook-Id", "e1_7"),
+        ("X-Provisioning-Event", "clients.update"),
+        ("X-Provisioning-Attempt", "2"),
+        ("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("Tracestate", "a=b"),
+        ("User-Agent", concat!("provisiond/", env!("CARGO_PKG_VERSION"))),
     ] {
         assert_eq!(header(name), value);
     }
-    let at: i64 = header("webhook-timestamp").parse().expect("seconds");
+    let at: i64 = header("Webhook-Timestamp").parse().expect("seconds");
     assert!((jiff::Timestamp::now().as_second() - at).abs() < 20);
     let signatures: Vec<_> = trial.secrets.iter().map(|s| s.sign("e1_7", at, &trial.event.body)).collect();
-    assert_eq!(header("webhook-signature"), signatures.join(" "));
+    assert_eq!(header("Webhook-Signature"), signatures.join(" "));
 }
 
 #[tokio::test]
 async fn nothing_is_signed_without_a_secret() {
     let address = server(|mut stream| async move {
         let seen = request(&mut stream).await;
-        assert!(seen.contains("content-type: application/json\r\n"));
-        let status = if seen.contains("webhook-signature") { 400 } else { 200 };
+        assert!(seen.contains("Content-Type: application/json\r\n"));
+        let status = if seen.contains("Webhook-Signature") { 400 } else { 200 };
         stream.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.ok();
     })
     .await;

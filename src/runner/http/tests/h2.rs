@@ -121,5 +121,5 @@ async fn an_own_host_goes_over_http1() {
     assert_eq!(response.body.as_deref(), Some("plain"));
     let seen = both.plain.lock().expect("alone").clone();
     let hosts: Vec<_> = seen.lines().filter(|line| line.to_lowercase().starts_with("host:")).collect();
-    assert_eq!(hosts, ["host: tenant.example"], "{seen}");
+    assert_eq!(hosts, ["Host: tenant.example"], "{seen}");
 }
