@@ -1,5 +1,6 @@
 //! Whom https trusts beside the authorities of the system, and how we say who we are.
 
+pub mod advice;
 #[cfg(test)]
 pub mod tests;
 

@@ -31,7 +31,8 @@ pub const PING: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Of an answer's headers.
+/// Of an answer's headers: bytes over HTTP/2, lines over HTTP/1.1.
+pub const MAX_HEADER_BYTES: u32 = 64 << 10;
 pub const MAX_HEADER_LINES: usize = 512;
 
 pub struct Clients {
@@ -111,6 +112,7 @@ fn client(
         .http2_keep_alive_interval(PING)
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
     let builder = if is_http1 { builder.http1_only() } else { builder };

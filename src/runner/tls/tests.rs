@@ -214,13 +214,13 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
 
     // Another one of the same names is not the one that is named.
     let told = transient(call(trusting(&self_signed(&["localhost"], 2020, 2090).0), server).await);
-    assert!(told.contains("CaUsedAsEndEntity"), "{told}");
+    assert!(told.contains("put exactly this certificate into http.ca_file"), "{told}");
 
     for (names, from, to, advice) in [
-        (&["localhost"][..], 2020, 2021, "expired"),
-        (&["localhost"], 2080, 2090, "not valid yet"),
-        (&["other.example"], 2020, 2090, "not valid for"),
-        (&[], 2020, 2090, "not valid for"),
+        (&["localhost"][..], 2020, 2021, "certificate has expired: renew it"),
+        (&["localhost"], 2080, 2090, "certificate is not valid yet: check the clocks"),
+        (&["other.example"], 2020, 2090, "by a name of its certificate"),
+        (&[], 2020, 2090, "no subjectAltName"),
     ] {
         let own = self_signed(names, from, to);
         let server = serve(config(&own)).await;
@@ -231,4 +231,24 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
     let stolen = (own.0.clone(), self_signed(&["localhost"], 2020, 2090).1);
     let (chain, key) = read((&stolen.0, &stolen.1));
     assert!(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).is_err());
+}
+
+#[tokio::test]
+async fn a_tls_error_says_what_to_do() {
+    let authority = Authority::new();
+    let server = authority.server("localhost", false).await;
+    let told = transient(call(http_settings(), server).await);
+    assert!(told.contains("put its CA's certificate into http.ca_file"), "{told}");
+    let other = authority.server("other.example", false).await;
+    let told = transient(call(authority.trusted(), other).await);
+    assert!(told.contains("by a name of its certificate"), "{told}");
+    let asking = authority.server("localhost", true).await;
+    let told = transient(call(authority.trusted(), asking).await);
+    assert!(told.contains("set http.client_cert"), "{told}");
+
+    // http to a port of https.
+    let runner = Runner::new(RunnerSettings { http: http_settings(), script: script_settings() });
+    let plain = Trial::new(&json!({"type": "http", "url": format!("http://{server}/")}));
+    let told = transient(plain.run(&runner.expect("a runner")).await);
+    assert!(told.contains("if the port speaks TLS, the url begins with https://"), "{told}");
 }

@@ -12,18 +12,20 @@ use tokio::{
 };
 
 use crate::{
-    domain::outcome::Outcome,
+    domain::outcome::{FailureKind, Outcome},
     runner::{
         Runner, RunnerSettings,
-        testing::{Trial, script_settings, success},
+        testing::{Trial, failure, script_settings, success},
         tls::tests::Authority,
     },
 };
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -122,4 +124,50 @@ async fn an_own_host_goes_over_http1() {
     let seen = both.plain.lock().expect("alone").clone();
     let hosts: Vec<_> = seen.lines().filter(|line| line.to_lowercase().starts_with("host:")).collect();
     assert_eq!(hosts, ["Host: tenant.example"], "{seen}");
+
+    let only = Endpoint::new(&["h2"], |id| answer(id, &[0x88], b"two")).await;
+    let (failed, _) = failure(only.call(json!({"Host": "tenant.example"})).await);
+    assert!(failed.error.contains("speaks HTTP/2 only"), "{}", failed.error);
+}
+
+#[tokio::test]
+async fn who_needs_http1_says_so_once() {
+    let needs = Endpoint::new(&["h2"], |id| frame(RST_STREAM, 0, id, &13_u32.to_be_bytes())).await;
+    let (failed, _) = failure(needs.call(json!({})).await);
+    assert_eq!(failed.kind, FailureKind::Permanent, "{}", failed.error);
+    assert!(
+        failed.error.contains("requires HTTP/1.1") && failed.error.contains("header Host"),
+        "{}",
+        failed.error
+    );
+}
+
+#[tokio::test]
+async fn a_protocol_error_is_told_as_one() {
+    let calm = |_| {
+        let payload = [&0_u32.to_be_bytes()[..], &11_u32.to_be_bytes(), b"too_many_pings"].concat();
+        frame(GOAWAY, 0, 0, &payload)
+    };
+    let (failed, _) = failure(Endpoint::new(&["h2"], calm).await.call(json!({})).await);
+    assert_eq!(failed.kind, FailureKind::Transient);
+    assert!(
+        failed.error.contains("too_many_pings") && failed.error.contains("a ping every 10s"),
+        "{}",
+        failed.error
+    );
+}
+
+/// `size` KiB of headers, after `:status: 200`.
+fn headers(size: usize) -> Vec<u8> {
+    let one = [&[0x00, 1, b'x', 0x7f, 0x81, 0x07][..], &[b'v'; 1024]].concat();
+    [vec![0x88], one.repeat(size)].concat()
+}
+
+#[tokio::test]
+async fn the_headers_of_an_answer_are_bounded() {
+    success(Endpoint::new(&["h2"], |id| answer(id, &headers(50), b"")).await.call(json!({})).await);
+    let (failed, _) =
+        failure(Endpoint::new(&["h2"], |id| answer(id, &headers(90), b"")).await.call(json!({})).await);
+    assert_eq!(failed.kind, FailureKind::Transient);
+    assert!(failed.error.contains("at most 64 KiB of headers"), "{}", failed.error);
 }

@@ -51,4 +51,6 @@ async fn an_answer_whose_length_is_not_clear_is_a_failure() {
         assert_eq!(failed.kind, FailureKind::Transient, "{lines}");
     }
     success(answer("200 OK", "content-length: 2\r\n").await);
+    let (failed, _) = failure(answer("200 OK", &"x-a: 1\r\n".repeat(600)).await);
+    assert!(failed.error.contains("at most 512 header lines"), "{}", failed.error);
 }
