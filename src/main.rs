@@ -32,9 +32,9 @@ fn main() -> ExitCode {
     // A script with limits or a user of its own is started through this program, before anything
     // else is set up: one thread, no runtime.
     if args.next().as_deref() == Some(OsStr::new(launch::SUBCOMMAND)) {
-        let error = launch::exec(args);
-        let _ = writeln!(std::io::stderr(), "{}{error:#}", launch::FAILED);
-        return ExitCode::from(u8::try_from(launch::EXIT_CODE).unwrap_or(u8::MAX));
+        let (why, code) = launch::exec(args);
+        let _ = writeln!(std::io::stderr(), "{}{why}", launch::FAILED);
+        return ExitCode::from(code);
     }
     // Whatever the process was started with is open for it alone: scripts would inherit it. What it opens itself closes on
     // exec by default.

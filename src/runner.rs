@@ -12,6 +12,7 @@ mod http_error;
 pub mod launch;
 mod locate;
 mod output;
+mod program;
 mod script;
 mod shortage;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 
 pub use address::{check_literal, check_target};
 pub use locate::ScriptRules;
+pub use program::foreign;
 pub use trial::{Sent, Trial, TrialOf};
 
 use crate::domain::{

@@ -75,7 +75,8 @@ pub(super) fn runner(config: &Config) -> RunnerSettings {
 
 pub(super) fn script_rules(config: &Config) -> anyhow::Result<ScriptRules> {
     let script = &config.script;
-    ScriptRules::new(&script.roots, &script.owners, script.user.as_deref())
+    let env: Vec<String> = script.env.iter().map(variable).collect();
+    Ok(ScriptRules::new(&script.roots, &script.owners, script.user.as_deref())?.with_env(&env))
 }
 
 pub(super) fn http(config: &Config) -> HttpSettings {

@@ -5,9 +5,10 @@
 //! whole worker (`fork`), which takes 50 ms where the worker has grown large.
 
 use std::{
-    ffi::{OsStr, OsString},
+    env,
+    ffi::{CString, OsStr, OsString},
     io,
-    os::unix::process::CommandExt,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
     thread::sleep,
@@ -15,16 +16,18 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use nix::unistd::{Gid, User, setgid, setsid, setuid};
+use nix::unistd::{Gid, User, execve, setgid, setsid, setuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::ScriptLimits;
+use super::{ScriptLimits, program};
 
 /// The hidden subcommand of provisiond whose arguments [`exec`] takes.
 pub const SUBCOMMAND: &str = "launch-script";
 
-/// The launcher's exit code where it could not start the script; its stderr then begins with [`FAILED`].
-pub const EXIT_CODE: i32 = 127;
+/// The launcher's exit codes where it could not start the script; its stderr then begins with [`FAILED`].
+pub const EXIT_CODE: u8 = 127;
+/// As above, and it never will.
+pub const EXIT_CODE_LASTING: u8 = 126;
 pub const FAILED: &str = "provisiond launch-script: ";
 
 /// Stands for an absent argument.
@@ -50,16 +53,27 @@ pub fn command(launcher: &Path, user: Option<&User>, limits: ScriptLimits, scrip
 /// a process with one thread.
 ///
 /// # Errors
-/// Returns only if it failed. The caller prints [`FAILED`] and the chain of causes on stderr, in one
-/// line, and exits with [`EXIT_CODE`].
-pub fn exec(args: impl IntoIterator<Item = OsString>) -> anyhow::Error {
+/// Returns only if it failed: what to print on stderr, in one line that begins with [`FAILED`], and the exit code.
+pub fn exec(args: impl IntoIterator<Item = OsString>) -> (String, u8) {
     match prepare(args.into_iter()) {
-        Ok(mut script) => become_it(&mut script),
-        Err(error) => error,
+        Ok(script) => {
+            let error = script.become_it();
+            let code = if program::is_lasting(&error) { EXIT_CODE_LASTING } else { EXIT_CODE };
+            (program::explain(Path::new(&script.path), &error), code)
+        }
+        Err(error) => (format!("{error:#}"), EXIT_CODE),
     }
 }
 
-fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Command> {
+/// What the launcher becomes.
+struct Script {
+    path: OsString,
+    args: Vec<OsString>,
+    /// Of the user that it runs as, if that is another.
+    home: Option<PathBuf>,
+}
+
+fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
     // A session of its own has no terminal: what somebody else runs must not type into the shell of who started us.
     setsid().context("it could not begin a session of its own")?;
     let user = args.next().context("the user is missing")?;
@@ -68,13 +82,46 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Command> 
     {
         limit(resource, &args.next().context("a limit is missing")?, beyond)?;
     }
-    let mut script = Command::new(args.next().context("the script is missing")?);
-    script.args(args);
+    let path = args.next().context("the script is missing")?;
+    let mut home = None;
     if user != OsStr::new(NONE) {
         let user = user.to_str().context("the user's name is not UTF-8")?;
-        script.env("HOME", &switch_to(&find(user)?)?.dir);
+        home = Some(switch_to(&find(user)?)?.dir.clone());
     }
-    Ok(script)
+    Ok(Script { path, args: args.collect(), home })
+}
+
+impl Script {
+    /// Returns why it failed. A file that is open for writing elsewhere is tried again for a moment.
+    fn become_it(&self) -> io::Error {
+        let mut error = self.exec();
+        for _ in 1..10 {
+            if error.kind() != io::ErrorKind::ExecutableFileBusy {
+                break;
+            }
+            sleep(Duration::from_millis(20));
+            error = self.exec();
+        }
+        error
+    }
+
+    /// Not `Command::exec`: it is execvp(3), which gives a file that the system cannot start to `/bin/sh`. A Python file
+    /// without its `#!` line would be run as shell commands, and an empty one would succeed.
+    fn exec(&self) -> io::Error {
+        let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+        let become_it = || -> io::Result<()> {
+            let path = c_string(&self.path)?;
+            let args = std::iter::once(&self.path).chain(&self.args).map(|arg| c_string(arg));
+            let home = self.home.as_ref().map(|home| (OsString::from("HOME"), home.clone().into()));
+            let env = env::vars_os().filter(|(name, _)| home.is_none() || name != "HOME").chain(home.clone());
+            let env = env.map(|(name, value)| c_string(&[name.as_os_str(), &value].join(OsStr::new("="))));
+            let (args, env) = (args.collect::<io::Result<Vec<_>>>()?, env.collect::<io::Result<Vec<_>>>()?);
+            // Rust ignores it, and what is ignored stays so in what a process becomes.
+            sigpipe::reset();
+            match execve(&path, &args, &env)? {}
+        };
+        become_it().err().unwrap_or_else(|| io::Error::other("it did not start"))
+    }
 }
 
 /// The program that is running. On Linux the very file, even if an upgrade has replaced it since.
@@ -137,19 +184,6 @@ fn switch_to(user: &User) -> anyhow::Result<&User> {
     }
 }
 
-/// Returns why it failed. A file that is open for writing elsewhere is tried again for a moment.
-fn become_it(script: &mut Command) -> anyhow::Error {
-    let mut error = script.exec();
-    for _ in 1..10 {
-        if error.kind() != io::ErrorKind::ExecutableFileBusy {
-            break;
-        }
-        sleep(Duration::from_millis(20));
-        error = script.exec();
-    }
-    anyhow::Error::new(error).context(script.get_program().display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use std::{env, process::exit};
@@ -182,9 +216,9 @@ mod tests {
     #[test]
     fn the_launcher_becomes_the_script() {
         if let Ok(args) = env::var(VARIABLE) {
-            let error = exec(args.split('\n').map(OsString::from));
-            eprintln!("{FAILED}{error:#}");
-            exit(EXIT_CODE);
+            let (why, code) = exec(args.split('\n').map(OsString::from));
+            eprintln!("{FAILED}{why}");
+            exit(i32::from(code));
         }
         let limits = ScriptLimits {
             address_space: Some(1 << 30),
@@ -198,15 +232,38 @@ mod tests {
         assert_eq!((code, said.as_str()), (Some(5), "1048576\n20\n7\n1\n"));
 
         let (code, _, said) = launch(None, ScriptLimits::default(), "/no/such/script", "");
-        assert_eq!(code, Some(EXIT_CODE));
+        assert_eq!(code, Some(EXIT_CODE.into()));
         assert!(said.contains("provisiond launch-script: /no/such/script: No such file"), "{said}");
 
-        let lines = "id -un; id -Gn; echo $HOME";
+        let dir = tempfile::tempdir().expect("a directory");
+        let put = |name: &str, bytes: &[u8]| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, bytes).expect("written");
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .expect("allowed");
+            file.to_str().expect("text").to_owned()
+        };
+        let binary = put("binary", b"\x01\0\x02");
+        for (bytes, told) in [
+            (&b""[..], "it is empty"),
+            (b"exit 0\n", "it has no #! line"),
+            (b"\x01\0\x02", "no program that Linux knows"),
+            (format!("#!{binary}\nexit 0\n").as_bytes(), "the interpreter of its #! line"),
+        ] {
+            let (code, said, why) = launch(None, ScriptLimits::default(), &put("script", bytes), "");
+            assert_eq!((code, said.as_str()), (Some(EXIT_CODE_LASTING.into()), ""), "not by sh: {why}");
+            assert!(why.contains(told), "{why}");
+        }
+
+        let lines = "id -un; id -Gn; echo $HOME; kill -PIPE $$";
         let (code, said, why) = launch(Some("nobody"), ScriptLimits::default(), "/bin/sh", lines);
         if nix::unistd::geteuid().is_root() {
-            assert_eq!((code, said.as_str()), (Some(0), "nobody\nnogroup\n/nonexistent\n"));
+            assert_eq!((code, said.as_str()), (None, "nobody\nnogroup\n/nonexistent\n"), "SIGPIPE ends it");
         } else {
-            assert!(code == Some(EXIT_CODE) && why.contains("needs provisiond to run as root"), "{why}");
+            assert!(
+                code == Some(EXIT_CODE.into()) && why.contains("needs provisiond to run as root"),
+                "{why}"
+            );
         }
     }
 }

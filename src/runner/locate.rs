@@ -4,6 +4,7 @@
 //! spot, as starting the script makes the same ones again in any case.
 
 use std::{
+    ffi::OsString,
     fs::{self, Metadata},
     io,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -13,7 +14,10 @@ use std::{
 use anyhow::Context;
 use nix::unistd::{Gid, Uid, User, geteuid};
 
-use super::launch;
+use super::{
+    launch,
+    program::{self, Hindrance},
+};
 use crate::domain::task::ScriptPath;
 
 const OTHERS_WRITE: u32 = 0o002;
@@ -38,6 +42,8 @@ pub struct ScriptRules {
     owners: Vec<Uid>,
     /// Those of who scripts run as, where that is somebody else: a script must not be able to change another.
     groups: Vec<Gid>,
+    /// The PATH that scripts get, in which `env` looks for interpreters.
+    search_path: OsString,
 }
 
 impl ScriptRules {
@@ -58,7 +64,14 @@ impl ScriptRules {
         }
         let groups =
             user.as_ref().map(launch::groups_of).transpose().context("script.user")?.unwrap_or_default();
-        Ok(Self { roots: roots.to_vec(), owners: trusted, groups })
+        let search_path = program::search_path(&[]);
+        Ok(Self { roots: roots.to_vec(), owners: trusted, groups, search_path })
+    }
+
+    /// With the variables that scripts get by `script.env`.
+    #[must_use]
+    pub fn with_env(self, listed: &[String]) -> Self {
+        Self { search_path: program::search_path(listed), ..self }
     }
 
     pub fn roots(&self) -> &[PathBuf] {
@@ -66,7 +79,8 @@ impl ScriptRules {
     }
 
     /// The file that `path` means, links resolved: under one of the roots, executable, not writable by others, nor is
-    /// any directory above it, and owned by who is trusted, as each directory up to its root.
+    /// any directory above it, owned by who is trusted, as each directory up to its root, and of a form that the system
+    /// can start.
     ///
     /// It is executed by this name, in which no link is left to be changed after the look: between look and start it
     /// can be replaced only by who may write to its directories. (Executing the open file instead would tell a `#!`
@@ -87,7 +101,13 @@ impl ScriptRules {
         };
         match self.wrong_with(&file, &root)? {
             Some(why) => refused(why),
-            None => Ok(file),
+            None => match program::hindrance(&file, &self.search_path) {
+                Some(Hindrance::Lasting(why)) => refused(why),
+                Some(Hindrance::Passing(why)) => {
+                    Err(NotRunnable::Unavailable(format!("{} {why}", meaning(path, &file))))
+                }
+                None => Ok(file),
+            },
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
     env,
     ffi::OsString,
     future::pending,
+    io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -33,6 +34,7 @@ use super::{
     launch,
     locate::{NotRunnable, ScriptRules},
     output::Capture,
+    program,
     shortage::{is_shortage, not_called},
     working_dir::WorkingDirs,
 };
@@ -60,6 +62,11 @@ struct Launcher {
     limits: ScriptLimits,
 }
 
+/// The system did not start the file.
+#[derive(Debug, thiserror::Error)]
+#[error("the system did not start it")]
+struct Unstarted(#[source] io::Error);
+
 /// A script that has ended, and what it said.
 struct Finished {
     ended: Ended,
@@ -70,7 +77,7 @@ struct Finished {
 impl ScriptRunner {
     pub fn new(settings: ScriptSettings) -> anyhow::Result<Self> {
         let ScriptSettings { roots, owners, env, kill_grace, user, limits } = settings;
-        let rules = ScriptRules::new(&roots, &owners, user.as_deref())?;
+        let rules = ScriptRules::new(&roots, &owners, user.as_deref())?.with_env(&env);
         let env = environment(&env)?;
         let user = user.map(|name| launch::find(&name)).transpose().context("script.user")?;
         // Who is that user already needs no right to become it.
@@ -95,15 +102,17 @@ impl ScriptRunner {
         match self.run_file(call, &script, args).await {
             Ok(finished) => meaning::outcome(call, finished),
             Err(error) => {
-                let cause = error.root_cause().downcast_ref::<std::io::Error>();
+                let cause = error.root_cause().downcast_ref::<io::Error>();
                 if cause.is_some_and(is_shortage) {
                     return not_called(&format!("{error:#}"));
                 }
-                let missing = cause.map(std::io::Error::kind) == Some(std::io::ErrorKind::NotFound);
-                // The file itself was found just now.
-                let hint = if missing { ": is the interpreter of its #! line there?" } else { "" };
-                let error = format!("the script could not be started: {error:#}{hint}");
-                Outcome::failed(FailureKind::Transient, error, None)
+                let (why, kind) = match cause {
+                    Some(cause) if error.is::<Unstarted>() => {
+                        (program::explain(&script, cause), kind_of(cause))
+                    }
+                    _ => (format!("{error:#}"), FailureKind::Transient),
+                };
+                Outcome::failed(kind, format!("the script could not be started: {why}"), None)
             }
         }
     }
@@ -113,8 +122,7 @@ impl ScriptRunner {
         let mut command = self.command(call, script, args, dir.path());
         let family = Family::begin(dir);
         command.env(MARK, family.id());
-        let mut group =
-            Group::spawn(&mut command, &family).await.with_context(|| script.display().to_string())?;
+        let mut group = Group::spawn(&mut command, &family).await.map_err(Unstarted)?;
         let (stdin, stdout, stderr) = group.pipes();
         let mut stdout = Capture::new(stdout, call.answer_limit.unwrap_or(KEPT_BYTES).max(KEPT_BYTES));
         let mut stderr = Capture::new(stderr, KEPT_BYTES);
@@ -189,6 +197,10 @@ fn environment(listed: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
         all.extend(value.map(|value| (name.to_owned(), value)));
     }
     Ok(all)
+}
+
+fn kind_of(error: &io::Error) -> FailureKind {
+    if program::is_lasting(error) { FailureKind::Permanent } else { FailureKind::Transient }
 }
 
 /// Writes the event and closes. A script that does not read it all is no failure.

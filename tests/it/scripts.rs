@@ -135,3 +135,48 @@ async fn a_script_sees_three_descriptors_and_nothing_of_the_worker() {
         assert_eq!(seen, expected, "{uid:?} {settings:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
+    for limits in [false, true] {
+        let mut world = World::new().await;
+        if limits {
+            world.set("script.limits.open_files", "64");
+        }
+        let empty = world.script("empty", "");
+        let old = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+        fs::File::options().write(true).open(&empty).and_then(|file| file.set_modified(old)).unwrap();
+        let binary = world.script("binary", "\u{1}\0\u{2}");
+        let by_binary = world.script("by_binary", &format!("#!{}\nexit 0\n", binary.display()));
+        let python = world.script("python", "import os\nprint(1)\n");
+        let crlf = world.script("crlf", "#!/bin/sh\r\nexit 0\r\n");
+        let scripts = [
+            (empty, "is empty"),
+            (by_binary, "the interpreter of its #! line, is no program for this machine"),
+            (python, "has no #! line"),
+            (crlf, "Windows line ends"),
+        ];
+        for (file, _) in &scripts {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            world.handler(name, "clients.create", &["--script", name]);
+        }
+        let checked = world.run(&["check"]);
+        for word in ["is empty", "has no #! line", "Windows line ends"] {
+            assert!(checked.stdout().contains(word), "check tells {word:?}: {}", checked.stdout());
+        }
+        world.serve().await;
+        let body = envelope("clients.create", 1, &json!({}));
+        world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+        let letters = world.wait_for_dead_letters(scripts.len()).await;
+        for (_, told) in scripts {
+            let errors = letters.iter().map(|letter| letter["error"].as_str().unwrap());
+            assert!(
+                errors.clone().any(|error| error.contains(told)),
+                "{told}: {:?}",
+                errors.collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(world.wait_for_executions(4, &[]).await.len(), 4, "one attempt each");
+        world.end().await;
+    }
+}

@@ -84,13 +84,21 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
         Err(why) => return report.push(finding("script owners", State::Failed, format!("{why:#}"))),
     };
     for (handler, path) in scripts {
-        if let Err(why) = rules.locate(path) {
-            report.push(finding(
-                "script",
-                State::Failed,
-                format!("handler {} ({}): {why}", handler.id, handler.spec.name),
-            ));
-        }
+        let (state, why) = match rules.locate(path) {
+            Err(why) => (State::Failed, why.to_string()),
+            Ok(file) => match runner::foreign(&file) {
+                Some(what) => {
+                    let file = file.display();
+                    (State::Warning, format!("{file} is {what}: it runs here only by an emulator"))
+                }
+                None => continue,
+            },
+        };
+        report.push(finding(
+            "script",
+            state,
+            format!("handler {} ({}): {why}", handler.id, handler.spec.name),
+        ));
     }
 }
 

@@ -20,6 +20,12 @@ const TEMPORARY: i32 = 75;
 const NO_PERMISSION: i32 = 77;
 const CONFIG: i32 = 78;
 
+// From sh(1).
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+/// A shell adds the signal's number to it.
+const KILLED: i32 = 128;
+
 pub fn outcome(call: &Call<'_>, finished: Finished) -> Outcome {
     let status = finished.ended.status;
     let response = Response {
@@ -39,8 +45,9 @@ pub fn outcome(call: &Call<'_>, finished: Finished) -> Outcome {
             response,
         );
     };
-    if let Some(why) = launch_failure(&response) {
-        return failed(FailureKind::Transient, format!("the script could not be started: {why}"), response);
+    if let Some((kind, why)) = launch_failure(&response) {
+        let error = format!("the script could not be started: {why}");
+        return failed(kind, error, response);
     }
     match status.code() {
         Some(0) => succeeded(call, finished, response),
@@ -80,23 +87,51 @@ fn reason(call: &Call<'_>, finished: &Finished) -> String {
 }
 
 /// What the launcher says on stderr where the script did not come to run.
-fn launch_failure(response: &Response) -> Option<&str> {
-    response.exit_code.filter(|code| *code == launch::EXIT_CODE)?;
-    response.stderr.as_deref()?.strip_prefix(launch::FAILED)?.lines().next()
+fn launch_failure(response: &Response) -> Option<(FailureKind, &str)> {
+    let kind = match response.exit_code.and_then(|code| u8::try_from(code).ok())? {
+        launch::EXIT_CODE => FailureKind::Transient,
+        launch::EXIT_CODE_LASTING => FailureKind::Permanent,
+        _ => return None,
+    };
+    let why = response.stderr.as_deref()?.strip_prefix(launch::FAILED)?.lines().next()?;
+    Some((kind, why))
 }
 
 fn words(status: ExitStatus) -> String {
     if let Some(number) = status.signal() {
         let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
-        return format!("killed by signal {number} ({name})");
+        return format!("killed by signal {number} ({name}){}", cause(number));
     }
     let code = status.code().unwrap_or_default();
-    let name = match code {
-        DATA_ERROR => " (EX_DATAERR)",
-        TEMPORARY => " (EX_TEMPFAIL)",
-        NO_PERMISSION => " (EX_NOPERM)",
-        CONFIG => " (EX_CONFIG)",
-        _ => "",
+    let hint = match code {
+        DATA_ERROR => " (EX_DATAERR)".to_owned(),
+        TEMPORARY => " (EX_TEMPFAIL)".to_owned(),
+        NO_PERMISSION => " (EX_NOPERM)".to_owned(),
+        CONFIG => " (EX_CONFIG)".to_owned(),
+        NOT_EXECUTABLE => ": as shells do when a command was found but could not be executed".to_owned(),
+        NOT_FOUND => ": as shells and env do when a command was not found: is it installed, and in the PATH \
+            that scripts get (script.env)?"
+            .to_owned(),
+        _ => match Signal::try_from(code - KILLED) {
+            Ok(signal) => format!(
+                ": as shells do when a command was killed by {}{}",
+                signal.as_str(),
+                cause(signal as i32)
+            ),
+            Err(_) => String::new(),
+        },
     };
-    format!("ended with exit code {code}{name}")
+    format!("ended with exit code {code}{hint}")
+}
+
+/// What usually sends a signal, where that is known.
+fn cause(number: i32) -> &'static str {
+    match Signal::try_from(number) {
+        Ok(Signal::SIGKILL) => ": out of memory? (the kernel's log, the container's limit)",
+        Ok(Signal::SIGTERM) => ": by somebody else, such as a service manager that stops it",
+        Ok(Signal::SIGXCPU) => ": out of processor time (script.limits.cpu_seconds)",
+        Ok(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE) => ": a program crashed",
+        Ok(Signal::SIGABRT) => ": a program gave up (an assertion, or no memory)",
+        _ => "",
+    }
 }

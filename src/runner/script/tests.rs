@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -107,11 +108,51 @@ async fn an_exit_has_its_meaning() {
         ("exit 75", Transient, "ended with exit code 75 (EX_TEMPFAIL)"),
         ("exit 77", Permanent, "ended with exit code 77 (EX_NOPERM)"),
         ("exit 78", Permanent, "ended with exit code 78 (EX_CONFIG)"),
-        ("exit 127", Transient, "ended with exit code 127"),
-        ("kill -SEGV $$", Transient, "killed by signal 11 (SIGSEGV)"),
+        (
+            "no-such-command 2>/dev/null",
+            Transient,
+            "ended with exit code 127: as shells and env do when a command was not found: is it installed, and in \
+             the PATH that scripts get (script.env)?",
+        ),
+        (
+            "/etc/passwd 2>/dev/null",
+            Transient,
+            "ended with exit code 126: as shells do when a command was found but could not be executed",
+        ),
+        ("kill -SEGV $$", Transient, "killed by signal 11 (SIGSEGV): a program crashed"),
+        (
+            "kill -KILL $$",
+            Transient,
+            "killed by signal 9 (SIGKILL): out of memory? (the kernel's log, the container's limit)",
+        ),
+        (
+            "sh -c 'kill -KILL $$'; exit $?",
+            Transient,
+            "ended with exit code 137: as shells do when a command was killed by SIGKILL: out of memory? (the \
+             kernel's log, the container's limit)",
+        ),
+        (
+            "kill -TERM $$",
+            Transient,
+            "killed by signal 15 (SIGTERM): by somebody else, such as a service manager that stops it",
+        ),
+        (
+            "exit 143",
+            Transient,
+            "ended with exit code 143: as shells do when a command was killed by SIGTERM: by somebody else, such as \
+             a service manager that stops it",
+        ),
+        ("exit 129", Transient, "ended with exit code 129: as shells do when a command was killed by SIGHUP"),
+        ("exit 128", Transient, "ended with exit code 128"),
+        ("exit 255", Transient, "ended with exit code 255"),
         (
             "echo 'provisiond launch-script: /x: no' >&2; exit 127",
             Transient,
+            "the script could not be started: /x: no",
+        ),
+        (
+            "echo 'provisiond launch-script: /x: no' >&2; exit 126",
+            Permanent,
             "the script could not be started: /x: no",
         ),
     ] {
@@ -160,17 +201,37 @@ async fn an_answer_is_whole_or_none() {
 #[tokio::test]
 async fn what_cannot_be_started_says_why() {
     let root = Root::new();
-    fs::write(root.path("text"), "neither program nor script\n").expect("written");
-    fs::set_permissions(root.path("text"), PermissionsExt::from_mode(0o755)).expect("allowed");
+    let put = |name: &str, bytes: &[u8]| {
+        fs::write(root.path(name), bytes).expect("written");
+        fs::set_permissions(root.path(name), PermissionsExt::from_mode(0o755)).expect("allowed");
+    };
     let refuse = async |path: &str, runner: &Runner| {
-        let (failure, response) =
-            failure(Trial::new(&json!({"type": "script", "path": path})).run(runner).await);
-        assert_eq!(response, None);
+        let (failure, _) = failure(Trial::new(&json!({"type": "script", "path": path})).run(runner).await);
         (failure.kind, failure.error)
     };
-    let (kind, error) = refuse("text", &root.runner).await;
-    assert_eq!(kind, FailureKind::Transient);
-    assert!(error.starts_with("the script could not be started: /") && error.contains("format"), "{error}");
+    put("text", b"neither program nor script\n");
+    put("crlf", b"#!/bin/sh\r\n");
+    put("binary", b"\x01\0\x02");
+    // The interpreter is no program: execvp(3) would give the script to sh in its place.
+    put("nested", format!("#!{}\nexit 0\n", root.path("binary").display()).as_bytes());
+    put("empty", b"");
+    let old = std::time::SystemTime::now() - Duration::from_mins(1);
+    fs::File::options().write(true).open(root.path("empty")).and_then(|f| f.set_modified(old)).expect("aged");
+    for (name, told) in [
+        ("text", "has no #! line"),
+        ("empty", "is empty"),
+        ("crlf", "Windows line ends"),
+        ("binary", "it is no program that Linux knows"),
+        ("nested", "or the interpreter of its #! line, is no program for this machine"),
+    ] {
+        let (kind, error) = refuse(name, &root.runner).await;
+        assert_eq!(kind, FailureKind::Permanent, "{error}");
+        assert!(error.starts_with("the script ") && error.contains(told), "{name}: {error}");
+    }
+    put("lost", b"#!/no/such/interpreter\n");
+    let (kind, error) = refuse("lost", &root.runner).await;
+    assert_eq!(kind, FailureKind::Transient, "{error}");
+    assert!(error.contains("\"/no/such/interpreter\" in its #! line, which is not there"), "{error}");
     let (kind, error) = refuse("nothing", &root.runner).await;
     assert_eq!(kind, FailureKind::Transient, "{error}");
     let (kind, error) = refuse("/bin/sh", &root.runner).await;
