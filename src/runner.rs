@@ -80,7 +80,8 @@ pub struct HttpSettings {
 pub struct ScriptSettings {
     /// Directories that scripts must lie under. None: scripts are refused.
     pub roots: Vec<PathBuf>,
-    /// Users, by name or number, whose scripts are run beside root's, our own and `user`'s.
+    /// Users, by name or number, whose scripts are run beside root's, our own and `user`'s; `%name` is a group that may
+    /// write to scripts.
     pub owners: Vec<String>,
     /// `NAME` passes a variable on, `NAME=value` sets one.
     pub env: Vec<String>,

@@ -23,7 +23,8 @@ pub struct Script {
     pub timeout: Timeout,
     /// Absolute. Empty: script handlers are refused.
     pub roots: Vec<PathBuf>,
-    /// Users, by name or number, whose scripts are run, beside root's, provisiond's own and `user`'s.
+    /// Users, by name or number, whose scripts are run, beside root's, provisiond's own and `user`'s; `%name` is a group
+    /// that may write to scripts.
     pub owners: Vec<String>,
     /// Beside what provisiond sets itself. Each name once.
     pub env: Vec<Variable>,

@@ -12,7 +12,8 @@ use std::{
 };
 
 use anyhow::Context;
-use nix::unistd::{Gid, Uid, User, geteuid};
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
+use rustix::process::getgroups;
 
 use super::{
     launch,
@@ -42,30 +43,38 @@ pub struct ScriptRules {
     owners: Vec<Uid>,
     /// Those of who scripts run as, where that is somebody else: a script must not be able to change another.
     groups: Vec<Gid>,
+    /// Groups that may write to scripts: all of their members are trusted.
+    trusted_groups: Vec<Gid>,
     /// The PATH that scripts get, in which `env` looks for interpreters.
     search_path: OsString,
 }
 
 impl ScriptRules {
     /// Scripts below `roots`, owned by root, by who this process runs as, by who scripts run as (`user`), or by one of
-    /// `owners`: names of users, or their numbers.
+    /// `owners`: names of users, or their numbers. `%name` there is a group that may write to scripts.
     ///
     /// # Errors
-    /// Names the setting whose user does not exist here.
+    /// Names the setting whose user or group does not exist here.
     pub fn new(roots: &[PathBuf], owners: &[String], user: Option<&str>) -> anyhow::Result<Self> {
         let mut trusted = vec![Uid::from_raw(0), geteuid()];
         let user = user.map(launch::find).transpose().context("script.user")?;
         trusted.extend(user.as_ref().map(|user| user.uid));
+        let mut trusted_groups = vec![Gid::from_raw(0)];
         for owner in owners {
+            if let Some(group) = owner.strip_prefix('%') {
+                trusted_groups.push(find_group(group).context("script.owners")?);
+                continue;
+            }
             trusted.push(match owner.parse() {
                 Ok(number) => Uid::from_raw(number),
                 Err(_) => launch::find(owner).context("script.owners")?.uid,
             });
         }
+        trusted_groups.extend(private_groups(&trusted));
         let groups =
             user.as_ref().map(launch::groups_of).transpose().context("script.user")?.unwrap_or_default();
         let search_path = program::search_path(&[]);
-        Ok(Self { roots: roots.to_vec(), owners: trusted, groups, search_path })
+        Ok(Self { roots: roots.to_vec(), owners: trusted, groups, trusted_groups, search_path })
     }
 
     /// With the variables that scripts get by `script.env`.
@@ -123,6 +132,10 @@ impl ScriptRules {
             "may be written by others (chmod o-w)".to_owned()
         } else if self.group_writes(&metadata) {
             "may be written by scripts: its group is one of script.user (chmod g-w)".to_owned()
+        } else if let Some(group) = self.strange_group(&metadata) {
+            format!(
+                "may be written by the group {group} (chmod g-w, or name it in script.owners as \"%{group}\")"
+            )
         } else if let Some(owner) = self.stranger(&metadata) {
             format!("is owned by {owner} (chown it, or name the owner in script.owners)")
         } else {
@@ -132,7 +145,7 @@ impl ScriptRules {
     }
 
     /// Who could put something in the place of `file`: others, where they may write to a directory above it and have
-    /// not the sticky bit against them, and a stranger who owns one up to its root.
+    /// not the sticky bit against them, and a stranger who owns one up to its root, or a group that may write to one.
     fn replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
         for dir in file.ancestors().skip(1) {
             let metadata = look(dir)?;
@@ -148,7 +161,18 @@ impl ScriptRules {
                     dir.display()
                 )));
             }
-            if let Some(owner) = self.stranger(&metadata).filter(|_| dir.starts_with(root)) {
+            // Above the roots it is the operator's choice.
+            if !dir.starts_with(root) {
+                continue;
+            }
+            if let Some(group) = self.strange_group(&metadata).filter(|_| mode & STICKY == 0) {
+                return Ok(Some(format!(
+                    "could be replaced by the group {group}, which may write to {} (chmod g-w, or name it in \
+                     script.owners as \"%{group}\")",
+                    dir.display()
+                )));
+            }
+            if let Some(owner) = self.stranger(&metadata) {
                 return Ok(Some(format!(
                     "could be replaced by {owner}, who owns {} (chown it, or name the owner in script.owners)",
                     dir.display()
@@ -162,6 +186,16 @@ impl ScriptRules {
     fn group_writes(&self, metadata: &Metadata) -> bool {
         metadata.permissions().mode() & GROUP_WRITES != 0
             && self.groups.contains(&Gid::from_raw(metadata.gid()))
+    }
+
+    /// The group that may write to it, if it is none that is trusted: by its name, or its number where it has none.
+    fn strange_group(&self, metadata: &Metadata) -> Option<String> {
+        let group = Gid::from_raw(metadata.gid());
+        if metadata.permissions().mode() & GROUP_WRITES == 0 || self.trusted_groups.contains(&group) {
+            return None;
+        }
+        let known = Group::from_gid(group).ok().flatten();
+        Some(known.map_or_else(|| group.to_string(), |group| group.name))
     }
 
     /// The owner, if that is nobody who is trusted.
@@ -186,6 +220,31 @@ impl ScriptRules {
         let why = format!("there is no {} under {}", path.display(), list(&self.roots));
         Err(NotRunnable::Unavailable(why))
     }
+}
+
+/// The groups in which nobody is but `trusted`: the private group of a user (of the same name, as useradd(8) makes it), and
+/// a group of this process that has no name, as the `fsGroup` of a pod.
+fn private_groups(trusted: &[Uid]) -> Vec<Gid> {
+    let users: Vec<User> = trusted.iter().filter_map(|uid| User::from_uid(*uid).ok().flatten()).collect();
+    let is_private = |user: &&User| {
+        Group::from_gid(user.gid).ok().flatten().is_some_and(|group| {
+            group.name == user.name
+                && group.mem.iter().all(|member| users.iter().any(|user| user.name == *member))
+        })
+    };
+    let own = getgroups().unwrap_or_default().into_iter().map(|group| Gid::from_raw(group.as_raw()));
+    let has_no_name = |group: &Gid| matches!(Group::from_gid(*group), Ok(None));
+    let of_users = users.iter().filter(is_private).map(|user| user.gid);
+    of_users.chain(own.chain([getegid()]).filter(has_no_name)).collect()
+}
+
+/// The group of that name or number.
+fn find_group(name: &str) -> anyhow::Result<Gid> {
+    if let Ok(number) = name.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    let group = Group::from_name(name).with_context(|| format!("the group {name} could not be looked up"))?;
+    Ok(group.with_context(|| format!("there is no group {name}"))?.gid)
 }
 
 fn look(path: &Path) -> Result<Metadata, NotRunnable> {

@@ -136,6 +136,64 @@ fn what_scripts_may_write_to_is_not_run() {
             told.contains(reason) && told.is_empty() == reason.is_empty(),
             "{sub_mode:o} {file_mode:o}: {told}"
         );
-        assert_eq!(look(None), Ok(()), "who runs scripts as themselves can change them in any case");
+        if !of_nobody {
+            assert_eq!(look(None), Ok(()), "root's group may write");
+        }
     }
+}
+
+#[test]
+fn a_group_that_nobody_vouches_for_may_not_write() {
+    const STRANGERS: u32 = 54_321;
+    let unknown = ScriptRules::new(&[], &["%nobody here".to_owned()], None).expect_err("refused");
+    assert_eq!(format!("{unknown:#}"), "script.owners: there is no group nobody here");
+    if !geteuid().is_root() {
+        println!("not root: nothing can be given to another group");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = dir.path().canonicalize().expect("its name");
+    let (sub, file) = (root.join("sub"), root.join("sub/file"));
+    fs::create_dir(&sub).expect("made");
+    fs::write(&file, "#!/bin/sh\n").expect("written");
+    let look = |owners: &[&str]| {
+        let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
+        let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, None).expect("rules");
+        rules.locate(&"sub/file".parse().expect("a path")).map(drop).map_err(|refused| refused.to_string())
+    };
+    // A user of every Debian whose group has its name and no other member; and one whose group has another name.
+    let private = launch::find("daemon").expect("a user of every system").gid.as_raw();
+    let shared = launch::find("nobody").expect("a user of every system").gid.as_raw();
+    for (sub_mode, file_mode, group, owners, reason) in [
+        (
+            0o755,
+            0o775,
+            STRANGERS,
+            &[][..],
+            "may be written by the group 54321 (chmod g-w, or name it in script.owners",
+        ),
+        (0o775, 0o755, STRANGERS, &[], "could be replaced by the group 54321, which may write to "),
+        (0o1775, 0o755, STRANGERS, &[], ""),
+        (0o755, 0o755, STRANGERS, &[], ""),
+        (0o775, 0o775, STRANGERS, &["%54321"], ""),
+        (0o775, 0o775, 0, &[], ""),
+        (0o775, 0o775, private, &[], "may be written by the group daemon"),
+        (0o775, 0o775, private, &["daemon"], ""),
+        (0o775, 0o775, shared, &["nobody"], "may be written by the group nogroup"),
+    ] {
+        for (path, mode) in [(&sub, sub_mode), (&file, file_mode)] {
+            chown(path, None, Some(group)).expect("given");
+            fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("allowed");
+        }
+        let told = look(owners).err().unwrap_or_default();
+        let fits = told.contains(reason) && told.is_empty() == reason.is_empty();
+        assert!(fits, "{sub_mode:o} {file_mode:o} {group} {owners:?}: {told}");
+    }
+    // Above the roots it is the operator's choice.
+    fs::set_permissions(&sub, PermissionsExt::from_mode(0o755)).expect("allowed");
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("allowed");
+    chown(&root, None, Some(STRANGERS)).expect("given");
+    fs::set_permissions(&root, PermissionsExt::from_mode(0o775)).expect("allowed");
+    let rules = ScriptRules::new(std::slice::from_ref(&sub), &[], None).expect("rules");
+    assert!(rules.locate(&"file".parse().expect("a path")).is_ok());
 }

@@ -142,9 +142,6 @@ async fn an_exit_has_its_meaning() {
             "ended with exit code 143: as shells do when a command was killed by SIGTERM: by somebody else, such as \
              a service manager that stops it",
         ),
-        ("exit 129", Transient, "ended with exit code 129: as shells do when a command was killed by SIGHUP"),
-        ("exit 128", Transient, "ended with exit code 128"),
-        ("exit 255", Transient, "ended with exit code 255"),
         (
             "echo 'provisiond launch-script: /x: no' >&2; exit 127",
             Transient,
