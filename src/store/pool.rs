@@ -9,7 +9,6 @@ use anyhow::Context;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio::sync::Semaphore;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket, config::SslMode, tls::MakeTlsConnect};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Result, Store, StoreError, tls};
 use crate::domain::seal::Seals;
@@ -38,11 +37,11 @@ pub struct StoreSettings {
 /// Makes single connections.
 pub(super) struct Dialer {
     config: Config,
-    tls: MakeRustlsConnect,
+    tls: tls::Connector,
     timeout: Duration,
 }
 
-type Dialed = (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
+type Dialed = (Client, Connection<Socket, <tls::Connector as MakeTlsConnect<Socket>>::Stream>);
 
 impl Store {
     /// Whether the database answers.

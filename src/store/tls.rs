@@ -2,6 +2,8 @@
 //!
 //! libpq's ways in between (`prefer`, `allow`) are refused: they protect from nobody.
 
+mod connector;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -9,7 +11,8 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub(super) use connector::Connector;
 
 /// What a url says about TLS, which tokio-postgres understands only in part.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,21 +60,24 @@ fn verifies(mode: &str) -> anyhow::Result<bool> {
 }
 
 /// Trusts the certificates of `ca_file`, or those of the system.
-pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<MakeRustlsConnect> {
+pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<Connector> {
     // Fails only if a provider is installed already, and that is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Some(path) = ca_file else {
-        let (tls, errors) = MakeRustlsConnect::with_native_certs().map_err(|errors| {
-            let why: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!(
+        let found = rustls_native_certs::load_native_certs();
+        if found.certs.is_empty() {
+            let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            bail!(
                 "no certificate authority is trusted by this system ({}): install ca-certificates, or name a CA file",
                 why.join("; ")
-            )
-        })?;
-        for error in errors {
+            );
+        }
+        for error in found.errors {
             tracing::warn!(%error, "a certificate authority of the system cannot be read");
         }
-        return Ok(tls);
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        return Ok(trusting(roots));
     };
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path)
@@ -83,14 +89,17 @@ pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<MakeRustlsConn
     if roots.is_empty() {
         bail!("the CA file {} holds no certificate", path.display());
     }
-    Ok(MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+    Ok(trusting(roots))
+}
+
+fn trusting(roots: RootCertStore) -> Connector {
+    Connector::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 /// For connections without TLS: a connector that is never asked.
-pub(super) fn unused() -> MakeRustlsConnect {
+pub(super) fn unused() -> Connector {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let nobody = RootCertStore::empty();
-    MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(nobody).with_no_client_auth())
+    trusting(RootCertStore::empty())
 }
 
 #[cfg(test)]
