@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use ::config::{Value, ValueKind};
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
@@ -51,7 +53,7 @@ impl Amqp {
         let seconds = Duration::from_secs;
         let amqp = Self {
             urls: reader.get_masked_list("amqp.url", |value| {
-                let urls = list(AmqpUrl::parse)(value)?;
+                let urls = urls(value)?;
                 if urls.is_empty() { Err("must name at least one url".into()) } else { Ok(urls) }
             })?,
             prefix: reader.get("amqp.prefix", |value| prefix(text(value)?))?,
@@ -68,9 +70,15 @@ impl Amqp {
         if amqp.ca_file.is_some() && !amqp.urls.iter().any(AmqpUrl::is_tls) {
             reader.clash("amqp.ca_file", "amqp.url", "has no use: no url begins with amqps://");
         }
-        if amqp.urls.windows(2).any(|pair| matches!(pair, [a, b] if a.vhost != b.vhost)) {
-            let problem = "the urls must name the same virtual host: they are the nodes of one cluster";
-            reader.refuse("amqp.url", problem.into());
+        if let [first, others @ ..] = &amqp.urls[..]
+            && let Some(other) = others.iter().find(|other| other.vhost != first.vhost)
+        {
+            let problem = format!(
+                "the urls must name the same virtual host, as they are the nodes of one cluster: one names {:?}, \
+                 another {:?} (capitals count)",
+                first.vhost, other.vhost
+            );
+            reader.refuse("amqp.url", problem);
         }
         Some(amqp)
     }
@@ -82,6 +90,36 @@ fn prefix(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("must be 1 to 60 of A-Z a-z 0-9 _ . -, not {text:?}"))
+    }
+}
+
+/// A list of urls. In a text the comma that parts two of them stands before a scheme: others are part of a password.
+fn urls(value: &Value) -> Result<Vec<AmqpUrl>, String> {
+    match &value.kind {
+        ValueKind::String(text) if !text.trim_start().starts_with('[') => {
+            let mut entries: Vec<String> = Vec::new();
+            for part in text.split(',') {
+                let is_url = ["amqp:", "amqps:"].iter().any(|scheme| part.trim_start().starts_with(scheme));
+                match entries.last_mut() {
+                    Some(last) if !is_url => {
+                        last.push(',');
+                        last.push_str(part);
+                    }
+                    _ => entries.push(part.to_owned()),
+                }
+            }
+            let entries = entries.iter().map(|entry| entry.trim().trim_end_matches(','));
+            entries.filter(|entry| !entry.is_empty()).map(AmqpUrl::parse).collect()
+        }
+        _ => list(AmqpUrl::parse)(value),
+    }
+}
+
+/// The virtual host that an url's path names, as the broker compares it.
+fn vhost(path: &str) -> String {
+    match path.strip_prefix('/') {
+        None => "/".to_owned(),
+        Some(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
     }
 }
 
@@ -98,6 +136,7 @@ impl AmqpUrl {
     /// No error repeats the text, which may hold a password.
     fn parse(text: &str) -> Result<Self, String> {
         let form = "an url is amqp://user:password@host:5672/vhost";
+        let text = text.trim();
         let mut url = Url::parse(text)
             .map_err(|e| format!("{form}; what is special is written with % (: %3A, / %2F, @ %40): {e}"))?;
         let tls = match url.scheme() {
@@ -111,6 +150,11 @@ impl AmqpUrl {
             Some(Host::Ipv6(_)) => {
                 return Err("an IPv6 address is not possible here: give a host name".into());
             }
+            Some(host) if host.to_string().contains(',') || url.path().contains(',') => {
+                return Err("has a comma behind the @: give each node an url of its own, such as \
+                    amqp://u:p@a/v,amqp://u:p@b/v (a comma in a name is written %2C)"
+                    .into());
+            }
             Some(_) => {}
         }
         if url.path() == "/" {
@@ -122,7 +166,7 @@ impl AmqpUrl {
                 .into());
         }
         let raw = SecretString::from(text);
-        let vhost = url.path().to_ascii_lowercase();
+        let vhost = vhost(url.path());
         if url.password().is_some() {
             url.set_password(Some("***")).map_err(|()| form.to_owned())?;
         }
@@ -161,6 +205,33 @@ mod tests {
     }
 
     #[test]
+    fn a_comma_parts_urls_only_before_a_scheme() {
+        let raw = |text: &str| {
+            let urls = urls(&Value::new(None, text)).expect(text);
+            urls.iter().map(|url| url.raw().to_owned()).collect::<Vec<_>>()
+        };
+        for (text, expected) in [
+            ("amqp://u:p,w@a/v\n", &["amqp://u:p,w@a/v"][..]),
+            ("amqp://u:p,w@a/v, amqps://u:p,,w@b/v,", &["amqp://u:p,w@a/v", "amqps://u:p,,w@b/v"]),
+            (r#"["amqp://u:p,w@a/v\n"]"#, &["amqp://u:p,w@a/v"]),
+            ("", &[]),
+        ] {
+            assert_eq!(raw(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn virtual_hosts_are_compared_as_the_broker_does() {
+        let vhost = |text: &str| AmqpUrl::parse(text).expect(text).vhost;
+        assert_ne!(vhost("amqp://h/BugsV"), vhost("amqp://h/bugsv"));
+        for (a, b) in
+            [("amqp://h", "amqp://i/%2f"), ("amqp://h/%2F", "amqp://i/%2f"), ("amqp://h/%42v", "amqp://i/Bv")]
+        {
+            assert_eq!(vhost(a), vhost(b), "{a} {b}");
+        }
+    }
+
+    #[test]
     fn a_bad_url_is_refused_without_showing_it() {
         for (text, told) in [
             ("", "relative URL"),
@@ -172,6 +243,9 @@ mod tests {
             ("amqp://u:hunter2@h/", "/%2f"),
             ("amqp://u:hunter2@h/v?heartbeat=5", "amqp.heartbeat"),
             ("amqp://u:hun#ter2@h/v", "invalid port"),
+            ("amqp://u:hunter2@h,i/v", "comma behind the @"),
+            ("amqp://u:hunter2@h/v,u@i/v", "comma behind the @"),
+            ("amqp://u:hunter2@h/%2f,h2", "comma behind the @"),
         ] {
             let error = AmqpUrl::parse(text).expect_err(text);
             assert!(error.contains(told) && !error.contains("hun"), "{text}: {error}");

@@ -51,8 +51,8 @@ impl Source for Layer {
 
 /// The file that `PROVISIOND_CONFIG` names.
 pub(super) fn named_file(env: &[(String, String)]) -> Option<PathBuf> {
-    let (_, path) = env.iter().find(|(name, path)| name == "PROVISIOND_CONFIG" && !path.is_empty())?;
-    Some(PathBuf::from(path))
+    let (_, path) = env.iter().find(|(name, path)| name == "PROVISIOND_CONFIG" && !path.trim().is_empty())?;
+    Some(PathBuf::from(path.trim()))
 }
 
 impl Layers {
@@ -116,7 +116,8 @@ impl Layers {
         let mut known = Values::new();
         for (alias, key) in ALIASES {
             // Empty is what a compose file makes of a variable that is not set.
-            if let Some((_, text)) = env.iter().find(|(name, text)| name == alias && !text.is_empty()) {
+            if let Some((_, text)) = env.iter().find(|(name, text)| name == alias && !text.trim().is_empty())
+            {
                 self.take_variable(alias, key, text, &mut known);
             }
         }

@@ -173,3 +173,27 @@ fn a_file_that_is_not_toml_is_told_by_line_and_not_shown() {
     assert!(errors.starts_with("file F: TOML parse error at line 2, column"), "{errors}");
     assert!(!errors.contains("hunter2") && errors.lines().count() == 1, "{errors}");
 }
+
+#[test]
+fn spaces_and_newlines_around_a_value_do_not_count() {
+    let text = "[http]\nca_file = \"\"\"/ca.pem\n\"\"\"\n";
+    let env = [
+        ("DATABASE_URL", "postgres://u:p@h/d\r\n"),
+        ("AMQP_URL", "\n"),
+        ("PROVISIOND_AMQP__URL", " amqp://u:a,b@h/v\n"),
+        ("PROVISIOND_WORKER__DRAIN_TIMEOUT", "30s\n"),
+        ("PROVISIOND_AMQP__PREFIX", "prov\n"),
+        ("PROVISIOND_AMQP__QUEUE_TYPE", "classic\n"),
+        ("PROVISIOND_SCRIPT__ROOTS", "/srv/scripts\n"),
+        ("PROVISIOND_WORKER__MAX_EVENT_BYTES", "64KiB\n"),
+        ("PROVISIOND_HTTP__CLIENT_CERT", "\n"),
+    ];
+    let config = load_with(text, &env).expect("fine").config;
+    assert_eq!(config.database.url.raw(), "postgres://u:p@h/d");
+    assert_eq!(config.amqp.urls.iter().map(amqp::AmqpUrl::raw).collect::<Vec<_>>(), ["amqp://u:a,b@h/v"]);
+    assert_eq!((config.worker.drain_timeout.as_secs(), config.amqp.prefix.as_str()), (30, "prov"));
+    assert_eq!(config.http.ca_file, Some(PathBuf::from("/ca.pem")));
+    assert_eq!((config.http.client_cert, config.script.roots), (None, vec![PathBuf::from("/srv/scripts")]));
+    let named = layers::named_file(&[("PROVISIOND_CONFIG".to_owned(), "/etc/p.toml\n".to_owned())]);
+    assert_eq!(named, Some(PathBuf::from("/etc/p.toml")));
+}

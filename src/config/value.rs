@@ -19,7 +19,8 @@ pub(super) fn from_text(text: &str, like: &ValueKind) -> ValueKind {
         ValueKind::Float(_) => trimmed.parse().map(ValueKind::Float).ok(),
         _ => None,
     };
-    typed.unwrap_or_else(|| ValueKind::String(text.to_owned()))
+    // A secret's file, a shell's $(cat …), an editor: they leave a newline at the end.
+    typed.unwrap_or_else(|| ValueKind::String(trimmed.to_owned()))
 }
 
 pub(super) fn to_json(value: &Value) -> serde_json::Value {
@@ -158,10 +159,10 @@ pub(super) fn word<T: FromStr<Err: Display>>(value: &Value) -> Result<T, String>
     text(value)?.parse().map_err(|e: T::Err| e.to_string())
 }
 
-/// Does not repeat what was said: it may be secret.
+/// Without the spaces and newlines around it. Does not repeat what was said: it may be secret.
 pub(super) fn text(value: &Value) -> Result<&str, String> {
     match &value.kind {
-        ValueKind::String(text) => Ok(text),
+        ValueKind::String(text) => Ok(text.trim()),
         _ => Err("must be text, in quotes".into()),
     }
 }
@@ -177,7 +178,11 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
     let not_a_list = || "must be a list of texts, such as [\"a\", \"b\"]".to_owned();
     match &value.kind {
         ValueKind::Array(values) => {
-            values.iter().map(|value| text(value).map(str::to_owned).map_err(|_| not_a_list())).collect()
+            let entry = |value: &Value| match &value.kind {
+                ValueKind::String(text) => Ok(text.clone()),
+                _ => Err(not_a_list()),
+            };
+            values.iter().map(entry).collect()
         }
         ValueKind::String(text) if text.trim_start().starts_with('[') => {
             let table = FileFormat::Toml.parse(None, &format!("list = {text}")).map_err(|_| not_a_list())?;

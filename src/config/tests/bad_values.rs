@@ -15,7 +15,13 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("amqp.url = 5", "amqp.url (file F): must be a list of texts, such as [\"a\", \"b\"]"),
     (
         "amqp.url = ['amqp://a/x', 'amqp://b/y']",
-        "amqp.url (file F): the urls must name the same virtual host: they are the nodes of one cluster",
+        "amqp.url (file F): the urls must name the same virtual host, as they are the nodes of one cluster: one names \
+         \"x\", another \"y\" (capitals count)",
+    ),
+    (
+        "amqp.url = 'amqp://a/BugsV,amqp://b/bugsv'",
+        "amqp.url (file F): the urls must name the same virtual host, as they are the nodes of one cluster: one names \
+         \"BugsV\", another \"bugsv\" (capitals count)",
     ),
     (
         "amqp.ca_file = '/ca.pem'",
