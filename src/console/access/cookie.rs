@@ -16,6 +16,9 @@ pub fn session(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Sets it, until the browser is closed; the session may end before. None: takes it away.
+///
+/// Lax: a link in a chat leads to its page. No page that is only looked at changes anything, and what changes something is
+/// refused unless a page of ours sends it (`origin`), whatever the browser does with the cookie.
 pub fn set(public_url: Option<&Origin>, token: Option<&RandomToken>) -> Option<HeaderValue> {
     let [secure_name, plain_name] = NAMES;
     let (name, secure) = match public_url {
@@ -24,7 +27,7 @@ pub fn set(public_url: Option<&Origin>, token: Option<&RandomToken>) -> Option<H
     };
     let value = token.map_or("", RandomToken::expose);
     let gone = if token.is_none() { "; Max-Age=0" } else { "" };
-    HeaderValue::from_str(&format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/{secure}{gone}")).ok()
+    HeaderValue::from_str(&format!("{name}={value}; HttpOnly; SameSite=Lax; Path=/{secure}{gone}")).ok()
 }
 
 #[cfg(test)]
@@ -44,11 +47,11 @@ mod tests {
     fn it_is_for_us_alone() {
         let token = RandomToken::generate();
         let plain = set(None, Some(&token)).expect("a header");
-        let form = format!("provisiond={}; HttpOnly; SameSite=Strict; Path=/", token.expose());
+        let form = format!("provisiond={}; HttpOnly; SameSite=Lax; Path=/", token.expose());
         assert_eq!(plain.to_str().expect("text"), form);
         let https: Origin = "https://a.example".parse().expect("an origin");
         let secure = set(Some(&https), None).expect("a header");
-        let form = "__Host-provisiond=; HttpOnly; SameSite=Strict; Path=/; Secure; Max-Age=0";
+        let form = "__Host-provisiond=; HttpOnly; SameSite=Lax; Path=/; Secure; Max-Age=0";
         assert_eq!(secure.to_str().expect("text"), form);
     }
 }

@@ -152,3 +152,47 @@ async fn what_another_site_sends_with_our_cookie_is_refused() {
     world.keep(api.process);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_from_elsewhere_shows_its_page_and_changes_nothing() {
+    let mut world = World::new().await;
+    let api = Api::start(&mut world).await;
+    api.handler("CRM", "127.0.0.1:5000/").await;
+    let (cookie, csrf) = api.sign_in("ann").await;
+    let before = fingerprint(&world).await;
+    // As a browser sends it when a person opens a link in a chat.
+    let link = |path: &str| {
+        let page = api.request("GET", path).header("cookie", &cookie).header("accept", "text/html");
+        page.header("sec-fetch-site", "cross-site").header("sec-fetch-mode", "navigate")
+    };
+    for path in ["/", "/handlers/1", "/handlers?text=CRM", "/executions", "/dead-letters", "/events"] {
+        assert_eq!(answer(link(path)).await.status, 200, "{path}");
+    }
+    // Those behind which a form waits, and those that only take a form.
+    for path in [
+        "/handlers/1/delete",
+        "/handlers/1/test",
+        "/handlers/1/edit",
+        "/handlers/1/secret",
+        "/handlers/1/disable",
+        "/handlers/1/status",
+        "/dead-letters/discard",
+        "/dead-letters/replay?all=true",
+        "/executions/replay?all=true",
+        "/events/publish",
+        "/events/clients.archive/remove",
+        "/replays",
+        "/sign-out",
+    ] {
+        let asked = answer(link(path)).await;
+        assert!(asked.status < 500, "{path}: {}", asked.status);
+        let form =
+            api.request("POST", path).header("cookie", &cookie).header("origin", "https://evil.example");
+        let sent = answer(form.header("sec-fetch-site", "cross-site").form(&[("csrf", &csrf)])).await;
+        assert_eq!(sent.status, 403, "{path}: {}", sent.text);
+    }
+    assert_eq!(fingerprint(&world).await, before);
+    assert_eq!(answer(link("/handlers/1")).await.status, 200, "still signed in");
+    world.keep(api.process);
+    world.end().await;
+}

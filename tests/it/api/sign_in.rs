@@ -28,7 +28,7 @@ async fn a_session_begins_with_a_password_and_ends_with_signing_out() {
     let signed_in = try_in(&api, "ann", PASSWORD).await;
     assert_eq!((signed_in.status, signed_in.header("location")), (303, "/handlers?text=a"));
     let cookie = signed_in.header("set-cookie");
-    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Path=/"), "{cookie}");
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Path=/"), "{cookie}");
     let cookie = cookie.split(';').next().unwrap().to_owned();
     assert!(is_in(&api, &cookie).await);
     let token = cookie.split_once('=').unwrap().1;
