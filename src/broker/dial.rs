@@ -116,6 +116,10 @@ impl BrokerSettings {
             return Ok((connected.map_err(BrokerError::from)?, socket));
         }
         socket.shut_down();
-        anyhow::bail!("no answer within {:?} (amqp.connect_timeout)", self.connect_timeout)
+        anyhow::bail!(
+            "no answer within {:?} (amqp.connect_timeout): a broker that accepts a connection and does not answer has \
+             mostly used up its open files (rabbitmqctl status, File Descriptors), or is overloaded",
+            self.connect_timeout
+        )
     }
 }
