@@ -187,3 +187,16 @@ async fn a_consumer_that_was_given_up_keeps_no_events() {
     world.keep(worker);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_accepts_and_never_answers_has_no_files_left() {
+    let mut world = World::new().await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    world.set("amqp.url", &format!("amqp://u:p@{}/%2f", silent.local_addr().unwrap()));
+    world.set("amqp.connect_timeout", "500ms");
+    let checked = world.run(&["check"]).stdout();
+    assert!(checked.contains("no answer within 500ms (amqp.connect_timeout)"), "{checked}");
+    assert!(checked.contains("used up its open files (rabbitmqctl status, File Descriptors)"), "{checked}");
+    world.run(&["publish", "clients.create", "--object-id", "1"]).assert_failed(1, "used up its open files");
+    world.abandon().await;
+}
