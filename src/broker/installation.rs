@@ -69,14 +69,15 @@ impl Installation {
 }
 
 impl Names {
+    /// The mark: a name that users of the broker have the rights to, for `publish --wait` as well.
     fn installation(&self) -> String {
-        format!("{}.installation", self.prefix())
+        format!("{}.watch.installation", self.prefix())
     }
 
     /// The alternate exchange of the mark. What RabbitMQ says of two that differ is cut after 255 bytes: enough of the id
     /// to tell installations apart.
     fn installation_of(&self, id: Uuid) -> String {
-        format!("{}.{}", self.prefix(), short(id))
+        format!("{}.watch.{}", self.prefix(), short(id))
     }
 }
 
@@ -146,7 +147,7 @@ pub fn short(id: Uuid) -> String {
 
 /// The id that RabbitMQ names beside ours in its refusal.
 fn other_in(said: &str, prefix: &str, ours: &str) -> Option<String> {
-    let before = format!("'{prefix}.");
+    let before = format!("'{prefix}.watch.");
     let ids =
         said.match_indices(&before).filter_map(|(at, _)| said.get(at + before.len()..)?.get(..ID_LENGTH));
     ids.filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit())).find(|id| *id != ours).map(str::to_owned)
@@ -158,10 +159,13 @@ mod tests {
 
     #[test]
     fn the_other_is_named_where_the_broker_names_it() {
-        let said = "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'p.installation' in vhost '/': \
-            received 'p.0123456789ab' but current is 'p.ba9876543210'";
+        let said = "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'p.watch.installation' in vhost '/': \
+            received 'p.watch.0123456789ab' but current is 'p.watch.ba9876543210'";
         assert_eq!(other_in(said, "p", "0123456789ab").as_deref(), Some("ba9876543210"));
-        assert_eq!(other_in("received 'p.0123456789ab' but current is none", "p", "0123456789ab"), None);
+        assert_eq!(
+            other_in("received 'p.watch.0123456789ab' but current is none", "p", "0123456789ab"),
+            None
+        );
         assert_eq!(short(Uuid::from_u128(0x0123_4567_89ab_cdef << 64)), "0123456789ab");
     }
 }

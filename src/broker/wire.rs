@@ -20,6 +20,8 @@ const EVENT_ID: &str = "x-provisioning-event-id";
 const PLAN: &str = "x-provisioning-plan";
 const ATTEMPT: &str = "x-provisioning-attempt";
 /// Its confirmation was lost, so it was published again: the broker may have it twice.
+/// When the handlers of the plan were created.
+const PLAN_CREATED: &str = "x-provisioning-plan-created";
 /// The run in which the attempt of this copy was put off.
 const PUT_OFF_IN: &str = "x-provisioning-put-off-in";
 const AGAIN: &str = "x-provisioning-again";

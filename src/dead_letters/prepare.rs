@@ -37,7 +37,7 @@ pub(super) fn prepare(item: &ReplayItem, max_event_bytes: usize) -> Result<Prepa
         });
     }
     let run_id = RunId::from(event.id.clone()).next(&format!("replay/{}", item.key));
-    Ok(Prepared { event, plan: Plan::new(item.plan.iter().copied()), run_id })
+    Ok(Prepared { event, plan: Plan::of(&item.plan, &item.plan_created), run_id })
 }
 
 fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
@@ -97,6 +97,7 @@ mod tests {
             content_type: Some("application/json".into()),
             edited: false,
             plan: vec![HandlerId(3), HandlerId(4)],
+            plan_created: vec![30],
             enabled: SeenHandlers::from_iter([(HandlerId(4), 1)]),
             trace: Trace::default(),
         }

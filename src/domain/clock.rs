@@ -33,14 +33,16 @@ impl ClockAhead {
         if by <= AGREE {
             return None;
         }
-        let (count, unit) = match by.as_secs() {
-            seconds @ 172_800.. => (seconds / 86_400, "days"),
-            seconds @ 7_200.. => (seconds / 3_600, "hours"),
-            seconds @ 120.. => (seconds / 60, "minutes"),
-            seconds => (seconds, "seconds"),
+        let seconds = by.as_secs();
+        let (size, unit) = match seconds {
+            172_800.. => (86_400, "days"),
+            7_200.. => (3_600, "hours"),
+            120.. => (60, "minutes"),
+            _ => (1, "seconds"),
         };
-        let side = if self.0.is_negative() { "behind" } else { "ahead of" };
-        Some(format!("{count} {unit} {side} the database's clock"))
+        let count = (seconds + size / 2) / size;
+        let which = if self.0.is_negative() { "behind" } else { "ahead of" };
+        Some(format!("{count} {unit} {which} the database's clock"))
     }
 }
 
@@ -55,8 +57,9 @@ mod tests {
             (60, None),
             (-60, None),
             (61, Some("61 seconds ahead of the database's clock")),
-            (-7_199, Some("119 minutes behind the database's clock")),
+            (-7_199, Some("120 minutes behind the database's clock")),
             (90_000, Some("25 hours ahead of the database's clock")),
+            (100 * 86_400 - 1, Some("100 days ahead of the database's clock")),
             (-100 * 86_400, Some("100 days behind the database's clock")),
         ] {
             assert_eq!(ClockAhead(SignedDuration::from_secs(seconds)).told().as_deref(), expected);

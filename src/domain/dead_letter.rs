@@ -60,6 +60,9 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// What a replay runs: this handler, or it and the rest. Empty: it is planned afresh.
     pub plan: Vec<HandlerId>,
+    /// When those were created, in microseconds since 1970; 0 or absent where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan_created: Vec<i64>,
     pub first_failed_at: Option<Timestamp>,
     pub died_at: Timestamp,
     /// Absent where no worker saw it.
@@ -104,6 +107,7 @@ impl DeadLetter {
             handler_name: None,
             attempts: 0,
             plan: Vec::new(),
+            plan_created: Vec::new(),
             first_failed_at: None,
             died_at,
             worker: None,

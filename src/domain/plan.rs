@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, fmt, str::FromStr};
 
+use jiff::Timestamp;
+
 use super::handler::HandlerId;
 
 /// The number of a try of one handler for one event; the first is 1.
@@ -34,15 +36,47 @@ impl TryFrom<u32> for Attempt {
 /// As text, in the header of a copy, the ids are joined by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    handlers: VecDeque<HandlerId>,
+    handlers: VecDeque<Planned>,
     first_attempt: Attempt,
+}
+
+/// A handler that is to run.
+///
+/// A database that was restored from a backup gives the numbers of handlers that it has forgotten to new ones: with the
+/// moment of its creation a handler is that very one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    pub id: HandlerId,
+    pub created: Created,
+}
+
+/// When a handler was created, in microseconds; 0 where that is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Created(pub i64);
+
+impl Created {
+    pub fn at(at: Timestamp) -> Self {
+        Self(at.as_microsecond())
+    }
+
+    /// Whether it can be the handler that was created at `other`.
+    pub fn may_be(self, other: Self) -> bool {
+        self == other || self.0 == 0 || other.0 == 0
+    }
 }
 
 /// One handler to run now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub handler: HandlerId,
+    pub created: Created,
     pub attempt: Attempt,
+}
+
+impl Step {
+    const fn planned(self) -> Planned {
+        Planned { id: self.handler, created: self.created }
+    }
 }
 
 /// A header that is no plan.
@@ -51,12 +85,18 @@ pub struct Step {
 pub struct InvalidPlan;
 
 impl Plan {
-    pub fn new(handlers: impl IntoIterator<Item = HandlerId>) -> Self {
+    pub fn new(handlers: impl IntoIterator<Item = Planned>) -> Self {
         Self { handlers: handlers.into_iter().collect(), first_attempt: Attempt::FIRST }
     }
 
+    /// `ids`, created at `created` as far as that is known.
+    pub fn of(ids: &[HandlerId], created: &[i64]) -> Self {
+        let created = created.iter().copied().map(Created).chain(std::iter::repeat(Created::default()));
+        Self::new(ids.iter().zip(created).map(|(id, created)| Planned { id: *id, created }))
+    }
+
     /// `handlers`, of which the first is at `first_attempt`.
-    pub fn beginning_at(handlers: impl IntoIterator<Item = HandlerId>, first_attempt: Attempt) -> Self {
+    pub fn beginning_at(handlers: impl IntoIterator<Item = Planned>, first_attempt: Attempt) -> Self {
         Self { first_attempt, ..Self::new(handlers) }
     }
 
@@ -69,25 +109,34 @@ impl Plan {
     }
 
     pub fn handlers(&self) -> impl Iterator<Item = HandlerId> + '_ {
+        self.planned().map(|planned| planned.id)
+    }
+
+    pub fn planned(&self) -> impl Iterator<Item = Planned> + '_ {
         self.handlers.iter().copied()
+    }
+
+    /// When its handlers were created, in their order.
+    pub fn created(&self) -> impl Iterator<Item = i64> + '_ {
+        self.planned().map(|planned| planned.created.0)
     }
 
     /// Takes the next step out of the plan.
     pub fn take_next(&mut self) -> Option<Step> {
-        let handler = self.handlers.pop_front()?;
+        let Planned { id, created } = self.handlers.pop_front()?;
         let attempt = std::mem::replace(&mut self.first_attempt, Attempt::FIRST);
-        Some(Step { handler, attempt })
+        Some(Step { handler: id, created, attempt })
     }
 
     /// `step` alone.
     pub fn only(step: Step) -> Self {
-        Self { handlers: VecDeque::from([step.handler]), first_attempt: step.attempt }
+        Self { handlers: VecDeque::from([step.planned()]), first_attempt: step.attempt }
     }
 
     /// `step` and all that is still in this plan after it.
     pub fn with_first(&self, step: Step) -> Self {
         let mut handlers = self.handlers.clone();
-        handlers.push_front(step.handler);
+        handlers.push_front(step.planned());
         Self { handlers, first_attempt: step.attempt }
     }
 
@@ -99,6 +148,20 @@ impl Plan {
         let plan: Self = handlers.parse()?;
         Ok(Self { first_attempt: Attempt::try_from(attempt)?, ..plan })
     }
+
+    /// The same plan, whose handlers were created then: numbers joined by commas, as [`Plan::created_text`] writes them.
+    #[must_use]
+    pub fn with_created(mut self, text: &str) -> Self {
+        for (planned, created) in self.handlers.iter_mut().zip(text.split(',')) {
+            planned.created = Created(created.parse().unwrap_or_default());
+        }
+        self
+    }
+
+    pub fn created_text(&self) -> String {
+        let created: Vec<String> = self.created().map(|at| at.to_string()).collect();
+        created.join(",")
+    }
 }
 
 impl FromStr for Plan {
@@ -106,13 +169,13 @@ impl FromStr for Plan {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let ids: Result<Vec<HandlerId>, _> = text.split(',').map(str::parse).collect();
-        Ok(Self::new(ids.map_err(|_| InvalidPlan)?))
+        Ok(Self::of(&ids.map_err(|_| InvalidPlan)?, &[]))
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, id) in self.handlers.iter().enumerate() {
+        for (n, id) in self.handlers().enumerate() {
             write!(f, "{}{id}", if n == 0 { "" } else { "," })?;
         }
         Ok(())
@@ -132,6 +195,17 @@ mod tests {
         assert_eq!(plan.with_first(first).first_attempt().number(), 4);
         assert_eq!(plan.take_next().expect("two").attempt, Attempt::FIRST);
         assert_eq!(plan.take_next(), None);
+    }
+
+    #[test]
+    fn a_handler_keeps_its_identity() {
+        let mut plan = Plan::from_headers("7,3,5", 2).expect("a plan").with_created("11,x");
+        assert_eq!(plan.created_text(), "11,0,0");
+        let first = plan.take_next().expect("one");
+        assert_eq!(Plan::only(first).created_text(), "11");
+        assert_eq!(plan.with_first(first).created_text(), "11,0,0");
+        assert!(first.created.may_be(Created(11)) && first.created.may_be(Created(0)));
+        assert!(!first.created.may_be(Created(12)));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub fn resume(
     let is_first = !left.is_empty() && left.first() == handlers.first();
     let attempt = if is_first { plan.first_attempt() } else { Attempt::FIRST };
     Resumption {
-        plan: Plan::beginning_at(left, attempt),
+        plan: Plan::beginning_at(plan.planned().filter(|planned| left.contains(&planned.id)), attempt),
         not_reached: if is_forbidden {
             beyond.iter().copied().filter(unrecorded).collect()
         } else {

@@ -15,7 +15,7 @@ use crate::domain::{
     execution::{Disposition, EventRef, HandlerRef, Status},
     handler::{Handler, Mode},
     outcome::{Outcome, Response},
-    plan::{Attempt, Plan, Step},
+    plan::{Attempt, Created, Plan, Step},
     retry::RetryPolicy,
     secret::SigningSecret,
     task::Task,
@@ -126,7 +126,7 @@ impl Runner {
         let outcome = self.run_at(&call, started_at).await;
         let duration = clock.elapsed();
         let (outcome, verdict) = judge(outcome, mode, event, max_event_bytes);
-        let step = Step { handler: handler.id, attempt: Attempt::FIRST };
+        let step = Step { handler: handler.id, created: Created::default(), attempt: Attempt::FIRST };
         let settlement = decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy);
         let disposition = disposition(&settlement, &verdict);
         let (retry_in, dead_letter) = match settlement {

@@ -46,8 +46,12 @@ fn columns(batch: &[Letter]) -> Vec<Column<'_>> {
         Column::of("handler_name", "text", batch, |d| d.facts.handler_name.as_ref().map(HandlerName::as_str)),
         Column::of("attempts", "integer", batch, |d| int(d.facts.attempts)),
         // UNNEST would take an array of arrays apart: plans travel as text.
-        Column::of("plan", "text", batch, |d| Plan::new(d.facts.plan.iter().copied()).to_string())
+        Column::of("plan", "text", batch, |d| Plan::of(&d.facts.plan, &[]).to_string())
             .read_as("string_to_array(plan, ',')::bigint[]"),
+        Column::of("plan_created", "text", batch, |d| {
+            Plan::of(&d.facts.plan, &d.facts.plan_created).created_text()
+        })
+        .read_as("string_to_array(plan_created, ',')::bigint[]"),
         Column::of("first_failed_at", "timestamptz", batch, |d| d.facts.first_failed_at),
         Column::of("died_at", "timestamptz", batch, |d| d.facts.died_at),
         Column::of("worker_host", "text", batch, |d| d.facts.worker.as_ref().map(|w| clean(&w.host))),

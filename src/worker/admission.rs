@@ -94,8 +94,10 @@ pub(super) async fn admit<'a>(
         return Ok(None);
     }
     if let Some(earlier) = run.put_off_in.clone() {
-        let recorded = admission.ended((run.event.id.clone(), earlier)).await;
-        if !run.resume(Some(recorded)).await? {
+        // The other may have put it off as well: then its copy is of the same run as this one.
+        let earlier = (run.event.id.clone(), earlier);
+        let (earlier, same) = tokio::join!(admission.ended(earlier), admission.ended(run.key()));
+        if !run.resume(Some([earlier, same].concat())).await? {
             return Ok(None);
         }
     }

@@ -13,7 +13,7 @@ use super::{Worker, breaker::Refused, registry::Registered, run::Run, slots::Slo
 use crate::{
     domain::{
         outcome::{FailureKind, Outcome},
-        plan::Step,
+        plan::{Created, Step},
         resume::Recorded,
         trace::Trace,
         verdict::{Verdict, answer_limit, judge},
@@ -48,6 +48,8 @@ pub(super) enum Turn {
     Made(Arc<Registered>, Box<Attempted>),
     /// It is not enabled for this event any more.
     Off,
+    /// Another handler has its number.
+    Another,
     /// Another delivery of this run came to an end with it while a slot was waited for: what is recorded.
     Elsewhere(Vec<Recorded>),
     /// This delivery must end, and no slot came free before.
@@ -58,6 +60,9 @@ pub(super) enum Turn {
 pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Turn {
     let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
     let Some(handler) = current() else { return Turn::Off };
+    if !step.created.may_be(Created::at(handler.handler.created_at)) {
+        return Turn::Another;
+    }
     let (waiting, asked) = (run.lane.wait(), Instant::now());
     let slot = tokio::select! {
         biased;

@@ -74,6 +74,10 @@ async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
                 run.record_skipped(step).await?;
                 continue;
             }
+            Turn::Another => {
+                run.record_another(step).await?;
+                continue;
+            }
             Turn::Elsewhere(recorded) => {
                 run.plan = run.plan.with_first(step);
                 if run.resume(Some(recorded)).await? {

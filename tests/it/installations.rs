@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, World, envelope};
+use crate::support::{Endpoint, Reply, World, envelope, eventually};
 
 /// A database of its own, as one who copies a configuration and changes half of it has.
 async fn other_database(world: &mut World) -> String {
@@ -64,4 +64,54 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
     let name = theirs.rsplit('/').next().expect("a name");
     world.admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
     world.abandon().await;
+}
+
+/// As a restore of the database to a moment before the handler was made: the next handler gets its number.
+async fn forget_handlers(world: &World) {
+    world.rows("DELETE FROM handlers", &[]).await;
+    world.rows("ALTER SEQUENCE handlers_id_seq RESTART WITH 1", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_number() {
+    let mut world = World::new().await;
+    world.set("retry.initial_interval", "8s");
+    let old = Endpoint::start(|call, _| Reply::status(if call.object_id() == 1 { 503 } else { 400 })).await;
+    let id = world.handler("old", "clients.create", &["--http", &old.url("/")]);
+    let worker = world.worker().await;
+    for object in [1, 2] {
+        let body = envelope("clients.create", object, &json!({}));
+        world.broker.publish("clients.create", Some(&format!("e{object}")), body.as_bytes()).await;
+    }
+    old.wait_for(2).await;
+    // One waits in the delay ladder, one as a dead letter that nobody has recorded.
+    eventually("the dead letter waits", || async {
+        world.broker.depth("dead-letters").await.unwrap().0 == 1
+    })
+    .await;
+    forget_handlers(&world).await;
+    let new = Endpoint::ok().await;
+    assert_eq!(world.handler("new", "clients.create", &["--http", &new.url("/")]), id, "it has the number");
+    let recorder = world.recorder().await;
+
+    let skipped = world.wait_for_executions(1, &["--disposition", "handler_off"]).await;
+    assert_eq!(
+        (&skipped[0]["event"]["id"], &skipped[0]["handler"]),
+        (&json!("e1"), &Value::Null),
+        "{skipped:?}"
+    );
+    assert!(
+        skipped[0]["error"].as_str().is_some_and(|error| error.contains("restored from a backup")),
+        "{skipped:?}"
+    );
+    world.wait_for_dead_letters(1).await;
+    world.run(&["dead-letters", "replay", "--event-id", "e2", "--yes"]);
+    let skipped = world.wait_for_executions(2, &["--disposition", "handler_off"]).await;
+    assert!(skipped.iter().any(|e| e["event"]["id"] == "e2"), "{skipped:?}");
+    assert_eq!(new.count(), 0, "it was not meant");
+    world.broker.publish("clients.create", None, envelope("clients.create", 3, &json!({})).as_bytes()).await;
+    new.wait_for(1).await;
+    world.keep(worker);
+    world.keep(recorder);
+    world.end().await;
 }

@@ -281,7 +281,11 @@ async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
     })
     .await;
     let most = AT_A_TIME.to_string();
-    world.handler("CRM", EVENT, &["--http", &endpoint.url("/"), "--max-concurrency", &most]);
+    world.handler(
+        "CRM",
+        EVENT,
+        &["--http", &endpoint.url("/"), "--max-concurrency", &most, "--timeout", "5m"],
+    );
     let recorder = world.recorder().await;
     world.keep(recorder);
     let stopped = world.worker().await;

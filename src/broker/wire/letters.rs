@@ -7,7 +7,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delay, delivery::Delivery, design::Names, inbound::UNREADABLE, publisher::Outgoing},
-    EVENT_ID, Facts, LETTER, PLAN,
+    EVENT_ID, Facts, LETTER, PLAN, PLAN_CREATED,
     read::came_by_ladder,
     text_header,
 };
@@ -97,8 +97,11 @@ fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str, is_copy:
     }
     let headers = delivery.properties.headers().as_ref();
     let plan = text_header(headers, PLAN).and_then(|plan| plan.parse::<Plan>().ok());
+    let created = text_header(headers, PLAN_CREATED).unwrap_or_default();
+    let plan = plan.map(|plan| plan.with_created(&created));
     DeadLetter {
         event_id: text_header(headers, EVENT_ID).or_else(|| whole.event_id.clone()),
+        plan_created: plan.as_ref().map(|plan| plan.created().collect()).unwrap_or_default(),
         plan: plan.map(|plan| plan.handlers().collect()).unwrap_or_default(),
         ..whole
     }

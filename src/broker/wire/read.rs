@@ -5,8 +5,8 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names, inbound::UNREADABLE},
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PUT_OFF_IN, TRACEPARENT, TRACESTATE,
-    number_header, text_header,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, TRACEPARENT,
+    TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
@@ -90,7 +90,8 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
         Some(handlers) => {
             let attempt = number_header(headers, ATTEMPT).and_then(|n| u32::try_from(n).ok());
             let plan = Plan::from_headers(&handlers, attempt.unwrap_or_default());
-            Some(plan.map_err(|_| missing(PLAN))?)
+            let created = text_header(headers, PLAN_CREATED).unwrap_or_default();
+            Some(plan.map_err(|_| missing(PLAN))?.with_created(&created))
         }
     };
     Ok(Some(Copy {

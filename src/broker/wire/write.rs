@@ -17,7 +17,7 @@ use super::{
         publisher::Outgoing,
     },
     AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON,
-    PLAN, PUT_OFF_IN, TRACEPARENT, TRACESTATE,
+    PLAN, PLAN_CREATED, PUT_OFF_IN, TRACEPARENT, TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
@@ -64,6 +64,7 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
     headers.insert(EVENT_ID.into(), text(copy.event.id.as_str()));
     if !copy.plan.is_empty() {
         headers.insert(PLAN.into(), text(&copy.plan.to_string()));
+        headers.insert(PLAN_CREATED.into(), text(&copy.plan.created_text()));
         headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(copy.plan.first_attempt().number().into()));
     }
     if let Some(at) = copy.first_failed_at {

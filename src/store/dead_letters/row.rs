@@ -47,7 +47,7 @@ pub struct StoredDeadLetter {
 
 pub(in crate::store) const COLUMNS: &str =
     "id, event_id, run_id, event_name, object_id, reason, error, handler_id, handler_name, attempts,
-    plan, first_failed_at, died_at, worker_host, worker_pid, worker_version, state, state_changed_at,
+    plan, plan_created, first_failed_at, died_at, worker_host, worker_pid, worker_version, state, state_changed_at,
     state_changed_by, state_note, recorded_at";
 
 /// What [`stored`] reads beside [`COLUMNS`].
@@ -88,6 +88,7 @@ fn read(row: &Row) -> anyhow::Result<DeadLetterRow> {
             handler_name: handler_name(row)?,
             attempts: row.try_get::<_, i32>("attempts")?.try_into()?,
             plan: row.try_get::<_, Vec<i64>>("plan")?.into_iter().map(HandlerId).collect(),
+            plan_created: row.try_get("plan_created")?,
             first_failed_at: row.try_get("first_failed_at")?,
             died_at: row.try_get("died_at")?,
             worker: worker(row)?,

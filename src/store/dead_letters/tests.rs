@@ -16,7 +16,7 @@ fn letter(at: Timestamp) -> Letter {
     let letter = serde_json::json!({
         "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create",
         "object_id": "12", "reason": "exhausted", "error": "status 500", "handler_id": 7,
-        "handler_name": "CRM", "attempts": 8, "plan": [7, 9], "first_failed_at": at, "died_at": at,
+        "handler_name": "CRM", "attempts": 8, "plan": [7, 9], "plan_created": [70, 0], "first_failed_at": at, "died_at": at,
         "worker": {"host": "w1", "pid": 42, "version": "0.1.0"},
     });
     Letter {

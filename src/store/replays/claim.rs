@@ -43,6 +43,7 @@ impl ReplayRun {
             body: edited.map_or(letter.body, Bytes::from),
             content_type: letter.content_type,
             plan: facts.plan,
+            plan_created: facts.plan_created,
             enabled: enabled(&row)?,
             trace: letter.trace,
         })))
@@ -81,6 +82,7 @@ impl ReplayRun {
             content_type: None,
             edited: false,
             plan: handler.map(HandlerId).into_iter().collect(),
+            plan_created: Vec::new(),
             enabled: enabled(&row)?,
             trace: Trace::default(),
         })))

@@ -60,6 +60,8 @@ pub struct ReplayItem {
     pub edited: bool,
     /// Empty: it is planned afresh.
     pub plan: Vec<HandlerId>,
+    /// When those were created, as far as that is known.
+    pub plan_created: Vec<i64>,
     /// Of the plan, or of the event: those that would run.
     pub enabled: SeenHandlers,
     pub trace: Trace,

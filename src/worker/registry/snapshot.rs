@@ -12,7 +12,7 @@ use crate::{
         event::EventName,
         execution::HandlerRef,
         handler::{Handler, HandlerId, SeenHandlers, Status, Timeout},
-        plan::Plan,
+        plan::{Created, Plan, Planned},
         retry::RetryPolicy,
         secret::{InvalidSecret, SigningSecret},
         task::TaskType,
@@ -56,7 +56,11 @@ impl Snapshot {
             }
             let spec = &handler.spec;
             if spec.status == Status::Enabled {
-                enabled.entry(spec.event.clone()).or_default().push((spec.priority, handler.id));
+                enabled.entry(spec.event.clone()).or_default().push((
+                    spec.priority,
+                    handler.id,
+                    Created::at(handler.created_at),
+                ));
             }
             let default_timeout = match spec.task.kind() {
                 TaskType::Http => defaults.http_timeout,
@@ -75,8 +79,8 @@ impl Snapshot {
             handlers.insert(registered.handler.id, Arc::new(registered));
         }
         let plan_of = |(event, mut handlers): (EventName, Vec<_>)| {
-            handlers.sort_unstable();
-            (event, Plan::new(handlers.into_iter().map(|(_, id)| id)))
+            handlers.sort_unstable_by_key(|(priority, id, _)| (*priority, *id));
+            (event, Plan::new(handlers.into_iter().map(|(_, id, created)| Planned { id, created })))
         };
         let event_types = rows.event_types.into_iter().map(|t| (t.name, t.removed_at.is_some())).collect();
         let plans = enabled.into_iter().map(plan_of).collect();

@@ -86,6 +86,7 @@ impl Run<'_> {
             handler_name: known.and_then(|known| known.name),
             attempts,
             plan: plan.handlers().collect(),
+            plan_created: plan.created().collect(),
             first_failed_at: self.first_failed_at,
             died_at: Timestamp::now(),
             worker: Some(self.worker.id.clone()),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{Run, Trouble};
@@ -94,6 +95,21 @@ impl Run<'_> {
         self.touched = true;
         let known = self.worker.registry.snapshot().handler_ref(step.handler);
         self.record_passed(Some(known), step.attempt.number(), Disposition::HandlerOff).await
+    }
+
+    /// Another handler has the number of one that was planned: whose event it was not, must not get it.
+    pub(crate) async fn record_another(&mut self, step: Step) -> Result<(), Trouble> {
+        self.touched = true;
+        let error = format!(
+            "handler {} was another one when this was planned, and is not there any more: was the database restored from a backup?",
+            step.handler
+        );
+        warn!(event = %self.event.name, event_id = %self.event.id, error, "a handler is skipped");
+        let mut execution = self.blank(Disposition::HandlerOff)?;
+        execution.attempt = step.attempt.number();
+        execution.error = Some(error);
+        skip(&self.event.name, Disposition::HandlerOff);
+        self.publish_record(&execution, None).await
     }
 
     pub(super) async fn record(

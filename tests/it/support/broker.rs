@@ -117,7 +117,8 @@ impl Broker {
         for queue in ["execution-log", "dead-letters", "unrouted"] {
             self.delete_queue(queue).await;
         }
-        for exchange in ["events", "results", "dead-letters", "unrouted", "delay.v1.deliver", "installation"]
+        for exchange in
+            ["events", "results", "dead-letters", "unrouted", "delay.v1.deliver", "watch.installation"]
         {
             self.delete_exchange(exchange).await;
         }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::{
     faults::{
         Form, both_forms,
         checker::Allowed,
         scene::{CUT, Scene, Setup, UNDER_WAY},
     },
-    support::{Reply, Services, eventually},
+    support::{Endpoint, Reply, Services, World, console::Api, eventually},
 };
 
 both_forms!(memory_alarm, consumer_timeout);
@@ -66,4 +68,29 @@ async fn consumer_timeout(form: Form) {
     let repeated = CUT * form.injections();
     services.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]).await;
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
+}
+
+/// Who publishes by hand meanwhile is told that the event may run all the same, and it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
+    let services = Services::breakable().await;
+    let mut world = World::on(&services.amqp_url, None).await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let api = Api::start(&mut world).await;
+    services.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
+    let event = json!({"event": "clients.create", "object_id": 1, "id": "by-hand"});
+    let answered = api.post("/events", &event).await;
+    assert_eq!(answered.status, 503, "{}", answered.text);
+    assert!(
+        answered.text.contains("has not confirmed the event by-hand, and may have it"),
+        "{}",
+        answered.text
+    );
+    services.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
+    endpoint.wait_for(1).await;
+    world.wait_for_executions(1, &["--event-id", "by-hand"]).await;
+    world.keep(api.process);
+    world.end().await;
 }

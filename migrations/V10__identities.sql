@@ -7,3 +7,7 @@ CREATE TABLE installation (
 );
 
 INSERT INTO installation DEFAULT VALUES;
+
+-- When the handlers of `plan` were created, in microseconds, 0 where that is not known: a database that was restored from a
+-- backup gives their numbers to others.
+ALTER TABLE dead_letters ADD COLUMN plan_created bigint[] NOT NULL DEFAULT '{}';
