@@ -44,6 +44,6 @@ pub use peek::peek;
 pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use wire::{
-    Burial, CopyOf, Facts, MAX_HEADER_BYTES, copy_of, dead_letter, dead_letter_of, event, handlers_seen,
-    letter_of, reply, resent, result, retry_copy, unrouted_event,
+    Burial, CopyOf, Facts, MAX_HEADER_BYTES, PutOff, copy_of, dead_letter, dead_letter_of, event,
+    handlers_seen, letter_of, reply, resent, result, retry_copy, unrouted_event,
 };

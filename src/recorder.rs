@@ -114,7 +114,12 @@ impl Recorder {
             .into_iter()
             .map(|(queue, name)| {
                 let intake = Intake { queue: name, prefetch, source: Source::Shared };
-                let consumer = Consumer { link: self.link.clone(), intake, renew: Arc::default() };
+                let consumer = Consumer {
+                    link: self.link.clone(),
+                    intake,
+                    renew: Arc::default(),
+                    taking: Arc::default(),
+                };
                 let (sender, session) = (sender.clone(), session.clone());
                 tokio::spawn(consumer.run(session, move |delivery| {
                     // The channel holds more than all prefetches together; full or closed, it goes back.

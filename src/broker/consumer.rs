@@ -4,7 +4,14 @@
 //! fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
 //! A consumer whose own connection holds for a while goes back to the shared one.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -65,6 +72,8 @@ pub struct Consumer {
     pub intake: Intake,
     /// Notified: it is stuck, gives back all that it holds, and begins anew.
     pub renew: Arc<Notify>,
+    /// Told: how many deliveries it may have in hand now.
+    pub taking: Arc<AtomicUsize>,
 }
 
 /// Why a session ended.
@@ -72,10 +81,31 @@ enum End {
     Stopped,
     /// Nothing came, and nothing is unsettled.
     Idle,
-    /// It went well for a while with one delivery at a time, or with few.
+    /// It stood for a while with one delivery at a time.
     Well,
-    /// Its messages are large: no more than so many at a time.
-    Large(u16),
+    Lost(String),
+}
+
+/// One channel, and what is consumed on it.
+struct Session {
+    channel: Channel,
+    consumer: lapin::Consumer,
+    settled: mpsc::UnboundedSender<Settled>,
+    acker: JoinHandle<lapin::Result<()>>,
+    held: Held,
+    /// Then it is idle, if nothing came.
+    idle_at: Instant,
+    /// Then it may take more at a time.
+    soon: Instant,
+}
+
+/// What comes next in a session.
+enum Step {
+    On,
+    /// It goes on with so many deliveries at a time.
+    Taking(u16),
+    /// What runs may end first.
+    Ended(End),
     Lost(String),
 }
 
@@ -122,7 +152,6 @@ impl Place {
 
     fn note_well(&mut self) {
         self.lost = 0;
-        self.few = None;
         if !self.is_full {
             self.own = None;
         }
@@ -153,18 +182,8 @@ impl Consumer {
                 End::Stopped => return,
                 End::Idle => continue,
                 End::Well => {
-                    if place.is_careful() {
-                        info!(queue = self.intake.queue, "its connection stands: consuming as before");
-                    }
+                    info!(queue = self.intake.queue, "its connection stands: consuming as before");
                     place.note_well();
-                    continue;
-                }
-                End::Large(few) => {
-                    debug!(
-                        queue = self.intake.queue,
-                        few, "its messages are large: consuming fewer at a time"
-                    );
-                    place.few = Some(few);
                     continue;
                 }
                 // Of a lost connection the supervisor tells, once for all that use it.
@@ -221,60 +240,100 @@ impl Consumer {
         stop: &CancellationToken,
         take: &mut impl FnMut(Delivery),
     ) -> End {
-        let prefetch = place.prefetch(self.intake.prefetch);
-        let mut consumer = match self.begin(&channel, prefetch).await {
+        let consumer = match self.begin(&channel, place).await {
             Ok(consumer) => consumer,
             Err(end) => return end,
         };
         place.hindrance = None;
         let (settled, duties) = mpsc::unbounded_channel::<Settled>();
-        let mut acker = tokio::spawn(acker::run(channel.clone(), duties));
-        let mut idle_at = Instant::now() + jittered(IDLE);
-        let well_at = Instant::now() + SOON;
-        let held = Held::default();
-        let end = loop {
-            tokio::select! {
-                () = stop.cancelled() => break End::Stopped,
-                () = sleep_until(idle_at) => {
-                    // Each unsettled delivery has a sender.
-                    if settled.strong_count() == 1 {
-                        break End::Idle;
-                    }
-                    idle_at = Instant::now() + jittered(IDLE);
+        let acker = tokio::spawn(acker::run(channel.clone(), duties));
+        let (idle_at, soon) = (Instant::now() + jittered(IDLE), Instant::now() + SOON);
+        let mut session = Session { channel, consumer, settled, acker, idle_at, soon, held: Held::default() };
+        loop {
+            match self.step(&mut session, link, place, stop, take).await {
+                Step::On => {}
+                Step::Taking(prefetch) => {
+                    place.few = Some(prefetch).filter(|few| *few < self.intake.prefetch);
+                    debug!(queue = self.intake.queue, prefetch, "for the size of its messages");
+                    // A prefetch is that of a consumer: another one, on the same channel, where what runs goes on.
+                    session.give_back().await;
+                    session.consumer = match self.begin(&session.channel, place).await {
+                        Ok(consumer) => consumer,
+                        Err(end) => return session.drained(&self.intake.queue, end).await,
+                    };
+                    session.soon = Instant::now() + SOON;
                 }
-                () = sleep_until(well_at), if prefetch < self.intake.prefetch => break End::Well,
-                () = self.renew.notified() => {
-                    acker.abort();
-                    // Only a closed channel gives back what is unsettled.
-                    let _ = timeout(RPC_TIMEOUT, channel.close(200, "stuck".into())).await;
-                    return End::Lost("it was stuck".to_owned());
+                Step::Ended(end) => {
+                    session.give_back().await;
+                    return session.drained(&self.intake.queue, end).await;
                 }
-                ended = &mut acker => return End::Lost(match ended {
-                    Ok(Err(error)) => format!("acknowledging failed: {}", BrokerError::from(error)),
-                    _ => "the acker ended".to_owned(),
-                }),
-                next = consumer.next() => match next {
-                    Some(Ok(raw)) => {
-                        idle_at = Instant::now() + jittered(IDLE);
-                        link.note_heard();
-                        let delivery = Delivery::new(raw, settled.clone(), &held);
-                        if let Some(few) = held.fewer_than(prefetch) {
-                            delivery.duty.requeue();
-                            break End::Large(few);
-                        }
-                        take(delivery);
-                    }
-                    // lapin ends the stream, without an error, when the queue was deleted.
-                    Some(Err(error)) => { acker.abort(); return End::Lost(BrokerError::from(error).to_string()) }
-                    None => { acker.abort(); return End::Lost("the broker cancelled the consumer: is the queue deleted?".into()) }
-                },
+                Step::Lost(why) => {
+                    session.acker.abort();
+                    return End::Lost(why);
+                }
             }
-        };
-        self.drain(&channel, consumer, &held, settled, acker).await;
-        end
+        }
     }
 
-    async fn begin(&self, channel: &Channel, prefetch: u16) -> Result<lapin::Consumer, End> {
+    async fn step(
+        &self,
+        session: &mut Session,
+        link: &Link,
+        place: &Place,
+        stop: &CancellationToken,
+        take: &mut impl FnMut(Delivery),
+    ) -> Step {
+        let (is_careful, few) = (place.is_careful(), place.few);
+        tokio::select! {
+            () = stop.cancelled() => Step::Ended(End::Stopped),
+            () = sleep_until(session.idle_at) => {
+                session.idle_at = Instant::now() + jittered(IDLE);
+                // Each unsettled delivery has a sender.
+                if session.settled.strong_count() == 1 { Step::Ended(End::Idle) } else { Step::On }
+            }
+            () = sleep_until(session.soon), if is_careful => Step::Ended(End::Well),
+            () = sleep_until(session.soon), if few.is_some() => {
+                session.soon = Instant::now() + SOON;
+                few.and_then(|few| session.held.more_than(few)).map_or(Step::On, Step::Taking)
+            }
+            () = self.renew.notified() => {
+                // Only a closed channel gives back what is unsettled.
+                let _ = timeout(RPC_TIMEOUT, session.channel.close(200, "stuck".into())).await;
+                Step::Lost("it was stuck".to_owned())
+            }
+            ended = &mut session.acker => Step::Lost(match ended {
+                Ok(Err(error)) => format!("acknowledging failed: {}", BrokerError::from(error)),
+                _ => "the acker ended".to_owned(),
+            }),
+            next = session.consumer.next() => match next {
+                Some(Ok(raw)) => {
+                    session.idle_at = Instant::now() + jittered(IDLE);
+                    link.note_heard();
+                    let delivery = Delivery::new(raw, session.settled.clone(), &session.held);
+                    match session.held.fewer_than(self.prefetch(place)) {
+                        None => {
+                            take(delivery);
+                            Step::On
+                        }
+                        // This one goes back.
+                        Some(fewer) => Step::Taking(fewer),
+                    }
+                }
+                // lapin ends the stream, without an error, when the queue was deleted.
+                Some(Err(error)) => Step::Lost(BrokerError::from(error).to_string()),
+                None => Step::Lost("the broker cancelled the consumer: is the queue deleted?".to_owned()),
+            },
+        }
+    }
+
+    /// The deliveries that it may have in hand now.
+    fn prefetch(&self, place: &Place) -> u16 {
+        place.prefetch(self.intake.prefetch)
+    }
+
+    async fn begin(&self, channel: &Channel, place: &Place) -> Result<lapin::Consumer, End> {
+        let prefetch = self.prefetch(place);
+        self.taking.store(prefetch.into(), Relaxed);
         let begun = async {
             within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
             consume(channel, &self.intake.queue).await
@@ -284,39 +343,6 @@ impl Consumer {
             Source::RemovedEvent if is_not_found(&error) => End::Stopped,
             _ => End::Lost(format!("{error:#}")),
         })
-    }
-
-    /// Takes no more: what comes before the broker has cancelled goes back, what runs may end.
-    async fn drain(
-        &self,
-        channel: &Channel,
-        mut consumer: lapin::Consumer,
-        held: &Held,
-        settled: mpsc::UnboundedSender<Settled>,
-        acker: JoinHandle<lapin::Result<()>>,
-    ) {
-        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-        let mut cancelled = pin!(timeout(RPC_TIMEOUT, cancel));
-        let mut is_cancelled = false;
-        // Once it is cancelled, lapin ends the stream behind the last that came.
-        loop {
-            tokio::select! {
-                biased;
-                next = consumer.next() => match next {
-                    Some(Ok(raw)) => Delivery::new(raw, settled.clone(), held).duty.requeue(),
-                    Some(Err(_)) | None => break,
-                },
-                cancelled = &mut cancelled, if !is_cancelled => match cancelled {
-                    Ok(Ok(())) => is_cancelled = true,
-                    Ok(Err(_)) | Err(_) => break,
-                },
-            }
-        }
-        drop(settled);
-        if let Ok(Err(error)) = acker.await {
-            debug!(queue = self.intake.queue, %error, "acknowledgements were lost with the connection");
-        }
-        let _ = timeout(RPC_TIMEOUT, channel.close(200, "drained".into())).await;
     }
 
     /// After a lost session the queue may be gone: it is declared before it is consumed again.
@@ -333,5 +359,41 @@ impl Consumer {
         {
             place.hinder(link, &self.intake.queue, &format!("{error:#}"));
         }
+    }
+}
+
+impl Session {
+    /// Takes no more of its consumer: what comes before the broker has cancelled it goes back.
+    async fn give_back(&mut self) {
+        let Self { channel, consumer, settled, held, .. } = self;
+        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        let mut cancelled = pin!(timeout(RPC_TIMEOUT, cancel));
+        let mut is_cancelled = false;
+        // The cancellation goes first: what goes back before it would come again at once. Once it is cancelled, lapin ends
+        // the stream behind the last that came.
+        loop {
+            tokio::select! {
+                biased;
+                cancelled = &mut cancelled, if !is_cancelled => match cancelled {
+                    Ok(Ok(())) => is_cancelled = true,
+                    Ok(Err(_)) | Err(_) => return,
+                },
+                next = consumer.next() => match next {
+                    Some(Ok(raw)) => Delivery::new(raw, settled.clone(), held).duty.requeue(),
+                    Some(Err(_)) | None => return,
+                },
+            }
+        }
+    }
+
+    /// What runs may end; then gives `end`.
+    async fn drained(self, queue: &str, end: End) -> End {
+        let Self { channel, consumer, settled, acker, .. } = self;
+        drop((consumer, settled));
+        if let Ok(Err(error)) = acker.await {
+            debug!(queue, %error, "acknowledgements were lost with the connection");
+        }
+        let _ = timeout(RPC_TIMEOUT, channel.close(200, "drained".into())).await;
+        end
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Held(Arc<Counts>);
 struct Counts {
     bytes: AtomicUsize,
     deliveries: AtomicUsize,
+    /// The largest that came lately.
+    largest: AtomicUsize,
 }
 
 /// One delivery is held until this is dropped.
@@ -37,12 +39,20 @@ impl Held {
         BYTES.fetch_add(bytes, Relaxed);
         self.0.bytes.fetch_add(bytes, Relaxed);
         self.0.deliveries.fetch_add(1, Relaxed);
+        self.0.largest.fetch_max(bytes, Relaxed);
         Part { of: self.clone(), bytes }
     }
 
     /// The prefetch to go on with, if this consumer holds too much with the one that it has.
     pub(super) fn fewer_than(&self, prefetch: u16) -> Option<u16> {
         self.fewer(prefetch, BYTES.load(Relaxed))
+    }
+
+    /// The prefetch to go on with after a while with this one, if what came lately would allow more.
+    pub(super) fn more_than(&self, prefetch: u16) -> Option<u16> {
+        let largest = self.0.largest.swap(0, Relaxed);
+        let more = prefetch.saturating_mul(2);
+        (largest.saturating_mul(more.into()) <= SHARE).then_some(more)
     }
 
     fn fewer(&self, prefetch: u16, bytes_of_all: usize) -> Option<u16> {
@@ -88,6 +98,16 @@ mod tests {
         let _second = held.add(100 * MIB);
         assert_eq!(held.fewer(100, MUCH + 1), Some(1));
         drop(first);
+    }
+
+    #[test]
+    fn it_takes_more_once_messages_are_smaller() {
+        let held = Held::default();
+        drop(held.add(10 * MIB));
+        assert_eq!(held.more_than(1), None, "two of these are too much");
+        drop(held.add(1000));
+        assert_eq!(held.more_than(1), Some(2));
+        assert_eq!(held.more_than(2), Some(4), "nothing came");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod write;
 use super::header::{number_header, text_header};
 
 pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
-pub use read::{Facts, copy_of, handlers_seen};
+pub use read::{Facts, PutOff, copy_of, handlers_seen};
 pub use write::{Burial, CopyOf, again, dead_letter, event, reply, result, retry_copy};
 
 /// More than this in headers is malformed.
@@ -18,12 +18,13 @@ pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 const EVENT_ID: &str = "x-provisioning-event-id";
 const PLAN: &str = "x-provisioning-plan";
-const ATTEMPT: &str = "x-provisioning-attempt";
-/// Its confirmation was lost, so it was published again: the broker may have it twice.
 /// When the handlers of the plan were created.
 const PLAN_CREATED: &str = "x-provisioning-plan-created";
-/// The run in which the attempt of this copy was put off.
+const ATTEMPT: &str = "x-provisioning-attempt";
+/// The run in which the attempt of this copy was put off, and when that delivery was taken.
 const PUT_OFF_IN: &str = "x-provisioning-put-off-in";
+const PUT_OFF_SINCE: &str = "x-provisioning-put-off-since";
+/// Its confirmation was lost, so it was published again: the broker may have it twice.
 const AGAIN: &str = "x-provisioning-again";
 /// The handlers as they were when it was sent; whoever runs it is to know them.
 const HANDLERS: &str = "x-provisioning-handlers";

@@ -198,7 +198,12 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<()> {
             }
         }
     };
-    let Some(id) = id else { return Ok(()) };
+    let Some(id) = id else {
+        warn!(
+            "the tables are of an older version: another installation that shares amqp.prefix is not noticed before provisiond migrate and a restart"
+        );
+        return Ok(());
+    };
     broker.topology.installation.set(id);
     let marked = async { broker.topology.mark(&broker.dial("start").await?).await };
     match marked.await {

@@ -229,6 +229,7 @@ fn private_groups(trusted: &[Uid]) -> Vec<Gid> {
     let is_private = |user: &&User| {
         Group::from_gid(user.gid).ok().flatten().is_some_and(|group| {
             group.name == user.name
+                && !is_primary_of_others(&fs::read_to_string("/etc/passwd").unwrap_or_default(), user)
                 && group.mem.iter().all(|member| users.iter().any(|user| user.name == *member))
         })
     };
@@ -236,6 +237,16 @@ fn private_groups(trusted: &[Uid]) -> Vec<Gid> {
     let has_no_name = |group: &Gid| matches!(Group::from_gid(*group), Ok(None));
     let of_users = users.iter().filter(is_private).map(|user| user.gid);
     of_users.chain(own.chain([getegid()]).filter(has_no_name)).collect()
+}
+
+/// Whether the group of `user` is that of other users too, which its list of members does not tell; of those in `passwd`,
+/// as a directory service does not list its users.
+fn is_primary_of_others(passwd: &str, user: &User) -> bool {
+    passwd.lines().any(|line| {
+        let mut fields = line.split(':');
+        let (name, gid) = (fields.next(), fields.nth(2));
+        name != Some(user.name.as_str()) && gid == Some(user.gid.to_string().as_str())
+    })
 }
 
 /// The group of that name or number.

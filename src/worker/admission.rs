@@ -8,6 +8,7 @@ mod suspects;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::{sync::SemaphorePermit, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -71,10 +72,11 @@ impl Admission {
         }
     }
 
-    /// What is recorded of a run as ended, as far as that is known: an attempt that was put off is recorded as well.
-    pub(super) async fn ended(&self, run: RunKey) -> Vec<Recorded> {
+    /// What is recorded of a run as begun after `since` and ended, as far as that is known: an attempt that was put off is
+    /// recorded as well. What was done before is of an event with the same id that was published earlier.
+    pub(super) async fn ended(&self, run: RunKey, since: Timestamp) -> Vec<Recorded> {
         let mut recorded = self.recorded.ask(run).await.unwrap_or_default();
-        recorded.retain(|row| row.disposition != Disposition::Retrying);
+        recorded.retain(|row| row.disposition != Disposition::Retrying && row.started_at >= since);
         recorded
     }
 }
@@ -95,8 +97,9 @@ pub(super) async fn admit<'a>(
     }
     if let Some(earlier) = run.put_off_in.clone() {
         // The other may have put it off as well: then its copy is of the same run as this one.
-        let earlier = (run.event.id.clone(), earlier);
-        let (earlier, same) = tokio::join!(admission.ended(earlier), admission.ended(run.key()));
+        let key = (run.event.id.clone(), earlier.run_id);
+        let (earlier, same) =
+            tokio::join!(admission.ended(key, earlier.since), admission.ended(run.key(), earlier.since));
         if !run.resume(Some([earlier, same].concat())).await? {
             return Ok(None);
         }

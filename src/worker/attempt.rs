@@ -126,7 +126,7 @@ fn put_off(error: String) -> Outcome {
 /// doubles from time to time. The clocks of those who note and read that may differ, or be set: then it waits that long.
 fn refuse(run: &Run<'_>, refused: Refused) -> Outcome {
     let so_far = run.failing_for().min(LONGEST_REFUSAL);
-    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5));
+    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(LONGEST_REFUSAL);
     Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }
 

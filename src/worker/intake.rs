@@ -114,7 +114,8 @@ fn subscribe(
         let queue = worker.names.event_queue(name);
         let intake = Intake { queue, prefetch: settings.concurrency, source: source.clone() };
         let lane = Arc::new(Lane::new(name.clone(), settings.concurrency));
-        let consumer = Consumer { link: link.clone(), intake, renew: Arc::clone(&lane.renew) };
+        let (renew, taking) = (Arc::clone(&lane.renew), Arc::clone(&lane.taking));
+        let consumer = Consumer { link: link.clone(), intake, renew, taking };
         let stop = CancellationToken::new();
         consumers.spawn(consume_event(consumer, lane, Arc::clone(worker), stop.clone()));
         subscriptions.insert(name.clone(), Subscription { source, stop });

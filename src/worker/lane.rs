@@ -23,6 +23,8 @@ pub(super) struct Lane {
     pub meters: EventMeters,
     /// Tells the consumer to begin anew, and to give back everything.
     pub renew: Arc<Notify>,
+    /// What its consumer may have in hand now.
+    pub taking: Arc<AtomicUsize>,
     held: AtomicUsize,
     waiting: AtomicUsize,
     acknowledged: AtomicU64,
@@ -58,6 +60,7 @@ impl Lane {
             room: Semaphore::new(limit),
             limit,
             renew: Arc::default(),
+            taking: Arc::new(AtomicUsize::new(limit)),
             held: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             acknowledged: AtomicU64::new(0),
@@ -89,7 +92,8 @@ impl Lane {
 
     pub(super) fn pace(&self) -> Pace {
         Pace {
-            is_full: self.held.load(Ordering::Relaxed) >= self.limit,
+            is_full: self.held.load(Ordering::Relaxed)
+                >= self.taking.load(Ordering::Relaxed).clamp(1, self.limit),
             has_waiting: self.waiting.load(Ordering::Relaxed) > 0,
             moved: *self.moved.lock(),
             acknowledged: self.acknowledged.load(Ordering::Relaxed),

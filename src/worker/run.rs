@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{Worker, lane::Lane};
 use crate::{
-    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, Unconfirmed, copy_of, dead_letter},
+    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, PutOff, Unconfirmed, copy_of, dead_letter},
     domain::{
         dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
@@ -47,7 +47,9 @@ pub(super) struct Run<'a> {
     /// What it is to do may be done: it was delivered before, or published again.
     pub came_before: bool,
     /// Its attempt was put off in that run, which another worker may have had as well, and done.
-    pub put_off_in: Option<RunId>,
+    pub put_off_in: Option<PutOff>,
+    /// When this delivery was taken.
+    taken_at: Timestamp,
     begun: Instant,
     /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
     touched: bool,
@@ -138,6 +140,7 @@ impl<'a> Run<'a> {
             is_first,
             came_before,
             put_off_in,
+            taken_at: Timestamp::now(),
             begun: Instant::now(),
             touched: false,
             unconfirmed: Vec::new(),

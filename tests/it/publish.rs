@@ -39,7 +39,7 @@ async fn data_arrives_as_it_was_written() {
         let body = String::from_utf8(call.body.to_vec()).expect("text");
         assert!(body.ends_with(&format!("\"data\":{ODD}}}")), "{body}");
     }
-    for data in ["[1]", "\"text\"", "null1", "7"] {
+    for data in ["[1]", "\"text\"", "null1", "null", "7"] {
         let refused =
             post(&api, "/events", format!(r#"{{"event":"clients.create","object_id":1,"data":{data}}}"#))
                 .await;

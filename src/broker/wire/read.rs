@@ -5,8 +5,8 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, design::Names, inbound::UNREADABLE},
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, TRACEPARENT,
-    TRACESTATE, number_header, text_header,
+    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE,
+    TRACEPARENT, TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
@@ -57,6 +57,14 @@ impl Facts {
     }
 }
 
+/// Where an attempt was put off.
+#[derive(Clone, Debug)]
+pub struct PutOff {
+    pub run_id: RunId,
+    /// When the delivery was taken in which it was.
+    pub since: Timestamp,
+}
+
 /// What a copy of ours carries beside the event.
 #[derive(Debug)]
 pub struct Copy {
@@ -65,8 +73,8 @@ pub struct Copy {
     /// None: it is planned afresh.
     pub plan: Option<Plan>,
     pub first_failed_at: Option<Timestamp>,
-    /// The run in which its attempt was put off, and was not made.
-    pub put_off_in: Option<RunId>,
+    /// Its attempt was put off, and was not made.
+    pub put_off_in: Option<PutOff>,
     /// It was published again: another one may have run already, or may still come.
     pub is_again: bool,
 }
@@ -99,11 +107,14 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
         run_id: run_id.ok_or_else(|| missing("message_id"))?.into(),
         plan,
         first_failed_at: text_header(headers, FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
-        put_off_in: text_header(headers, PUT_OFF_IN)
-            .and_then(|id| EventId::try_from(id).ok())
-            .map(RunId::from),
+        put_off_in: put_off(headers),
         is_again: headers.is_some_and(|headers| headers.inner().contains_key(AGAIN)),
     }))
+}
+
+fn put_off(headers: Option<&FieldTable>) -> Option<PutOff> {
+    let run_id = EventId::try_from(text_header(headers, PUT_OFF_IN)?).ok()?.into();
+    Some(PutOff { run_id, since: text_header(headers, PUT_OFF_SINCE)?.parse().ok()? })
 }
 
 /// The handlers as whoever sent this copy saw them; none where it does not matter.

@@ -17,7 +17,7 @@ use super::{
         publisher::Outgoing,
     },
     AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON,
-    PLAN, PLAN_CREATED, PUT_OFF_IN, TRACEPARENT, TRACESTATE,
+    PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE, PutOff, TRACEPARENT, TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
@@ -51,8 +51,8 @@ pub struct CopyOf<'a> {
     pub plan: &'a Plan,
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
-    /// The run in which its attempt was put off.
-    pub put_off_in: Option<&'a RunId>,
+    /// Where its attempt was put off.
+    pub put_off_in: Option<PutOff>,
     /// The handlers as whoever sends it sees them. Empty: they need not be known so.
     pub seen: &'a SeenHandlers,
     pub trace: &'a Trace,
@@ -70,8 +70,9 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
     if let Some(at) = copy.first_failed_at {
         headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
     }
-    if let Some(run) = copy.put_off_in {
-        headers.insert(PUT_OFF_IN.into(), text(run.as_str()));
+    if let Some(PutOff { run_id, since }) = &copy.put_off_in {
+        headers.insert(PUT_OFF_IN.into(), text(run_id.as_str()));
+        headers.insert(PUT_OFF_SINCE.into(), text(&since.to_string()));
     }
     if !copy.seen.is_empty() {
         headers.insert(HANDLERS.into(), text(&copy.seen.to_string()));

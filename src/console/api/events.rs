@@ -152,6 +152,7 @@ struct EventInput {
     event: EventName,
     object_id: ObjectId,
     /// What happened to it; `{}` if absent. It is published as it is written here.
+    #[serde(default, deserialize_with = "as_written")]
     #[schema(value_type = Option<Object>)]
     data: Option<Box<RawValue>>,
     /// The event's id (its `message_id`); a random one if absent.
@@ -178,6 +179,11 @@ async fn publish(
     let published = publish_event(&console.letters.broker, new, most).await.map_err(refused)?;
     let location = format!("/api/v1/executions?event_id={}", published.event_id);
     Ok(created(json(&published)?, StatusCode::ACCEPTED, &location))
+}
+
+/// A member that is there, `null` as well.
+pub fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::deserialize(deserializer).map(Some)
 }
 
 /// The data as it was written, `{}` where there is none.

@@ -197,3 +197,11 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
     let rules = ScriptRules::new(std::slice::from_ref(&sub), &[], None).expect("rules");
     assert!(rules.locate(&"file".parse().expect("a path")).is_ok());
 }
+
+#[test]
+fn a_group_that_others_have_as_well_is_not_private() {
+    let Some(root) = User::from_uid(Uid::from_raw(0)).expect("looked up") else { return };
+    let passwd = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:d:/:/bin/sh\n";
+    assert!(!is_primary_of_others(passwd, &root));
+    assert!(is_primary_of_others(&format!("{passwd}ci:x:1000:0::/home/ci:/bin/sh\n"), &root));
+}

@@ -60,6 +60,7 @@ impl ReplayRun {
             return Ok(InHand::Pass(format!("it was replayed already, by {by} in replay {other}")));
         }
         let sql = format!("SELECT e.event_name, e.event_id, s.handler_id, s.handler_id IS NULL AS whole,
+                EXISTS (SELECT FROM handlers h WHERE h.id = s.handler_id AND h.created_at > e.recorded_at) AS is_another,
                 CASE WHEN s.handler_id IS NULL THEN (
                     -- What came first has the body that no handler has changed yet.
                     SELECT f.request FROM executions f WHERE f.event_id = e.event_id AND f.started_at <= e.started_at
@@ -74,6 +75,9 @@ impl ReplayRun {
             return Ok(InHand::Pass("it is not there any more".to_owned()));
         };
         let handler: Option<i64> = row.try_get("handler_id")?;
+        if let (Some(id), true) = (handler, row.try_get::<_, bool>("is_another")?) {
+            return Ok(InHand::Pass(format!("handler {id} was created after that: it is another one")));
+        }
         Ok(InHand::Replay(Box::new(ReplayItem {
             key: format!("{}/{id}", self.job.id),
             event_name: row.try_get("event_name")?,

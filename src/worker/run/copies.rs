@@ -7,10 +7,9 @@ use tracing::{info, warn};
 
 use super::{Run, Trouble};
 use crate::{
-    broker::{Burial, CopyOf, dead_letter, retry_copy},
+    broker::{Burial, CopyOf, PutOff, dead_letter, retry_copy},
     domain::{
         dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
-        event::RunId,
         execution::Disposition,
         handler::{HandlerId, SeenHandlers, Status},
         outcome::{Failure, Outcome},
@@ -38,7 +37,8 @@ impl Run<'_> {
         let first_failed_at = self.first_failed_at.or(failed_now);
         let retry_at = Timestamp::now() + delay;
         let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
-        let put_off_in = matches!(attempted.outcome, Outcome::PutOff { .. }).then_some(&self.id);
+        let is_put_off = matches!(attempted.outcome, Outcome::PutOff { .. });
+        let put_off_in = is_put_off.then(|| PutOff { run_id: self.id.clone(), since: self.taken_at });
         self.publish_copy(plan, &run_id, delay, first_failed_at, put_off_in).await?;
         self.lane.meters.retried();
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
@@ -132,7 +132,7 @@ impl Run<'_> {
         run_id: &str,
         delay: Duration,
         first_failed_at: Option<Timestamp>,
-        put_off_in: Option<&RunId>,
+        put_off_in: Option<PutOff>,
     ) -> Result<(), Trouble> {
         let run_id = &self.id.next(run_id);
         let seen = &SeenHandlers::default();

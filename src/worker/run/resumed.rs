@@ -52,9 +52,9 @@ impl Run<'_> {
         Ok(recorded.is_empty() || !self.plan.is_empty())
     }
 
-    /// What another delivery of this run has ended, as far as that is recorded.
+    /// What another delivery of this run has ended since this one was taken, as far as that is recorded.
     pub(crate) async fn ended_meanwhile(&self) -> Vec<Recorded> {
-        let recorded = self.worker.admission.ended(self.key()).await;
+        let recorded = self.worker.admission.ended(self.key(), self.taken_at).await;
         of_this_event(recorded, &self.request_digest())
     }
 

@@ -12,7 +12,7 @@ use crate::{
         Console,
         access::Operator,
         api::{
-            events::{ObjectId, data_or_none},
+            events::{ObjectId, as_written, data_or_none},
             extract::OptionalJson,
         },
         problem::{FieldError, Problem},
@@ -33,6 +33,7 @@ struct TrialInput {
     #[schema(value_type = Option<ObjectId>)]
     object_id: Option<ObjectId>,
     /// The event's data; if absent, data as the platform might send.
+    #[serde(default, deserialize_with = "as_written")]
     #[schema(value_type = Option<Object>)]
     data: Option<Box<RawValue>>,
 }
