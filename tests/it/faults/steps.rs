@@ -155,10 +155,11 @@ async fn recorder_cut(form: Form) {
     scene.end(Allowed::default()).await;
 }
 
-/// The first handler takes its time, so that some event is always between two of them when a drain begins.
+/// The first handler takes its time, so that some event is always between two of them when a drain begins: also where each
+/// runs alone, since all that is in hand came three times.
 fn linger(scene: &Scene) {
     scene.receivers.twist(|handler, _, _| {
-        (handler == "steady").then(|| Reply::status(200).after(Duration::from_millis(100)))
+        (handler == "steady").then(|| Reply::status(200).after(Duration::from_millis(400)))
     });
 }
 
