@@ -102,7 +102,7 @@ struct Session {
 /// What comes next in a session.
 enum Step {
     On,
-    /// It goes on with so many deliveries at a time.
+    /// It goes on, with at most this many deliveries in hand.
     Taking(u16),
     /// What runs may end first.
     Ended(End),

@@ -1,7 +1,7 @@
 //! How many bytes of unsettled messages are held, and how many deliveries may be unsettled at a time because of it.
 //!
 //! A prefetch counts messages, whatever their size (RabbitMQ does not implement a prefetch by bytes). Where messages are
-//! large, the consumer that holds most of them begins anew with fewer at a time.
+//! large, a consumer that holds many of their bytes takes fewer at a time, until they are smaller again.
 
 use std::sync::{
     Arc,
@@ -48,7 +48,7 @@ impl Held {
         self.fewer(prefetch, BYTES.load(Relaxed))
     }
 
-    /// The prefetch to go on with after a while with this one, if what came lately would allow more.
+    /// The larger prefetch to go on with, if what came since the last question is small enough for it.
     pub(super) fn more_than(&self, prefetch: u16) -> Option<u16> {
         let largest = self.0.largest.swap(0, Relaxed);
         let more = prefetch.saturating_mul(2);
