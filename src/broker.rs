@@ -20,7 +20,9 @@ mod held;
 mod hindrance;
 mod inbound;
 mod installation;
+mod management;
 mod peek;
+mod policies;
 mod probe;
 mod publisher;
 mod topology;
@@ -41,6 +43,7 @@ pub use installation::{
 };
 pub use lapin::Connection;
 pub use peek::peek;
+pub use policies::{HarmfulPolicy, PolicyWatch, harmful_policies, tell_of_policies};
 pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use wire::{

@@ -11,6 +11,7 @@ mod database;
 mod error;
 mod http;
 mod layers;
+mod management_url;
 mod reader;
 mod script;
 mod secrets;

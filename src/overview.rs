@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::{
-    broker::{BrokerSettings, QueueDepth, QueueWatch},
+    broker::{BrokerSettings, HarmfulPolicy, PolicyWatch, QueueDepth, QueueWatch},
     store::{Activity, FailingHandler, OpenDeadLetters, Period, SeenProcess, Store, StoreError, a_day_ago},
 };
 
@@ -35,6 +35,7 @@ pub struct Picture {
     pub failing_since: Timestamp,
     pub open_dead_letters: OpenDeadLetters,
     pub waiting: Waiting,
+    pub policies: Policies,
 }
 
 /// What waits in the broker.
@@ -52,19 +53,30 @@ pub struct Waiting {
     pub error: Option<String>,
 }
 
+/// The policies on the queues, where `amqp.management_url` says where to look.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Policies {
+    /// Those that lose messages, or hurry them.
+    pub harmful: Vec<HarmfulPolicy>,
+    /// Why they are not known.
+    pub error: Option<String>,
+}
+
 type Seen = Mutex<Option<(Instant, Arc<Picture>)>>;
 
 /// Looks.
 pub struct Overview {
     store: Store,
     queues: QueueWatch,
+    policies: PolicyWatch,
     hour: Seen,
     day: Seen,
 }
 
 impl Overview {
     pub fn new(store: Store, broker: BrokerSettings) -> Self {
-        Self { store, queues: QueueWatch::new(broker), hour: Seen::default(), day: Seen::default() }
+        let (queues, policies) = (QueueWatch::new(broker.clone()), PolicyWatch::new(broker));
+        Self { store, queues, policies, hour: Seen::default(), day: Seen::default() }
     }
 
     /// How it goes, as it was at most two seconds ago. That the broker is away is part of the picture.
@@ -85,15 +97,34 @@ impl Overview {
 
     async fn look_now(&self, period: Period) -> Result<Picture, StoreError> {
         let store = &self.store;
-        let (activity, processes, failing_handlers, open_dead_letters, waiting) = tokio::try_join!(
+        let policies = async { Ok::<_, StoreError>(self.policies().await) };
+        let (activity, processes, failing_handlers, open_dead_letters, waiting, policies) = tokio::try_join!(
             store.activity(period),
             store.list_processes(SEEN_WITHIN),
             store.failing_handlers(FAILING),
             store.open_dead_letters(FAILING),
             self.waiting(),
+            policies,
         )?;
         let failing_since = a_day_ago();
-        Ok(Picture { activity, processes, failing_handlers, failing_since, open_dead_letters, waiting })
+        Ok(Picture {
+            activity,
+            processes,
+            failing_handlers,
+            failing_since,
+            open_dead_letters,
+            waiting,
+            policies,
+        })
+    }
+
+    async fn policies(&self) -> Policies {
+        match self.policies.look().await {
+            Ok(found) => {
+                Policies { harmful: found.map(|found| found.to_vec()).unwrap_or_default(), error: None }
+            }
+            Err(error) => Policies { harmful: Vec::new(), error: Some(error) },
+        }
     }
 
     /// The queues of the catalogue, and those that all events share.

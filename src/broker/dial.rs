@@ -32,6 +32,8 @@ pub struct BrokerSettings {
     pub connect_timeout: Duration,
     /// PEM certificates that are trusted beside the system's.
     pub ca_pem: Option<String>,
+    /// Of RabbitMQ's management API, with its user and password if they are others than those of `urls`.
+    pub management_url: Option<SecretString>,
     pub topology: Topology,
 }
 

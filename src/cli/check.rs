@@ -8,8 +8,8 @@ pub(super) mod secrets;
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
     broker::{
-        BrokerSettings, Connection, Drift, Mark, Names, Topology, installation_name, look_at_mark,
-        queue_depth,
+        BrokerSettings, Connection, Drift, HarmfulPolicy, Mark, Names, Topology, harmful_policies,
+        installation_name, look_at_mark, queue_depth,
     },
     config::QueueType,
     domain::{
@@ -64,6 +64,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             report.push(finding("topology", State::Failed, format!("{error:#}; {hint}")));
         }
     }
+    report.extend(policies(&broker).await);
     report.extend(installation(&connection, store, &broker.topology.names).await);
     report.push(event_queues(&connection, &broker.topology).await);
     if let Ok(overdue @ 1..) = store.overdue_retries().await {
@@ -106,6 +107,26 @@ async fn version(broker: &BrokerSettings) -> Finding {
         ),
         Ok(server) => ok("broker", format!("connected to {server}")),
         Err(error) => ok("broker", format!("connected; its version is not known: {error:#}")),
+    }
+}
+
+/// The policies that lose or hurry messages, one by one.
+async fn policies(broker: &BrokerSettings) -> Vec<Finding> {
+    match harmful_policies(broker).await {
+        Ok(Some(found)) if found.is_empty() => {
+            vec![ok("policies", "none on the queues loses or hurries messages".into())]
+        }
+        Ok(Some(found)) => {
+            let told =
+                |policy: &HarmfulPolicy| format!("{policy} (docs/operations.md#policies-on-our-queues)");
+            found.iter().map(|policy| finding("policies", State::Failed, told(policy))).collect()
+        }
+        Ok(None) => vec![ok(
+            "policies",
+            "not looked at, as amqp.management_url is not set; those in force: rabbitmqctl list_policies"
+                .into(),
+        )],
+        Err(error) => vec![finding("policies", State::Warning, format!("not known: {error:#}"))],
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::{context::Context, error::CliError, settings};
 use crate::{
-    broker::{BrokerSettings, OtherInstallation},
+    broker::{BrokerSettings, OtherInstallation, tell_of_policies},
     console,
     domain::process,
     monitoring::{self, Listener},
@@ -116,6 +116,9 @@ impl Serving {
             has(Role::Worker),
             shutdown.token(),
         ));
+        if has(Role::Worker) || has(Role::Recorder) {
+            tokio::spawn(tell_of_policies(context.broker()?, shutdown.token()));
+        }
         // The recorder outlives the worker of its process, and writes what that recorded last.
         let recorder_stop = if has(Role::Worker) { CancellationToken::new() } else { shutdown.token() };
         if has(Role::Recorder) {

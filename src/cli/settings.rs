@@ -27,6 +27,7 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         heartbeat: amqp.heartbeat,
         connect_timeout: amqp.connect_timeout,
         ca_pem: amqp.ca_file.as_ref().map(read).transpose()?,
+        management_url: amqp.management_url.raw().map(SecretString::from),
         topology: Topology::new(&amqp.prefix, amqp.queue_type),
     })
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broker::QueueKind,
     domain::handler::Status,
-    overview::{Overview, Picture, Waiting},
+    overview::{Overview, Picture, Policies, Waiting},
     store::{Counts, Period, SeenProcess},
 };
 
@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         text.push_str(&circuits(&picture.processes));
         text.push_str(&failing(picture));
         text.push_str(&queues(&picture.waiting));
+        text.push_str(&policies(&picture.policies));
         text
     })
 }
@@ -138,6 +139,17 @@ fn queues(seen: &Waiting) -> String {
         None => [queue.queue.clone(), "missing".to_owned(), "–".to_owned()],
     });
     titled("Queues", &table(["Queue", "Waiting", "Consumers"], rows), false)
+}
+
+fn policies(seen: &Policies) -> String {
+    let mut text = String::new();
+    for policy in &seen.harmful {
+        let _ = write!(text, "\nWarning: {policy} (docs/operations.md#policies-on-our-queues)\n");
+    }
+    if let Some(error) = &seen.error {
+        let _ = write!(text, "\nThe policies on the queues are not known: {error}\n");
+    }
+    text
 }
 
 fn titled(title: &str, table: &str, none: bool) -> String {

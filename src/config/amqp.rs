@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
+    management_url::ManagementUrl,
     reader::Reader,
     value::{duration, list, path_or_none, text, word},
 };
@@ -27,6 +28,7 @@ pub struct Amqp {
     pub connect_timeout: Duration,
     /// CA certificates (PEM) that TLS trusts beside those of the system.
     pub ca_file: Option<PathBuf>,
+    pub management_url: ManagementUrl,
 }
 
 text_enum! {
@@ -66,9 +68,12 @@ impl Amqp {
             connect_timeout: reader
                 .get("amqp.connect_timeout", duration(Duration::from_millis(100)..=seconds(300)))?,
             ca_file: reader.get("amqp.ca_file", path_or_none)?,
+            management_url: reader
+                .get_masked("amqp.management_url", |value| ManagementUrl::parse(text(value)?))?,
         };
-        if amqp.ca_file.is_some() && !amqp.urls.iter().any(AmqpUrl::is_tls) {
-            reader.clash("amqp.ca_file", "amqp.url", "has no use: no url begins with amqps://");
+        let has_tls = amqp.urls.iter().any(AmqpUrl::is_tls) || amqp.management_url.is_tls();
+        if amqp.ca_file.is_some() && !has_tls {
+            reader.clash("amqp.ca_file", "amqp.url", "has no use: no url begins with amqps:// or https://");
         }
         if let [first, others @ ..] = &amqp.urls[..]
             && let Some(other) = others.iter().find(|other| other.vhost != first.vhost)

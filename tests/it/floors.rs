@@ -22,7 +22,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("async_rs", &["broker"]),
     ("tokio_postgres", &["store"]),
     ("deadpool_postgres", &["store"]),
-    ("reqwest", &["runner"]),
+    ("reqwest", &["runner", "broker/management.rs"]),
     ("backoff", &["domain/retry.rs"]),
     ("argon2", &["domain/access.rs"]),
     ("axum", &["console", "monitoring", "http_server.rs"]),

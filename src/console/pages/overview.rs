@@ -15,12 +15,12 @@ use super::{
     fields::{Asked, Fields},
     frame::{Frame, Section},
     html,
-    words::{counted, grouped, handler_name, spaced},
+    words::{capital, counted, grouped, handler_name, spaced},
 };
 use crate::{
     console::{Console, access::Viewer},
     domain::process::Role,
-    overview::Picture,
+    overview::{Picture, Policies},
     store::Period,
 };
 
@@ -54,6 +54,7 @@ struct OverviewPage {
     handlers: Vec<Letters>,
     queues: Vec<Queue>,
     broker_problem: String,
+    policy_problems: Vec<String>,
     processes: Vec<Process>,
 }
 
@@ -72,8 +73,15 @@ pub async fn overview(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(
         handlers: handlers(&picture),
         queues: queues(&picture.waiting),
         broker_problem: picture.waiting.error.clone().unwrap_or_default(),
+        policy_problems: policy_problems(&picture.policies),
         processes: processes(&picture.processes),
     })
+}
+
+fn policy_problems(seen: &Policies) -> Vec<String> {
+    let harmful = seen.harmful.iter().map(ToString::to_string);
+    let unknown = seen.error.iter().map(|error| format!("the policies on the queues are not known: {error}"));
+    harmful.chain(unknown).map(|problem| capital(&problem)).collect()
 }
 
 fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {

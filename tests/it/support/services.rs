@@ -53,6 +53,22 @@ impl Services {
     pub async fn ctl(&self, args: &[&str]) -> String {
         run(&[&["ctl"], args].concat()).await
     }
+
+    /// Starts RabbitMQ's management API, and gives its url.
+    pub async fn start_management(&self) -> String {
+        self.stop_management().await;
+        let port = crate::integrator::free_port();
+        let listener = format!(
+            "application:set_env(rabbitmq_management, tcp_config, [{{ip, \"127.0.0.1\"}}, {{port, {port}}}], [{{persistent, true}}])."
+        );
+        self.ctl(&["eval", &listener]).await;
+        run(&["plugins", "enable", "rabbitmq_management"]).await;
+        format!("http://127.0.0.1:{port}")
+    }
+
+    pub async fn stop_management(&self) {
+        run(&["plugins", "disable", "rabbitmq_management"]).await;
+    }
 }
 
 /// Three nodes of RabbitMQ that are one cluster, in `.local/cluster`.

@@ -3,4 +3,5 @@
 mod broker;
 mod cluster;
 mod limits;
+mod policies;
 mod postgres;

@@ -1,0 +1,231 @@
+//! Policies in force on our queues that lose messages, or hurry them.
+//!
+//! A policy on every queue of a broker (`.*`) applies to ours, too. RabbitMQ takes the smaller of its limit and ours, and
+//! what expires from a queue that dead-letters nothing is gone.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    design::Names,
+    dial::BrokerSettings,
+    management::{ManagedQueue, Management},
+};
+use crate::domain::text_enum::text_enum;
+
+/// How long one look serves: policies change seldom, and the management API is slow on a broker of many queues.
+const FRESH: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_mins(1);
+/// Of the queues of one policy, as many are named in a text.
+const NAMED: usize = 3;
+
+/// A policy, and what it does to queues of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct HarmfulPolicy {
+    /// Its name; both names where a policy and an operator policy apply.
+    pub policy: String,
+    /// Such as `message-ttl`.
+    pub setting: String,
+    /// What it sets that to.
+    #[schema(value_type = Object)]
+    pub value: Value,
+    pub harm: Harm,
+    pub queues: Vec<String>,
+}
+
+text_enum! {
+    /// What a policy does.
+    Harm {
+        /// Messages that nobody has handled are dropped.
+        Loses = "loses",
+        /// Retries come before their time.
+        Hurries = "hurries",
+    }
+}
+
+/// Looks at the policies, where `amqp.management_url` says how.
+pub struct PolicyWatch {
+    settings: BrokerSettings,
+    seen: Mutex<Option<(Instant, Looked)>>,
+}
+
+/// What was seen, or why nothing was. None: nothing says where to look.
+type Looked = Result<Option<Arc<Vec<HarmfulPolicy>>>, String>;
+
+/// What a queue is for, as far as policies matter to it.
+enum Use {
+    /// Dead-letters what it gives up.
+    Events,
+    /// A message that expires goes on to the next level, or to its queue.
+    Delay,
+    /// Dead-letters nothing.
+    Consumed,
+}
+
+impl PolicyWatch {
+    pub fn new(settings: BrokerSettings) -> Self {
+        Self { settings, seen: Mutex::default() }
+    }
+
+    /// As they were at most half a minute ago.
+    pub async fn look(&self) -> Looked {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, looked)) = &*seen
+            && at.elapsed() < FRESH
+        {
+            return looked.clone();
+        }
+        let looked = harmful_policies(&self.settings).await;
+        let looked = looked.map(|found| found.map(Arc::new)).map_err(|error| format!("{error:#}"));
+        *seen = Some((Instant::now(), looked.clone()));
+        looked
+    }
+}
+
+/// The policies that do harm; None where nothing says where to look.
+///
+/// # Errors
+/// If the management API is not reached, or not understood.
+pub async fn harmful_policies(settings: &BrokerSettings) -> anyhow::Result<Option<Vec<HarmfulPolicy>>> {
+    let Some(management) = Management::new(settings)? else { return Ok(None) };
+    let names = &settings.topology.names;
+    let queues = management.queues(names.prefix()).await?;
+    Ok(Some(judge(names, &queues)))
+}
+
+/// Tells of policies that do harm, of each once, until `stop`.
+pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken) {
+    if settings.management_url.is_none() {
+        return;
+    }
+    let mut told: Vec<HarmfulPolicy> = Vec::new();
+    let mut is_silent = false;
+    loop {
+        match harmful_policies(&settings).await {
+            Ok(found) => {
+                let found = found.unwrap_or_default();
+                for policy in found.iter().filter(|policy| !told.contains(policy)) {
+                    warn!("{policy} (docs/operations.md#policies-on-our-queues)");
+                }
+                if found.is_empty() && !told.is_empty() {
+                    info!("no policy on the queues loses or hurries messages any more");
+                }
+                (told, is_silent) = (found, false);
+            }
+            Err(error) if !is_silent => {
+                warn!(error = format!("{error:#}"), "the policies on the queues are not known");
+                is_silent = true;
+            }
+            Err(_) => {}
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// What the policies on `queues` do, the same harm of the same setting together.
+fn judge(names: &Names, queues: &[ManagedQueue]) -> Vec<HarmfulPolicy> {
+    let mut found: Vec<HarmfulPolicy> = Vec::new();
+    for queue in queues {
+        let Some(used) = use_of(names, &queue.name) else { continue };
+        for (setting, value, harm) in harms(&used, queue) {
+            let (policy, queue) = (policies_of(queue), queue.name.clone());
+            let told = |known: &&mut HarmfulPolicy| {
+                known.policy == policy
+                    && known.setting == setting
+                    && known.value == *value
+                    && known.harm == harm
+            };
+            if let Some(known) = found.iter_mut().find(told) {
+                known.queues.push(queue);
+            } else {
+                let (setting, value) = (setting.to_owned(), value.clone());
+                found.push(HarmfulPolicy { policy, setting, value, harm, queues: vec![queue] });
+            }
+        }
+    }
+    found
+}
+
+/// What of the policies in force on a queue does harm.
+fn harms<'a>(used: &Use, queue: &'a ManagedQueue) -> Vec<(&'static str, &'a Value, Harm)> {
+    let set = |setting| Some((setting, queue.effective_policy_definition.get(setting)?));
+    let limits = ["max-length", "max-length-bytes"].into_iter().filter_map(set);
+    let argument = |name: &str| queue.arguments.get(name);
+    let overflow = argument("x-overflow").or_else(|| queue.effective_policy_definition.get("overflow"));
+    // Anything else than this word is a way to drop.
+    let drops = overflow.and_then(Value::as_str) != Some("reject-publish");
+    let mut harms = Vec::new();
+    harms.extend(set("expires").map(|(setting, value)| (setting, value, Harm::Loses)));
+    match used {
+        Use::Events => {}
+        Use::Delay => {
+            let ours = argument("x-message-ttl").and_then(Value::as_u64);
+            let is_earlier = |value: &Value| match (value.as_u64(), ours) {
+                (Some(ttl), Some(ours)) => ttl < ours,
+                _ => true,
+            };
+            let early = set("message-ttl").filter(|(_, value)| is_earlier(value));
+            harms.extend(early.map(|(setting, value)| (setting, value, Harm::Hurries)));
+            harms.extend(limits.filter(|_| drops).map(|(setting, value)| (setting, value, Harm::Hurries)));
+        }
+        Use::Consumed => {
+            let lossy = ["message-ttl", "delivery-limit"].into_iter().filter_map(set);
+            let lossy = lossy.chain(limits.filter(|_| drops));
+            harms.extend(lossy.map(|(setting, value)| (setting, value, Harm::Loses)));
+        }
+    }
+    harms
+}
+
+fn use_of(names: &Names, queue: &str) -> Option<Use> {
+    let consumed = [names.execution_log(), names.dead_letters(), names.unrouted()];
+    if queue.starts_with(&names.delay_prefix()) {
+        Some(Use::Delay)
+    } else if queue.strip_prefix(&names.events()).is_some_and(|rest| rest.starts_with('.')) {
+        Some(Use::Events)
+    } else {
+        consumed.iter().any(|name| name == queue).then_some(Use::Consumed)
+    }
+}
+
+fn policies_of(queue: &ManagedQueue) -> String {
+    match (named(queue.policy.as_deref()), named(queue.operator_policy.as_deref())) {
+        (Some(policy), Some(operator)) => format!("{policy} or {operator}"),
+        (Some(name), None) | (None, Some(name)) => name.to_owned(),
+        (None, None) => "without a name".to_owned(),
+    }
+}
+
+fn named(policy: Option<&str>) -> Option<&str> {
+    policy.filter(|name| !name.is_empty())
+}
+
+impl fmt::Display for HarmfulPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, setting, value, harm, queues } = self;
+        let harm = match harm {
+            Harm::Loses => "drops what nobody has handled",
+            Harm::Hurries => "lets retries come too early",
+        };
+        let named: Vec<_> = queues.iter().take(NAMED).map(String::as_str).collect();
+        write!(f, "the policy {policy:?} ({setting} {value}) {harm}: {}", named.join(", "))?;
+        match queues.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

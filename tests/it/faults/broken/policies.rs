@@ -1,0 +1,110 @@
+//! Policies of the broker's operator that apply to our queues, too.
+
+use serde_json::{Value, json};
+
+use crate::{
+    faults::{
+        Form, both_forms,
+        checker::Allowed,
+        scene::{Scene, Setup},
+    },
+    support::{
+        Endpoint, Services, World,
+        console::{Api, answer},
+        envelope, eventually,
+    },
+};
+
+both_forms!(hurried);
+
+/// A policy on the queues whose names match the pattern, until [`clear`].
+async fn set(services: &Services, world: &World, pattern: &str, definition: &Value) {
+    let pattern = format!("^{}{pattern}", world.broker.name("").replace('.', "[.]"));
+    let definition = definition.to_string();
+    services.ctl(&["set_policy", &world.broker.prefix, &pattern, &definition, "--apply-to", "queues"]).await;
+}
+
+async fn clear(services: &Services, world: &World) {
+    services.ctl(&["clear_policy", &world.broker.prefix]).await;
+}
+
+/// Retries come before their time, and none is lost.
+async fn hurried(form: Form) {
+    let services = Services::breakable().await;
+    let setup = Setup { services: Some(&services), interval: "4s", ..Setup::default() };
+    let mut scene = Scene::with("a policy that hurries", form, setup).await;
+    for _ in 0..form.injections() {
+        scene.random_moment().await;
+        set(&services, &scene.world, "delay[.]", &json!({ "message-ttl": 300 })).await;
+        scene.recovered().await;
+        clear(&services, &scene.world).await;
+    }
+    scene.end(Allowed::default()).await;
+}
+
+fn policies(world: &World) -> Vec<Value> {
+    let ran = world.run(&["check", "--output", "json"]);
+    let report: Vec<Value> = serde_json::from_slice(&ran.output.stdout).expect("JSON");
+    report.into_iter().filter(|finding| finding["what"] == "policies").collect()
+}
+
+fn found(world: &World) -> (String, String) {
+    let told = |finding: &Value| finding["found"].as_str().expect("a text").to_owned();
+    let findings = policies(world);
+    let states: Vec<_> = findings.iter().map(|finding| finding["state"].as_str().expect("a state")).collect();
+    (states.join(","), findings.iter().map(told).collect::<Vec<_>>().join("\n"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
+    let services = Services::breakable().await;
+    let mut world = World::on(&services.amqp_url, Some(&services.database_url)).await;
+    let (state, text) = found(&world);
+    assert!(state == "ok" && text.contains("amqp.management_url"), "{state} {text}");
+    world.set("amqp.management_url", &services.start_management().await);
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    let worker = world.worker().await;
+    eventually("the management API tells of the queues", || async { found(&world).1.contains("none on") })
+        .await;
+
+    set(&services, &world, "", &json!({ "message-ttl": 700 })).await;
+    let told =
+        format!("the policy {:?} (message-ttl 700) drops what nobody has handled", world.broker.prefix);
+    eventually("check tells of the policy", || async { found(&world).1.contains(&told) }).await;
+    let (state, text) = found(&world);
+    assert_eq!(state, "failed,failed", "{text}");
+    assert!(text.contains("lets retries come too early") && text.contains("and 17 more"), "{text}");
+    assert!(text.contains(&world.broker.name("execution-log")), "{text}");
+    let status = world.run(&["status"]).stdout();
+    assert!(status.contains(&told) && status.contains("too early"), "{status}");
+    let console = Api::start(&mut world).await;
+    let harmful = console.get("/stats").await["policies"]["harmful"].clone();
+    let harms: Vec<_> = harmful.as_array().expect("a list").iter().map(|policy| &policy["harm"]).collect();
+    assert!(harms.contains(&&json!("loses")) && harms.contains(&&json!("hurries")), "{harmful}");
+    let (cookie, _) = console.sign_in("vic").await;
+    let page = answer(console.request("GET", "/").header("cookie", cookie)).await.text;
+    assert!(page.contains("drops what nobody has handled"), "{page}");
+    console.end().await;
+    let again = world.worker().await;
+    eventually("the log tells of the policy", || async { again.log().contains("lets retries come") }).await;
+
+    // So it is: nobody records, and what was to be recorded is gone.
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", None, body.as_bytes()).await;
+    endpoint.wait_for(1).await;
+    eventually("the record vanished", || async { world.broker.depth("execution-log").await == Some((0, 0)) })
+        .await;
+    let recorder = world.recorder().await;
+
+    clear(&services, &world).await;
+    eventually("the policy is gone", || async { found(&world).0 == "ok" }).await;
+    world.set("amqp.management_url", "http://guest:wrong@127.0.0.1:1");
+    let (state, text) = found(&world);
+    assert!(state == "warning" && text.contains("not known") && !text.contains("wrong"), "{state} {text}");
+    services.stop_management().await;
+    for process in [worker, again, recorder] {
+        world.keep(process);
+    }
+    world.end().await;
+}
