@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     declare::within,
     design::{Names, exchange_arguments},
+    dial::BrokerSettings,
     error::{is_not_found, reply},
 };
 
@@ -106,6 +107,20 @@ pub async fn look_at_mark(connection: &Connection, names: &Names, id: Uuid) -> a
         Ok(()) => declare(&channel, names, id).await.map(|()| Mark::Ours),
         Err(error) if is_not_found(&error) => Ok(Mark::Nobodys),
         Err(error) => Err(error.context(format!("looking at the exchange {name}"))),
+    }
+}
+
+impl BrokerSettings {
+    /// As [`BrokerSettings::dial`], for one who changes what belongs to installation `id`.
+    ///
+    /// # Errors
+    /// [`OtherInstallation`], beside those of dialling.
+    pub async fn dial_for(&self, id: Option<Uuid>, purpose: &str) -> anyhow::Result<Connection> {
+        let connection = self.dial(purpose).await?;
+        if let Some(id) = id {
+            look_at_mark(&connection, &self.topology.names, id).await?;
+        }
+        Ok(connection)
     }
 }
 

@@ -174,19 +174,31 @@ async fn prepare(
         if is_ours {
             migrate(&store, has_worker).await?;
         }
-        claim(&store, &broker).await?;
+        let claimed = claim(&store, &broker).await?;
         tables.cancel();
         tell_migrations(&store).await;
+        if claimed == Claimed::Later {
+            keep_claiming(&broker).await?;
+        }
         Ok(())
     };
     stop.run_until_cancelled(preparing).await.unwrap_or(Ok(()))
 }
 
+/// Whether it is known whose everything under the prefix is.
+#[derive(PartialEq, Eq)]
+enum Claimed {
+    /// It is ours, or the database does not know which installation it is of.
+    Done,
+    /// The broker is away.
+    Later,
+}
+
 /// Waits until the database says which installation this is, and marks what it has in the broker.
 ///
 /// # Errors
-/// Something else has it. A broker that is away is asked again by whoever connects to it.
-async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<()> {
+/// Something else has it.
+async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed> {
     let id = loop {
         match store.installation().await {
             Ok(id) => break id,
@@ -197,7 +209,7 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<()> {
                     error,
                     "which installation this is is not known: another one that shares amqp.prefix is not noticed"
                 );
-                return Ok(());
+                return Ok(Claimed::Done);
             }
         }
     };
@@ -205,18 +217,38 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<()> {
         warn!(
             "the tables are of an older version: another installation that shares amqp.prefix is not noticed before provisiond migrate and a restart"
         );
-        return Ok(());
+        return Ok(Claimed::Done);
     };
     broker.topology.installation.set(id);
-    let marked = async { broker.topology.mark(&broker.dial("start").await?).await };
-    match marked.await {
-        Err(error) if error.is::<OtherInstallation>() => Err(error),
+    mark(broker).await
+}
+
+async fn mark(broker: &BrokerSettings) -> anyhow::Result<Claimed> {
+    let unknown = |error: &anyhow::Error| {
+        debug!(error = format!("{error:#}"), "whose the queues are is not known yet");
+    };
+    let connection = match broker.dial("start").await {
+        Ok(connection) => connection,
         Err(error) => {
-            debug!(error = format!("{error:#}"), "whose the queues are is not known yet");
-            Ok(())
+            unknown(&error);
+            return Ok(Claimed::Later);
         }
-        Ok(()) => Ok(()),
+    };
+    match broker.topology.mark(&connection).await {
+        Err(error) if error.is::<OtherInstallation>() => return Err(error),
+        // Whoever connects next meets the same, and tells of it.
+        Err(error) => unknown(&error),
+        Ok(()) => {}
     }
+    Ok(Claimed::Done)
+}
+
+/// Until the broker is there.
+async fn keep_claiming(broker: &BrokerSettings) -> anyhow::Result<()> {
+    while mark(broker).await? == Claimed::Later {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Waits for every role. One that ends by itself, which is a fault of ours, ends the others.

@@ -94,7 +94,7 @@ impl DeadLetters {
         stop: &CancellationToken,
         progress: &mut impl FnMut(&Progress),
     ) -> anyhow::Result<(Watch, Option<String>)> {
-        let connection = self.broker.dial("replay").await?;
+        let connection = self.broker.dial_for(self.store.installation().await?, "replay").await?;
         let watch = Watch::open(&connection, &self.broker.topology.names, &run.events().await?).await?;
         let mut publisher = OneByOne::open(&connection).await?;
         let mut pace = Pace::new(run.job.rate);

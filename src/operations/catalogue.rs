@@ -32,7 +32,7 @@ pub async fn add_event_type(
     };
     let title =
         title.unwrap_or_else(|| name.as_str().rsplit('.').next().unwrap_or_default().replace('_', " "));
-    let connection = broker.dial("events add").await?;
+    let connection = broker.dial_for(store.installation().await?, "events add").await?;
     let pending = store.add_event_type(&name, &group, &title).await?;
     broker.topology.declare(&connection).await?;
     broker.topology.declare_event(&connection, &name).await?;
@@ -56,7 +56,7 @@ pub async fn remove_event_type(
     broker: &BrokerSettings,
     name: &EventName,
 ) -> anyhow::Result<EventType> {
-    let connection = broker.dial("events remove").await?;
+    let connection = broker.dial_for(store.installation().await?, "events remove").await?;
     let pending = store.remove_event_type(name).await?;
     broker.topology.unbind_event(&connection, name).await?;
     let removed = match pending.commit().await {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    integrator::{free_port, python},
+    integrator::python,
     support::{
         Process, World,
         console::{PASSWORD, listening, user},
-        eventually,
+        eventually, free_port,
     },
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Proxy, Reply, World, address, envelope, eventually};
 
 /// A database of its own, as one who copies a configuration and changes half of it has.
 async fn other_database(world: &mut World) -> String {
@@ -64,6 +64,43 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
     let name = theirs.rsplit('/').next().expect("a name");
     world.admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
     world.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_installation_is_refused_when_the_broker_comes_back() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::start(|_, _| Reply::status(400)).await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", None, body.as_bytes()).await;
+    let letters = world.wait_for_dead_letters(1).await;
+    let replay = ["dead-letters", "replay", letters[0]["id"].as_str().expect("an id"), "--yes"];
+
+    // From now on this database is another one.
+    let ours = world.rows("SELECT id FROM installation", &[]).await[0].get::<_, uuid::Uuid>(0);
+    world.rows("UPDATE installation SET id = gen_random_uuid()", &[]).await;
+    world.run(&replay).assert_failed(1, "take-over");
+    world.run(&["events", "add", "clients.odd"]).assert_failed(1, "take-over");
+    world.run(&["events", "remove", "clients.delete"]).assert_failed(1, "take-over");
+    assert_eq!(endpoint.count(), 1);
+
+    let amqp_url = world.variable("PROVISIOND_AMQP__URL");
+    let mut link = Proxy::closed(address(&amqp_url));
+    world.set("amqp.url", &link.lead(&amqp_url));
+    let mut late = world.spawn(&["--roles", "worker,recorder,console"]);
+    eventually("it waits for the broker", || async { late.log().contains("cannot connect to RabbitMQ") })
+        .await;
+    assert!(late.is_running());
+    link.open();
+    assert!(!late.ended(Duration::from_secs(30)).await.success());
+    assert!(late.log().contains("belongs to installation"), "{}", late.log());
+
+    world.set("amqp.url", &amqp_url);
+    world.rows("UPDATE installation SET id = $1", &[&ours]).await;
+    world.run(&replay).assert_done();
+    endpoint.wait_for(2).await;
+    world.end().await;
 }
 
 /// As a restore of the database to a moment before the handler was made: the next handler gets its number.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{World, eventually};
+use crate::support::{World, eventually, free_port};
 
 const EVENTS: usize = 1000;
 const EXECUTIONS: i64 = 3000;
@@ -51,11 +51,6 @@ with open(os.path.join(os.path.dirname(os.path.realpath(__file__)), "calls"), "a
 pub(crate) fn python() -> String {
     std::env::var("PROVISIOND_TEST_PYTHON")
         .expect("PROVISIOND_TEST_PYTHON names a python3 with flask and pika: ./script/test sets it")
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

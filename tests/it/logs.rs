@@ -9,9 +9,8 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    integrator::free_port,
     monitoring::get,
-    support::{Endpoint, Process, Reply, World, envelope, eventually},
+    support::{Endpoint, Process, Reply, World, envelope, eventually, free_port},
 };
 
 /// Each of them makes a dead letter, and a line of warning.

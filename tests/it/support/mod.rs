@@ -29,6 +29,12 @@ use std::{
     time::Duration,
 };
 
+/// Nobody listens on it just now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
 /// Awaits a condition, and fails with `what` if it does not come true within a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_mins(1);

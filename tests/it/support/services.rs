@@ -57,7 +57,7 @@ impl Services {
     /// Starts RabbitMQ's management API, and gives its url.
     pub async fn start_management(&self) -> String {
         self.stop_management().await;
-        let port = crate::integrator::free_port();
+        let port = super::free_port();
         let listener = format!(
             "application:set_env(rabbitmq_management, tcp_config, [{{ip, \"127.0.0.1\"}}, {{port, {port}}}], [{{persistent, true}}])."
         );
