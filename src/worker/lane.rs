@@ -41,6 +41,8 @@ pub(super) struct Waiting<'a>(&'a Lane);
 /// How a lane moves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
+    /// Deliveries that it holds.
+    pub held: usize,
     /// It holds all that it may.
     pub is_full: bool,
     /// Something in it waits for what others hold.
@@ -91,9 +93,10 @@ impl Lane {
     }
 
     pub(super) fn pace(&self) -> Pace {
+        let held = self.held.load(Ordering::Relaxed);
         Pace {
-            is_full: self.held.load(Ordering::Relaxed)
-                >= self.taking.load(Ordering::Relaxed).clamp(1, self.limit),
+            held,
+            is_full: held >= self.taking.load(Ordering::Relaxed).clamp(1, self.limit),
             has_waiting: self.waiting.load(Ordering::Relaxed) > 0,
             moved: *self.moved.lock(),
             acknowledged: self.acknowledged.load(Ordering::Relaxed),

@@ -84,7 +84,7 @@ pub(super) async fn watch(worker: &Worker, lane: &Lane) {
         if rebuilt.is_some() && worker.watched.note_wedged(&lane.event, true) {
             error!(event = %lane.event, "rebuilding its consumer did not help: this process should be restarted, /healthz fails");
         }
-        warn!(event = %lane.event, held = lane.limit, nothing_ended_for = ?longest, "a consumer is stuck: what it holds goes back to its queue, and it begins anew");
+        warn!(event = %lane.event, held = pace.held, nothing_ended_for = ?longest, "a consumer is stuck: what it holds goes back to its queue, and it begins anew");
         consumer_rebuilt(&lane.event);
         rebuilt = Some(pace.acknowledged);
         lane.rebuild();
@@ -106,8 +106,13 @@ mod tests {
     fn a_lane_is_stuck_if_it_is_full_and_nothing_ends() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let pace =
-            |is_full, has_waiting, moved| Pace { is_full, has_waiting, moved: at(moved), acknowledged: 0 };
+        let pace = |is_full, has_waiting, moved| Pace {
+            held: 1,
+            is_full,
+            has_waiting,
+            moved: at(moved),
+            acknowledged: 0,
+        };
         for (what, pace, elsewhere, expected) in [
             ("idle", pace(false, false, 0), 0, false),
             ("full and still", pace(true, false, 0), 0, true),

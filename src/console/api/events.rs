@@ -191,9 +191,15 @@ pub fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<B
 /// # Errors
 /// It is no object.
 pub fn data_or_none(data: Option<Box<RawValue>>) -> Result<Box<RawValue>, Problem> {
-    let Some(data) = data else {
-        return RawValue::from_string("{}".to_owned()).map_err(|_| Problem::internal());
-    };
+    match data {
+        Some(data) => an_object(data),
+        None => RawValue::from_string("{}".to_owned()).map_err(|_| Problem::internal()),
+    }
+}
+
+/// # Errors
+/// It is none.
+pub fn an_object(data: Box<RawValue>) -> Result<Box<RawValue>, Problem> {
     if data.get().starts_with('{') {
         return Ok(data);
     }

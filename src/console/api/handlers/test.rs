@@ -12,7 +12,7 @@ use crate::{
         Console,
         access::Operator,
         api::{
-            events::{ObjectId, as_written, data_or_none},
+            events::{ObjectId, an_object, as_written},
             extract::OptionalJson,
         },
         problem::{FieldError, Problem},
@@ -52,7 +52,7 @@ async fn test(
     Named(id): Named<HandlerId>,
     OptionalJson(input): OptionalJson<TrialInput>,
 ) -> Result<Response, Problem> {
-    let data = input.data.map(|data| data_or_none(Some(data))).transpose()?;
+    let data = input.data.map(an_object).transpose()?;
     let object_id = input.object_id.map_or_else(|| "12".to_owned(), |id| id.0);
     let trial = console.trials.run(id, &Sample { object_id, data }).await.map_err(problem)?;
     json(&trial)
