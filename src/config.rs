@@ -32,7 +32,9 @@ use crate::domain::{handler::HandlerSpec, retry::RetryPolicy, task::TaskType};
 
 pub use self::http::Http;
 pub use amqp::{Amqp, QueueType};
-pub use console::{Account, Console, Origin};
+#[cfg(test)]
+pub use console::OWN_PATHS;
+pub use console::{Account, Console, PublicUrl};
 pub use database::Database;
 pub use error::ConfigErrors;
 pub use script::{Script, Variable};

@@ -20,6 +20,7 @@
 pub mod access;
 mod api;
 mod assets;
+mod below;
 mod limited;
 mod lingering;
 mod pages;
@@ -32,7 +33,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Account, Origin},
+    config::{Account, PublicUrl},
     dead_letters::{DeadLetters, Jobs},
     domain::{
         access::{PasswordHash, TokenHash},
@@ -52,7 +53,7 @@ pub use server::run;
 pub struct ConsoleSettings {
     pub listen: SocketAddr,
     /// Where browsers find it, if not at `listen`.
-    pub public_url: Option<Origin>,
+    pub public_url: Option<PublicUrl>,
     pub trusted_proxies: Vec<IpNet>,
     pub users: Vec<Account<PasswordHash>>,
     pub tokens: Vec<Account<TokenHash>>,

@@ -1,6 +1,6 @@
 //! The end of the process: first it drains, then, if it must, it cuts.
 
-use std::io;
+use std::{future::pending, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,24 +13,28 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that SIGTERM or SIGINT begins, and that a second one of them turns into a cut.
+    /// A shutdown that SIGTERM, SIGINT or SIGHUP begins, and that a second one of them turns into a cut. SIGHUP is left alone
+    /// where whoever started this (nohup) has it ignored.
     ///
     /// # Errors
     /// If the signals cannot be listened to. Must be called within a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         let shutdown = Self::default();
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
-        tokio::spawn(shutdown.clone().obey(terminate, interrupt));
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) },
+        };
+        tokio::spawn(shutdown.clone().obey(signals));
         Ok(shutdown)
     }
 
-    async fn obey(self, mut terminate: Signal, mut interrupt: Signal) {
+    async fn obey(self, mut signals: Signals) {
         // Signals are counted, not states: a SIGTERM while we drain because of an error cuts nothing.
-        let signal = next(&mut terminate, &mut interrupt).await;
+        let signal = signals.next().await;
         tracing::info!(signal, "draining: running handlers may end; a second signal cuts them");
         self.begin();
-        let signal = next(&mut terminate, &mut interrupt).await;
+        let signal = signals.next().await;
         tracing::warn!(signal, "a second signal: what runs is cut");
         self.cut.cancel();
     }
@@ -51,11 +55,36 @@ impl Shutdown {
     }
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// Those that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = hangup => "SIGHUP",
+        }
     }
+}
+
+/// Whether SIGHUP was ignored when this process began. Where the system does not tell, it was not.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Of signal 1, the lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]

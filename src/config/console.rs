@@ -13,12 +13,16 @@ use super::{
 };
 use crate::domain::access::{AccountName, PasswordHash, Role, TokenHash};
 
+/// What the console's own paths begin with. A path of the public url that begins like one of them could be either.
+pub const OWN_PATHS: [&str; 9] =
+    ["api", "assets", "dead-letters", "events", "executions", "handlers", "healthz", "sign-in", "sign-out"];
+
 /// The console and the REST API: where they listen, and who may use them.
 #[derive(Clone, Debug)]
 pub struct Console {
     pub listen: SocketAddr,
     /// Where browsers find it, if not at `listen`.
-    pub public_url: Option<Origin>,
+    pub public_url: Option<PublicUrl>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub users: Vec<Account<PasswordHash>>,
@@ -41,16 +45,22 @@ impl<H> fmt::Display for Account<H> {
     }
 }
 
-/// Scheme, host and port, as a browser writes them.
+/// Where browsers find the console: scheme, host and port as they write them, and perhaps a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    text: String,
+pub struct PublicUrl {
+    origin: String,
+    path: String,
     https: bool,
 }
 
-impl Origin {
-    pub fn as_str(&self) -> &str {
-        &self.text
+impl PublicUrl {
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Below which everything is: empty, or a slash and more, without one at the end.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     pub const fn is_https(&self) -> bool {
@@ -58,21 +68,35 @@ impl Origin {
     }
 }
 
-impl FromStr for Origin {
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
+
+impl FromStr for PublicUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = || "must be a scheme and a host, such as https://provisiond.example".to_owned();
-        let url = Url::parse(text).map_err(|_| form())?;
+        let form = "must be a scheme, a host and perhaps a path, such as https://provisiond.example or https://tools.example/provisiond";
+        let url = Url::parse(text).map_err(|_| form.to_owned())?;
+        let path = url.path().trim_end_matches('/');
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
         let bare = matches!(url.scheme(), "http" | "https")
-            && url.path() == "/"
+            && path.bytes().all(is_plain)
+            && !path.contains("//")
             && url.query().is_none()
             && url.fragment().is_none()
             && url.username().is_empty();
         if !bare {
-            return Err(form());
+            return Err(form.to_owned());
         }
-        Ok(Self { text: url.origin().ascii_serialization(), https: url.scheme() == "https" })
+        let first = path.split('/').nth(1).unwrap_or_default();
+        if OWN_PATHS.contains(&first) {
+            return Err(format!("{form}; not /{first}, which is a path of the console's own"));
+        }
+        let (origin, path) = (url.origin().ascii_serialization(), path.to_owned());
+        Ok(Self { origin, path, https: url.scheme() == "https" })
     }
 }
 
@@ -195,7 +219,11 @@ mod tests {
                 format!("[{}]", one.replace("viewer", "root")),
                 "\"root\" is not one of viewer, operator",
             ),
-            ("PUBLIC_URL", "https://a.example/console".to_owned(), "must be a scheme and a host"),
+            ("PUBLIC_URL", "a.example/console".to_owned(), "must be a scheme, a host"),
+            ("PUBLIC_URL", "https://a.example/?a=b".to_owned(), "must be a scheme, a host"),
+            ("PUBLIC_URL", "https://a.example/a b".to_owned(), "must be a scheme, a host"),
+            ("PUBLIC_URL", "https://a.example//b".to_owned(), "must be a scheme, a host"),
+            ("PUBLIC_URL", "https://a.example/api/".to_owned(), "not /api, which is a path"),
         ] {
             let error = load(&[(key, &value)]).expect_err(told).to_string();
             assert!(error.contains(told) && !error.contains("hunter2") && !error.contains(&hash), "{error}");

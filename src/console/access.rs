@@ -127,13 +127,14 @@ async fn admitted(console: &Console, mut request: Request) -> Result<Request, Bo
     Ok(request)
 }
 
-/// Who sends this. A token goes before a cookie.
+/// Who sends this. A token of ours goes before a session; a proxy may ask for a password or a token of its own, which the
+/// browser then sends along, and which says nothing of who is signed in here.
 ///
 /// # Errors
-/// If the token is none of ours; if the sessions cannot be read.
+/// If the sessions cannot be read.
 async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
-    if let Some(given) = headers.get(header::AUTHORIZATION) {
-        return console.access.by_token(given).map(Some);
+    if let Some(identity) = bearer(headers).and_then(|token| console.access.by_token(token)) {
+        return Ok(Some(identity));
     }
     let Some(token) = cookie::session(headers) else { return Ok(None) };
     let lasts = console.settings.session_timeout;
@@ -141,6 +142,11 @@ async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<I
     let role = stored.as_ref().and_then(|session| console.access.role_of(&session.user, &session.credential));
     let (Some(session), Some(role)) = (stored, role) else { return Ok(None) };
     Ok(Some(Identity { name: session.user, role, csrf: Some(csrf_of(token)) }))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// Whether who sent this is still known, for answers that go on: they end when the session does. While the sessions cannot
@@ -163,9 +169,13 @@ fn unknown(request: &Request) -> Response {
     if is_page && request.method() == Method::GET && !path.starts_with("/api/") {
         return Redirect::to(&sign_in::path_back_to(path)).into_response();
     }
-    let detail =
-        "sign in at /sign-in, or send the header Authorization: Bearer … with a token of console.tokens";
-    Problem::unauthenticated(detail).into_response()
+    Problem::unauthenticated(match bearer(request.headers()) {
+        Some(_) => "the token is not one of console.tokens",
+        None => {
+            "sign in at /sign-in, or send the header Authorization: Bearer … with a token of console.tokens"
+        }
+    })
+    .into_response()
 }
 
 /// The visitor of a page that is open to everybody, if it is somebody.

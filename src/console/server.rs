@@ -22,7 +22,7 @@ use tower_http::{
 use tracing::info;
 
 use super::{
-    Console, ConsoleSettings, Parts, access, api, assets, limited::Limited, lingering, pages,
+    Console, ConsoleSettings, Parts, access, api, assets, below, limited::Limited, lingering, pages,
     problem::Problem,
 };
 use crate::{
@@ -70,10 +70,7 @@ pub async fn run(
         .await
         .with_context(|| format!("the console cannot listen on {listen} (console.listen)"))?;
     let address = listener.local_addr().context("the console's address")?;
-    let at = settings
-        .public_url
-        .as_ref()
-        .map_or_else(|| format!("http://{address}"), |url| url.as_str().to_owned());
+    let at = settings.public_url.as_ref().map_or_else(|| format!("http://{address}"), ToString::to_string);
     let access = access::Access::new(&settings).await?;
     info!(%address, url = at, "the console listens");
     if let Some(link) = access.first_link(&at) {
@@ -95,7 +92,9 @@ pub async fn run(
         stop: stop.clone(),
     };
     let console = Console(Arc::new(parts));
-    let serving = http_server::serve(listener, app(console), MAX_CONNECTIONS, stop.clone());
+    let path = console.settings.public_url.as_ref().map_or_else(String::new, |url| url.path().to_owned());
+    let app = below::path(path, app(console));
+    let serving = http_server::serve(listener, app, MAX_CONNECTIONS, stop.clone());
     let cut = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;

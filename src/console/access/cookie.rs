@@ -2,10 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use crate::{config::Origin, domain::access::RandomToken};
+use crate::{config::PublicUrl, domain::access::RandomToken};
 
-/// Over https with the prefix by which browsers take it from the host itself alone, and only over TLS.
-const NAMES: [&str; 2] = ["__Host-provisiond", "provisiond"];
+/// Over https with a prefix by which browsers take it over TLS only, and from the host itself alone where it is for all of
+/// that host.
+const NAMES: [&str; 3] = ["__Host-provisiond", "__Secure-provisiond", "provisiond"];
 
 /// The session's token, as the browser sends it.
 pub fn session(headers: &HeaderMap) -> Option<&str> {
@@ -19,15 +20,18 @@ pub fn session(headers: &HeaderMap) -> Option<&str> {
 ///
 /// Lax: a link in a chat leads to its page. No page that is only looked at changes anything, and what changes something is
 /// refused unless a page of ours sends it (`origin`), whatever the browser does with the cookie.
-pub fn set(public_url: Option<&Origin>, token: Option<&RandomToken>) -> Option<HeaderValue> {
-    let [secure_name, plain_name] = NAMES;
-    let (name, secure) = match public_url {
-        Some(url) if url.is_https() => (secure_name, "; Secure"),
-        _ => (plain_name, ""),
+pub fn set(public_url: Option<&PublicUrl>, token: Option<&RandomToken>) -> Option<HeaderValue> {
+    let [of_host, below, plain] = NAMES;
+    let path = public_url.map(PublicUrl::path).filter(|path| !path.is_empty());
+    let (name, secure) = match (public_url, path) {
+        (Some(url), None) if url.is_https() => (of_host, "; Secure"),
+        (Some(url), Some(_)) if url.is_https() => (below, "; Secure"),
+        _ => (plain, ""),
     };
+    let path = path.unwrap_or("/");
     let value = token.map_or("", RandomToken::expose);
     let gone = if token.is_none() { "; Max-Age=0" } else { "" };
-    HeaderValue::from_str(&format!("{name}={value}; HttpOnly; SameSite=Lax; Path=/{secure}{gone}")).ok()
+    HeaderValue::from_str(&format!("{name}={value}; HttpOnly; SameSite=Lax; Path={path}{secure}{gone}")).ok()
 }
 
 #[cfg(test)]
@@ -49,9 +53,13 @@ mod tests {
         let plain = set(None, Some(&token)).expect("a header");
         let form = format!("provisiond={}; HttpOnly; SameSite=Lax; Path=/", token.expose());
         assert_eq!(plain.to_str().expect("text"), form);
-        let https: Origin = "https://a.example".parse().expect("an origin");
+        let https: PublicUrl = "https://a.example".parse().expect("an origin");
         let secure = set(Some(&https), None).expect("a header");
         let form = "__Host-provisiond=; HttpOnly; SameSite=Lax; Path=/; Secure; Max-Age=0";
+        assert_eq!(secure.to_str().expect("text"), form);
+        let below: PublicUrl = "https://a.example/ops/".parse().expect("a url");
+        let secure = set(Some(&below), None).expect("a header");
+        let form = "__Secure-provisiond=; HttpOnly; SameSite=Lax; Path=/ops; Secure; Max-Age=0";
         assert_eq!(secure.to_str().expect("text"), form);
     }
 }

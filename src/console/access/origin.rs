@@ -10,7 +10,7 @@ use axum::{
 };
 use subtle::ConstantTimeEq;
 
-use crate::{config::Origin, console::problem::Problem};
+use crate::{config::PublicUrl, console::problem::Problem};
 
 pub const TOKEN_HEADER: &str = "x-csrf-token";
 pub const TOKEN_FIELD: &str = "csrf";
@@ -22,12 +22,12 @@ const LARGEST_FORM: usize = 20 << 20;
 
 /// # Errors
 /// If the browser says that another site sent it, or says nothing.
-pub fn check(headers: &HeaderMap, public_url: Option<&Origin>) -> Result<(), Problem> {
+pub fn check(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> Result<(), Problem> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let ours = match text("sec-fetch-site") {
         Some(site) => site == "same-origin",
         None => text(header::ORIGIN.as_str()).is_some_and(|origin| match public_url {
-            Some(public) => origin == public.as_str(),
+            Some(public) => origin == public.origin(),
             None => origin.split_once("://").map(|(_, host)| host) == text(header::HOST.as_str()),
         }),
     };
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_send_changes() {
-        let public: Origin = "https://pv.example".parse().expect("an origin");
+        let public: PublicUrl = "https://pv.example".parse().expect("an origin");
         for (pairs, fine) in [
             (&[("sec-fetch-site", "same-origin")][..], true),
             (&[("sec-fetch-site", "same-site"), ("origin", "https://pv.example")], false),

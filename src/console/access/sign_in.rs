@@ -183,17 +183,33 @@ impl FromRequestParts<Console> for Peer {
     }
 }
 
-/// The last address that no proxy of ours has: what stands before it is what the client itself may have written.
+/// The last address that no proxy of ours has: what stands before it is what the client itself may have written. Where an
+/// entry cannot be read, it is the proxy that wrote it.
 fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.to_canonical();
     if !is_trusted(&peer) {
         return peer;
     }
-    let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<IpAddr> =
-        named.flat_map(|value| value.split(',')).filter_map(|address| address.trim().parse().ok()).collect();
-    named.into_iter().rev().find(|address| !is_trusted(address)).unwrap_or(peer)
+    let lines = headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or_default());
+    let entries: Vec<_> = lines.flat_map(|line| line.split(',')).collect();
+    let mut nearest = peer;
+    for entry in entries.into_iter().rev() {
+        match forwarded(entry.trim()) {
+            Some(proxy) if is_trusted(&proxy) => nearest = proxy,
+            Some(client) => return client,
+            None => break,
+        }
+    }
+    nearest
+}
+
+/// An address as proxies write it: with a port or a zone, in brackets.
+fn forwarded(entry: &str) -> Option<IpAddr> {
+    let with_port = || entry.parse().ok().map(|address: SocketAddr| address.ip());
+    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
+    let (bare, _zone) = bare.split_once('%').unwrap_or((bare, ""));
+    bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -227,5 +243,37 @@ mod tests {
         assert_eq!(client(proxy, &headers, &trusted).to_string(), "203.0.113.9");
         assert_eq!(client(other, &headers, &trusted), other);
         assert_eq!(client(proxy, &HeaderMap::new(), &trusted), proxy);
+    }
+
+    #[test]
+    fn what_the_last_proxy_wrote_decides_in_whatever_form() {
+        let proxy = "10.0.0.1".parse().expect("one");
+        let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
+        for (lines, counts) in [
+            (&["198.51.100.7, 203.0.113.9:54321"][..], "203.0.113.9"),
+            (&["198.51.100.7, [2001:db8::9]:443"], "2001:db8::9"),
+            (&["198.51.100.7,[2001:db8::9]"], "2001:db8::9"),
+            (&["198.51.100.7, fe80::9%eth0"], "fe80::9"),
+            (&["198.51.100.7, [fe80::9%25eth0]:80"], "10.0.0.1"),
+            (&["198.51.100.7, ::ffff:203.0.113.9"], "203.0.113.9"),
+            (&["198.51.100.7, ::ffff:10.0.0.3"], "198.51.100.7"),
+            (&["198.51.100.7, 10.0.0.5:80, fd00::2"], "198.51.100.7"),
+            (&["198.51.100.7", "203.0.113.9"], "203.0.113.9"),
+            (&["198.51.100.7", "203.0.113.9, 10.0.0.5"], "203.0.113.9"),
+            (&["198.51.100.7, unknown"], "10.0.0.1"),
+            (&["198.51.100.7, unknown, 10.0.0.5"], "10.0.0.5"),
+            (&["198.51.100.7, _hidden, [fd00::2]:1"], "fd00::2"),
+            (&["198.51.100.7, "], "10.0.0.1"),
+            (&["198.51.100.7, 203.0.113.9:x"], "10.0.0.1"),
+            (&["198.51.100.7, 203.0.113.999"], "10.0.0.1"),
+            (&["198.51.100.7, \"203.0.113.9\""], "10.0.0.1"),
+            (&["10.0.0.2"], "10.0.0.2"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_static(line));
+            }
+            assert_eq!(client(proxy, &headers, &trusted).to_string(), counts, "{lines:?}");
+        }
     }
 }

@@ -4,11 +4,11 @@ mod docs;
 
 use axum::{
     Router,
+    extract::State,
     http::{HeaderValue, header},
     response::IntoResponse as _,
     routing::get,
 };
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
@@ -50,11 +50,24 @@ fields and parameters are refused. With PostgreSQL or RabbitMQ away the answer i
 pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
     let document = completed(serde_json::to_value(described).unwrap_or_default());
     let page = docs::Page::of(&document);
-    let text = Bytes::from(serde_json::to_vec_pretty(&document).unwrap_or_default());
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     let media = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Router::new()
-        .route("/openapi.json", get(async move |_: Viewer| (media, text).into_response()))
+        .route(
+            "/openapi.json",
+            get(async move |_: Viewer, State(console): State<Console>| {
+                (media, below_public_path(&console, &text)).into_response()
+            }),
+        )
         .route("/docs", get(async move |Viewer(somebody): Viewer| page.answer(&somebody)))
+}
+
+/// The document, its server below the path of the public url.
+fn below_public_path(console: &Console, document: &str) -> String {
+    match &console.settings.public_url {
+        Some(url) => document.replacen("\"/api/v1\"", &format!("\"{}/api/v1\"", url.path()), 1),
+        None => document.to_owned(),
+    }
 }
 
 /// What can be answered to any request.

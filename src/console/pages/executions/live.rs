@@ -85,7 +85,10 @@ pub async fn live(
         }
     };
     let events = tail.events().take_until(end);
-    Ok(turn.until_sent(Sse::new(events).keep_alive(KeepAlive::default()).into_response()))
+    // A proxy that buffers (nginx, unless told otherwise) would deliver nothing before the end.
+    let unbuffered = [("x-accel-buffering", "no")];
+    let live = (unbuffered, Sse::new(events).keep_alive(KeepAlive::default()));
+    Ok(turn.until_sent(live.into_response()))
 }
 
 impl Tail {

@@ -1,0 +1,134 @@
+//! A console below a path of its host, as `https://tools.example/provisiond`.
+//!
+//! Pages and redirects are written as for the root of a host. Here, and nowhere else, they are led below the path: every
+//! page that will ever be written is, too. Proxies hand the path on or take it off; both are understood.
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Uri, header, uri::PathAndQuery},
+    middleware::{Next, from_fn},
+    response::Response,
+};
+use http_body_util::BodyExt as _;
+use tower::{ServiceBuilder, util::MapRequestLayer};
+
+/// Attributes of our pages that name a path; what stands in a text or in a value has no unescaped quote.
+const ATTRIBUTES: [&str; 7] =
+    ["href", "src", "action", "formaction", "data-href", "data-sample", "data-tail"];
+
+/// `app`, below `path`; at the root where that is empty.
+pub fn path(path: String, app: Router) -> Router {
+    if path.is_empty() {
+        return app;
+    }
+    let below = path.clone();
+    let enter = MapRequestLayer::new(move |request| enter(&below, request));
+    let leave = from_fn(move |request: Request, next: Next| {
+        let path = path.clone();
+        async move { leave(&path, next.run(request).await) }
+    });
+    Router::new().fallback_service(ServiceBuilder::new().layer(enter).service(app.layer(leave)))
+}
+
+/// The path is taken off, where it is there still.
+fn enter(path: &str, mut request: Request) -> Request {
+    let rest = request.uri().path_and_query().and_then(|asked| asked.as_str().strip_prefix(path));
+    let rest = match rest {
+        Some(rest) if rest.starts_with('/') => rest.parse::<PathAndQuery>().ok(),
+        Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}").parse().ok(),
+        _ => None,
+    };
+    if let Some(rest) = rest {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(rest);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+fn leave(path: &str, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if let Some(led) = headers.get(header::LOCATION).and_then(|location| led(path, location)) {
+        headers.insert(header::LOCATION, led);
+    }
+    if !holds_links(headers) {
+        return response;
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    let attributes = ATTRIBUTES.map(|name| (format!(" {name}=\"/"), format!(" {name}=\"{path}/")));
+    // A page is one frame, and so is each event of a live page.
+    response
+        .map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| below(&attributes, data)))))
+}
+
+fn led(path: &str, location: &HeaderValue) -> Option<HeaderValue> {
+    let location = location.to_str().ok().filter(|to| to.starts_with('/') && !to.starts_with("//"))?;
+    HeaderValue::from_str(&format!("{path}{location}")).ok()
+}
+
+fn holds_links(headers: &HeaderMap) -> bool {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    media.starts_with("text/html") || media.starts_with("text/event-stream")
+}
+
+fn below(attributes: &[(String, String)], data: Bytes) -> Bytes {
+    let Ok(text) = std::str::from_utf8(&data) else { return data };
+    attributes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OWN_PATHS;
+
+    fn entered(asked: &str) -> String {
+        let request = Request::builder().uri(asked).body(Body::empty()).expect("a request");
+        enter("/ops", request).uri().to_string()
+    }
+
+    #[test]
+    fn the_path_may_be_handed_on_or_taken_off() {
+        for (asked, within) in [
+            ("/ops", "/"),
+            ("/ops/", "/"),
+            ("/ops?period=day", "/?period=day"),
+            ("/ops/handlers/3?a=/ops/b", "/handlers/3?a=/ops/b"),
+            ("/handlers", "/handlers"),
+            ("/", "/"),
+            ("/opsx/handlers", "/opsx/handlers"),
+            ("http://a.example/ops/handlers", "http://a.example/handlers"),
+        ] {
+            assert_eq!(entered(asked), within, "{asked}");
+        }
+    }
+
+    #[test]
+    fn redirects_to_ourselves_are_led_below_it() {
+        let to = |location: &'static str| led("/ops", &HeaderValue::from_static(location));
+        assert_eq!(to("/sign-in?next=%2F").expect("led"), "/ops/sign-in?next=%2F");
+        assert_eq!(to("//a.example/"), None);
+        assert_eq!(to("https://a.example/"), None);
+    }
+
+    #[test]
+    fn links_are_led_below_it_and_texts_are_not() {
+        let attributes = ATTRIBUTES.map(|name| (format!(" {name}=\"/"), format!(" {name}=\"/ops/")));
+        let page = r#"<a href="/">x</a><a href="/handlers#a"><form action="/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
+        let led = r#"<a href="/ops/">x</a><a href="/ops/handlers#a"><form action="/ops/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
+        assert_eq!(below(&attributes, page.into()), led);
+    }
+
+    #[test]
+    fn no_path_of_ours_can_be_taken_for_it() {
+        for path in OWN_PATHS {
+            assert!(
+                format!("https://a.example/{path}/x").parse::<crate::config::PublicUrl>().is_err(),
+                "{path}"
+            );
+        }
+    }
+}
