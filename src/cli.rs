@@ -65,7 +65,7 @@ enum Command {
     /// Say of everything that is needed whether it is there: configuration, database, broker, scripts
     Check,
     /// Take over what another database's installation has in the broker under amqp.prefix, after moving to a new database
-    TakeOver,
+    TakeOver(take_over::Args),
     /// Print the configuration in force, and where each value came from
     Config,
     /// How it goes: processes, events and attempts, what fails, what waits
@@ -144,7 +144,7 @@ async fn dispatch(command: Command, context: Context) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(context, args).await,
         Command::Migrate => migrate::run(&context).await,
         Command::Check => check::run(&context).await,
-        Command::TakeOver => take_over::run(&context).await,
+        Command::TakeOver(args) => take_over::run(&context, &args).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Health(args) => health::run(&context, args).await,
         Command::Events(command) => events::run(&context, command).await,

@@ -20,6 +20,7 @@ GRANT SELECT ON executions TO provisiond_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO provisiond_worker;
 -- Whose the queues are.
 GRANT SELECT ON installation TO provisiond_worker, provisiond_records, provisiond_console;
+GRANT UPDATE (clock_seen, clock_before_jump, clock_after_jump) ON installation TO provisiond_records;
 -- Counts what may take workers down.
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspects TO provisiond_worker;
 

@@ -1,6 +1,10 @@
 //! Supervised connections: dialled for ever, with backoff and jitter, and prepared before use.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -18,6 +22,7 @@ use super::{
     dial::{BrokerSettings, Socket},
     error::BrokerError,
     hindrance::{Hindrance, Hindrances},
+    installation::OtherInstallation,
     probe::{Heard, unanswered},
     topology::Topology,
 };
@@ -33,6 +38,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A broker that is back is to be found, and everything declared, well within 15 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a process looks whether what it uses is still its installation's.
+const LOOK_AT_MARK: Duration = Duration::from_secs(20);
 /// Connections that single users may have for themselves, beside the one that they share.
 const MOST_BESIDE: usize = 64;
 
@@ -206,8 +213,13 @@ impl Supervisor {
                 () = self.stop.cancelled() => break,
                 connected = self.connect() => match connected {
                     Ok((connection, socket)) => {
-                        (pause, told) = (FIRST_PAUSE, String::new());
+                        told.clear();
+                        let began = Instant::now();
                         self.hold(connection, socket).await;
+                        // One that is taken away at once (a limit of the user) is not asked for several times a second.
+                        if began.elapsed() > LONGEST_PAUSE {
+                            pause = FIRST_PAUSE;
+                        }
                     }
                     Err(error) => {
                         let error = format!("{error:#}");
@@ -231,6 +243,8 @@ impl Supervisor {
         let (connection, socket) = self.settings.dial_with_socket(self.purpose).await?;
         if self.declares {
             self.settings.topology.declare(&connection).await?;
+        } else if let Some(refused) = other_owner(&self.settings.topology, &connection).await {
+            return Err(refused);
         }
         Ok((Arc::new(connection), socket))
     }
@@ -242,6 +256,7 @@ impl Supervisor {
         self.state.send_replace(Some(Arc::clone(&connection)));
         let mut events = pin!(connection.events_listener());
         let mut unanswered = pin!(unanswered(&connection, &self.heard, self.settings.heartbeat));
+        let mut taken_over = pin!(taken_over(&self.settings.topology, &connection));
         // The events tell at once; the clock is for what no event tells.
         let mut why = String::new();
         let mut look = tokio::time::interval(Duration::from_secs(1));
@@ -257,6 +272,10 @@ impl Supervisor {
                 },
                 () = &mut unanswered => {
                     "the broker does not answer, although it can be heard".clone_into(&mut why);
+                    break;
+                }
+                refused = &mut taken_over => {
+                    why = refused.to_string();
                     break;
                 }
                 _ = look.tick() => {}
@@ -279,6 +298,21 @@ impl Supervisor {
         let error = header_error(error);
         self.trouble.send_replace(Some(Trouble { at: Timestamp::now(), error }));
     }
+}
+
+/// Returns when everything under the prefix belongs to another installation.
+async fn taken_over(topology: &Topology, connection: &Connection) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(LOOK_AT_MARK).await;
+        if let Some(refused) = other_owner(topology, connection).await {
+            return refused;
+        }
+    }
+}
+
+/// That it does. A mark that is gone is made again; whatever else is wrong is told by whoever meets it at their work.
+async fn other_owner(topology: &Topology, connection: &Connection) -> Option<anyhow::Error> {
+    topology.mark(connection).await.err().filter(anyhow::Error::is::<OtherInstallation>)
 }
 
 /// The pause after one of `pause` that was in vain.

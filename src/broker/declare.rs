@@ -166,12 +166,15 @@ impl<'a> Declarer<'a> {
         Ok(true)
     }
 
-    /// 406: it exists otherwise. That is told, and it is used as it is.
+    /// It exists otherwise: that is told, and it is used as it is. (A limit of the virtual host has the same code, 406.)
     fn tolerate(&mut self, name: &str, declared: anyhow::Result<()>) -> anyhow::Result<()> {
         let Err(error) = declared else { return Ok(()) };
         self.channel = None;
         match reply(&error) {
-            Some(reply) if reply.get_id() == PRECONDITION_FAILED => {
+            Some(reply)
+                if reply.get_id() == PRECONDITION_FAILED
+                    && reply.get_message().as_str().contains("inequivalent arg") =>
+            {
                 self.declared
                     .drifts
                     .push(Drift { name: name.to_owned(), what: reply.get_message().to_string() });

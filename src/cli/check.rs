@@ -226,6 +226,9 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
     if let Ok(ahead) = store.clock_ahead().await {
         report.push(clock(ahead));
     }
+    if let Ok(Some(jump)) = store.clock_jump().await {
+        report.push(finding("clock", State::Warning, jump.to_string()));
+    }
     match store.list_handlers(&HandlerFilter::default(), ALL_HANDLERS).await {
         Ok(handlers) => {
             let enabled = handlers.iter().filter(|h| h.spec.status == Status::Enabled).count();

@@ -170,6 +170,12 @@ impl AmqpUrl {
                 amqp.connect_timeout and amqp.ca_file (? is written %3F, # is %23)"
                 .into());
         }
+        // A second url behind the first would be taken for a part of its virtual host, and shown with its password.
+        if text.contains(char::is_whitespace) || url.path().contains(['@', ':', ';']) {
+            return Err(format!(
+                "{form}; several urls are divided by commas, and in a virtual host @ is written %40, : %3A, ; %3B, a blank %20"
+            ));
+        }
         let raw = SecretString::from(text);
         let vhost = vhost(url.path());
         if url.password().is_some() {
@@ -206,6 +212,17 @@ mod tests {
             assert_eq!((url.raw(), url.to_string().as_str()), (text, masked));
             assert_eq!(format!("{url:?}"), masked);
             assert_eq!(url.is_tls(), text.starts_with("amqps"));
+        }
+    }
+
+    #[test]
+    fn a_second_url_that_no_comma_divides_is_refused_and_not_repeated() {
+        for between in [" ", ";", "; ", "\t", "|", "", "/", ":", " amqp://u:s3cret@c,"] {
+            for vhost in ["", "/v"] {
+                let text = format!("amqp://u:s3cret@a{vhost}{between}amqp://u:s3cret2@b/v");
+                let problem = AmqpUrl::parse(&text).expect_err(&text);
+                assert!(!problem.contains("s3cret"), "{text}: {problem}");
+            }
         }
     }
 

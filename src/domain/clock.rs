@@ -2,7 +2,9 @@
 //!
 //! What is deleted, given up or expired goes by the database's: there is one of it, and every process sees the same.
 
-use jiff::SignedDuration;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp, Unit};
 
 /// Clocks that differ by less are as good as the same.
 const AGREE: SignedDuration = SignedDuration::from_mins(1);
@@ -44,6 +46,46 @@ impl ClockAhead {
         let which = if self.0.is_negative() { "behind" } else { "ahead of" };
         Some(format!("{count} {unit} {which} the database's clock"))
     }
+}
+
+/// For so long nothing is deleted after the database's clock has moved by days: time for somebody to see it.
+const DOUBT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The database's clock moved by days between two looks. It was set, then or now it was wrong, and what was recorded may be
+/// younger than it seems; or nobody looked for days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockJump {
+    pub before: Timestamp,
+    pub after: Timestamp,
+}
+
+impl ClockJump {
+    /// Until then nothing is deleted for its age.
+    pub fn doubted_until(self) -> Timestamp {
+        self.after.saturating_add(DOUBT).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether that is over, by the same clock.
+    pub fn is_over(self, now: Timestamp) -> bool {
+        now >= self.doubted_until()
+    }
+}
+
+impl fmt::Display for ClockJump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the database's clock went from {} to {} between two looks: nothing is deleted for its age before {}, as it may be \
+             younger than it seems (docs/operations.md#the-databases-clock-jumped)",
+            whole(self.before),
+            whole(self.after),
+            whole(self.doubted_until())
+        )
+    }
+}
+
+fn whole(moment: Timestamp) -> Timestamp {
+    moment.round(Unit::Second).unwrap_or(moment)
 }
 
 #[cfg(test)]

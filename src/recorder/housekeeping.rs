@@ -71,6 +71,9 @@ async fn tidy(
         index(store).await?;
     }
     clocks_agree(store).await?;
+    if let Some(jump) = store.watch_clock().await? {
+        anyhow::bail!("{jump}");
+    }
     let wait = steady.wait(store.moment().await?, Instant::now());
     if !wait.is_zero() {
         return Ok(wait);
@@ -208,5 +211,37 @@ mod tests {
             "nothing is deleted while clocks differ: that of the host far is 100 days behind the database's clock"
         );
         assert_eq!(left().await, "discarded, open");
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_moved_by_days_while_nobody_looked_is_doubted_for_a_week() {
+        let database = Database::migrated().await;
+        let store = database.store();
+        let retention = Retention { executions: 90, dead_letters: 30 };
+        let long_ago = Duration::from_hours(1);
+        let now = store.moment().await.expect("the time");
+        let mut steady = Steady(Some((now - long_ago, Instant::now() - long_ago)));
+        let jump = "UPDATE installation SET clock_seen = clock_timestamp() + interval";
+        for by in ["2 hours", "-25 hours", "100 days", "-100 days"] {
+            database
+                .psql("UPDATE installation SET clock_seen = NULL, clock_before_jump = NULL, clock_after_jump = NULL")
+                .await;
+            tidy(store, retention, false, &mut steady).await.expect("a first look");
+            database.psql(&format!("{jump} '{by}'")).await;
+            for _ in 0..2 {
+                let error =
+                    tidy(store, retention, false, &mut steady).await.expect_err("it jumped").to_string();
+                assert!(error.starts_with("the database's clock went from "), "{error}");
+            }
+            let day = "UPDATE installation SET clock_after_jump = clock_timestamp() - interval";
+            database.psql(&format!("{day} '167 hours'")).await;
+            tidy(store, retention, false, &mut steady).await.expect_err("a week is not over");
+            database.psql(&format!("{day} '168 hours'")).await;
+            tidy(store, retention, false, &mut steady).await.expect("it is over");
+        }
+        for by in ["59 minutes", "-23 hours"] {
+            database.psql(&format!("{jump} '{by}'")).await;
+            tidy(store, retention, false, &mut steady).await.expect("that is no jump");
+        }
     }
 }

@@ -5,7 +5,10 @@ use std::time::Instant;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use super::{Result, Store, StoreError, session::Session};
-use crate::domain::clock::ClockAhead;
+use crate::domain::clock::{ClockAhead, ClockJump};
+
+/// A table or column is not there: PostgreSQL's codes.
+const NOT_THERE: [&str; 2] = ["42P01", "42703"];
 
 impl Store {
     /// What time it is there.
@@ -20,6 +23,39 @@ impl Store {
         let there = moment(&mut session).await?;
         let here = asked_at.saturating_add(asked.elapsed() / 2).unwrap_or(asked_at);
         Ok(ClockAhead(here.duration_since(there)))
+    }
+}
+
+/// What is beyond these between two looks is a jump. Recorders look once an hour at least.
+const WATCH: &str = "UPDATE installation SET
+        clock_before_jump = CASE WHEN jumped THEN clock_seen ELSE clock_before_jump END,
+        clock_after_jump = CASE WHEN jumped THEN now ELSE clock_after_jump END,
+        clock_seen = now
+    FROM (SELECT clock_timestamp() AS now,
+            coalesce(clock_timestamp() NOT BETWEEN clock_seen - interval '1 hour' AND clock_seen + interval '1 day', false)
+                AS jumped
+        FROM installation) AS look";
+
+impl Store {
+    /// Notes what the database's clock says now, and whether it has moved by days since that was last done.
+    pub async fn watch_clock(&self) -> Result<Option<ClockJump>> {
+        self.session().await?.execute(WATCH, &[]).await?;
+        self.clock_jump().await
+    }
+
+    /// The last jump of the database's clock, while it is doubted. None in tables of an older version.
+    pub async fn clock_jump(&self) -> Result<Option<ClockJump>> {
+        let jump = "SELECT clock_before_jump, clock_after_jump, clock_timestamp() FROM installation
+            WHERE clock_after_jump IS NOT NULL";
+        let row = match self.session().await?.query_opt(jump, &[]).await {
+            Err(error) if error.sql_state().is_some_and(|state| NOT_THERE.contains(&state)) => {
+                return Ok(None);
+            }
+            row => row?,
+        };
+        let Some(row) = row else { return Ok(None) };
+        let (jump, now) = (ClockJump { before: row.try_get(0)?, after: row.try_get(1)? }, row.try_get(2)?);
+        Ok(Some(jump).filter(|jump| !jump.is_over(now)))
     }
 }
 

@@ -46,14 +46,20 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
         world.broker.publish("clients.create", None, body.as_bytes()).await;
     }
     endpoint.wait_for(20).await;
+    world.run(&["take-over"]).assert_failed(1, "End them first");
     drop(worker);
-    drop(recorder);
 
-    // This database takes the other's place.
-    let told = world.json(&["take-over"]);
+    // This database takes the other's place, while a recorder of that runs.
+    world.run(&["take-over"]).assert_failed(1, &world.broker.name("execution-log"));
+    let told = world.json(&["take-over", "--force"]);
     assert!(told["before"].as_str().is_some_and(|before| before.starts_with("installation ")), "{told}");
     assert_eq!(world.json(&["take-over"])["before"], Value::Null);
     assert_eq!(found(&world)["state"], "ok");
+    eventually("the other's recorder is refused", || async {
+        recorder.log().contains("connection lost") && recorder.log().contains("belongs to installation")
+    })
+    .await;
+    drop(recorder);
     let worker = world.worker().await;
     world.keep(worker);
     let recorder = world.recorder().await;

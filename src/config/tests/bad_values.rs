@@ -25,7 +25,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     (
         "amqp.ca_file = '/ca.pem'",
-        "amqp.ca_file (file F): has no use: no url begins with amqps:// (amqp.url is set by default)",
+        "amqp.ca_file (file F): has no use: no url begins with amqps:// or https:// (amqp.url is set by default)",
     ),
     (
         "database.ca_file = '/ca.pem'\ndatabase.url = 'postgres://h/d?sslmode=disable'",
