@@ -157,13 +157,15 @@ have_curl() { have curl; }
 have_chromium() { have chromium; }
 have_promtool() { have promtool; }
 have_faketime() { have faketime; }
+have_pgbouncer() { have pgbouncer; }
+have_nginx() { have nginx; }
 have_debootstrap() { have debootstrap; }
 # Ubuntu has its Chromium from elsewhere.
 is_debian() { grep -qs '^ID=debian' /etc/os-release; }
 # Minimal Debian images have no certificate authorities, and cargo cannot fetch a crate without.
 have_certificates() { [ ! -d /etc/apt ] || [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
-# need THING…, of: cc certificates postgres rabbitmq python curl chromium promtool faketime debootstrap. Installs those that are missing, all in one go.
+# need THING…, of: cc certificates postgres rabbitmq python curl chromium promtool faketime pgbouncer nginx debootstrap. Installs those that are missing, all in one go.
 need() {
   local thing missing=""
   for thing in "$@"; do "have_$thing" || missing="$missing $thing"; done

@@ -17,6 +17,7 @@ mod installation;
 mod migrate;
 mod page;
 mod pool;
+mod pooler;
 mod processes;
 mod registry;
 mod replays;

@@ -217,6 +217,10 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
         report.push(finding("database", State::Failed, found));
         return Vec::new();
     }
+    if let Err(error) = store.refuse_transaction_pooler().await {
+        report.push(finding("database", State::Failed, format!("{:#}", anyhow::Error::new(error))));
+        return Vec::new();
+    }
     report.push(ok("database", "connected".into()));
     let (found, is_usable) = migrations(store.migration_state().await);
     report.push(found);

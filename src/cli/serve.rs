@@ -171,8 +171,9 @@ async fn prepare(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let preparing = async {
+        reach(&store, has_worker).await?;
         if is_ours {
-            migrate(&store, has_worker).await?;
+            migrate(&store).await?;
         }
         let claimed = claim(&store, &broker).await?;
         tables.cancel();
@@ -269,9 +270,28 @@ fn is_unavailable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))
 }
 
-/// Waits for the database; a schema that cannot be brought up to date is an error.
-async fn migrate(store: &Store, has_worker: bool) -> anyhow::Result<()> {
+/// Waits for the database.
+///
+/// # Errors
+/// It is one that cannot be used.
+async fn reach(store: &Store, has_worker: bool) -> anyhow::Result<()> {
     let mut told = false;
+    loop {
+        match store.refuse_transaction_pooler().await.map_err(anyhow::Error::new) {
+            Err(error) if is_unavailable(&error) => {
+                if !std::mem::replace(&mut told, true) {
+                    let then = if has_worker { "; no event is taken before" } else { "" };
+                    warn!(error = format!("{error:#}"), "waiting for Postgres{then}");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            reached => return reached,
+        }
+    }
+}
+
+/// A schema that cannot be brought up to date is an error. Waits where the database is away again.
+async fn migrate(store: &Store) -> anyhow::Result<()> {
     loop {
         match store.migrate().await {
             Ok(applied) => {
@@ -280,13 +300,7 @@ async fn migrate(store: &Store, has_worker: bool) -> anyhow::Result<()> {
                 }
                 return Ok(());
             }
-            Err(error) if is_unavailable(&error) => {
-                if !std::mem::replace(&mut told, true) {
-                    let then = if has_worker { "; no event is taken before" } else { "" };
-                    warn!(error = format!("{error:#}"), "waiting for Postgres{then}");
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
+            Err(error) if is_unavailable(&error) => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error),
         }
     }

@@ -6,7 +6,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio::sync::Semaphore;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket, config::SslMode, tls::MakeTlsConnect};
 
@@ -90,7 +92,13 @@ impl Dialer {
     fn pool(&self, max_size: usize) -> anyhow::Result<Pool> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
+        let settings: Arc<str> = session_settings(self.config.get_options().unwrap_or_default()).into();
+        let set = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+            let settings = Arc::clone(&settings);
+            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
+        });
         Pool::builder(manager)
+            .post_create(set)
             .max_size(max_size)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -130,11 +138,19 @@ fn bound(config: &mut Config, connect_timeout: Duration) {
         .keepalives_retries(3)
         // What was sent and is not acknowledged: keepalives do not look at that.
         .tcp_user_timeout(Duration::from_secs(10));
-    let own = config.get_options().unwrap_or_default();
-    let options = format!(
-        "-c statement_timeout={} -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000 \
-         -c TimeZone=UTC {own}",
-        STATEMENT_TIMEOUT.as_millis()
-    );
-    config.options(options);
+}
+
+/// What every connection of a pool is told once it is made: as statements, because poolers refuse them as `options`. What
+/// the url sets in its own `options` stays as it is.
+fn session_settings(own: &str) -> String {
+    let statement_timeout = STATEMENT_TIMEOUT.as_millis().to_string();
+    [
+        ("statement_timeout", statement_timeout.as_str()),
+        ("lock_timeout", "10000"),
+        ("idle_in_transaction_session_timeout", "60000"),
+        ("TimeZone", "'UTC'"),
+    ]
+    .into_iter()
+    .filter(|(name, _)| !own.to_lowercase().contains(&name.to_lowercase()))
+    .fold(String::new(), |set, (name, value)| format!("{set}SET {name} = {value};"))
 }

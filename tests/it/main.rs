@@ -39,6 +39,8 @@ mod integrator;
 mod isolation;
 mod logs;
 mod monitoring;
+mod nginx;
+mod pgbouncer;
 mod publish;
 mod redelivery;
 mod registry;
