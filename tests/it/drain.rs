@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Endpoint, Reply, World, envelope, eventually};
@@ -40,6 +41,31 @@ async fn sigterm_in_mid_load_loses_and_repeats_nothing() {
     }
     assert_eq!(calls.len(), 2 * EVENTS, "every handler was called for every event");
     assert!(calls.values().all(|count| *count == 1), "and each once");
+    world.end().await;
+}
+
+/// A terminal that is closed, or a supervisor that means "read your settings again".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_drains_like_sigterm() {
+    let mut world = World::new().await;
+    let done = world.dir.path().join("done");
+    world.script("slow.sh", &format!("#!/bin/sh\nsleep 2\necho done >> {}\n", done.display()));
+    world.handler("slow", "clients.create", &["--script", "slow.sh"]);
+    let mut worker = world.worker().await;
+    let recorder = world.recorder().await;
+    world.keep(recorder);
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", None, body.as_bytes()).await;
+    eventually("it is taken", || async {
+        world.json(&["status"])["processes"][0]["process"]["report"]["worker"]["in_flight"] == 1
+            || world.broker.depth("events.clients.create").await.is_some_and(|(waiting, _)| waiting == 0)
+    })
+    .await;
+    worker.signal(Signal::SIGHUP);
+    assert!(worker.ended(Duration::from_secs(30)).await.success(), "{}", worker.log());
+    let executions = world.wait_for_executions(1, &[]).await;
+    assert_eq!(executions[0]["disposition"], "done");
+    assert_eq!(std::fs::read_to_string(&done).expect("it ran to its end"), "done\n");
     world.end().await;
 }
 
