@@ -224,3 +224,23 @@ async fn a_retry_that_does_not_come_back_is_told() {
     // The retries wait for an hour.
     world.abandon().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_came_back_is_not_overdue() {
+    let mut world = World::new().await;
+    let flaky = Endpoint::start(|_, n| Reply::status(if n < 2 { 500 } else { 200 })).await;
+    world.handler("CRM", "clients.create", &["--http", &flaky.url("/"), "--initial-interval", "1s"]);
+    world.serve().await;
+    world.publish_events("clients.create", 2).await;
+    world.wait_for_executions(2, &["--disposition", "done"]).await;
+    let due = "UPDATE executions SET retry_at = now() - interval '3 minutes' WHERE retry_at IS NOT NULL";
+    world.rows(due, &[]).await;
+    assert_eq!(
+        world.count("SELECT count(*) FROM executions WHERE retry_at < now() - interval '2 minutes'").await,
+        2
+    );
+    assert_eq!(world.status()["waiting"]["overdue_retries"], 0);
+    let checked = world.run(&["check"]);
+    assert!(!checked.assert_done().stdout().contains("have not run"), "{}", checked.stdout());
+    world.abandon().await;
+}

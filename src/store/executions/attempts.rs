@@ -16,16 +16,27 @@ const MOST_OVERDUE: i64 = 1000;
 
 impl Store {
     /// Retries of the last hour's failures that were due more than two minutes ago, and of which nothing was recorded since.
+    ///
+    /// A retry is a run of its own, and keeps the attempt number if the attempt was put off: it is known by its event and
+    /// handler. A row of the same run that ended another way is of another worker, which was given the delivery meanwhile.
     pub async fn overdue_retries(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM (
                 SELECT FROM executions e
                 WHERE e.disposition = 'retrying' AND e.started_at > now() - interval '1 hour'
                     AND e.retry_at < now() - interval '2 minutes'
                     AND NOT EXISTS (
-                        SELECT FROM executions n WHERE n.event_id = e.event_id AND n.run_id = e.run_id
-                            AND n.handler_id = e.handler_id AND n.started_at > e.started_at)
-                    AND NOT EXISTS (SELECT FROM dead_letters d WHERE left(d.event_id, 128) = left(e.event_id, 128)
-                        AND d.event_id = e.event_id)
+                        SELECT FROM executions n
+                        WHERE n.event_id = e.event_id AND n.started_at > now() - interval '1 day'
+                            -- A handler whose number another one has by now is not named.
+                            AND (n.handler_id = e.handler_id OR n.handler_id IS NULL AND n.disposition = 'handler_off')
+                            AND (n.started_at > e.started_at OR n.recorded_at > e.recorded_at
+                                OR n.run_id = e.run_id AND n.disposition <> 'retrying'))
+                    AND NOT EXISTS (
+                        SELECT FROM dead_letters d
+                        WHERE left(d.event_id, 128) = left(e.event_id, 128) AND d.event_id = e.event_id
+                            -- Of several handlers it is not known which one took the worker down.
+                            AND (d.handler_id = e.handler_id OR d.handler_id IS NULL)
+                            AND (d.died_at > e.started_at OR d.recorded_at > e.recorded_at))
                 LIMIT $1) overdue";
         let row = self.session().await?.query_opt(sql, &[&MOST_OVERDUE]).await?;
         let count: i64 = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();

@@ -1,3 +1,4 @@
+mod overdue;
 mod searches;
 
 use std::time::Instant;
