@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::
 
 use ::config::{FileFormat, Format, Value, ValueKind};
 
-use crate::domain::handler::Timeout;
+use crate::domain::{handler::Timeout, moment::parse_duration};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -79,8 +79,8 @@ pub(super) fn any_duration(value: &Value) -> Result<Duration, String> {
     let unit = "must be a number with a unit, such as 500ms, 30s or 5m";
     let ValueKind::String(text) = &value.kind else { return Err(format!("{unit}, not {}", said(value))) };
     // humantime takes a bare 0, and its units are more than is told here.
-    match humantime::parse_duration(text) {
-        Ok(duration) if !text.bytes().all(|b| b.is_ascii_digit()) => Ok(duration),
+    match parse_duration(text) {
+        Some(duration) if !text.bytes().all(|b| b.is_ascii_digit()) => Ok(duration),
         _ => Err(format!("{unit}, not {}", said(value))),
     }
 }

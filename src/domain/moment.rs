@@ -8,6 +8,9 @@ use jiff::{
     tz::Offset,
 };
 
+/// Earlier years are written with a sign, which nothing here reads.
+const YEAR_0: Timestamp = Timestamp::constant(-62_167_219_200, 0);
+
 /// Why a text is no moment.
 #[derive(Debug, thiserror::Error)]
 pub struct InvalidMoment(String);
@@ -36,12 +39,25 @@ pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMome
     };
     if starts_with_a_year(text) {
         let written = read(text).map_err(wrong)?;
-        return Ok(timestamp(&written));
+        return timestamp(&written).map_err(wrong);
+    }
+    if has_capital_m(text) {
+        return Err(wrong("M is neither minutes (5m) nor months (5months)"));
     }
     // humantime takes a bare 0.
-    let age = humantime::parse_duration(text).ok().filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
+    let age = parse_duration(text).filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
     let age: Duration = age.ok_or_else(|| wrong("it is none of these"))?;
     now.checked_sub(age).map_err(|_| wrong("no time is that long ago"))
+}
+
+/// A number with its unit, such as `30s`, or several of them.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok().filter(|_| !has_capital_m(text))
+}
+
+/// Whether a unit is the letter M. humantime takes it for a month, and the shift key would turn minutes into months.
+fn has_capital_m(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic()).any(|unit| unit == "M")
 }
 
 /// A time of a day with its zone, as events have it: RFC 3339, and the forms of ISO 8601 that mean the same.
@@ -53,16 +69,15 @@ pub fn parse_zoned(text: &str) -> Result<Timestamp, &'static str> {
     match written {
         Written { has_time: false, .. } => Err("it is a day without a time"),
         Written { zone: None, .. } => Err("it has no zone, such as Z or +00:00"),
-        written => Ok(timestamp(&written)),
+        written => timestamp(&written),
     }
 }
 
-/// What is later than any time that can be kept (9999-12-31 stands for "never") is the latest, and so with the earliest.
-fn timestamp(written: &Written) -> Timestamp {
+/// What is later than any time that can be kept (9999-12-31 stands for "never") is the latest.
+fn timestamp(written: &Written) -> Result<Timestamp, &'static str> {
     let offset = written.zone.unwrap_or(Offset::UTC);
-    offset
-        .to_timestamp(written.at)
-        .unwrap_or_else(|_| if written.at.year() > 0 { Timestamp::MAX } else { Timestamp::MIN })
+    let at = offset.to_timestamp(written.at).unwrap_or(Timestamp::MAX);
+    if at < YEAR_0 { Err("in UTC it is before the year 0") } else { Ok(at) }
 }
 
 fn starts_with_a_year(text: &str) -> bool {
@@ -147,6 +162,8 @@ mod tests {
             ("2026-01-31T12:00:00+01:00", "2026-01-31T11:00:00Z"),
             ("2h", "2026-03-01T10:00:00Z"),
             ("1h 30m", "2026-03-01T10:30:00Z"),
+            ("1month", "2026-01-30T01:26:24Z"),
+            ("0000-01-01", "0000-01-01T00:00:00Z"),
             ("2026-11-28T23:00:00", "2026-11-28T23:00:00Z"),
             ("2026-11-28T23:00", "2026-11-28T23:00:00Z"),
             ("2026-11-28 23:00:00", "2026-11-28T23:00:00Z"),
@@ -186,6 +203,9 @@ mod tests {
             ("2026-01-31T12:00:00+25:00", "a zone is"),
             ("2026-01-31_12:00:00", "stands a T"),
             ("2026-01-31 ", "a time is written"),
+            ("1M", "M is neither minutes (5m) nor months (5months)"),
+            ("1h 30M", "M is neither"),
+            ("0000-01-01T00:00:00+00:01", "before the year 0"),
         ] {
             let error = parse_moment(text, now()).expect_err(text).to_string();
             assert!(error.contains(why), "{text}: {error}");
@@ -215,6 +235,7 @@ mod tests {
             ("２026-01-01T00:00:00Z", "a day is written"),
             ("1767225600", "a day is written"),
             ("", "a day is written"),
+            ("0000-01-01T00:00:00+23:59", "before the year 0"),
         ] {
             assert!(parse_zoned(bad).expect_err(bad).contains(why), "{bad}");
         }

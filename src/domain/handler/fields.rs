@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::moment::parse_duration;
+
 /// Why a field of a handler is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -140,8 +142,8 @@ impl FromStr for Timeout {
     type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let duration = humantime::parse_duration(text)
-            .map_err(|_| InvalidField("a timeout is a number with a unit, such as 500ms, 30s or 2m"))?;
+        let duration = parse_duration(text)
+            .ok_or(InvalidField("a timeout is a number with a unit, such as 500ms, 30s or 2m"))?;
         Self::try_from(duration)
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     console::pages::fields::Errors,
     domain::{
         handler::HandlerSpec,
+        moment::parse_duration,
         retry::RetryOverrides,
         task::{HeaderName, HeaderValue, MASK, Task},
     },
@@ -33,9 +34,7 @@ impl HandlerForm {
 
     pub(super) fn retry(&self, errors: &mut Errors) -> RetryOverrides {
         let number = |_| "a number";
-        let span = |text: &str| {
-            humantime::parse_duration(text).map_err(|_| "a number with its unit, such as 5s or 6h")
-        };
+        let span = |text: &str| parse_duration(text).ok_or("a number with its unit, such as 5s or 6h");
         let retry = RetryOverrides {
             max_attempts: errors
                 .optional("max_attempts", &self.max_attempts, |t| t.parse().map_err(|_| "a whole number")),
