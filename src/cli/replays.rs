@@ -203,6 +203,7 @@ pub(super) fn plan_table(plan: &[PlanLine]) -> String {
             let name = line.handler_name.as_deref().unwrap_or_default();
             let handler = line.handler_id.map(|id| format!("{} (id {id})", short(name, 40)));
             let now = match (line.handler_id, line.enabled) {
+                _ if line.replaced => "gone: another one has its number".to_owned(),
                 (Some(_), 0) => "not enabled".to_owned(),
                 (Some(_), _) => "enabled".to_owned(),
                 (None, 0) => "nothing is enabled".to_owned(),

@@ -121,6 +121,7 @@ impl DeadLetters {
             let settled = match run.next().await? {
                 None => break None,
                 Some(InHand::Pass(why)) => Settled::Passed(why),
+                Some(InHand::Refuse(why)) => Settled::Refused(why),
                 Some(InHand::Replay(item)) => self.send(&mut publisher, &watch, &item).await?,
             };
             if matches!(settled, Settled::Replayed(_)) {

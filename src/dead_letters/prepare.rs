@@ -6,6 +6,7 @@ use crate::{
     domain::{
         dead_letter::DeadLetter,
         event::{Arrival, Event, EventId, EventName, RunId, decode},
+        handler::HandlerId,
         plan::Plan,
     },
     store::ReplayItem,
@@ -30,14 +31,27 @@ pub(super) fn prepare(item: &ReplayItem, max_event_bytes: usize) -> Result<Prepa
     }
     if item.enabled.is_empty() {
         let ids: Vec<String> = item.plan.iter().map(ToString::to_string).collect();
-        return Err(match ids.as_slice() {
+        let why = match ids.as_slice() {
             [] => format!("no handler is enabled for {}", event.name),
             [one] => format!("handler {one} is not enabled for {}", event.name),
             _ => format!("none of the handlers {} is enabled for {}", ids.join(", "), event.name),
-        });
+        };
+        return Err(format!("{why}{}", gone(&item.replaced)));
     }
     let run_id = RunId::from(event.id.clone()).next(&format!("replay/{}", item.key));
     Ok(Prepared { event, plan: Plan::of(&item.plan, &item.plan_created), run_id })
+}
+
+/// What is said of handlers that are gone, and whose numbers others have.
+pub(super) fn gone(replaced: &[HandlerId]) -> String {
+    let ids: Vec<String> = replaced.iter().map(ToString::to_string).collect();
+    if ids.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; another handler has the number {} now: was the database restored from a backup?",
+        ids.join(", ")
+    )
 }
 
 fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
@@ -80,10 +94,7 @@ pub fn edited_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        handler::{HandlerId, SeenHandlers},
-        trace::Trace,
-    };
+    use crate::domain::{handler::SeenHandlers, trace::Trace};
 
     const BODY: &str =
         r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":1},"data":{}}"#;
@@ -99,6 +110,7 @@ mod tests {
             plan: vec![HandlerId(3), HandlerId(4)],
             plan_created: vec![30],
             enabled: SeenHandlers::from_iter([(HandlerId(4), 1)]),
+            replaced: Vec::new(),
             trace: Trace::default(),
         }
     }
@@ -133,6 +145,10 @@ mod tests {
             (
                 ReplayItem { enabled: SeenHandlers::default(), plan: Vec::new(), ..item() },
                 "no handler is enabled for clients.create",
+            ),
+            (
+                ReplayItem { enabled: SeenHandlers::default(), replaced: vec![HandlerId(3)], ..item() },
+                "is enabled for clients.create; another handler has the number 3 now",
             ),
             (ReplayItem { body: Bytes::from_static(b"\xff"), ..item() }, "not UTF-8 at byte 0 (dead-letters"),
             (ReplayItem { event_name: "Strange name".into(), ..item() }, "is not an event name"),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::DeadLetters;
+use super::{DeadLetters, prepare::gone};
 use crate::{
     domain::{dead_letter::State, event::EventName, execution::Execution},
     store::{PlannedHandler, StoreError, StoredDeadLetter},
@@ -36,7 +36,7 @@ impl DeadLetters {
             Some(event_id) => self.store.attempts(event_id, facts.handler_id).await?,
             None => Vec::new(),
         };
-        let handlers = self.store.planned_handlers(&facts.event_name, &facts.plan).await?;
+        let handlers = self.store.planned_handlers(facts).await?;
         let obstacle = self.obstacle(&letter, &handlers);
         Ok(Shown { letter, attempts, replay: WouldRun { handlers, obstacle } })
     }
@@ -53,7 +53,9 @@ impl DeadLetters {
         if let Err(why) = super::edited_event(facts, content_type, &letter.body, self.max_event_bytes) {
             return Some(format!("it is no event: {why}"));
         }
+        let replaced = handlers.iter().filter(|handler| handler.replaced_by.is_some());
+        let replaced: Vec<_> = replaced.map(|handler| handler.id).collect();
         (!handlers.iter().any(|handler| handler.enabled))
-            .then(|| format!("no handler of its plan is enabled for {}", facts.event_name))
+            .then(|| format!("no handler of its plan is enabled for {}{}", facts.event_name, gone(&replaced)))
     }
 }

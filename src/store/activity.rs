@@ -139,11 +139,16 @@ impl Store {
             last_name!("f.handler_id"),
             ") AS name FROM (
                 SELECT handler_id, sum(failures) AS failures FROM handler_hours
+                LEFT JOIN handlers ON id = handler_id
                 WHERE hour >= $1 AND failures > 0
+                    -- A handler before it may have had the number, in a database that was restored since.
+                    AND hour > coalesce(created_at, '-infinity') - interval '1 hour'
                 GROUP BY handler_id ORDER BY failures DESC, handler_id LIMIT $2) f
             CROSS JOIN LATERAL (
                 SELECT sum(attempts) AS attempts FROM handler_hours
-                WHERE handler_id = f.handler_id AND hour >= $1) a
+                LEFT JOIN handlers ON id = handler_id
+                WHERE handler_id = f.handler_id AND hour >= $1
+                    AND hour > coalesce(created_at, '-infinity') - interval '1 hour') a
             LEFT JOIN handlers h ON h.id = f.handler_id
             ORDER BY f.failures DESC, f.handler_id"
         );
@@ -163,7 +168,10 @@ impl Store {
     /// How these handlers did since [`a_day_ago`]; those that made no attempt are left out.
     pub async fn handler_counts(&self, handlers: &[HandlerId]) -> Result<HashMap<HandlerId, HandlerCounts>> {
         let sql = "SELECT handler_id, sum(attempts) AS attempts, sum(failures) AS failures
-            FROM handler_hours WHERE handler_id = ANY ($1) AND hour >= $2 GROUP BY handler_id";
+            FROM handler_hours LEFT JOIN handlers ON id = handler_id
+            WHERE handler_id = ANY ($1) AND hour >= $2
+                AND hour > coalesce(created_at, '-infinity') - interval '1 hour'
+            GROUP BY handler_id";
         let ids: Vec<i64> = handlers.iter().map(|id| id.0).collect();
         let rows = self.session().await?.query(sql, &[&ids, &a_day_ago()]).await?;
         let counts = rows.iter().map(|row| Ok((HandlerId(row.try_get("handler_id")?), handler_counts(row)?)));

@@ -88,10 +88,13 @@ fn why(facts: &DeadLetter) -> String {
 fn would_run(shown: &Shown) -> String {
     let handlers = shown.replay.handlers.iter().map(|handler| {
         let name = handler.name.as_deref().unwrap_or("a deleted handler");
-        let off = match (handler.enabled, handler.deleted) {
-            (true, _) => "",
-            (false, true) => ", deleted: passed over",
-            (false, false) => ", not enabled for it: passed over",
+        let off = match (handler.enabled, handler.deleted, &handler.replaced_by) {
+            (true, ..) => String::new(),
+            (false, _, Some(other)) => {
+                format!(", gone, {} has its number now: passed over", short(other, 60))
+            }
+            (false, true, None) => ", deleted: passed over".to_owned(),
+            (false, false, None) => ", not enabled for it: passed over".to_owned(),
         };
         format!("{} (id {}{off})", short(name, 60), handler.id)
     });

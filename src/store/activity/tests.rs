@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     domain::execution::{Disposition, Execution},
-    store::testing::Database,
+    store::testing::{Database, handler_spec},
 };
 
 fn execution(at: Timestamp, handler: Option<i64>, disposition: &str, duration_ms: u64) -> Execution {
@@ -84,4 +84,18 @@ async fn recorders_that_write_at_once_count_everything() {
     assert_eq!(activity.total.done, 4 * 20 * 25);
     let counts = database.store().handler_counts(&[HandlerId(3)]).await.expect("counts");
     assert_eq!(counts[&HandlerId(3)].attempts, 80);
+}
+
+#[tokio::test]
+async fn what_another_handler_of_the_same_number_did_is_not_counted() {
+    let database = Database::migrated().await;
+    let store = database.store();
+    let made = store.create_handler(&handler_spec("CRM", "clients.create"), None, "me").await.expect("made");
+    let at = Timestamp::now();
+    let batch = [at - 3.hours(), at].map(|at| execution(at, Some(made.id.0), "retrying", 1));
+    store.insert_executions(&batch).await.expect("written");
+    let counts = store.handler_counts(&[made.id]).await.expect("counts");
+    assert_eq!(counts[&made.id], HandlerCounts { attempts: 1, failures: 1 });
+    let failing = store.failing_handlers(10).await.expect("a list");
+    assert_eq!(failing[0].counts, HandlerCounts { attempts: 1, failures: 1 });
 }

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::run::{InHand, ReplayItem, ReplayRun};
+use super::{
+    plan::is_another,
+    run::{InHand, ReplayItem, ReplayRun},
+};
 use crate::{
     domain::{
         dead_letter::State,
@@ -23,7 +26,11 @@ impl ReplayRun {
         let sql = format!(
             "SELECT {COLUMNS}, {MESSAGE}, (
                  SELECT {SEEN} FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
-                     AND (cardinality(plan) = 0 OR h.id = ANY (plan))) AS enabled
+                     AND (cardinality(plan) = 0 OR EXISTS (
+                         SELECT FROM unnest(plan, plan_created) p (id, created) WHERE p.id = h.id AND NOT {IS_ANOTHER}))
+                 ) AS enabled, ARRAY (
+                 SELECT p.id FROM unnest(plan, plan_created) p (id, created) JOIN handlers h ON h.id = p.id
+                 WHERE {IS_ANOTHER}) AS replaced
              FROM dead_letters WHERE id = $1 FOR UPDATE"
         );
         let Some(row) = self.session.query_opt(&sql, &[&id]).await? else {
@@ -45,6 +52,7 @@ impl ReplayRun {
             plan: facts.plan,
             plan_created: facts.plan_created,
             enabled: enabled(&row)?,
+            replaced: row.try_get::<_, Vec<i64>>("replaced")?.into_iter().map(HandlerId).collect(),
             trace: letter.trace,
         })))
     }
@@ -76,7 +84,7 @@ impl ReplayRun {
         };
         let handler: Option<i64> = row.try_get("handler_id")?;
         if let (Some(id), true) = (handler, row.try_get::<_, bool>("is_another")?) {
-            return Ok(InHand::Pass(format!("handler {id} was created after that: it is another one")));
+            return Ok(InHand::Refuse(format!("handler {id} was created after that: it is another one")));
         }
         Ok(InHand::Replay(Box::new(ReplayItem {
             key: format!("{}/{id}", self.job.id),
@@ -88,10 +96,14 @@ impl ReplayRun {
             plan: handler.map(HandlerId).into_iter().collect(),
             plan_created: Vec::new(),
             enabled: enabled(&row)?,
+            replaced: Vec::new(),
             trace: Trace::default(),
         })))
     }
 }
+
+/// Whether the handler `h` has the number of `p`, a handler that is gone.
+const IS_ANOTHER: &str = is_another!("p.created", "died_at");
 
 /// Handlers `h` as text.
 const SEEN: &str = "coalesce(string_agg(h.id || '@' || h.version, ',' ORDER BY h.priority, h.id), '')";

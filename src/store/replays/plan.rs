@@ -4,7 +4,12 @@ use serde::Serialize;
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    domain::{dead_letter::State, handler::HandlerId, replay::Share},
+    domain::{
+        dead_letter::{DeadLetter, State},
+        handler::{HandlerId, HandlerName},
+        plan::Plan,
+        replay::Share,
+    },
     store::{
         DeadLetterFilter, ExecutionFilter, Result, Store,
         executions::TextBy,
@@ -12,6 +17,23 @@ use crate::{
         sql::{Query, clean},
     },
 };
+
+/// Whether the handler `h` is another one than that which was created at `$created` (microseconds, 0: unknown) and failed
+/// before `$died_at`. It may have the same number after a restore of the database.
+macro_rules! is_another {
+    ($created:literal, $died_at:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $created,
+            " > 0 THEN (extract(epoch FROM h.created_at) * 1000000)::bigint <> ",
+            $created,
+            " ELSE h.created_at > ",
+            $died_at,
+            " END"
+        )
+    };
+}
+pub(super) use is_another;
 
 /// How much of one event and handler a replay would send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -23,6 +45,8 @@ pub struct PlanLine {
     pub count: i64,
     /// Enabled handlers for it now: of a handler 0 or 1. With 0 a replay may be refused.
     pub enabled: i64,
+    /// The handler is gone, and another one has its number (after a restore of the database): a replay refuses these.
+    pub replaced: bool,
 }
 
 impl Store {
@@ -59,28 +83,31 @@ impl Store {
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
     }
 
-    /// The handlers that a replay with `plan` concerns, in order: those of the plan, or those that are enabled
-    /// for the event now.
-    pub async fn planned_handlers(&self, event: &str, plan: &[HandlerId]) -> Result<Vec<PlannedHandler>> {
-        let ids: Vec<i64> = plan.iter().map(|id| id.0).collect();
-        let sql = if plan.is_empty() {
-            "SELECT id, name, false AS deleted, true AS enabled FROM handlers
-             WHERE event = $1 AND status = 'enabled' AND cardinality($2::bigint[]) = 0 ORDER BY priority, id"
+    /// The handlers that a replay of `letter` concerns, in order: those of its plan, or those that are enabled for the
+    /// event now.
+    pub async fn planned_handlers(&self, letter: &DeadLetter) -> Result<Vec<PlannedHandler>> {
+        let event = clean(&letter.event_name);
+        let mut session = self.session().await?;
+        let rows = if letter.plan.is_empty() {
+            let sql = "SELECT id, name, false AS deleted, true AS enabled, NULL AS replaced_by FROM handlers
+                 WHERE event = $1 AND status = 'enabled' ORDER BY priority, id";
+            session.query(sql, &[&event]).await?
         } else {
-            concat!(
-            "SELECT p.id, coalesce(h.name, ",
-            last_name!("p.id"),
-            ") AS name, h.id IS NULL AS deleted, coalesce(h.status = 'enabled' AND h.event = $1, false) AS enabled
-             FROM unnest($2::bigint[]) WITH ORDINALITY p (id, place) LEFT JOIN handlers h ON h.id = p.id
-             ORDER BY p.place"
-            )
+            let ids: Vec<i64> = letter.plan.iter().map(|id| id.0).collect();
+            let created: Vec<i64> = Plan::of(&letter.plan, &letter.plan_created).created().collect();
+            let failed = letter.handler_id.map(|id| id.0);
+            let name = letter.handler_name.as_ref().map(HandlerName::as_str);
+            session.query(PLANNED, &[&event, &ids, &created, &letter.died_at, &failed, &name]).await?
         };
-        let rows = self.session().await?.query(sql, &[&clean(event), &ids]).await?;
         rows.iter()
             .map(|row| {
-                let (id, name) = (HandlerId(row.try_get("id")?), row.try_get("name")?);
-                let (deleted, enabled) = (row.try_get("deleted")?, row.try_get("enabled")?);
-                Ok(PlannedHandler { id, name, deleted, enabled })
+                Ok(PlannedHandler {
+                    id: HandlerId(row.try_get("id")?),
+                    name: row.try_get("name")?,
+                    deleted: row.try_get("deleted")?,
+                    enabled: row.try_get("enabled")?,
+                    replaced_by: row.try_get("replaced_by")?,
+                })
             })
             .collect()
     }
@@ -100,35 +127,57 @@ pub struct PlannedHandler {
     pub deleted: bool,
     /// For this event: a replay would run it.
     pub enabled: bool,
+    /// It is gone, and the handler of this name has its number (after a restore of the database).
+    pub replaced_by: Option<String>,
 }
 
-const LETTERS: &str = "WITH g AS (SELECT event_name, handler_id, count(*) AS count FROM dead_letters";
+const PLANNED: &str = concat!(
+    "SELECT p.id, CASE WHEN h.is_another THEN CASE WHEN p.id = $5 THEN $6::text END ELSE coalesce(h.name, ",
+    last_name!("p.id"),
+    ") END AS name,
+        h.id IS NULL OR h.is_another AS deleted,
+        coalesce(h.status = 'enabled' AND h.event = $1 AND NOT h.is_another, false) AS enabled,
+        CASE WHEN h.is_another THEN h.name END AS replaced_by
+    FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY p (id, created, place)
+    LEFT JOIN LATERAL (SELECT h.*, ",
+    is_another!("p.created", "$4::timestamptz"),
+    " AS is_another FROM handlers h WHERE h.id = p.id) h ON true
+    ORDER BY p.place"
+);
 
-const LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id)
+/// Told by when they died, which an index has, and not by `plan_created`: of a million letters that reads every one.
+const LETTERS: &str = "WITH g AS (SELECT event_name, handler_id, of_created, count(*) AS count,
+        coalesce(died_at < of_created, false) AS replaced
+    FROM dead_letters LEFT JOIN (SELECT id AS of_id, created_at AS of_created FROM handlers) h ON of_id = handler_id";
+
+const LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id, of_created, replaced)
     SELECT g.*, CASE WHEN g.handler_id IS NOT NULL THEN (
             SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = g.handler_id
+                AND coalesce(d.died_at < g.of_created, false) = g.replaced
             ORDER BY d.handler_id DESC, d.died_at DESC LIMIT 1) END AS handler_name,
         (SELECT count(*) FROM handlers h WHERE h.event = g.event_name AND h.status = 'enabled'
-            AND (g.handler_id IS NULL OR h.id = g.handler_id)) AS enabled
-    FROM g ORDER BY count DESC, event_name, handler_id";
+            AND (g.handler_id IS NULL OR h.id = g.handler_id AND NOT g.replaced)) AS enabled
+    FROM g ORDER BY count DESC, event_name, handler_id, replaced";
 
 const fn executions(share: Share) -> &'static str {
     match share {
         Share::AsRecorded | Share::HandlerOnly => {
             "WITH g AS (SELECT event_name, handler_id, max(handler_name) AS handler_name,
-                 count(DISTINCT event_id) AS count FROM executions"
+                 count(DISTINCT event_id) AS count, coalesce(recorded_at < of_created, false) AS replaced
+             FROM executions
+             LEFT JOIN (SELECT id AS of_id, created_at AS of_created FROM handlers) h ON of_id = handler_id"
         }
         Share::WholeEvent => {
             "WITH g AS (SELECT event_name, NULL::bigint AS handler_id, NULL::text AS handler_name,
-                 count(DISTINCT event_id) AS count FROM executions"
+                 count(DISTINCT event_id) AS count, false AS replaced FROM executions"
         }
     }
 }
 
-const EXECUTIONS_BY_HANDLER: &str = "GROUP BY 1, 2)
+const EXECUTIONS_BY_HANDLER: &str = "GROUP BY 1, 2, replaced)
     SELECT g.*, (SELECT count(*) FROM handlers h WHERE h.event = g.event_name AND h.status = 'enabled'
-            AND (g.handler_id IS NULL OR h.id = g.handler_id)) AS enabled
-    FROM g ORDER BY count DESC, event_name, handler_id";
+            AND (g.handler_id IS NULL OR h.id = g.handler_id AND NOT g.replaced)) AS enabled
+    FROM g ORDER BY count DESC, event_name, handler_id, replaced";
 
 fn line(row: &Row) -> Result<PlanLine> {
     Ok(PlanLine {
@@ -137,5 +186,6 @@ fn line(row: &Row) -> Result<PlanLine> {
         handler_name: row.try_get("handler_name")?,
         count: row.try_get("count")?,
         enabled: row.try_get("enabled")?,
+        replaced: row.try_get("replaced")?,
     })
 }

@@ -45,6 +45,8 @@ pub enum InHand {
     Replay(Box<ReplayItem>),
     /// Somebody else was faster, or it is gone: this says who or why.
     Pass(String),
+    /// It may not be sent back: this says why.
+    Refuse(String),
 }
 
 /// What is to be sent back.
@@ -64,6 +66,8 @@ pub struct ReplayItem {
     pub plan_created: Vec<i64>,
     /// Of the plan, or of the event: those that would run.
     pub enabled: SeenHandlers,
+    /// Of the plan: those that are gone, and whose numbers other handlers have by now.
+    pub replaced: Vec<HandlerId>,
     pub trace: Trace,
 }
 

@@ -53,6 +53,7 @@ async fn replay_one(run: &mut ReplayRun) -> Option<String> {
             run.settle(&Settled::Replayed(None)).await.expect("settled");
             Some(item.key)
         }
+        InHand::Refuse(why) => panic!("refused: {why}"),
         InHand::Pass(why) => {
             run.settle(&Settled::Passed(why.clone())).await.expect("settled");
             Some(why)

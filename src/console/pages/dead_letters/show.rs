@@ -45,6 +45,8 @@ struct Planned {
     id: i64,
     name: String,
     enabled: bool,
+    /// What is said where it is not.
+    off: String,
 }
 
 #[derive(Template)]
@@ -133,7 +135,11 @@ fn closed(row: &DeadLetterRow) -> String {
 fn planned(handler: &PlannedHandler) -> Planned {
     let name = handler.name.as_deref().map(|name| short(name, 80));
     let name = handler_name(handler.id, name.as_deref(), handler.deleted);
-    Planned { id: handler.id.0, name, enabled: handler.enabled }
+    let off = match &handler.replaced_by {
+        Some(other) => format!("gone, {} has its number now: passed over", short(other, 60)),
+        None => "not enabled: passed over".to_owned(),
+    };
+    Planned { id: handler.id.0, name, enabled: handler.enabled, off }
 }
 
 fn attempt(execution: &Execution) -> Attempt {

@@ -103,6 +103,7 @@ pub(super) async fn confirm(
 fn line(line: &PlanLine) -> Line {
     let name = line.handler_name.as_deref().unwrap_or_default();
     let (tone, now) = match (line.handler_id, line.enabled) {
+        _ if line.replaced => ("", "gone: another one has its number".to_owned()),
         (Some(_), 0) => ("", "not enabled".to_owned()),
         (Some(_), _) => ("good", "enabled".to_owned()),
         (None, 0) => ("", "nothing is enabled".to_owned()),
