@@ -27,6 +27,7 @@ mod probe;
 mod publisher;
 mod topology;
 mod transport;
+mod unknown_queues;
 mod wire;
 
 pub use connection::{Link, OwnLink};
@@ -43,9 +44,10 @@ pub use installation::{
 };
 pub use lapin::Connection;
 pub use peek::peek;
-pub use policies::{HarmfulPolicy, PolicyWatch, harmful_policies, tell_of_policies};
+pub use policies::{HarmfulPolicy, Managed, PolicyWatch, managed, tell_of_policies};
 pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
+pub use unknown_queues::{UnknownQueue, queues_of};
 pub use wire::{
     Burial, CopyOf, Facts, MAX_HEADER_BYTES, PutOff, copy_of, dead_letter, dead_letter_of, event,
     handlers_seen, letter_of, reply, resent, result, retry_copy, unrouted_event,

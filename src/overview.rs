@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::{
-    broker::{BrokerSettings, HarmfulPolicy, PolicyWatch, QueueDepth, QueueWatch},
+    broker::{BrokerSettings, HarmfulPolicy, PolicyWatch, QueueDepth, QueueWatch, UnknownQueue},
     store::{Activity, FailingHandler, OpenDeadLetters, Period, SeenProcess, Store, StoreError, a_day_ago},
 };
 
@@ -44,6 +44,9 @@ pub struct Picture {
 pub struct Waiting {
     /// Empty where the broker did not tell.
     pub queues: Vec<QueueDepth>,
+    /// Queues of events that the catalogue does not know, and that no worker takes. Only where `amqp.management_url` says where
+    /// to look.
+    pub unknown_queues: Vec<UnknownQueue>,
     /// Retries that wait for their time.
     pub retries: Option<u64>,
     /// Those that were due more than two minutes ago and have not run; 1000: that many or more. The broker does not give them back, or
@@ -121,7 +124,8 @@ impl Overview {
     async fn policies(&self) -> Policies {
         match self.policies.look().await {
             Ok(found) => {
-                Policies { harmful: found.map(|found| found.to_vec()).unwrap_or_default(), error: None }
+                let harmful = found.map(|found| found.policies.clone()).unwrap_or_default();
+                Policies { harmful, error: None }
             }
             Err(error) => Policies { harmful: Vec::new(), error: Some(error) },
         }
@@ -129,19 +133,27 @@ impl Overview {
 
     /// The queues of the catalogue, and those that all events share.
     pub async fn waiting(&self) -> Result<Waiting, StoreError> {
-        let catalogue = self.store.list_event_types(false).await?;
-        let events: Vec<_> = catalogue.into_iter().map(|known| known.name).collect();
+        let types = self.store.list_event_types(true).await?;
+        let managed = self.policies.look().await.ok().flatten();
+        let mut unknown_queues = managed.map(|managed| managed.event_queues.clone()).unwrap_or_default();
+        unknown_queues.retain(|queue| types.iter().all(|known| known.name != queue.event));
+        let catalogue = types.into_iter().filter(|known| known.removed_at.is_none());
+        let events: Vec<_> = catalogue.map(|known| known.name).collect();
         let overdue_retries = self.store.overdue_retries().await?;
         Ok(match self.queues.look(&events).await {
             Ok(depths) => Waiting {
                 queues: depths.queues.clone(),
+                unknown_queues,
                 retries: Some(depths.retries_waiting()),
                 overdue_retries,
                 error: None,
             },
-            Err(error) => {
-                Waiting { error: Some(format!("{error:#}")), overdue_retries, ..Waiting::default() }
-            }
+            Err(error) => Waiting {
+                unknown_queues,
+                overdue_retries,
+                error: Some(format!("{error:#}")),
+                ..Waiting::default()
+            },
         })
     }
 }

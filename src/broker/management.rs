@@ -1,4 +1,4 @@
-//! RabbitMQ's management API, for what AMQP does not tell: the policies in force on the queues.
+//! RabbitMQ's management API, for what AMQP does not tell: which queues there are, and the policies in force on them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{dial::BrokerSettings, transport::tls_config};
 /// For one page of the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAGE_SIZE: usize = 500;
-const COLUMNS: &str = "name,arguments,policy,operator_policy,effective_policy_definition";
+const COLUMNS: &str = "name,messages,arguments,policy,operator_policy,effective_policy_definition";
 
 /// Asks the management API.
 pub(super) struct Management {
@@ -29,6 +29,8 @@ pub(super) struct Management {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ManagedQueue {
     pub name: String,
+    /// Absent for some seconds after the queue was made.
+    pub messages: Option<u64>,
     #[serde(default)]
     pub arguments: Table,
     pub policy: Option<String>,

@@ -19,6 +19,7 @@ use super::{
     design::Names,
     dial::BrokerSettings,
     management::{ManagedQueue, Management},
+    unknown_queues::{UnknownQueue, event_queues},
 };
 use crate::domain::text_enum::text_enum;
 
@@ -52,14 +53,23 @@ text_enum! {
     }
 }
 
-/// Looks at the policies, where `amqp.management_url` says how.
+/// What the management API tells.
+#[derive(Debug)]
+pub struct Managed {
+    /// Those that do harm.
+    pub policies: Vec<HarmfulPolicy>,
+    /// Every queue of an event, also of those that are in the catalogue.
+    pub event_queues: Vec<UnknownQueue>,
+}
+
+/// Looks at the queues and their policies, where `amqp.management_url` says how.
 pub struct PolicyWatch {
     settings: BrokerSettings,
     seen: Mutex<Option<(Instant, Looked)>>,
 }
 
 /// What was seen, or why nothing was. None: nothing says where to look.
-type Looked = Result<Option<Arc<Vec<HarmfulPolicy>>>, String>;
+type Looked = Result<Option<Arc<Managed>>, String>;
 
 /// What a queue is for, as far as policies matter to it.
 enum Use {
@@ -84,22 +94,22 @@ impl PolicyWatch {
         {
             return looked.clone();
         }
-        let looked = harmful_policies(&self.settings).await;
+        let looked = managed(&self.settings).await;
         let looked = looked.map(|found| found.map(Arc::new)).map_err(|error| format!("{error:#}"));
         *seen = Some((Instant::now(), looked.clone()));
         looked
     }
 }
 
-/// The policies that do harm; None where nothing says where to look.
+/// What the management API tells; None where nothing says where it is.
 ///
 /// # Errors
 /// If the management API is not reached, or not understood.
-pub async fn harmful_policies(settings: &BrokerSettings) -> anyhow::Result<Option<Vec<HarmfulPolicy>>> {
+pub async fn managed(settings: &BrokerSettings) -> anyhow::Result<Option<Managed>> {
     let Some(management) = Management::new(settings)? else { return Ok(None) };
     let names = &settings.topology.names;
     let queues = management.queues(names.prefix()).await?;
-    Ok(Some(judge(names, &queues)))
+    Ok(Some(Managed { policies: judge(names, &queues), event_queues: event_queues(names, &queues) }))
 }
 
 /// Tells of policies that do harm, of each once, until `stop`.
@@ -110,9 +120,9 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
     let mut told: Vec<HarmfulPolicy> = Vec::new();
     let mut is_silent = false;
     loop {
-        match harmful_policies(&settings).await {
+        match managed(&settings).await {
             Ok(found) => {
-                let found = found.unwrap_or_default();
+                let found = found.map(|found| found.policies).unwrap_or_default();
                 for policy in found.iter().filter(|policy| !told.contains(policy)) {
                     warn!("{policy} (docs/operations.md#policies-on-our-queues)");
                 }

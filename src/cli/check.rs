@@ -8,8 +8,8 @@ pub(super) mod secrets;
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
     broker::{
-        BrokerSettings, Connection, Drift, HarmfulPolicy, Mark, Names, Topology, harmful_policies,
-        installation_name, look_at_mark, queue_depth,
+        BrokerSettings, Connection, Drift, HarmfulPolicy, Managed, Mark, Names, Topology, installation_name,
+        look_at_mark, managed, queue_depth, queues_of,
     },
     config::QueueType,
     domain::{
@@ -64,7 +64,9 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             report.push(finding("topology", State::Failed, format!("{error:#}; {hint}")));
         }
     }
-    report.extend(policies(&broker).await);
+    let managed = managed(&broker).await;
+    report.extend(policies(&managed));
+    report.extend(unknown_queues(&connection, store, &broker.topology.names, &managed).await);
     report.extend(installation(&connection, store, &broker.topology.names).await);
     report.push(event_queues(&connection, &broker.topology).await);
     if let Ok(overdue @ 1..) = store.overdue_retries().await {
@@ -111,15 +113,15 @@ async fn version(broker: &BrokerSettings) -> Finding {
 }
 
 /// The policies that lose or hurry messages, one by one.
-async fn policies(broker: &BrokerSettings) -> Vec<Finding> {
-    match harmful_policies(broker).await {
-        Ok(Some(found)) if found.is_empty() => {
+fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
+    match managed {
+        Ok(Some(found)) if found.policies.is_empty() => {
             vec![ok("policies", "none on the queues loses or hurries messages".into())]
         }
         Ok(Some(found)) => {
             let told =
                 |policy: &HarmfulPolicy| format!("{policy} (docs/operations.md#policies-on-our-queues)");
-            found.iter().map(|policy| finding("policies", State::Failed, told(policy))).collect()
+            found.policies.iter().map(|policy| finding("policies", State::Failed, told(policy))).collect()
         }
         Ok(None) => vec![ok(
             "policies",
@@ -128,6 +130,38 @@ async fn policies(broker: &BrokerSettings) -> Vec<Finding> {
         )],
         Err(error) => vec![finding("policies", State::Warning, format!("not known: {error:#}"))],
     }
+}
+
+/// Queues of events that the catalogue does not know. AMQP does not list queues: without the management API only those are
+/// found whose events the database has seen.
+async fn unknown_queues(
+    connection: &Connection,
+    store: &Store,
+    names: &Names,
+    managed: &anyhow::Result<Option<Managed>>,
+) -> Vec<Finding> {
+    let (Ok(known), Ok(forgotten)) =
+        (store.list_event_types(true).await, store.forgotten_event_types().await)
+    else {
+        return Vec::new();
+    };
+    let mut found = queues_of(connection, names, &forgotten).await.unwrap_or_default();
+    if let Ok(Some(managed)) = managed {
+        found.extend(managed.event_queues.iter().cloned());
+    }
+    let mut report: Vec<Finding> = Vec::new();
+    let mut told = Vec::new();
+    for queue in found {
+        if known.iter().all(|event_type| event_type.name != queue.event) && !told.contains(&queue.event) {
+            let found = format!("{queue} (docs/operations.md#after-a-restore)");
+            report.push(finding("event types", State::Warning, found));
+            told.push(queue.event);
+        }
+    }
+    if let (true, Ok(Some(_))) = (report.is_empty(), managed) {
+        report.push(ok("event types", "every queue of events is of the catalogue".into()));
+    }
+    report
 }
 
 /// Whether what is under the prefix is this installation's.

@@ -9,7 +9,7 @@ use super::{
     output::{facts, moment, or_dash, table},
 };
 use crate::{
-    broker::QueueKind,
+    broker::{QueueKind, UnknownQueue},
     domain::handler::Status,
     overview::{Overview, Picture, Policies, Waiting},
     store::{Counts, Period, SeenProcess},
@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         text.push_str(&circuits(&picture.processes));
         text.push_str(&failing(picture));
         text.push_str(&queues(&picture.waiting));
+        text.push_str(&unknown_queues(&picture.waiting));
         text.push_str(&policies(&picture.policies));
         text
     })
@@ -139,6 +140,11 @@ fn queues(seen: &Waiting) -> String {
         None => [queue.queue.clone(), "missing".to_owned(), "–".to_owned()],
     });
     titled("Queues", &table(["Queue", "Waiting", "Consumers"], rows), false)
+}
+
+fn unknown_queues(seen: &Waiting) -> String {
+    let told = |queue: &UnknownQueue| format!("\nWarning: {queue} (docs/operations.md#after-a-restore)\n");
+    seen.unknown_queues.iter().map(told).collect()
 }
 
 fn policies(seen: &Policies) -> String {

@@ -49,6 +49,24 @@ impl Store {
         rows.iter().map(event_type).collect()
     }
 
+    /// Event types that executions or open dead letters name and nothing here knows: this database was restored to an
+    /// earlier moment.
+    pub async fn forgotten_event_types(&self) -> Result<Vec<EventName>> {
+        // Each name is one look into the index of the executions. What no queue took needs none.
+        let sql = "WITH RECURSIVE names (name) AS (
+                (SELECT event_name FROM executions ORDER BY event_name LIMIT 1)
+                UNION ALL
+                SELECT (SELECT event_name FROM executions WHERE event_name > name ORDER BY event_name LIMIT 1)
+                FROM names WHERE name IS NOT NULL)
+            SELECT name FROM (
+                SELECT name FROM names WHERE name IS NOT NULL
+                UNION SELECT event_name FROM dead_letters WHERE state = 'open' AND reason <> 'unrouted') found
+            WHERE name NOT IN (SELECT name FROM event_types) ORDER BY name LIMIT 100";
+        let rows = self.session().await?.query(sql, &[]).await?;
+        // A dead letter may have been published with any name.
+        Ok(rows.iter().filter_map(|row| row.get::<_, &str>(0).parse().ok()).collect())
+    }
+
     /// Adds an event type, or a removed one again.
     ///
     /// # Errors

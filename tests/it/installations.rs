@@ -178,3 +178,33 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
     world.keep(recorder);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_type_that_the_database_has_forgotten_is_told() {
+    let mut world = World::new().await;
+    let told = |world: &World| {
+        let ran = world.run(&["check", "--output", "json"]);
+        let report: Vec<Value> = serde_json::from_slice(&ran.output.stdout).expect("JSON");
+        report.into_iter().find(|finding| finding["what"] == "event types")
+    };
+    world.run(&["events", "add", "clients.odd"]).assert_done();
+    let (mut worker, recorder) = (world.worker().await, world.recorder().await);
+    let body = envelope("clients.odd", 1, &json!({}));
+    world.broker.publish("clients.odd", None, body.as_bytes()).await;
+    world.wait_for_executions(1, &["--event", "clients.odd"]).await;
+    assert_eq!(told(&world), None);
+    assert!(worker.terminate().await.success());
+
+    // As a restore of the database to a moment before it was added.
+    world.rows("DELETE FROM event_types WHERE name = 'clients.odd'", &[]).await;
+    world.broker.publish("clients.odd", None, body.as_bytes()).await;
+    world.broker.publish("clients.odd", None, body.as_bytes()).await;
+    let finding = told(&world).expect("a finding");
+    let text = finding["found"].as_str().expect("a text");
+    assert!(text.contains(": 2 wait") && text.contains("provisiond events add clients.odd"), "{text}");
+    assert_eq!(finding["state"], "warning");
+    world.run(&["events", "add", "clients.odd"]).assert_done();
+    assert_eq!(told(&world), None);
+    world.keep(recorder);
+    world.abandon().await;
+}

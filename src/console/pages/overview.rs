@@ -20,7 +20,7 @@ use super::{
 use crate::{
     console::{Console, access::Viewer},
     domain::process::Role,
-    overview::{Picture, Policies},
+    overview::{Picture, Policies, Waiting},
     store::Period,
 };
 
@@ -54,7 +54,7 @@ struct OverviewPage {
     handlers: Vec<Letters>,
     queues: Vec<Queue>,
     broker_problem: String,
-    policy_problems: Vec<String>,
+    queue_problems: Vec<String>,
     processes: Vec<Process>,
 }
 
@@ -73,15 +73,17 @@ pub async fn overview(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(
         handlers: handlers(&picture),
         queues: queues(&picture.waiting),
         broker_problem: picture.waiting.error.clone().unwrap_or_default(),
-        policy_problems: policy_problems(&picture.policies),
+        queue_problems: queue_problems(&picture.waiting, &picture.policies),
         processes: processes(&picture.processes),
     })
 }
 
-fn policy_problems(seen: &Policies) -> Vec<String> {
+fn queue_problems(waiting: &Waiting, seen: &Policies) -> Vec<String> {
+    let unknown_queues = waiting.unknown_queues.iter().map(ToString::to_string);
     let harmful = seen.harmful.iter().map(ToString::to_string);
     let unknown = seen.error.iter().map(|error| format!("the policies on the queues are not known: {error}"));
-    harmful.chain(unknown).map(|problem| capital(&problem)).collect()
+    let policies = harmful.chain(unknown).map(|problem| capital(&problem));
+    unknown_queues.chain(policies).collect()
 }
 
 fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {

@@ -89,6 +89,15 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     let again = world.worker().await;
     eventually("the log tells of the policy", || async { again.log().contains("lets retries come") }).await;
 
+    // A database that was restored to an earlier moment has forgotten an event type.
+    world.run(&["events", "add", "clients.odd"]).assert_done();
+    world.rows("DELETE FROM event_types WHERE name = 'clients.odd'", &[]).await;
+    eventually("check and status tell of the queue", || async {
+        let told = |ran: &str| world.run(&[ran]).stdout().contains("provisiond events add clients.odd");
+        told("check") && told("status")
+    })
+    .await;
+
     // So it is: nobody records, and what was to be recorded is gone.
     let body = envelope("clients.create", 1, &json!({}));
     world.broker.publish("clients.create", None, body.as_bytes()).await;

@@ -1,0 +1,83 @@
+//! Queues of events that the catalogue does not know: a database that was restored to an earlier moment has forgotten an
+//! event type, and RabbitMQ has not. No worker consumes them.
+
+use std::fmt;
+
+use lapin::Connection;
+use serde::Serialize;
+
+use super::{design::Names, direct::queue_depth, management::ManagedQueue};
+use crate::domain::event::EventName;
+
+/// A queue of an event type that is not in the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct UnknownQueue {
+    pub queue: String,
+    pub event: EventName,
+    /// That wait in it.
+    pub messages: u64,
+}
+
+impl fmt::Display for UnknownQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queue, event, messages } = self;
+        write!(
+            f,
+            "{queue} takes events, and {event} is no event type of the catalogue: {messages} wait, and no worker takes \
+             them; provisiond events add {event}"
+        )
+    }
+}
+
+/// The queues of events among `queues`.
+pub(super) fn event_queues(names: &Names, queues: &[ManagedQueue]) -> Vec<UnknownQueue> {
+    let event_of = |queue: &str| queue.strip_prefix(&names.events())?.strip_prefix('.')?.parse().ok();
+    let found = queues.iter().filter_map(|managed| {
+        let (queue, messages) = (managed.name.clone(), managed.messages.unwrap_or_default());
+        Some(UnknownQueue { event: event_of(&queue)?, queue, messages })
+    });
+    found.collect()
+}
+
+/// Those of `events` that have a queue.
+pub async fn queues_of(
+    connection: &Connection,
+    names: &Names,
+    events: &[EventName],
+) -> anyhow::Result<Vec<UnknownQueue>> {
+    let mut found = Vec::new();
+    for event in events {
+        let queue = names.event_queue(event);
+        if let Some(depth) = queue_depth(connection, &queue).await? {
+            found.push(UnknownQueue { queue, event: event.clone(), messages: depth.messages.into() });
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_queues_of_events_are_found() {
+        let queues = [
+            "p.events.a.b",
+            "p.events.",
+            "p.events.A",
+            "p.dead-letters",
+            "p.delay.v1.level-1",
+            "px.events.a",
+        ];
+        let queues: Vec<ManagedQueue> = queues
+            .iter()
+            .map(|name| {
+                serde_json::from_value(serde_json::json!({"name": name, "messages": 3})).expect("a queue")
+            })
+            .collect();
+        let found = event_queues(&Names::new("p"), &queues);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let told = found[0].to_string();
+        assert!(told.contains("3 wait") && told.ends_with("provisiond events add a.b"), "{told}");
+    }
+}
