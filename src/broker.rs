@@ -49,6 +49,6 @@ pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use unknown_queues::{UnknownQueue, queues_of};
 pub use wire::{
-    Burial, CopyOf, Facts, MAX_HEADER_BYTES, PutOff, copy_of, dead_letter, dead_letter_of, event,
+    Burial, CopyOf, Facts, MAX_HEADER_BYTES, PutOff, again, copy_of, dead_letter, dead_letter_of, event,
     handlers_seen, letter_of, reply, resent, result, retry_copy, unrouted_event,
 };

@@ -77,7 +77,7 @@ pub(super) async fn replay_chosen(
     }
     let new = NewReplay { asked: asked.to_owned(), caution, by: Context::operator() };
     let job = letters.store.create_replay(&new, &chosen).await?;
-    run(context, &letters, &job).await
+    run(context, &letters, &job, false).await
 }
 
 /// Goes on with `job`, or with the only one that can be resumed.
@@ -104,7 +104,7 @@ pub(super) async fn resume(
     };
     let before = Caution { rate: job.rate, max_failures: job.max_failures };
     letters.store.set_caution(job.id, flags.caution(before)).await?;
-    run(context, &letters, &job).await
+    run(context, &letters, &job, true).await
 }
 
 impl Flags {
@@ -126,7 +126,12 @@ fn described(job: &Replay) -> String {
     )
 }
 
-async fn run(context: &Context, letters: &DeadLetters, job: &Replay) -> Result<(), CliError> {
+async fn run(
+    context: &Context,
+    letters: &DeadLetters,
+    job: &Replay,
+    is_resumed: bool,
+) -> Result<(), CliError> {
     let total = u64::try_from(job.counts.total()).unwrap_or_default();
     let bar = if total < WORTH_A_BAR { indicatif::ProgressBar::hidden() } else { context.bar(total) };
     if !context.output.is_json() {
@@ -139,7 +144,7 @@ async fn run(context: &Context, letters: &DeadLetters, job: &Replay) -> Result<(
     };
     let stop = shutdown.token();
     let ran = tokio::select! {
-        ran = letters.run_replay(job.id, &stop, note) => ran,
+        ran = letters.run_replay(job.id, is_resumed, &stop, note) => ran,
         () = shutdown.cut() => Err(anyhow::anyhow!("asked twice to stop")),
     };
     bar.finish_and_clear();

@@ -1,7 +1,8 @@
 //! Running a replay job: claim, publish, settle, one item after the other.
 //!
-//! Each item's transaction is committed when the broker has confirmed its copy. A process that is killed
-//! between the two leaves that one item, and no other, to be published again by who resumes.
+//! Each item's transaction is committed when the broker has confirmed its copy. A process that is killed between the two, or
+//! a broker that does not confirm, leaves that one item, and no other, of which nobody knows whether it was sent. Who
+//! resumes looks for it in the Execution Logs, and sends it as one that may come twice: workers look there, too.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    broker::{CopyOf, OneByOne, retry_copy},
+    broker::{CopyOf, OneByOne, again, retry_copy},
     domain::replay::JobState,
     store::{InHand, Refusal, Replay, ReplayItem, ReplayRun, Settled},
 };
@@ -60,18 +61,19 @@ struct Pace {
 
 impl DeadLetters {
     /// Runs a job to its end, or until `stop`, or until too many first attempts fail. Whatever ends it
-    /// early, it can be resumed.
+    /// early, it can be resumed; `is_resumed` says that it ran before.
     ///
     /// # Errors
     /// If somebody else runs it; if the broker or Postgres is lost: the job can be resumed.
     pub async fn run_replay(
         &self,
         id: i64,
+        is_resumed: bool,
         stop: &CancellationToken,
         mut progress: impl FnMut(&Progress),
     ) -> anyhow::Result<Report> {
         let mut run = self.store.run_replay(id).await?;
-        let driven = self.drive(&mut run, stop, &mut progress).await;
+        let driven = self.drive(&mut run, is_resumed, stop, &mut progress).await;
         let (watch, why) = match driven {
             Ok(driven) => driven,
             Err(error) => {
@@ -91,6 +93,7 @@ impl DeadLetters {
     async fn drive(
         &self,
         run: &mut ReplayRun,
+        is_resumed: bool,
         stop: &CancellationToken,
         progress: &mut impl FnMut(&Progress),
     ) -> anyhow::Result<(Watch, Option<String>)> {
@@ -100,7 +103,7 @@ impl DeadLetters {
         let mut pace = Pace::new(run.job.rate);
         let mut now = Progress { total: count(run.job.counts.total()), ..Progress::default() };
         now.settled = now.total - count(run.job.counts.waiting);
-        let mut asked_at = Instant::now();
+        let (mut asked_at, mut may_be_sent) = (Instant::now(), is_resumed);
         let why = loop {
             (now.first_attempts, now.failed, _) = watch.counts();
             progress(&now);
@@ -122,7 +125,10 @@ impl DeadLetters {
                 None => break None,
                 Some(InHand::Pass(why)) => Settled::Passed(why),
                 Some(InHand::Refuse(why)) => Settled::Refused(why),
-                Some(InHand::Replay(item)) => self.send(&mut publisher, &watch, &item).await?,
+                Some(InHand::Replay(item)) => {
+                    let may_be_sent = std::mem::take(&mut may_be_sent);
+                    self.send(&mut publisher, &watch, &item, may_be_sent).await?
+                }
             };
             if matches!(settled, Settled::Replayed(_)) {
                 pace.took_turn();
@@ -136,16 +142,21 @@ impl DeadLetters {
         Ok((watch, why))
     }
 
+    /// `may_be_sent`: it was in hand when an earlier run of this job ended.
     async fn send(
         &self,
         publisher: &mut OneByOne,
         watch: &Watch,
         item: &ReplayItem,
+        may_be_sent: bool,
     ) -> anyhow::Result<Settled> {
         let Prepared { event, plan, run_id } = match prepare(item, self.max_event_bytes) {
             Ok(prepared) => prepared,
             Err(why) => return Ok(Settled::Refused(why)),
         };
+        if may_be_sent && self.store.is_recorded(&event.id, &run_id).await? {
+            return Ok(Settled::Replayed(Some("it was sent before the replay was interrupted".to_owned())));
+        }
         watch.expect(run_id.clone());
         let copy = CopyOf {
             event: &event,
@@ -157,8 +168,14 @@ impl DeadLetters {
             trace: &item.trace,
         };
         let outgoing = retry_copy(&self.broker.topology.names, &copy, Duration::ZERO);
-        let sent = publisher.publish(outgoing).await;
-        sent.with_context(|| format!("the broker did not confirm the replay of event {}", event.id))?;
+        let sent = publisher.publish(if may_be_sent { again(outgoing) } else { outgoing }).await;
+        sent.with_context(|| {
+            let id = &event.id;
+            format!(
+                "the broker did not confirm the replay of event {id}, which may still run \
+                 (provisiond executions list --event-id {id}; whoever resumes does not run it twice)"
+            )
+        })?;
         Ok(Settled::Replayed(item.edited.then(|| format!("edited, as event {}", event.id))))
     }
 }

@@ -47,7 +47,7 @@ impl Jobs {
     pub async fn begin(&self, new: &NewReplay, chosen: &Chosen) -> Result<Replay, StoreError> {
         let job = self.0.letters.store.create_replay(new, chosen).await?;
         info!(replay = job.id, by = new.by, asked = new.asked, "a replay begins");
-        self.spawn(job.id);
+        self.spawn(job.id, false);
         Ok(job)
     }
 
@@ -60,7 +60,7 @@ impl Jobs {
     ) -> Result<Replay, StoreError> {
         let store = &self.0.letters.store;
         let job = store.create_replay(new, chosen).await?;
-        let running = self.spawn(job.id);
+        let running = self.spawn(job.id, false);
         let _ = tokio::time::timeout(patience, running).await;
         store.replay(job.id).await
     }
@@ -83,7 +83,7 @@ impl Jobs {
             store.set_caution(id, caution).await?;
         }
         store.resume_replay(id).await?;
-        self.spawn(id);
+        self.spawn(id, true);
         store.replay(id).await
     }
 
@@ -107,17 +107,17 @@ impl Jobs {
         self.0.tasks.wait().await;
     }
 
-    fn spawn(&self, id: i64) -> tokio::task::JoinHandle<()> {
+    fn spawn(&self, id: i64, is_resumed: bool) -> tokio::task::JoinHandle<()> {
         let stop = self.0.end.child_token();
         self.0.running.lock().insert(id, Running { stop: stop.clone(), progress: Progress::default() });
         let jobs = self.clone();
         self.0.tasks.spawn(async move {
-            jobs.run(id, &stop).await;
+            jobs.run(id, is_resumed, &stop).await;
             jobs.0.running.lock().remove(&id);
         })
     }
 
-    async fn run(&self, id: i64, stop: &CancellationToken) {
+    async fn run(&self, id: i64, is_resumed: bool, stop: &CancellationToken) {
         let turn = tokio::select! {
             turn = self.0.turns.acquire() => turn,
             () = stop.cancelled() => return,
@@ -127,7 +127,7 @@ impl Jobs {
                 running.progress = *progress;
             }
         };
-        match self.0.letters.run_replay(id, stop, note).await {
+        match self.0.letters.run_replay(id, is_resumed, stop, note).await {
             Ok(report) => info!(replay = id, state = %report.replay.state, "a replay ended"),
             Err(error) => warn!(replay = id, error = format!("{error:#}"), "a replay was interrupted"),
         }

@@ -46,6 +46,13 @@ impl Store {
         }
         Ok(found)
     }
+
+    /// Whether anything of this run was recorded, whenever that was.
+    pub async fn is_recorded(&self, event: &EventId, run: &RunId) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT FROM executions WHERE event_id = $1 AND run_id = $2)";
+        let row = self.session().await?.query_opt(sql, &[&event.as_str(), &run.as_str()]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+    }
 }
 
 fn read(row: &Row) -> anyhow::Result<(RunKey, Recorded)> {

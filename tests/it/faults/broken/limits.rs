@@ -10,7 +10,7 @@ use crate::{
         checker::Allowed,
         scene::{CUT, Scene, Setup, UNDER_WAY},
     },
-    support::{Endpoint, Reply, Services, World, console::Api, eventually},
+    support::{Endpoint, Reply, Services, World, console::Api, envelope, eventually},
 };
 
 both_forms!(memory_alarm, consumer_timeout);
@@ -91,6 +91,47 @@ async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
     services.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
     endpoint.wait_for(1).await;
     world.wait_for_executions(1, &["--event-id", "by-hand"]).await;
+    world.keep(api.process);
+    world.end().await;
+}
+
+/// A replay that the broker does not confirm says that it may still run, and is not run twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_replayed_to_a_broker_that_blocks_runs_once() {
+    let services = Services::breakable().await;
+    let mut world = World::on(&services.amqp_url, None).await;
+    let endpoint = Endpoint::start(|_, n| Reply::status(if n == 0 { 400 } else { 200 })).await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let body = envelope("clients.create", 1, &json!({}));
+    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    let letter = world.wait_for_dead_letters(1).await[0]["id"].as_str().expect("an id").to_owned();
+    let api = Api::start(&mut world).await;
+    services.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
+    let answered = api.post(&format!("/dead-letters/{letter}/replay"), &json!({})).await;
+    assert_eq!(answered.status, 202, "{}", answered.text);
+    let replay = format!("/replays/{}", answered.json()["id"]);
+    let stopped = || async {
+        let job = api.get(&replay).await;
+        (job["state"] == "stopped").then(|| job["note"].as_str().expect("a note").to_owned())
+    };
+    eventually("it stops", || async { stopped().await.is_some() }).await;
+    let note = stopped().await.expect("stopped");
+    assert!(
+        note.contains("event e1, which may still run (provisiond executions list --event-id e1"),
+        "{note}"
+    );
+
+    services.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
+    endpoint.wait_for(2).await;
+    world.wait_for_executions(2, &["--event-id", "e1"]).await;
+    assert_eq!(world.json(&["dead-letters", "show", &letter])["state"], "open");
+    assert_eq!(api.post(&format!("{replay}/resume"), &json!({})).await.status, 202);
+    eventually("the letter is closed", || async {
+        world.json(&["dead-letters", "show", &letter])["state"] == "replayed"
+    })
+    .await;
+    assert_eq!((api.get(&replay).await["replayed"].clone(), endpoint.count()), (json!(1), 2));
     world.keep(api.process);
     world.end().await;
 }
