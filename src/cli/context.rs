@@ -1,6 +1,9 @@
 //! What every command has at hand: the configuration, and the way to the database and the broker.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::{
+    io::{IsTerminal as _, Read as _},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -92,13 +95,25 @@ impl Context {
 
 /// A text as it is typed, or what a file (`@FILE`) or stdin (`-`) holds.
 pub(super) fn read_text(given: &str) -> Result<String, CliError> {
-    if given == "-" {
-        return Ok(std::io::read_to_string(std::io::stdin())?);
+    let (bytes, from) = match (given, given.strip_prefix('@')) {
+        ("-", _) => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes)?;
+            (bytes, "stdin")
+        }
+        (_, Some(file)) => (std::fs::read(file).with_context(|| format!("reading {file}"))?, file),
+        (_, None) => return Ok(given.to_owned()),
+    };
+    text_of(bytes).map_err(|what| CliError::failed(format!("{from} {what}")))
+}
+
+/// Without a byte order mark, which editors write.
+fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
+    if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) {
+        return Err("is UTF-16: save it as UTF-8");
     }
-    match given.strip_prefix('@') {
-        Some(file) => Ok(std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?),
-        None => Ok(given.to_owned()),
-    }
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// The data of an event, as [`read_text`] reads it: a JSON object.

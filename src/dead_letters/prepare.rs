@@ -60,6 +60,7 @@ fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
     let arrival = Arrival {
         name: &name,
         content_type: item.content_type.as_deref(),
+        content_encoding: None,
         message_id: item.event_id.as_deref(),
         timestamp: None,
         body: &item.body,
@@ -86,8 +87,15 @@ pub fn edited_event(
     max_event_bytes: usize,
 ) -> Result<Event, String> {
     let name = name_of(&letter.event_name)?;
-    let arrival =
-        Arrival { name: &name, content_type, message_id: None, timestamp: None, body, known_id: None };
+    let arrival = Arrival {
+        name: &name,
+        content_type,
+        content_encoding: None,
+        message_id: None,
+        timestamp: None,
+        body,
+        known_id: None,
+    };
     decode(&arrival, max_event_bytes).map_err(|why| why.to_string())
 }
 

@@ -73,7 +73,7 @@ pub struct DeadLetter {
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub facts: DeadLetter,
-    /// The bytes as they came, or as handlers changed them.
+    /// The bytes as they came (unpacked, if they were compressed), or as handlers changed them.
     pub body: Bytes,
     pub content_type: Option<String>,
     /// Where and how it was published, where that is known.

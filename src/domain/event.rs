@@ -13,12 +13,13 @@ mod sample;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use decode::decode;
+pub use decode::{decode, object_id_in};
 pub(super) use id::derive_uuid as id_of;
 pub use id::{EventId, RunId};
 pub use name::{EventName, InvalidEventName};
 pub(super) use parts::check_depth;
 pub use parts::{Arrival, MAX_OBJECT_ID_BYTES, Malformed};
+pub use plain::readable;
 pub use sample::{compose, compose_fitting, sample_data};
 
 /// A well-formed event.

@@ -97,6 +97,7 @@ impl Trials {
         let arrival = Arrival {
             name,
             content_type: None,
+            content_encoding: None,
             message_id: Some(&message_id),
             timestamp: None,
             body: &body,

@@ -16,7 +16,7 @@ use crate::{
     broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, PutOff, Unconfirmed, copy_of, dead_letter},
     domain::{
         dead_letter::{DeadLetter, Reason},
-        event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode},
+        event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode, readable},
         plan::{Plan, Step},
         trace::Trace,
     },
@@ -105,6 +105,7 @@ impl<'a> Run<'a> {
         let arrival = Arrival {
             name,
             content_type: facts.content_type.as_deref(),
+            content_encoding: facts.content_encoding.as_deref(),
             message_id: facts.message_id.as_deref(),
             timestamp: facts.timestamp,
             body: &delivery.body,
@@ -206,7 +207,7 @@ impl<'a> Run<'a> {
 }
 
 impl NoEvent {
-    /// Makes a dead letter of it, with its bytes as they came.
+    /// Makes a dead letter of it, with its bytes as they came; unpacked, where that can be done.
     pub(super) async fn bury(self: Box<Self>, worker: &Worker, delivery: &Delivery) -> Result<(), Trouble> {
         let Facts { message_id, timestamp, .. } = &self.facts;
         let body = &delivery.body;
@@ -217,7 +218,7 @@ impl NoEvent {
             ..DeadLetter::of_whole(Reason::Malformed, &error, name, run, &delivery.body, Timestamp::now())
         };
         let content_type = self.facts.content_type.as_deref();
-        let body = delivery.body.clone();
+        let body = readable(&delivery.body, self.facts.content_encoding.as_deref(), worker.max_event_bytes);
         let burial = Burial { letter: &letter, body, content_type, trace: &self.facts.trace };
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
         confirm.confirmed().await?;

@@ -151,6 +151,28 @@ async fn marks_compression_and_odd_times_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_of_a_compressed_event_is_kept_unpacked() {
+    let mut world = World::new().await;
+    world.serve().await;
+    let whole = envelope("clients.create", 7, &json!({"name": "Anna"}));
+    let broken = whole.replace("clients.create", "clients.delete");
+    for (event, body) in [("clients.create", &broken), ("clients.nowhere", &whole)] {
+        let mut zipped = GzEncoder::new(Vec::new(), Compression::default());
+        zipped.write_all(body.as_bytes()).expect("compressed");
+        world.broker.publish(event, None, &zipped.finish().expect("compressed")).await;
+    }
+    world.wait_for_dead_letters(2).await;
+    let found = world.json(&["dead-letters", "list", "--text", "Anna", "--object-id", "7"]);
+    assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
+    for letter in found.as_array().expect("a list") {
+        let shown = world.json(&["dead-letters", "show", letter["id"].as_str().expect("an id")]);
+        let body = if letter["reason"] == "malformed" { &broken } else { &whole };
+        assert_eq!(shown["body"], json!(body));
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_without_a_zone_is_utc_and_not_midnight() {
     let mut world = World::new().await;
     world.serve().await;

@@ -13,16 +13,20 @@ use super::{
 };
 use crate::domain::{
     dead_letter::{DeadLetter, Letter, Reason},
-    event::{EventId, EventName},
+    event::{EventId, EventName, object_id_in, readable},
     plan::Plan,
 };
 
-/// The letter with these facts for `delivery`.
+/// A compressed body that has more than this when it is expanded stays as it came.
+const MAX_READABLE: usize = 4 << 20;
+
+/// The letter with these facts for `delivery`. Its body is unpacked, so that it is shown, found and edited.
 pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> Letter {
-    let Facts { content_type, trace, .. } = Facts::of(delivery);
+    let Facts { content_type, content_encoding, trace, .. } = Facts::of(delivery);
+    let body = readable(&delivery.body, content_encoding.as_deref(), MAX_READABLE);
     Letter {
-        facts,
-        body: delivery.body.clone(),
+        facts: DeadLetter { object_id: facts.object_id.or_else(|| object_id_in(&body)), ..facts },
+        body,
         content_type,
         exchange: Some(delivery.exchange.clone()),
         routing_key: Some(delivery.routing_key.clone()),

@@ -19,6 +19,7 @@ use crate::domain::{
 #[derive(Debug)]
 pub struct Facts {
     pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
     pub message_id: Option<String>,
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
@@ -37,6 +38,7 @@ impl Facts {
         let headers = properties.headers().as_ref();
         Self {
             content_type: properties.content_type().as_ref().map(ToString::to_string),
+            content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
             // An empty one is a client library's way of sending none.
             message_id: properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty()),
             timestamp: *properties.timestamp(),

@@ -106,7 +106,7 @@ async fn summary(
 
 /// Export dead letters
 ///
-/// One JSON value a line, newest first, bodies exact: `body` is text, `body_base64` what is none. Four exports at a time; the
+/// One JSON value a line, newest first, bodies exact (what came compressed is unpacked): `body` is text, `body_base64` what is none. Four exports at a time; the
 /// connection of one that takes nothing for a minute is closed.
 #[utoipa::path(get, path = "/dead-letters/export", operation_id = "export_dead_letters", tag = "dead letters", params(Filter),
     responses((status = 200, description = "Lines", body = ExportedLetter<'static>, content_type = "application/x-ndjson")))]

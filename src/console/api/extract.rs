@@ -84,6 +84,13 @@ fn is_json(media: &str) -> bool {
 }
 
 async fn bytes(request: Request, console: &Console) -> Result<Bytes, Problem> {
+    let encoding = request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes().to_owned());
+    if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        let encoding = String::from_utf8_lossy(&encoding).into_owned();
+        return Err(Problem::unsupported_media_type(format!(
+            "the header Content-Encoding is {encoding:?}: send the body as it is, not compressed"
+        )));
+    }
     Bytes::from_request(request, console).await.map_err(|rejection: BytesRejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return Problem::too_large("a body has at most 20 MiB");
@@ -93,6 +100,12 @@ async fn bytes(request: Request, console: &Console) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let is_utf_16 =
+        [&b"\xff\xfe"[..], b"\xfe\xff", b"{\0", b"\0{"].iter().any(|start| body.starts_with(start));
+    if is_utf_16 {
+        return Err(Problem::bad_request("the body is UTF-16: send JSON in UTF-8"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let ObjectOf(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let at = pointer(error.path());
@@ -174,6 +187,8 @@ mod tests {
             ("{", 400, "the body is not JSON: EOF"),
             (r#"{"a/b":[]} x"#, 400, "the body is not JSON: trailing characters"),
             ("", 400, "the body is not JSON: EOF"),
+            ("\u{feff}{}", 422, "/a~1b: is missing"),
+            ("{\0}\0", 400, "the body is UTF-16"),
         ] {
             let problem = parse::<Sample>(body.as_bytes()).expect_err(body);
             assert!(problem.detail.starts_with(told), "{body}: {}", problem.detail);

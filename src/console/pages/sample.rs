@@ -45,7 +45,7 @@ impl SampleForm {
         if self.object_id.is_empty() {
             self.errors.add("object_id", "which object is it about? A number or a text");
         }
-        let typed = self.data.trim();
+        let typed = self.data.trim().trim_start_matches('\u{feff}');
         let typed = if typed.is_empty() { "{}" } else { typed };
         let parsed: Result<Box<RawValue>, _> = serde_json::from_str(typed);
         let data = match parsed {

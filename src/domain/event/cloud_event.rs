@@ -103,6 +103,7 @@ mod tests {
         let arrival = Arrival {
             name: &name,
             content_type: Some(content_type),
+            content_encoding: None,
             message_id: None,
             timestamp: None,
             body: &bytes,

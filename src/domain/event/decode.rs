@@ -39,7 +39,7 @@ struct Head<'a> {
 /// # Errors
 /// [`Malformed`] says what was expected and where the body stopped being that.
 pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malformed> {
-    let body = plain(arrival.body, max_bytes)?;
+    let body = plain(arrival.body, arrival.content_encoding, max_bytes)?;
     let text = std::str::from_utf8(&body)
         .map_err(|e| Malformed(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
     check_depth(text)?;
@@ -67,6 +67,23 @@ fn envelope(arrival: &Arrival<'_>, plain: &Bytes, text: &str) -> Result<Event, M
     })
 }
 
+/// The object that `body` names, of which it is not known whether it is an event.
+pub fn object_id_in(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Loose<'a> {
+        #[serde(borrow)]
+        event: LooseHead<'a>,
+    }
+    #[derive(Deserialize)]
+    struct LooseHead<'a> {
+        #[serde(borrow)]
+        object_id: &'a RawValue,
+    }
+    let text = std::str::from_utf8(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()?;
+    let Object(Loose { event }) = serde_json::from_str(text).ok()?;
+    object_id(event.object_id).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +98,7 @@ mod tests {
         let arrival = Arrival {
             name: &name,
             content_type,
+            content_encoding: None,
             message_id: None,
             timestamp: None,
             body: &body,
@@ -104,6 +122,16 @@ mod tests {
         assert_eq!(with("\"a-7\"").expect("a string").object_id, "a-7");
         for bad in ["null", "true", "[1]", "{}", "\"\\u0000\""] {
             assert!(with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_found_in_what_is_no_event() {
+        let of = |body: &str| object_id_in(body.as_bytes());
+        assert_eq!(of(r#"{"event":{"object_id":12},"data":[]}"#).as_deref(), Some("12"));
+        assert_eq!(of("\u{feff}{\"event\":{\"object_id\":\"a\"}}").as_deref(), Some("a"));
+        for none in ["", "{}", "[1]", r#"{"event":{"object_id":null}}"#, r#"{"event":{"object_id":1}"#] {
+            assert_eq!(of(none), None, "{none}");
         }
     }
 

@@ -19,6 +19,7 @@ pub struct Arrival<'a> {
     /// The event name of the queue it came from.
     pub name: &'a EventName,
     pub content_type: Option<&'a str>,
+    pub content_encoding: Option<&'a str>,
     pub message_id: Option<&'a str>,
     /// The AMQP `timestamp` property, in seconds.
     pub timestamp: Option<u64>,

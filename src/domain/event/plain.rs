@@ -1,11 +1,12 @@
 //! The text in a body: behind a byte order mark, or compressed, as some publishers send it.
 //!
 //! What it is compressed with is seen from its first bytes: no JSON begins like that, and headers get lost on the way.
+//! The `content_encoding` is asked only about what shows nothing of itself.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use bytes::Bytes;
-use flate2::read::{GzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
 use super::parts::Malformed;
 
@@ -13,9 +14,14 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 const GZIP: &[u8] = b"\x1f\x8b";
 /// A zlib stream (`deflate` in HTTP and AMQP) with the usual window, whatever its level.
 const ZLIB: [&[u8]; 4] = [b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"];
+/// How others begin that are not read.
+const OTHERS: [(&[u8], &str); 4] =
+    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"\x04\x22\x4d\x18", "lz4")];
+/// JSON in UTF-16, with a byte order mark or without one.
+const UTF_16: [&[u8]; 4] = [b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{"];
 
 /// `body` as it was before it was compressed, and without a byte order mark.
-pub(super) fn plain(body: &Bytes, max_bytes: usize) -> Result<Bytes, Malformed> {
+pub(super) fn plain(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
     let too_large = |bytes: &str| {
         let most = format!("at most {max_bytes} are allowed (worker.max_event_bytes)");
         Malformed(format!("the body has {bytes} bytes; {most}"))
@@ -23,25 +29,98 @@ pub(super) fn plain(body: &Bytes, max_bytes: usize) -> Result<Bytes, Malformed> 
     if body.len() > max_bytes {
         return Err(too_large(&body.len().to_string()));
     }
-    let limit = max_bytes as u64 + 1;
-    let expanded = if body.starts_with(GZIP) {
-        expand("gzip", GzDecoder::new(&body[..]).take(limit))?
-    } else if ZLIB.iter().any(|start| body.starts_with(start)) {
-        expand("deflate", ZlibDecoder::new(&body[..]).take(limit))?
-    } else {
-        body.clone()
-    };
+    let expanded = expanded(body, encoding, max_bytes)?;
     if expanded.len() > max_bytes {
         return Err(too_large(&format!("{} compressed, and more than {max_bytes} expanded,", body.len())));
+    }
+    if UTF_16.iter().any(|start| expanded.starts_with(start)) {
+        return Err(Malformed("the body is UTF-16: JSON is sent in UTF-8".to_owned()));
     }
     Ok(if expanded.starts_with(BOM) { expanded.slice(BOM.len()..) } else { expanded })
 }
 
-fn expand(how: &str, mut from: impl Read) -> Result<Bytes, Malformed> {
+/// `body` as a person reads it: unpacked, where that gives a text of at most `max_bytes`.
+pub fn readable(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Bytes {
+    match expanded(body, encoding, max_bytes) {
+        Ok(text) if text.len() <= max_bytes && std::str::from_utf8(&text).is_ok() => text,
+        _ => body.clone(),
+    }
+}
+
+fn expanded(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
+    let expanded = if body.starts_with(GZIP) {
+        expand_gzip(body, max_bytes)?
+    } else if is_zlib(body) {
+        let mut decoder = ZlibDecoder::new(&body[..]);
+        let expanded = read("deflate", &mut decoder, max_bytes)?;
+        ends("deflate", decoder.into_inner(), &expanded, max_bytes)?
+    } else if let Some((_, how)) = OTHERS.iter().find(|(start, _)| body.starts_with(start)) {
+        return Err(unread(how));
+    } else {
+        return by_encoding(body, encoding, max_bytes);
+    };
+    if expanded.starts_with(GZIP) || is_zlib(&expanded) {
+        return Err(Malformed("the body is compressed twice: compress it once".to_owned()));
+    }
+    Ok(expanded)
+}
+
+/// What shows nothing of itself is a text, unless it does not look like one and its publisher says otherwise.
+fn by_encoding(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
+    let text = body.strip_prefix(BOM).unwrap_or(body);
+    let is_json = text.trim_ascii_start().first().is_none_or(|first| b"{[\"".contains(first));
+    let encoding = encoding.unwrap_or_default().trim().to_ascii_lowercase();
+    match encoding.as_str() {
+        _ if is_json || body.is_empty() => Ok(body.clone()),
+        "" | "identity" | "binary" | "utf-8" | "utf8" | "us-ascii" => Ok(body.clone()),
+        "deflate" => {
+            let mut decoder = DeflateDecoder::new(&body[..]);
+            let expanded = read("deflate", &mut decoder, max_bytes)?;
+            ends("deflate", decoder.into_inner(), &expanded, max_bytes)
+        }
+        "gzip" | "x-gzip" => Err(Malformed(format!(
+            "its content_encoding is {encoding}, and the body does not begin like that"
+        ))),
+        _ => Err(unread(&encoding)),
+    }
+}
+
+fn unread(how: &str) -> Malformed {
+    let how: String = how.chars().take(60).collect();
+    Malformed(format!("the body is encoded with {how:?}: only gzip and deflate are read, each once"))
+}
+
+fn is_zlib(body: &[u8]) -> bool {
+    ZLIB.iter().any(|start| body.starts_with(start))
+}
+
+/// All members, one after the other, as `cat` makes of two files.
+fn expand_gzip(body: &[u8], max_bytes: usize) -> Result<Bytes, Malformed> {
+    let (mut rest, mut expanded) = (body, Vec::new());
+    while rest.starts_with(GZIP) && expanded.len() <= max_bytes {
+        let mut decoder = GzDecoder::new(rest);
+        expanded.extend_from_slice(&read("gzip", &mut decoder, max_bytes - expanded.len())?);
+        rest = decoder.into_inner();
+    }
+    ends("gzip", rest, &expanded.into(), max_bytes)
+}
+
+/// At most one byte more than `max_bytes`.
+fn read(how: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malformed> {
     let mut expanded = Vec::new();
-    from.read_to_end(&mut expanded)
+    from.take(max_bytes as u64 + 1)
+        .read_to_end(&mut expanded)
         .map_err(|e| Malformed(format!("the body is compressed ({how}), and cannot be expanded: {e}")))?;
     Ok(expanded.into())
+}
+
+/// That nothing follows what is `expanded`, if that was read to its end.
+fn ends(how: &str, mut rest: impl BufRead, expanded: &Bytes, max_bytes: usize) -> Result<Bytes, Malformed> {
+    let follows = rest.fill_buf().map_or(0, <[u8]>::len);
+    if follows > 0 && expanded.len() <= max_bytes {
+        return Err(Malformed(format!("the body is compressed ({how}), and {follows} bytes follow its end")));
+    }
+    Ok(expanded.clone())
 }
 
 #[cfg(test)]
@@ -50,10 +129,12 @@ mod tests {
 
     use flate2::{
         Compression,
-        write::{GzEncoder, ZlibEncoder},
+        write::{DeflateEncoder, GzEncoder, ZlibEncoder},
     };
 
     use super::*;
+
+    const TEXT: &[u8] = br#"{"a":"b"}"#;
 
     fn gzip(text: &[u8]) -> Bytes {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -67,30 +148,63 @@ mod tests {
         encoder.finish().expect("compressed").into()
     }
 
+    fn deflate(text: &[u8]) -> Bytes {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).expect("compressed");
+        encoder.finish().expect("compressed").into()
+    }
+
     #[test]
     fn the_text_is_found_behind_marks_and_compression() {
-        let text = br#"{"a":"b"}"#;
-        let marked = [BOM, text].concat();
-        let levels = (0..=9).map(|level| zlib(text, level));
-        for body in [Bytes::from_static(text), marked.clone().into(), gzip(text), gzip(&marked)]
+        let marked = [BOM, TEXT].concat();
+        let members = [gzip(&TEXT[..4]), gzip(&TEXT[4..])].concat().into();
+        let levels = (0..=9).map(|level| zlib(TEXT, level));
+        for body in [Bytes::from_static(TEXT), marked.clone().into(), gzip(TEXT), gzip(&marked), members]
             .into_iter()
             .chain(levels)
         {
-            assert_eq!(plain(&body, 100).expect("plain"), text[..], "{body:?}");
+            for encoding in [None, Some("gzip"), Some("br"), Some("utf-8")] {
+                assert_eq!(plain(&body, encoding, 100).expect("plain"), TEXT, "{body:?}");
+            }
         }
+        assert_eq!(plain(&deflate(TEXT), Some("Deflate"), 100).expect("plain"), TEXT);
     }
 
     #[test]
     fn what_cannot_be_expanded_is_told() {
         let bomb = gzip(&vec![b' '; 1 << 20]);
-        for (body, told) in [
-            (Bytes::from(vec![b' '; 5001]), "has 5001 bytes; at most 5000"),
-            (bomb, "more than 5000 expanded"),
-            (gzip(b"{}").slice(..10), "compressed (gzip), and cannot be expanded"),
-            (Bytes::from_static(b"\x78\x9cnonsense"), "compressed (deflate), and cannot be expanded"),
+        let bombs = [gzip(&[b' '; 3000]), gzip(&[b' '; 3000])].concat();
+        let followed = |body: &Bytes| Bytes::from([&body[..], b"more"].concat());
+        for (body, encoding, told) in [
+            (Bytes::from(vec![b' '; 5001]), "", "has 5001 bytes; at most 5000"),
+            (bomb, "", "more than 5000 expanded"),
+            (bombs.into(), "", "more than 5000 expanded"),
+            (gzip(b"{}").slice(..10), "", "compressed (gzip), and cannot be expanded"),
+            (Bytes::from_static(b"\x78\x9cnonsense"), "", "compressed (deflate), and cannot be expanded"),
+            (followed(&gzip(TEXT)), "", "(gzip), and 4 bytes follow its end"),
+            (followed(&zlib(TEXT, 6)), "", "(deflate), and 4 bytes follow its end"),
+            (gzip(&gzip(TEXT)), "gzip, gzip", "compressed twice"),
+            (Bytes::from_static(b"\x28\xb5\x2f\xfd$"), "", "encoded with \"zstd\": only gzip and deflate"),
+            (Bytes::from_static(b"BZh91AY"), "", "encoded with \"bzip2\""),
+            (Bytes::from_static(b"\x0b\x02\x80"), "br", "encoded with \"br\""),
+            (Bytes::from_static(b"\x0b\x02\x80"), "Gzip", "is gzip, and the body does not begin like that"),
+            (Bytes::from_static(b"\xff\x02\x80"), "deflate", "(deflate), and cannot be expanded"),
+            (Bytes::from_static(b"\xff\xfe{\0}\0"), "", "UTF-16"),
+            (Bytes::from_static(b"{\0}\0"), "utf-16", "UTF-16"),
         ] {
-            let error = plain(&body, 5000).expect_err(told).to_string();
+            let error = plain(&body, Some(encoding), 5000).expect_err(told).to_string();
             assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_letter_is_read_unpacked_where_that_gives_a_text() {
+        assert_eq!(readable(&gzip(b"not json"), None, 100), b"not json"[..]);
+        assert_eq!(readable(&deflate(TEXT), Some("deflate"), 100), TEXT);
+        for body in
+            [gzip(b"\xff"), gzip(&[b' '; 101]), Bytes::from_static(b"\xff\xfe{\0}\0"), gzip(TEXT).slice(..10)]
+        {
+            assert_eq!(readable(&body, None, 100), body);
         }
     }
 }

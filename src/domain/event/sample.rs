@@ -46,8 +46,15 @@ pub fn compose_fitting(
     max_bytes: usize,
 ) -> Result<Bytes, Malformed> {
     let body = compose(name, object_id, data, dt).map_err(|e| Malformed(e.to_string()))?;
-    let arrival =
-        Arrival { name, content_type: None, message_id: None, timestamp: None, body: &body, known_id: None };
+    let arrival = Arrival {
+        name,
+        content_type: None,
+        content_encoding: None,
+        message_id: None,
+        timestamp: None,
+        body: &body,
+        known_id: None,
+    };
     decode(&arrival, max_bytes)?;
     Ok(body)
 }
@@ -106,6 +113,7 @@ mod tests {
             let arrival = Arrival {
                 name: &name,
                 content_type: None,
+                content_encoding: None,
                 message_id: None,
                 timestamp: None,
                 body: &body,
