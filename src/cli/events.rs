@@ -17,10 +17,10 @@ pub(super) enum Command {
         /// Such as clients.suspend: segments of a-z, 0-9 and _, joined by dots
         name: EventName,
         /// What it is listed under; if absent, as its neighbours
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         group: Option<String>,
         /// What people call it; if absent, from its name
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         title: Option<String>,
     },
     /// Remove an event that no handler names; what its queue holds is still consumed

@@ -81,10 +81,10 @@ pub(super) struct Filter {
     #[arg(long, allow_hyphen_values = true)]
     event_id: Option<String>,
     /// With this text in what was sent or answered
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     data: Option<String>,
     /// With this text in the error
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     error: Option<String>,
     /// From this time on: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
     #[arg(long, value_parser = parse_time)]

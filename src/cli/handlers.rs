@@ -75,7 +75,7 @@ pub(super) struct List {
     #[arg(long, value_name = "enabled|disabled|archived")]
     status: Option<Status>,
     /// With this text in name or task
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     broker::{Connection, Names, ResultWatch, event, is_not_found, publish_all, queue_depth},
-    domain::event::{EventId, EventName, compose_fitting},
+    domain::event::{EventId, EventName, ObjectId, compose_fitting},
 };
 use expected::Expected;
 
@@ -27,13 +27,13 @@ pub(super) struct Args {
     /// The event's name, such as clients.create
     event: EventName,
     /// The object that the event is about: a number or a text
-    #[arg(long, allow_hyphen_values = true)]
-    object_id: String,
+    #[arg(long, allow_hyphen_values = true, value_parser = ObjectId::typed)]
+    object_id: ObjectId,
     /// What happened to it, a JSON object; @FILE reads a file, - reads stdin
-    #[arg(long, default_value = "{}", value_name = "JSON|@FILE|-")]
+    #[arg(long, default_value = "{}", value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: String,
     /// The event's id (its message_id); a random one if absent. With --count, -1, -2, … is added
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     id: Option<String>,
     /// Publish it so many times, each as an event of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, Uri, header},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 use tokio::net::TcpListener;
@@ -146,11 +146,19 @@ async fn counted(request: Request, next: Next) -> Response {
     response
 }
 
-async fn nothing_there() -> Problem {
-    Problem::not_found("there is nothing at this address")
+/// An address of a page with a slash at its end leads to the page without it.
+async fn nothing_there(method: Method, uri: Uri) -> Response {
+    let path = uri.path().trim_end_matches('/');
+    // Two slashes at the beginning would name another host.
+    let is_page = path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/api/");
+    if path != uri.path() && is_page && [Method::GET, Method::HEAD].contains(&method) {
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return Redirect::permanent(&format!("{path}{query}")).into_response();
+    }
+    Problem::not_found("there is nothing at this address").into_response()
 }
 
-async fn not_so(method: axum::http::Method) -> Problem {
+async fn not_so(method: Method) -> Problem {
     Problem::method_not_allowed(&method)
 }
 

@@ -20,7 +20,7 @@ pub use name::{EventName, InvalidEventName};
 pub(super) use parts::check_depth;
 pub use parts::{Arrival, MAX_OBJECT_ID_BYTES, Malformed};
 pub use plain::readable;
-pub use sample::{compose, compose_fitting, sample_data};
+pub use sample::{ObjectId, compose, compose_fitting, sample_data};
 
 /// A well-formed event.
 #[derive(Clone, Debug)]

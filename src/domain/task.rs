@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use header::{HeaderName, HeaderValue, MASK};
+pub use header::{HeaderName, HeaderValue, MASK, by_name};
 pub use target::HttpTarget;
 
 use super::text_enum::text_enum;

@@ -7,15 +7,14 @@ use uuid::Uuid;
 
 use crate::{
     broker::{BrokerSettings, event, is_not_found, publish_all, queue_depth},
-    domain::event::{EventId, EventName, compose_fitting},
+    domain::event::{EventId, EventName, ObjectId, compose_fitting},
 };
 
 /// An event to be published.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub name: EventName,
-    /// The object that the event is about: a number or a text.
-    pub object_id: String,
+    pub object_id: ObjectId,
     /// A JSON object.
     pub data: Box<RawValue>,
     /// A random one if absent.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        event::{Arrival, Event, EventName, compose, decode, sample_data},
+        event::{Arrival, Event, EventName, ObjectId, compose, decode, sample_data},
         handler::{HandlerId, HandlerSpec, Timeout},
         retry::RetryPolicy,
         secret::SigningSecret,
@@ -33,8 +33,7 @@ pub struct Trials {
 /// What a handler is tried with.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// The object that the event is about: a number or a text.
-    pub object_id: String,
+    pub object_id: ObjectId,
     /// A JSON object; if absent, data as the platform might send.
     pub data: Option<Box<RawValue>>,
 }

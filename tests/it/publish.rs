@@ -200,3 +200,62 @@ async fn a_time_without_a_zone_is_utc_and_not_midnight() {
     world.keep(api.process);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_id_is_the_same_however_it_is_published() {
+    let mut world = World::new().await;
+    let endpoint = Endpoint::ok().await;
+    world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
+    world.serve().await;
+    let api = Api::start(&mut world).await;
+    let large = "12345678901234567890123";
+    let by_rest = async |object_id: &str| {
+        let body = format!(r#"{{"event":"clients.create","object_id":{object_id}}}"#);
+        answer(api.api("POST", "/events").header("content-type", "application/json").body(body)).await
+    };
+    let by_hand = |object_id: &str| world.run(&["publish", "clients.create", "--object-id", object_id]);
+    for json in ["12", "\"12\"", large] {
+        assert_eq!(by_rest(json).await.status, 202, "{json}");
+    }
+    for typed in ["12", "-5", "007", large] {
+        by_hand(typed).assert_done();
+    }
+    endpoint.wait_for(7).await;
+    let sent = |json: &str| {
+        let part = format!("\"object_id\":{json}}}");
+        endpoint.calls().iter().filter(|call| String::from_utf8_lossy(&call.body).contains(&part)).count()
+    };
+    let counts = ["12", "\"12\"", "-5", "\"007\"", large].map(sent);
+    assert_eq!(counts, [2, 1, 1, 1, 2]);
+
+    for (json, told) in
+        [("\"\"", "is empty"), ("1e400", "out of range"), ("null", "must be a number or a string")]
+    {
+        let refused = by_rest(json).await;
+        assert!(refused.status == 422 && refused.text.contains(told), "{json}: {}", refused.text);
+    }
+    by_hand("").assert_failed(2, "is empty");
+    world
+        .run(&["publish", "clients.create", "--object-id", "1", "--data", "-x"])
+        .assert_failed(2, "is not JSON");
+    world.run(&["dead-letters", "list", "--text", "-5"]).assert_done();
+    let url = endpoint.url("/");
+    let twice = ["--http", &url, "--header", "A: 1", "--header", "a: 2"];
+    let create = [&["handlers", "create", "--name", "-x", "--event", "clients.create"][..], &twice].concat();
+    world.run(&create).assert_failed(2, "the header a is given twice");
+    let task = json!({"type": "http", "url": url, "headers": {"A": "1", "a": "2"}});
+    let refused = api.post("/handlers", &json!({"name": "x", "event": "clients.create", "task": task})).await;
+    assert!(refused.status == 422 && refused.text.contains("is given twice"), "{}", refused.text);
+
+    let (cookie, _) = api.sign_in("vic").await;
+    for (asked, led) in
+        [("/executions/?status=fail", "/executions?status=fail"), ("/handlers//", "/handlers")]
+    {
+        let answered = answer(api.request("GET", asked).header("cookie", &cookie)).await;
+        assert_eq!((answered.status, answered.headers["location"].to_str().expect("a text")), (308, led));
+    }
+    let odd = answer(api.request("GET", "//evil.example/").header("cookie", &cookie)).await;
+    assert_eq!(odd.status, 404);
+    world.keep(api.process);
+    world.end().await;
+}

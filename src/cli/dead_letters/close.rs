@@ -26,7 +26,7 @@ pub(in crate::cli) struct Discard {
     #[arg(value_parser = parse_id, value_name = "ID")]
     ids: Vec<Uuid>,
     /// Why nobody needs them: it stays with them
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     reason: String,
     #[command(flatten)]
     filter: Filter,

@@ -29,7 +29,7 @@ pub(super) struct Filter {
     #[arg(long = "object", alias = "object-id", value_name = "ID", allow_hyphen_values = true)]
     object: Option<String>,
     /// With this text in the body or the error
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
     /// Died from this time on: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
     #[arg(long, value_parser = parse_time, value_name = "TIME")]

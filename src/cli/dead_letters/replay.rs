@@ -41,7 +41,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, conflicts_with_all = ["data", "resume"])]
     edit: bool,
     /// Replay with this body instead: the whole event, as JSON; @FILE reads a file, - reads stdin
-    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "resume")]
+    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "resume", allow_hyphen_values = true)]
     data: Option<String>,
 }
 

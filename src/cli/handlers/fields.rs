@@ -26,7 +26,7 @@ Examples:
 #[derive(clap::Args)]
 pub(in crate::cli) struct Create {
     /// What people call it
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     name: HandlerName,
     /// The event it runs on (provisiond events list)
     #[arg(long)]
@@ -51,7 +51,7 @@ pub(in crate::cli) struct Update {
     #[arg(long, value_name = "N")]
     pub(super) if_version: Option<i64>,
     /// What people call it
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     name: Option<HandlerName>,
     /// The event it runs on
     #[arg(long)]
@@ -123,7 +123,7 @@ pub(super) fn read_secret(from: &str) -> Result<SigningSecret, CliError> {
 
 impl Create {
     pub(super) fn spec(&self) -> Result<HandlerSpec, CliError> {
-        let task = self.task.task().ok_or_else(|| {
+        let task = self.task.task().map_err(CliError::usage)?.ok_or_else(|| {
             CliError::usage(
                 "what shall it do? Give --http URL or --script PATH (provisiond handlers create --help)",
             )

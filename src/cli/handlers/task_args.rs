@@ -1,6 +1,6 @@
 //! What a handler does, as it is typed.
 
-use crate::domain::task::{HeaderName, HeaderValue, HttpTarget, ScriptPath, Task};
+use crate::domain::task::{HeaderName, HeaderValue, HttpTarget, ScriptPath, Task, by_name};
 
 /// What it does; one of `--http` and `--script`.
 #[derive(clap::Args, Clone)]
@@ -12,7 +12,7 @@ pub(super) struct TaskArgs {
     #[arg(long, value_name = "PATH")]
     script: Option<ScriptPath>,
     /// A header of the request, added to those it has; may be given several times
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, conflicts_with = "script")]
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, allow_hyphen_values = true, conflicts_with = "script")]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Take this header away; may be given several times
     #[arg(long = "remove-header", value_name = "NAME", conflicts_with = "script")]
@@ -37,15 +37,17 @@ impl TaskArgs {
     }
 
     /// The task of a new handler.
-    pub(super) fn task(&self) -> Option<Task> {
+    ///
+    /// # Errors
+    /// A header is given twice.
+    pub(super) fn task(&self) -> Result<Option<Task>, String> {
         let Self { http, script, headers, args, .. } = self;
-        match (http, script) {
-            (Some(url), _) => {
-                Some(Task::Http { url: url.clone(), headers: headers.iter().cloned().collect() })
-            }
+        let headers = by_name(headers.iter().cloned()).map_err(|error| error.to_string())?;
+        Ok(match (http, script) {
+            (Some(url), _) => Some(Task::Http { url: url.clone(), headers }),
             (None, Some(path)) => Some(Task::Script { path: path.clone(), args: args.clone() }),
             (None, None) => None,
-        }
+        })
     }
 
     /// Changes `task` by what is given: a new path keeps the arguments, and a new url of the same scheme, host and port the
@@ -54,7 +56,7 @@ impl TaskArgs {
     /// # Errors
     /// A sentence about what does not fit together.
     pub(super) fn apply(self, task: &mut Task) -> Result<(), String> {
-        let given = self.task();
+        let given = self.task()?;
         let Self { http, script, headers: more, unwanted, args: new, bare } = self;
         match task {
             Task::Http { url, headers } if script.is_none() => {

@@ -9,7 +9,7 @@ use crate::{
         output::{answer, facts, lines},
         settings,
     },
-    domain::{execution::Status, handler::HandlerId},
+    domain::{event::ObjectId, execution::Status, handler::HandlerId},
     operations::Sample,
     runner::{Runner, Sent, Trial},
 };
@@ -19,11 +19,11 @@ pub(in crate::cli) struct Test {
     /// The handler's id; it may be disabled
     id: HandlerId,
     /// The event's data, a JSON object, in the place of a sample; @FILE reads a file, - reads stdin
-    #[arg(long, value_name = "JSON|@FILE|-")]
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: Option<String>,
     /// The object that the event is about: a number or a text
-    #[arg(long, default_value = "12", allow_hyphen_values = true)]
-    object_id: String,
+    #[arg(long, default_value = "12", allow_hyphen_values = true, value_parser = ObjectId::typed)]
+    object_id: ObjectId,
 }
 
 pub(super) async fn run(context: &Context, test: Test) -> Result<(), CliError> {

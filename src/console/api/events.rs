@@ -1,22 +1,17 @@
 //! The catalogue, and publishing by hand.
 
-use std::fmt;
-
 use axum::{
     extract::State,
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, Visitor},
-};
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         RefOr, Schema,
-        schema::{KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type},
+        schema::{ObjectBuilder, OneOfBuilder, Type},
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -32,7 +27,7 @@ use crate::{
         access::{Operator, Viewer},
         problem::{FieldError, Problem},
     },
-    domain::event::{EventId, EventName, MAX_OBJECT_ID_BYTES, Malformed},
+    domain::event::{self, EventId, EventName, MAX_OBJECT_ID_BYTES, Malformed},
     operations::{NewEvent, NewEventType, Published, add_event_type, publish_event, remove_event_type},
     store::EventType,
 };
@@ -96,49 +91,23 @@ async fn remove(
 
 /// The entity that an event is about: a number or a text.
 #[derive(Debug)]
-pub struct ObjectId(pub String);
+pub struct ObjectId(pub event::ObjectId);
 
 impl<'de> Deserialize<'de> for ObjectId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrText;
-
-        impl Visitor<'_> for NumberOrText {
-            type Value = String;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number or a text")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
-                Ok(number.to_string())
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
-                match i64::try_from(number) {
-                    Ok(number) => Ok(number.to_string()),
-                    Err(_) => {
-                        Err(E::custom("a number is at most 9223372036854775807; send a larger one as a text"))
-                    }
-                }
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-                Ok(text.to_owned())
-            }
-        }
-        deserializer.deserialize_any(NumberOrText).map(Self)
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        event::ObjectId::written(json).map(Self).map_err(de::Error::custom)
     }
 }
 
 impl PartialSchema for ObjectId {
     fn schema() -> RefOr<Schema> {
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-            .minimum(Some(i64::MIN))
-            .maximum(Some(i64::MAX));
+        let number = ObjectBuilder::new().schema_type(Type::Number);
         // In bytes; of other characters than ASCII's fewer fit.
-        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_OBJECT_ID_BYTES));
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(MAX_OBJECT_ID_BYTES));
         OneOfBuilder::new().item(number).item(text).description(Some("A number or a text")).into()
     }
 }

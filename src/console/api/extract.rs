@@ -15,7 +15,7 @@ use serde::{
 };
 use serde_path_to_error::{Path as JsonPath, Segment};
 
-use super::voice::{missing_field, plain};
+use super::voice::{duplicate_field, missing_field, plain};
 use crate::console::{
     Console,
     problem::{FieldError, Problem},
@@ -145,8 +145,10 @@ fn problem(at: &str, error: &serde_json::Error) -> Problem {
     }
     // Where in the text it is helps nobody who knows the field.
     let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what);
-    // What is missing is not on the path to it.
-    let at = missing_field(detail).map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
+    // What is missing, or there twice, is not on the path to it.
+    let at = missing_field(detail)
+        .or(duplicate_field(detail))
+        .map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
     Problem::invalid(vec![FieldError::at(at, plain(detail))])
 }
 
@@ -183,6 +185,7 @@ mod tests {
             (r#"{"a/b":[1,"x"]}"#, 422, "/a~1b/1: is the text \"x\", and must be a whole number"),
             (r#"{"a/b":[],"c":1}"#, 422, "/c: is not known here; there are a/b"),
             ("{}", 422, "/a~1b: is missing"),
+            (r#"{"a/b":[],"a/b":[]}"#, 422, "/a~1b: is there twice"),
             ("[]", 422, "is a list, and must be a JSON object"),
             ("{", 400, "the body is not JSON: EOF"),
             (r#"{"a/b":[]} x"#, 400, "the body is not JSON: trailing characters"),

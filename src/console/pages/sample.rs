@@ -6,7 +6,7 @@ use super::{
     body::indented,
     fields::{Errors, Fields},
 };
-use crate::domain::event::{EventName, sample_data};
+use crate::domain::event::{EventName, ObjectId, sample_data};
 
 /// An object that nobody takes for a real one.
 const OBJECT: &str = "12";
@@ -22,7 +22,7 @@ pub struct SampleForm {
 
 impl SampleForm {
     pub fn of(event: &EventName) -> Self {
-        let data = sample_data(event, OBJECT).to_string();
+        let data = ObjectId::typed(OBJECT).map(|id| sample_data(event, &id).to_string()).unwrap_or_default();
         Self {
             event: event.to_string(),
             object_id: OBJECT.to_owned(),
@@ -40,11 +40,13 @@ impl SampleForm {
         }
     }
 
-    /// The data, if it is a JSON object and the object is named; or what is wrong stands beside its field.
-    pub fn data(&mut self) -> Option<Box<RawValue>> {
-        if self.object_id.is_empty() {
-            self.errors.add("object_id", "which object is it about? A number or a text");
-        }
+    /// The object and the data, if that is a JSON object; or what is wrong stands beside its field.
+    pub fn sample(&mut self) -> Option<(ObjectId, Box<RawValue>)> {
+        let object = match self.object_id.as_str() {
+            "" => Err("which object is it about? A number or a text".to_owned()),
+            typed => ObjectId::typed(typed).map_err(|e| e.to_string()),
+        };
+        let object = self.errors.take("object_id", object);
         let typed = self.data.trim().trim_start_matches('\u{feff}');
         let typed = if typed.is_empty() { "{}" } else { typed };
         let parsed: Result<Box<RawValue>, _> = serde_json::from_str(typed);
@@ -59,7 +61,7 @@ impl SampleForm {
                 None
             }
         };
-        data.filter(|_| self.errors.is_empty())
+        object.zip(data).filter(|_| self.errors.is_empty())
     }
 
     pub fn error(&self, field: &str) -> &str {

@@ -61,7 +61,7 @@ fn envelope(arrival: &Arrival<'_>, plain: &Bytes, text: &str) -> Result<Event, M
         id: arrival.known_id.cloned().unwrap_or_else(derived),
         is_identified: message_id.is_some(),
         name: arrival.name.clone(),
-        object_id: object_id(event.object_id)?,
+        object_id: object_id("event.object_id", event.object_id)?,
         dt: timestamp("event.dt", &event.dt)?,
         body: plain.clone(),
     })
@@ -81,7 +81,7 @@ pub fn object_id_in(body: &[u8]) -> Option<String> {
     }
     let text = std::str::from_utf8(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()?;
     let Object(Loose { event }) = serde_json::from_str(text).ok()?;
-    object_id(event.object_id).ok()
+    object_id("event.object_id", event.object_id).ok()
 }
 
 #[cfg(test)]
@@ -122,6 +122,14 @@ mod tests {
         assert_eq!(with("\"a-7\"").expect("a string").object_id, "a-7");
         for bad in ["null", "true", "[1]", "{}", "\"\\u0000\""] {
             assert!(with(bad).is_err(), "{bad}");
+        }
+        for (bad, told) in [
+            ("1e400", "a number out of range: 1e400"),
+            (r#""\ud800""#, "half of a surrogate pair"),
+            ("[1]", "it is [1]"),
+        ] {
+            let error = with(bad).expect_err(bad).to_string();
+            assert!(error.contains(told), "{error}");
         }
     }
 

@@ -53,15 +53,17 @@ pub(super) fn check_object(field: &str, value: &RawValue) -> Result<(), Malforme
     Err(Malformed(format!("{field} must be an object, {{}} if there is nothing to say; it is {start}")))
 }
 
-pub(super) fn object_id(raw: &RawValue) -> Result<String, Malformed> {
+pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed> {
+    let said = start(raw.get());
     match serde_json::from_str(raw.get()) {
-        Ok(serde_json::Value::String(text)) => check_object_id("event.object_id", text),
+        Ok(serde_json::Value::String(text)) => check_object_id(field, text),
         // The digits as they were written: a large number must not become 1e21.
-        Ok(serde_json::Value::Number(_)) => check_object_id("event.object_id", raw.get().to_owned()),
-        _ => Err(Malformed(format!(
-            "event.object_id must be a number or a string; it is {}",
-            start(raw.get())
-        ))),
+        Ok(serde_json::Value::Number(_)) => check_object_id(field, raw.get().to_owned()),
+        Err(_) if raw.get().starts_with('"') => {
+            Err(Malformed(format!("{field} is no text: {said} has half of a surrogate pair")))
+        }
+        Err(_) => Err(Malformed(format!("{field} is a number out of range: {said}"))),
+        Ok(_) => Err(Malformed(format!("{field} must be a number or a string; it is {said}"))),
     }
 }
 

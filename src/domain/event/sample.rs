@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Arrival, EventName, Malformed, decode};
+use super::{
+    Arrival, EventName, Malformed, decode,
+    parts::{check_object_id, object_id},
+};
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -17,7 +20,39 @@ struct Envelope<'a> {
 struct Head<'a> {
     dt: Timestamp,
     events_id: &'a EventName,
-    object_id: Value,
+    object_id: &'a RawValue,
+}
+
+/// The object that an event is about, as it is published: a number with its digits, or a text. It is not empty.
+#[derive(Clone, Debug)]
+pub struct ObjectId(Box<RawValue>);
+
+impl ObjectId {
+    /// As a person types it: digits are a number. 007 and +7 are texts: as the number 7 they would be another object.
+    ///
+    /// # Errors
+    /// It is empty, or not what a worker takes.
+    pub fn typed(text: &str) -> Result<Self, Malformed> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let is_number = digits.bytes().all(|b| b.is_ascii_digit())
+            && (!digits.is_empty() && !digits.starts_with('0') || text == "0");
+        let text = not_empty(check_object_id("the object id", text.to_owned())?)?;
+        let json = if is_number { text } else { Value::from(text).to_string() };
+        RawValue::from_string(json).map(Self).map_err(|e| Malformed(e.to_string()))
+    }
+
+    /// As a program writes it, in JSON.
+    ///
+    /// # Errors
+    /// It is empty, or not what a worker takes.
+    pub fn written(json: Box<RawValue>) -> Result<Self, Malformed> {
+        not_empty(object_id("the object id", &json)?)?;
+        Ok(Self(json))
+    }
+}
+
+fn not_empty(text: String) -> Result<String, Malformed> {
+    if text.is_empty() { Err(Malformed("the object id is empty".to_owned())) } else { Ok(text) }
 }
 
 /// The envelope of an event that happened at `dt`. The data keeps its bytes.
@@ -26,11 +61,11 @@ struct Head<'a> {
 /// None in practice: everything in it can be written.
 pub fn compose(
     name: &EventName,
-    object_id: &str,
+    object_id: &ObjectId,
     data: &RawValue,
     dt: Timestamp,
 ) -> Result<Bytes, serde_json::Error> {
-    let event = Head { dt, events_id: name, object_id: object_id_value(object_id) };
+    let event = Head { dt, events_id: name, object_id: &object_id.0 };
     serde_json::to_vec(&Envelope { event, data }).map(Bytes::from)
 }
 
@@ -40,7 +75,7 @@ pub fn compose(
 /// Says what a worker would refuse: a length, or data that is no object.
 pub fn compose_fitting(
     name: &EventName,
-    object_id: &str,
+    object_id: &ObjectId,
     data: &RawValue,
     dt: Timestamp,
     max_bytes: usize,
@@ -60,8 +95,8 @@ pub fn compose_fitting(
 }
 
 /// Data as the platform might send with this event: `{}` where it sends none.
-pub fn sample_data(name: &EventName, object_id: &str) -> Value {
-    let id = object_id_value(object_id);
+pub fn sample_data(name: &EventName, object_id: &ObjectId) -> Value {
+    let id: Value = serde_json::from_str(object_id.0.get()).unwrap_or_default();
     let package = |status: &str| json!({"id": id, "clients_id": 7, "packages_id": 3, "status": status});
     match name.as_str() {
         "clients.create" => json!({
@@ -86,14 +121,6 @@ pub fn sample_data(name: &EventName, object_id: &str) -> Value {
     }
 }
 
-/// 007 and +7 are texts: as the number 7 they would be another object.
-fn object_id_value(text: &str) -> Value {
-    match text.parse::<i64>() {
-        Ok(number) if number.to_string() == text => json!(number),
-        _ => json!(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,10 +133,11 @@ mod tests {
             ("own.event", "a", false),
         ] {
             let name: EventName = name.parse().expect("a name");
-            let data = sample_data(&name, object_id);
+            let id = ObjectId::typed(object_id).expect("an id");
+            let data = sample_data(&name, &id);
             assert_eq!(data == json!({}), empty);
             let data = serde_json::value::to_raw_value(&data).expect("JSON");
-            let body = compose(&name, object_id, &data, Timestamp::UNIX_EPOCH).expect("composed");
+            let body = compose(&name, &id, &data, Timestamp::UNIX_EPOCH).expect("composed");
             let arrival = Arrival {
                 name: &name,
                 content_type: None,
@@ -121,5 +149,36 @@ mod tests {
             };
             assert_eq!(decode(&arrival, 10_000).expect("well-formed").object_id, object_id);
         }
+    }
+
+    #[test]
+    fn an_object_id_is_published_as_it_was_meant() {
+        for (typed, json) in [
+            ("12", "12"),
+            ("-5", "-5"),
+            ("0", "0"),
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("007", "\"007\""),
+            ("-0", "\"-0\""),
+            ("+7", "\"+7\""),
+            ("1.0", "\"1.0\""),
+            ("-", "\"-\""),
+            ("a\"b", r#""a\"b""#),
+        ] {
+            assert_eq!(ObjectId::typed(typed).expect(typed).0.get(), json);
+        }
+        let written = |json: &str| ObjectId::written(RawValue::from_string(json.to_owned()).expect("JSON"));
+        for json in ["12", "\"12\"", "12345678901234567890123", "1.50"] {
+            assert_eq!(written(json).expect(json).0.get(), json);
+        }
+        for (json, told) in [
+            ("\"\"", "is empty"),
+            ("null", "must be a number or a string"),
+            ("1e400", "out of range"),
+            (r#""\ud800""#, "half of a surrogate pair"),
+        ] {
+            assert!(written(json).expect_err(json).to_string().contains(told), "{json}");
+        }
+        assert!(ObjectId::typed("").is_err() && ObjectId::typed(&"a".repeat(1025)).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Headers that a handler adds to its requests.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -53,7 +53,26 @@ impl FromStr for HeaderName {
     }
 }
 
-/// What is shown of a value.
+/// Headers by their names.
+///
+/// # Errors
+/// One is given twice: case does not count, and one of the two would be lost.
+pub fn by_name(
+    headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+) -> Result<BTreeMap<HeaderName, HeaderValue>, InvalidTask> {
+    let mut by_name = BTreeMap::new();
+    for (name, value) in headers {
+        if by_name.contains_key(&name) {
+            return Err(InvalidTask(format!(
+                "the header {} is given twice (case does not count)",
+                name.as_str()
+            )));
+        }
+        by_name.insert(name, value);
+    }
+    Ok(by_name)
+}
+
 /// Stands where a secret is not shown.
 pub const MASK: &str = "***";
 

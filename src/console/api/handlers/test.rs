@@ -17,7 +17,7 @@ use crate::{
         },
         problem::{FieldError, Problem},
     },
-    domain::handler::HandlerId,
+    domain::{event, handler::HandlerId},
     operations::{Sample, TrialError},
     runner::Trial,
 };
@@ -53,7 +53,10 @@ async fn test(
     OptionalJson(input): OptionalJson<TrialInput>,
 ) -> Result<Response, Problem> {
     let data = input.data.map(an_object).transpose()?;
-    let object_id = input.object_id.map_or_else(|| "12".to_owned(), |id| id.0);
+    let object_id = match input.object_id {
+        Some(id) => id.0,
+        None => event::ObjectId::typed("12").map_err(|_| Problem::internal())?,
+    };
     let trial = console.trials.run(id, &Sample { object_id, data }).await.map_err(problem)?;
     json(&trial)
 }

@@ -62,8 +62,10 @@ pub async fn ask(Operator(somebody): Operator, Of(console): Of<Console>, Asked(a
 pub async fn publish(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
     let mut form = SampleForm::typed(&sent);
     let name = form.errors.take("event", form.event.parse::<EventName>());
-    let (Some(name), Some(data)) = (name, form.data()) else { return page(&console, &somebody, form).await };
-    let new = NewEvent { name, object_id: form.object_id.clone(), data, id: None };
+    let (Some(name), Some((object_id, data))) = (name, form.sample()) else {
+        return page(&console, &somebody, form).await;
+    };
+    let new = NewEvent { name, object_id, data, id: None };
     let published = publish_event(&console.letters.broker, new, console.letters.max_event_bytes).await;
     let published = match published.map_err(anyhow::Error::downcast::<Malformed>) {
         Ok(published) => published,

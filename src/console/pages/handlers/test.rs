@@ -77,8 +77,10 @@ pub async fn test(
 ) -> Answer {
     let handler = named(&console, &id).await?;
     let mut form = SampleForm::typed(&sent);
-    let Some(data) = form.data() else { return page(&somebody, handler, form, String::new(), None) };
-    let sample = Sample { object_id: form.object_id.clone(), data: Some(data) };
+    let Some((object_id, data)) = form.sample() else {
+        return page(&somebody, handler, form, String::new(), None);
+    };
+    let sample = Sample { object_id, data: Some(data) };
     match console.trials.run(handler.id, &sample).await {
         Ok(trial) => page(&somebody, handler, form, String::new(), Some(Told::of(&trial))),
         Err(TrialError::Store(error)) => Err(error.into()),

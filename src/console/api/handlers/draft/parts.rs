@@ -12,7 +12,7 @@ use crate::{
     },
     domain::{
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, HttpTarget, MASK, Task},
+        task::{HeaderName, HeaderValue, HttpTarget, MASK, Task, by_name},
     },
 };
 
@@ -81,7 +81,11 @@ fn read_headers(
         };
         Ok((name, value))
     };
-    fields.iter().map(read).filter_map(|read| read.map_err(|error| errors.push(error)).ok()).collect()
+    let read: Vec<_> =
+        fields.iter().map(read).filter_map(|read| read.map_err(|error| errors.push(error)).ok()).collect();
+    by_name(read)
+        .map_err(|error| errors.push(FieldError::at("/task/headers", error.to_string())))
+        .unwrap_or_default()
 }
 
 pub(super) fn read_retry(retry: &Value, errors: &mut Vec<FieldError>) -> Option<RetryOverrides> {

@@ -9,7 +9,7 @@ use crate::{
         handler::HandlerSpec,
         moment::parse_duration,
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, MASK, Task},
+        task::{HeaderName, HeaderValue, MASK, Task, by_name},
     },
 };
 
@@ -55,7 +55,7 @@ pub(super) fn headers(
     typed: &str,
     known: &BTreeMap<HeaderName, HeaderValue>,
 ) -> Result<BTreeMap<HeaderName, HeaderValue>, String> {
-    let mut headers = BTreeMap::new();
+    let mut headers = Vec::new();
     for line in typed.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not Name: value"))?;
         let name: HeaderName = parse(name.trim())?;
@@ -69,9 +69,9 @@ pub(super) fn headers(
             }
             (value, _) => parse(value).map_err(|why| format!("{}: {why}", name.as_str()))?,
         };
-        headers.insert(name, value);
+        headers.push((name, value));
     }
-    Ok(headers)
+    by_name(headers).map_err(|error| error.to_string())
 }
 
 fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
