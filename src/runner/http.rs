@@ -11,6 +11,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use humantime::format_duration;
 use jiff::Timestamp;
 use reqwest::Response;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use self::client::{Clients, MAX_AGE};
 use super::{Call, HttpSettings, address::Gate, http_error, output, shortage::not_called};
@@ -26,6 +27,9 @@ use crate::domain::{
     outcome::{self, FailureKind, KEPT_BYTES, Outcome},
     task::{HeaderName, HeaderValue, HttpTarget},
 };
+
+/// A deadline that is noticed later than this was missed by this process, which stood still.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 
 pub struct HttpRunner {
     clients: Clients,
@@ -71,7 +75,7 @@ impl HttpRunner {
             .post(url.url().clone())
             .headers(request::headers(call, headers, at.as_second()))
             .body(call.event.body.clone());
-        match timeout_at(deadline, request.send()).await {
+        match before(deadline, request.send()).await {
             Ok(Ok(response)) => settle(call, url, response, deadline).await,
             Ok(Err(error)) if http_error::is_shortage(&error) => not_called(&http_error::causes(&error)),
             Ok(Err(error)) => {
@@ -83,6 +87,16 @@ impl HttpRunner {
                 Outcome::failed(FailureKind::Transient, error, None)
             }
         }
+    }
+}
+
+/// What `work` gives before `deadline`. A process that stood still (stopped, suspended, without a processor) notices the
+/// deadline before it has looked at what arrived meanwhile: it looks for a second more.
+async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut work = pin!(work);
+    match timeout_at(deadline, &mut work).await {
+        Err(_) if deadline.elapsed() > STOOD_STILL => timeout(STOOD_STILL, work).await,
+        ended => ended,
     }
 }
 
@@ -125,7 +139,7 @@ async fn settle(call: &Call<'_>, url: &HttpTarget, mut response: Response, deadl
 async fn read(response: &mut Response, limit: usize, deadline: Instant) -> (Bytes, End) {
     let mut body = BytesMut::new();
     let end = loop {
-        match timeout_at(deadline, response.chunk()).await {
+        match before(deadline, response.chunk()).await {
             Err(_) => break End::TimedOut,
             Ok(Err(error)) => break End::Broken(http_error::causes(&error)),
             Ok(Ok(None)) => break End::Whole,

@@ -175,3 +175,23 @@ async fn tls_to_a_plain_port_says_so() {
     assert!(failure.error.starts_with(&format!("no connection to {address}: ")), "{}", failure.error);
     assert!(failure.error.contains("the url begins with http://"), "{}", failure.error);
 }
+
+#[tokio::test]
+async fn what_arrived_while_the_process_stood_still_is_looked_at() {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        answer.send(200)
+    });
+    // As the task of a connection hands over what it has read.
+    let connection = tokio::spawn(answered);
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(600);
+    let stand_still = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        std::thread::sleep(Duration::from_secs(2));
+    };
+    let (read, ()) = tokio::join!(super::before(deadline, connection), stand_still);
+    assert_eq!(read.expect("in time").expect("a task").expect("an answer"), 200);
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
+    assert!(super::before(deadline, std::future::pending::<()>()).await.is_err());
+}
