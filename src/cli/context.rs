@@ -113,7 +113,10 @@ fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
         return Err("is UTF-16: save it as UTF-8");
     }
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 /// The data of an event, as [`read_text`] reads it: a JSON object.

@@ -8,8 +8,8 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, HeaderValue, Method, Uri, header},
+    extract::{DefaultBodyLimit, OriginalUri, Request},
+    http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
     routing::get,
@@ -147,7 +147,7 @@ async fn counted(request: Request, next: Next) -> Response {
 }
 
 /// An address of a page with a slash at its end leads to the page without it.
-async fn nothing_there(method: Method, uri: Uri) -> Response {
+async fn nothing_there(method: Method, OriginalUri(uri): OriginalUri) -> Response {
     let path = uri.path().trim_end_matches('/');
     // Two slashes at the beginning would name another host.
     let is_page = path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/api/");

@@ -32,7 +32,7 @@ impl Nginx {
             .map(|name| format!("{name}_temp_path {at}/{name};\n"))
             .concat();
         let text = format!(
-            "{user}\ndaemon off;\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+            "{user}\ndaemon off;\nmaster_process off;\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
              server {{\nlisten 127.0.0.1:{port};\n{}\n}}\n}}\n",
             locations.replace("{dir}", &at.to_string())
         );
