@@ -134,7 +134,7 @@ async fn a_halted_plan_goes_on_where_it_ended() {
     let shown = world.json(&["dead-letters", "show", id]);
     assert_eq!(
         shown["replay"]["handlers"][1],
-        json!({"id": third, "name": "after", "enabled": true, "deleted": false})
+        json!({"id": third, "name": "after", "enabled": true, "deleted": false, "replaced_by": null})
     );
     broken.mend();
     assert_eq!(replay(&world, &[id])["replayed"], 1);
