@@ -180,3 +180,43 @@ async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
         world.end().await;
     }
 }
+
+/// As the kubelet mounts a ConfigMap: a directory that everybody may write to, but for the mount.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
+    let mut world = World::new().await;
+    let volume = world.dir.path().join("scripts");
+    let version = volume.join("..2026_11_29_16_30_00.1234567890");
+    std::fs::create_dir_all(&version).expect("a directory");
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    let script = version.join("sync.sh");
+    std::fs::write(&script, "#!/bin/sh\necho synced\n").expect("written");
+    mode(&script, 0o555);
+    mode(&version, 0o755);
+    mode(&volume, 0o777);
+    std::os::unix::fs::symlink(version.file_name().expect("a name"), volume.join("..data")).expect("a link");
+    std::os::unix::fs::symlink("..data/sync.sh", volume.join("sync.sh")).expect("a link");
+    world.set("script.roots", volume.to_str().expect("a path"));
+    let id = world.handler("Sync", "clients.create", &["--script", "sync.sh"]).to_string();
+    world.run(&["handlers", "test", &id]).assert_failed(1, "could be replaced by anybody");
+
+    let command = world.command();
+    let mounted = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c"])
+        .arg(r#"mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77; shift; exec "$@""#)
+        .args(["sh".as_ref(), volume.as_os_str(), command.get_program()])
+        .args(["handlers", "test", &id])
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .output()
+        .expect("unshare");
+    let said = format!("{}{}", String::from_utf8_lossy(&mounted.stdout), String::from_utf8_lossy(&mounted.stderr));
+    // Who is not root makes no mounts.
+    if nix::unistd::Uid::effective().is_root() && mounted.status.code() != Some(77) {
+        assert!(mounted.status.success() && said.contains("synced"), "{said}");
+    } else {
+        println!("skipped: no mount can be made here");
+    }
+    world.end().await;
+}
