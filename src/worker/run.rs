@@ -95,13 +95,11 @@ impl<'a> Run<'a> {
         let name = &lane.event;
         let facts = Facts::of(delivery);
         let refuse = |why, facts| Box::new(NoEvent { name: name.clone(), facts, why });
-        let copy = match copy_of(delivery, &worker.names) {
+        let copy = copy_of(delivery, &worker.names).map_err(Malformed);
+        let copy = match copy.and_then(|copy| check_headers(&facts, copy.is_some()).map(|()| copy)) {
             Ok(copy) => copy,
-            Err(why) => return Err(refuse(Malformed(why), facts)),
+            Err(why) => return Err(refuse(why, facts)),
         };
-        if let Err(why) = check_headers(&facts, copy.is_some()) {
-            return Err(refuse(why, facts));
-        }
         let arrival = Arrival {
             name,
             content_type: facts.content_type.as_deref(),

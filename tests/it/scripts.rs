@@ -211,7 +211,8 @@ async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
         .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .output()
         .expect("unshare");
-    let said = format!("{}{}", String::from_utf8_lossy(&mounted.stdout), String::from_utf8_lossy(&mounted.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&mounted.stdout), String::from_utf8_lossy(&mounted.stderr));
     // Who is not root makes no mounts.
     if nix::unistd::Uid::effective().is_root() && mounted.status.code() != Some(77) {
         assert!(mounted.status.success() && said.contains("synced"), "{said}");
