@@ -181,7 +181,7 @@ async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
     }
 }
 
-/// As the kubelet mounts a ConfigMap: a directory that everybody may write to, but for the mount.
+/// As the kubelet mounts a `ConfigMap`: a directory that everybody may write to, but for the mount.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
     let mut world = World::new().await;
