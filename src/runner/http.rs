@@ -16,9 +16,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::Version;
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use humantime::format_duration;
 use jiff::Timestamp;
-use reqwest::Response;
+use reqwest::Body;
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use self::client::{Clients, MAX_AGE};
@@ -76,7 +79,7 @@ impl HttpRunner {
             .headers(request::headers(call, headers, at.as_second()))
             .body(call.event.body.clone());
         match before(deadline, request.send()).await {
-            Ok(Ok(response)) => settle(call, url, response, deadline).await,
+            Ok(Ok(response)) => settle(call, url, response.into(), deadline).await,
             Ok(Err(error)) if http_error::is_shortage(&error) => not_called(&http_error::causes(&error)),
             Ok(Err(error)) => {
                 let words = http_error::words(&error, url, self.connect_timeout);
@@ -102,7 +105,12 @@ async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T
 
 /// Reads the answer and says what it means. The status decides. The body does only where a verdict is
 /// read from it: a notified endpoint has answered with its status, also where the body is cut off.
-async fn settle(call: &Call<'_>, url: &HttpTarget, mut response: Response, deadline: Instant) -> Outcome {
+async fn settle(
+    call: &Call<'_>,
+    url: &HttpTarget,
+    mut response: http::Response<Body>,
+    deadline: Instant,
+) -> Outcome {
     let status = response.status();
     let limit = call.answer_limit.filter(|_| status.is_success()).unwrap_or(KEPT_BYTES);
     let (body, end) = read(&mut response, limit, deadline).await;
@@ -136,14 +144,16 @@ async fn settle(call: &Call<'_>, url: &HttpTarget, mut response: Response, deadl
 
 /// Up to `limit` bytes of the body. Where there is more, the rest is not waited for: dropping the
 /// response ends the exchange.
-async fn read(response: &mut Response, limit: usize, deadline: Instant) -> (Bytes, End) {
+async fn read(response: &mut http::Response<Body>, limit: usize, deadline: Instant) -> (Bytes, End) {
     let mut body = BytesMut::new();
     let end = loop {
-        match before(deadline, response.chunk()).await {
+        match before(deadline, response.body_mut().frame()).await {
             Err(_) => break End::TimedOut,
-            Ok(Err(error)) => break End::Broken(http_error::causes(&error)),
-            Ok(Ok(None)) => break End::Whole,
-            Ok(Ok(Some(chunk))) => {
+            Ok(Some(Err(error))) => break End::Broken(http_error::causes(&error)),
+            Ok(None) if is_cut(response) => break End::Broken("the stream was reset before its end".into()),
+            Ok(None) => break End::Whole,
+            Ok(Some(Ok(frame))) => {
+                let Ok(chunk) = frame.into_data() else { continue };
                 let room = limit - body.len();
                 if chunk.len() > room {
                     body.extend_from_slice(chunk.get(..room).unwrap_or_default());
@@ -154,4 +164,10 @@ async fn read(response: &mut Response, limit: usize, deadline: Instant) -> (Byte
         }
     };
     (body.freeze(), end)
+}
+
+/// Whether a body that was read to its end has none of its own. hyper takes `RST_STREAM` with `NO_ERROR` for the end of a
+/// body; Node sends it for an answer that was given up. Only `END_STREAM` says that an answer over HTTP/2 is whole.
+fn is_cut(response: &http::Response<Body>) -> bool {
+    response.version() == Version::HTTP_2 && !response.body().is_end_stream()
 }

@@ -107,10 +107,21 @@ impl Endpoint {
     }
 
     async fn call(&self, headers: Value) -> Outcome {
+        self.call_as(headers, None).await
+    }
+
+    /// The call of an `intercept` handler.
+    async fn ask(&self) -> Outcome {
+        self.call_as(json!({}), Some(1000)).await
+    }
+
+    async fn call_as(&self, headers: Value, answer_limit: Option<usize>) -> Outcome {
         let http = self.authority.trusted();
         let runner = Runner::new(RunnerSettings { http, script: script_settings() }).expect("a runner");
         let url = format!("https://localhost:{}/", self.address.port());
-        Trial::new(&json!({"type": "http", "url": url, "headers": headers})).run(&runner).await
+        let mut trial = Trial::new(&json!({"type": "http", "url": url, "headers": headers}));
+        trial.answer_limit = answer_limit;
+        trial.run(&runner).await
     }
 }
 
@@ -170,4 +181,50 @@ async fn the_headers_of_an_answer_are_bounded() {
         failure(Endpoint::new(&["h2"], |id| answer(id, &headers(90), b"")).await.call(json!({})).await);
     assert_eq!(failed.kind, FailureKind::Transient);
     assert!(failed.error.contains("at most 64 KiB of headers"), "{}", failed.error);
+}
+
+/// HPACK: `content-length: 36`.
+const LENGTH_36: [u8; 5] = [0x0f, 0x0d, 2, b'3', b'6'];
+
+fn head(id: u32, flags: u8, more: &[u8]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | flags, id, &[&[0x88], more].concat())
+}
+
+#[tokio::test]
+async fn an_answer_without_its_end_is_cut() {
+    fn reset(id: u32, code: u32) -> Vec<u8> {
+        frame(RST_STREAM, 0, id, &code.to_be_bytes())
+    }
+    let cut: [fn(u32) -> Vec<u8>; 6] = [
+        |id| [head(id, 0, &LENGTH_36), reset(id, 0)].concat(),
+        |id| [head(id, 0, &[]), reset(id, 0)].concat(),
+        |id| [head(id, 0, &LENGTH_36), frame(DATA, 0, id, b"{\"verdict\""), reset(id, 0)].concat(),
+        |id| [head(id, 0, &[]), frame(DATA, 0, id, b"{}"), reset(id, 0)].concat(),
+        |id| [head(id, 0, &[]), reset(id, 2)].concat(),
+        |id| head(id, END_STREAM, &LENGTH_36),
+    ];
+    for (n, answer) in cut.into_iter().enumerate() {
+        let endpoint = Endpoint::new(&["h2"], answer).await;
+        let (failed, _) = failure(endpoint.ask().await);
+        assert_eq!(failed.kind, FailureKind::Transient, "{n}: {}", failed.error);
+        // The status is enough where no verdict is read; the last one is no answer at all.
+        if n < 5 {
+            assert!(failed.error.starts_with("answered 200 OK, but"), "{n}: {}", failed.error);
+            success(endpoint.call(json!({})).await);
+        }
+    }
+    let whole: [fn(u32) -> Vec<u8>; 5] = [
+        |id| head(id, END_STREAM, &[]),
+        |id| answer(id, &[0x88], b"{}"),
+        |id| [answer(id, &[0x88], b""), reset(id, 0)].concat(),
+        // 204
+        |id| frame(HEADERS, END_HEADERS | END_STREAM, id, &[0x89]),
+        |id| {
+            let trailers = frame(HEADERS, END_HEADERS | END_STREAM, id, &[0, 1, b'x', 1, b'1']);
+            [head(id, 0, &[]), frame(DATA, 0, id, b"{}"), trailers].concat()
+        },
+    ];
+    for answer in whole {
+        success(Endpoint::new(&["h2"], answer).await.ask().await);
+    }
 }
