@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use nix::unistd::{Gid, User, execve, setgid, setsid, setuid};
+use nix::unistd::{Gid, Uid, User, execve, setgid, setsid, setuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{ScriptLimits, program};
@@ -132,9 +132,13 @@ pub fn own_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("provisiond's own path is not known")
 }
 
-/// The user of that name.
+/// The user of that name, or of that number.
 pub fn find(name: &str) -> anyhow::Result<User> {
-    User::from_name(name)
+    let mut found = User::from_name(name);
+    if let (Ok(None), Ok(number)) = (&found, name.parse()) {
+        found = User::from_uid(Uid::from_raw(number));
+    }
+    found
         .with_context(|| format!("the user {name} could not be looked up"))?
         .ok_or_else(|| anyhow!("there is no user {name}"))
 }

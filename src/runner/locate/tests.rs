@@ -205,3 +205,12 @@ fn a_group_that_others_have_as_well_is_not_private() {
     assert!(!is_primary_of_others(passwd, &root));
     assert!(is_primary_of_others(&format!("{passwd}ci:x:1000:0::/home/ci:/bin/sh\n"), &root));
 }
+
+#[test]
+fn the_user_of_scripts_may_be_a_number() {
+    let nobody = launch::find("nobody").expect("a user of every system");
+    let by_number = launch::find(&nobody.uid.to_string()).expect("the same");
+    assert_eq!((by_number.name, by_number.uid), (nobody.name, nobody.uid));
+    let unknown = ScriptRules::new(&[], &[], Some("54321")).expect_err("refused");
+    assert_eq!(format!("{unknown:#}"), "script.user: there is no user 54321");
+}
