@@ -29,6 +29,7 @@ pub use address::{check_literal, check_target};
 pub use locate::ScriptRules;
 pub use program::foreign;
 pub use trial::{Sent, Trial, TrialOf};
+pub use working_dir::check as check_working_dir;
 
 use crate::domain::{
     address::AddressRules, event::Event, handler::Handler, outcome::Outcome, plan::Attempt,

@@ -34,6 +34,11 @@ pub enum NotRunnable {
     /// It is there, and against the rules.
     #[error("the script is refused: {0}")]
     Refused(String),
+    /// The directory that should hold it is not there: that says nothing of the script.
+    #[error(
+        "the script root {} is not there, or empty: is it mounted? (script.roots)", .0.display()
+    )]
+    RootGone(PathBuf),
 }
 
 /// Where scripts may lie, and whose they may be.
@@ -208,17 +213,34 @@ impl ScriptRules {
     /// An absolute path means itself, a relative one the first that exists under a root.
     fn resolve(&self, path: &Path) -> Result<PathBuf, NotRunnable> {
         if path.is_absolute() {
-            return path.canonicalize().map_err(|error| unavailable(path, &error));
+            return path.canonicalize().map_err(|error| {
+                let root = self.roots.iter().find(|root| path.starts_with(root) && is_gone(root));
+                root.map_or_else(|| unavailable(path, &error), |root| NotRunnable::RootGone(root.clone()))
+            });
         }
         for root in &self.roots {
             match root.join(path).canonicalize() {
                 Ok(file) => return Ok(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound || is_gone(root) => {}
                 Err(error) => return Err(unavailable(&root.join(path), &error)),
             }
         }
+        // One that is empty may be meant so, unless there is no other.
+        let all_gone = || self.roots.first().filter(|_| self.roots.iter().all(|root| is_gone(root)));
+        if let Some(root) = self.roots.iter().find(|root| !root.is_dir()).or_else(all_gone) {
+            return Err(NotRunnable::RootGone(root.clone()));
+        }
         let why = format!("there is no {} under {}", path.display(), list(&self.roots));
         Err(NotRunnable::Unavailable(why))
+    }
+}
+
+/// Whether a root is not there, or is as empty as the directory on which nothing is mounted.
+fn is_gone(root: &Path) -> bool {
+    match fs::read_dir(root) {
+        Ok(mut entries) => entries.next().is_none(),
+        // It is there, and its files can be opened by their names.
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
     }
 }
 

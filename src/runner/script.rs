@@ -67,6 +67,11 @@ struct Launcher {
 #[error("the system did not start it")]
 struct Unstarted(#[source] io::Error);
 
+/// There is no place for the script to work in, whatever script it is.
+#[derive(Debug, thiserror::Error)]
+#[error("its working directory could not be made")]
+struct NoWorkingDir;
+
 /// A script that has ended, and what it said.
 struct Finished {
     ended: Ended,
@@ -82,7 +87,7 @@ impl ScriptRunner {
         let user = user.map(|name| launch::find(&name)).transpose().context("script.user")?;
         // Who is that user already needs no right to become it.
         let user = user.filter(|user| user.uid != geteuid());
-        let dirs = WorkingDirs::new(user.clone());
+        let dirs = WorkingDirs::new(env::temp_dir(), user.clone());
         let needed = user.is_some() || limits != ScriptLimits::default();
         let launcher =
             needed.then(|| launch::own_program().map(|program| Launcher { program, user, limits }));
@@ -98,12 +103,13 @@ impl ScriptRunner {
             Err(error @ NotRunnable::Unavailable(_)) => {
                 return Outcome::failed(FailureKind::Transient, error.to_string(), None);
             }
+            Err(error @ NotRunnable::RootGone(_)) => return not_called(&error.to_string()),
         };
         match self.run_file(call, &script, args).await {
             Ok(finished) => meaning::outcome(call, finished),
             Err(error) => {
                 let cause = error.root_cause().downcast_ref::<io::Error>();
-                if cause.is_some_and(is_shortage) {
+                if error.is::<NoWorkingDir>() || cause.is_some_and(is_shortage) {
                     return not_called(&format!("{error:#}"));
                 }
                 let (why, kind) = match cause {
@@ -118,7 +124,7 @@ impl ScriptRunner {
     }
 
     async fn run_file(&self, call: &Call<'_>, script: &Path, args: &[String]) -> anyhow::Result<Finished> {
-        let dir = self.dirs.get().context("its working directory could not be made")?;
+        let dir = self.dirs.get().context(NoWorkingDir)?;
         let mut command = self.command(call, script, args, dir.path());
         let family = Family::begin(dir);
         command.env(MARK, family.id());

@@ -1,4 +1,5 @@
-//! When this machine lacks what a call needs: descriptors, memory, processes, ports, space on disk.
+//! When this machine lacks what a call needs: descriptors, memory, processes, ports, space on disk, a directory for
+//! scripts to work in, or the one that holds them.
 //!
 //! The handler was not called, and it is not its failure: the attempt waits, and does not count.
 

@@ -5,9 +5,9 @@
 //! deleted just now.
 
 use std::{
-    fs, io,
+    env, fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
 };
 
@@ -17,8 +17,21 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tracing::warn;
 
+use super::launch;
+
+/// Makes one, for scripts that run as `user` (`script.user`), and removes it.
+///
+/// # Errors
+/// Says why scripts have no place to work in here.
+pub fn check(user: Option<&str>) -> anyhow::Result<()> {
+    let user = user.map(launch::find).transpose().context("script.user")?;
+    let dirs = WorkingDirs::new(env::temp_dir(), user.filter(|user| user.uid != geteuid()));
+    dirs.get().map(drop).context("the working directory of a script could not be made")
+}
+
 /// Where they come from.
 pub struct WorkingDirs {
+    parent: PathBuf,
     owner: Option<User>,
     spare: Mutex<Vec<WorkingDir>>,
 }
@@ -54,9 +67,9 @@ impl Stamp {
 }
 
 impl WorkingDirs {
-    /// Directories that belong to `owner`, or to who runs this process.
-    pub fn new(owner: Option<User>) -> Arc<Self> {
-        Arc::new(Self { owner, spare: Mutex::default() })
+    /// Directories in `parent` that belong to `owner`, or to who runs this process.
+    pub fn new(parent: PathBuf, owner: Option<User>) -> Arc<Self> {
+        Arc::new(Self { parent, owner, spare: Mutex::default() })
     }
 
     /// An empty directory that nothing else uses.
@@ -74,10 +87,13 @@ impl WorkingDirs {
 
     fn make(self: &Arc<Self>) -> anyhow::Result<WorkingDir> {
         let private = fs::Permissions::from_mode(0o700);
-        let dir = tempfile::Builder::new().prefix("provisiond-").permissions(private).tempdir()?;
+        let dir =
+            tempfile::Builder::new().prefix("provisiond-").permissions(private).tempdir_in(&self.parent);
+        let dir = dir.with_context(|| format!("in {} (TMPDIR)", self.parent.display()))?;
         if let Some(user) = &self.owner {
-            chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .with_context(|| format!("it could not be given to {}", user.name))?;
+            chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(|| {
+                format!("it could not be given to {}: script.user needs provisiond to run as root", user.name)
+            })?;
         }
         let given = Stamp::of(dir.path())?;
         Ok(WorkingDir { dir: Some(dir), given, of: Arc::downgrade(self) })
@@ -162,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_what_was_left_as_it_was_is_given_again() {
-        let dirs = WorkingDirs::new(None);
+        let dirs = WorkingDirs::new(env::temp_dir(), None);
         assert!(is_given_again(&dirs, "true"));
         assert!(is_given_again(&dirs, "ls -a $1"), "looking changes nothing");
         for lines in [
@@ -183,8 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_where_none_can_be_made_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let gone = dir.path().join("gone");
+        let error = WorkingDirs::new(gone.clone(), None).get().map(drop).expect_err("no place");
+        let told = format!("{error:#}");
+        assert!(told.starts_with(&format!("in {} (TMPDIR): No such file", gone.display())), "{told}");
+    }
+
+    #[test]
     fn each_has_its_own_and_nothing_stays() {
-        let dirs = WorkingDirs::new(None);
+        let dirs = WorkingDirs::new(env::temp_dir(), None);
         let (first, second) = (dirs.get().expect("one"), dirs.get().expect("two"));
         let paths = [first.path().to_owned(), second.path().to_owned()];
         assert_ne!(paths[0], paths[1]);

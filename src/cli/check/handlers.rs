@@ -1,6 +1,6 @@
 //! What the enabled handlers need: their scripts, and time to end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::report::{Finding, State, finding, ok};
 use crate::{
@@ -54,35 +54,20 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
             Task::Http { .. } => None,
         })
         .collect();
-    let roots = &config.script.roots;
-    for root in roots.iter().filter(|root| !Path::new(root).is_dir()) {
-        report.push(finding(
-            "script root",
-            State::Failed,
-            format!("{} is no directory that can be read (script.roots)", root.display()),
-        ));
-    }
-    match (roots.is_empty(), scripts.is_empty()) {
-        (true, true) => {
-            report.push(ok("script roots", "none: script handlers are refused (script.roots)".into()));
-        }
-        (true, false) => {
-            let found = format!(
-                "none, but {} script handlers are enabled and will fail: set script.roots",
-                scripts.len()
-            );
-            report.push(finding("script roots", State::Failed, found));
-        }
-        (false, _) if roots.iter().any(|root| !Path::new(root).is_dir()) => {}
-        (false, _) => report.push(ok(
-            "script roots",
-            roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", "),
-        )),
-    }
+    check_roots(&config.script.roots, scripts.len(), report);
     let rules = match settings::script_rules(config) {
         Ok(rules) => rules,
         Err(why) => return report.push(finding("script owners", State::Failed, format!("{why:#}"))),
     };
+    if !config.script.roots.is_empty()
+        && let Err(why) = runner::check_working_dir(config.script.user.as_deref())
+    {
+        report.push(finding(
+            "script dirs",
+            State::Failed,
+            format!("{why:#}; no script is called until then"),
+        ));
+    }
     for (handler, path) in scripts {
         let (state, why) = match rules.locate(path) {
             Err(why) => (State::Failed, why.to_string()),
@@ -99,6 +84,32 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
             state,
             format!("handler {} ({}): {why}", handler.id, handler.spec.name),
         ));
+    }
+}
+
+/// `script.roots`, for so many `scripts`.
+fn check_roots(roots: &[PathBuf], scripts: usize, report: &mut Vec<Finding>) {
+    for root in roots.iter().filter(|root| !Path::new(root).is_dir()) {
+        report.push(finding(
+            "script root",
+            State::Failed,
+            format!("{} is no directory that can be read (script.roots)", root.display()),
+        ));
+    }
+    match (roots.is_empty(), scripts == 0) {
+        (true, true) => {
+            report.push(ok("script roots", "none: script handlers are refused (script.roots)".into()));
+        }
+        (true, false) => {
+            let found =
+                format!("none, but {scripts} script handlers are enabled and will fail: set script.roots");
+            report.push(finding("script roots", State::Failed, found));
+        }
+        (false, _) if roots.iter().any(|root| !Path::new(root).is_dir()) => {}
+        (false, _) => report.push(ok(
+            "script roots",
+            roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", "),
+        )),
     }
 }
 

@@ -31,7 +31,7 @@ fn only_what_lies_under_a_root_and_is_safe_is_run() {
     symlink(base.join("one"), base.join("current")).expect("linked");
     symlink("loop", base.join("one/loop")).expect("linked");
 
-    let roots = [base.join("gone"), base.join("current"), base.join("two")];
+    let roots = [base.join("current"), base.join("two")];
     let rules = ScriptRules::new(&roots, &[], None).expect("rules");
     let look = |path: &str| {
         let path = path.parse().expect("a path");
@@ -204,6 +204,36 @@ fn a_group_that_others_have_as_well_is_not_private() {
     let passwd = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:d:/:/bin/sh\n";
     assert!(!is_primary_of_others(passwd, &root));
     assert!(is_primary_of_others(&format!("{passwd}ci:x:1000:0::/home/ci:/bin/sh\n"), &root));
+}
+
+#[test]
+fn a_root_that_is_gone_says_nothing_of_its_scripts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().canonicalize().expect("its name");
+    let (one, two) = (base.join("one"), base.join("two"));
+    fs::create_dir_all(&two).expect("made");
+    fs::write(two.join("good"), "#!/bin/sh\n").expect("written");
+    fs::set_permissions(two.join("good"), PermissionsExt::from_mode(0o755)).expect("allowed");
+    let rules = ScriptRules::new(&[one.clone(), two], &[], None).expect("rules");
+    let look = |path: &str| rules.locate(&path.parse().expect("a path"));
+    let of_one = one.join("script");
+    let of_one = of_one.to_str().expect("text");
+    let is_gone = |path: &str| matches!(look(path), Err(NotRunnable::RootGone(root)) if root == one);
+    for is_there in [false, true] {
+        assert!(is_gone(of_one), "{is_there}");
+        assert!(look("good").is_ok(), "another root has it");
+        // It cannot be told of which root it is. One that is empty beside another may be meant so.
+        assert_eq!(is_gone("script"), !is_there);
+        assert!(matches!(look("/bin/sh"), Err(NotRunnable::Refused(_))), "{is_there}");
+        assert!(matches!(look("/nothing"), Err(NotRunnable::Unavailable(_))), "{is_there}");
+        fs::create_dir_all(&one).expect("made");
+    }
+    let alone = ScriptRules::new(std::slice::from_ref(&one), &[], None).expect("rules");
+    assert!(matches!(alone.locate(&"script".parse().expect("a path")), Err(NotRunnable::RootGone(_))));
+    fs::write(one.join("other"), "").expect("written");
+    for path in ["script", of_one] {
+        assert!(matches!(look(path), Err(NotRunnable::Unavailable(_))), "{path}");
+    }
 }
 
 #[test]

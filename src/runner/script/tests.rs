@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::super::{
     Runner, ScriptSettings,
     testing::{Trial, failure, runner, script_settings, success, until},
+    working_dir::WorkingDirs,
 };
 use crate::domain::outcome::{FailureKind, Outcome, Response};
 
@@ -237,6 +238,24 @@ async fn what_cannot_be_started_says_why() {
     let (kind, error) = refuse("text", &Root::with(|settings| settings.roots.clear()).runner).await;
     assert_eq!(kind, FailureKind::Permanent);
     assert!(error.contains("script.roots is empty"), "{error}");
+}
+
+fn is_not_called(outcome: &Outcome, told: &str) -> bool {
+    matches!(outcome, Outcome::PutOff { error, is_failing: false, .. } if error.contains(told))
+}
+
+#[tokio::test]
+async fn what_the_machine_lacks_is_no_failure_of_the_script() {
+    let mut root = Root::new();
+    let trial = root.trial("true");
+    let gone = root.path("gone");
+    root.runner.scripts.dirs = WorkingDirs::new(gone, None);
+    let outcome = trial.run(&root.runner).await;
+    assert!(is_not_called(&outcome, "its working directory could not be made: in "), "{outcome:?}");
+    let root = Root::new();
+    fs::remove_dir(root.dir.path()).expect("it was empty");
+    let outcome = trial.run(&root.runner).await;
+    assert!(is_not_called(&outcome, "is not there, or empty: is it mounted?"), "{outcome:?}");
 }
 
 #[tokio::test]
