@@ -13,6 +13,7 @@ pub mod launch;
 mod locate;
 mod output;
 mod program;
+mod rights;
 mod script;
 mod shortage;
 #[cfg(test)]

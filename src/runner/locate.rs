@@ -5,25 +5,21 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, Metadata},
-    io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
-use rustix::process::getgroups;
+use rustix::{io::Errno, process::getgroups};
 
 use super::{
     launch,
     program::{self, Hindrance},
+    rights::{Identity, Party, Rights, Writer},
 };
 use crate::domain::task::ScriptPath;
-
-const OTHERS_WRITE: u32 = 0o002;
-const GROUP_WRITES: u32 = 0o020;
-const STICKY: u32 = 0o1000;
 
 /// Why a script is not run.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +42,8 @@ pub enum NotRunnable {
 pub struct ScriptRules {
     roots: Vec<PathBuf>,
     owners: Vec<Uid>,
-    /// Those of who scripts run as, where that is somebody else: a script must not be able to change another.
-    groups: Vec<Gid>,
+    /// Who scripts run as, where that is set: a script must not be able to change another.
+    runs_as: Option<Identity>,
     /// Groups that may write to scripts: all of their members are trusted.
     trusted_groups: Vec<Gid>,
     /// The PATH that scripts get, in which `env` looks for interpreters.
@@ -76,10 +72,9 @@ impl ScriptRules {
             });
         }
         trusted_groups.extend(private_groups(&trusted));
-        let groups =
-            user.as_ref().map(launch::groups_of).transpose().context("script.user")?.unwrap_or_default();
+        let runs_as = user.as_ref().map(Identity::of).transpose().context("script.user")?;
         let search_path = program::search_path(&[]);
-        Ok(Self { roots: roots.to_vec(), owners: trusted, groups, trusted_groups, search_path })
+        Ok(Self { roots: roots.to_vec(), owners: trusted, runs_as, trusted_groups, search_path })
     }
 
     /// With the variables that scripts get by `script.env`.
@@ -127,21 +122,18 @@ impl ScriptRules {
 
     /// Why `file`, which lies below `root`, is not to be run.
     fn wrong_with(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
-        let metadata = look(file)?;
-        let mode = metadata.permissions().mode();
-        let wrong = if !metadata.is_file() {
+        let rights = look(file)?;
+        let wrong = if !rights.metadata.is_file() {
             "is not a regular file".to_owned()
-        } else if mode & 0o111 == 0 {
+        } else if rights.metadata.permissions().mode() & 0o111 == 0 {
             "is not executable (chmod +x)".to_owned()
-        } else if mode & OTHERS_WRITE != 0 {
+        } else if rights.others_write() {
             "may be written by others (chmod o-w)".to_owned()
-        } else if self.group_writes(&metadata) {
-            "may be written by scripts: its group is one of script.user (chmod g-w)".to_owned()
-        } else if let Some(group) = self.strange_group(&metadata) {
-            format!(
-                "may be written by the group {group} (chmod g-w, or name it in script.owners as \"%{group}\")"
-            )
-        } else if let Some(owner) = self.stranger(&metadata) {
+        } else if let Some(writer) = self.script_writer(&rights) {
+            format!("may be written by scripts: {}", by_scripts("the file", writer))
+        } else if let Some(writer) = self.strange_writer(&rights) {
+            format!("may be written by {} ({})", name_of(writer.party), remedy(writer))
+        } else if let Some(owner) = self.stranger(&rights) {
             format!("is owned by {owner} (chown it, or name the owner in script.owners)")
         } else {
             return self.replaceable(file, root);
@@ -150,34 +142,32 @@ impl ScriptRules {
     }
 
     /// Who could put something in the place of `file`: others, where they may write to a directory above it and have
-    /// not the sticky bit against them, and a stranger who owns one up to its root, or a group that may write to one.
+    /// not the sticky bit against them, and a stranger who owns one up to its root, or who may write to one.
     fn replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
         for dir in file.ancestors().skip(1) {
-            let metadata = look(dir)?;
-            let mode = metadata.permissions().mode();
-            if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+            let rights = look(dir)?;
+            if rights.others_write() && !rights.is_sticky() {
                 let dir = dir.display();
                 let why = format!("could be replaced by anybody: others may write to {dir} (chmod o-w)");
                 return Ok(Some(why));
             }
-            if self.group_writes(&metadata) && mode & STICKY == 0 {
-                return Ok(Some(format!(
-                    "could be replaced by scripts: the group of {} is one of script.user (chmod g-w)",
-                    dir.display()
-                )));
+            if let Some(writer) = self.script_writer(&rights).filter(|_| !rights.is_sticky()) {
+                let why = by_scripts(&dir.display().to_string(), writer);
+                return Ok(Some(format!("could be replaced by scripts: {why}")));
             }
             // Above the roots it is the operator's choice.
             if !dir.starts_with(root) {
                 continue;
             }
-            if let Some(group) = self.strange_group(&metadata).filter(|_| mode & STICKY == 0) {
+            if let Some(writer) = self.strange_writer(&rights).filter(|_| !rights.is_sticky()) {
                 return Ok(Some(format!(
-                    "could be replaced by the group {group}, which may write to {} (chmod g-w, or name it in \
-                     script.owners as \"%{group}\")",
-                    dir.display()
+                    "could be replaced by {}, which may write to {} ({})",
+                    name_of(writer.party),
+                    dir.display(),
+                    remedy(writer)
                 )));
             }
-            if let Some(owner) = self.stranger(&metadata) {
+            if let Some(owner) = self.stranger(&rights) {
                 return Ok(Some(format!(
                     "could be replaced by {owner}, who owns {} (chown it, or name the owner in script.owners)",
                     dir.display()
@@ -187,27 +177,28 @@ impl ScriptRules {
         Ok(None)
     }
 
-    /// Whether scripts may write to it for a group that who runs them is in.
-    fn group_writes(&self, metadata: &Metadata) -> bool {
-        metadata.permissions().mode() & GROUP_WRITES != 0
-            && self.groups.contains(&Gid::from_raw(metadata.gid()))
+    /// By what scripts may write to it: a group that who runs them is in, or their user, unless it is theirs.
+    fn script_writer(&self, rights: &Rights) -> Option<Writer> {
+        let runs_as = self.runs_as.as_ref()?;
+        rights.writers().find(|writer| match writer.party {
+            Party::Group(group) => runs_as.groups.contains(&group),
+            Party::User(user) => runs_as.uid == user && rights.owner() != user,
+        })
     }
 
-    /// The group that may write to it, if it is none that is trusted: by its name, or its number where it has none.
-    fn strange_group(&self, metadata: &Metadata) -> Option<String> {
-        let group = Gid::from_raw(metadata.gid());
-        if metadata.permissions().mode() & GROUP_WRITES == 0 || self.trusted_groups.contains(&group) {
-            return None;
-        }
-        let known = Group::from_gid(group).ok().flatten();
-        Some(known.map_or_else(|| group.to_string(), |group| group.name))
+    /// Who may write to it and is not trusted, beside its owner.
+    fn strange_writer(&self, rights: &Rights) -> Option<Writer> {
+        rights.writers().find(|writer| match writer.party {
+            Party::Group(group) => !self.trusted_groups.contains(&group),
+            Party::User(user) => !self.owners.contains(&user),
+        })
     }
 
     /// The owner, if that is nobody who is trusted.
-    fn stranger(&self, metadata: &Metadata) -> Option<String> {
-        let owner = Uid::from_raw(metadata.uid());
-        let name = |owner: Uid| User::from_uid(owner).ok().flatten().map(|user| user.name);
-        (!self.owners.contains(&owner)).then(|| name(owner).unwrap_or_else(|| format!("the user {owner}")))
+    fn stranger(&self, rights: &Rights) -> Option<String> {
+        let owner = rights.owner();
+        (!self.owners.contains(&owner))
+            .then(|| user_name(owner).unwrap_or_else(|| format!("the user {owner}")))
     }
 
     /// An absolute path means itself, a relative one the first that exists under a root.
@@ -280,12 +271,57 @@ fn find_group(name: &str) -> anyhow::Result<Gid> {
     Ok(group.with_context(|| format!("there is no group {name}"))?.gid)
 }
 
-fn look(path: &Path) -> Result<Metadata, NotRunnable> {
-    fs::metadata(path).map_err(|error| unavailable(path, &error))
+fn look(path: &Path) -> Result<Rights, NotRunnable> {
+    Rights::of(path).map_err(|error| unavailable(path, &error))
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> NotRunnable {
-    NotRunnable::Unavailable(format!("{}: {error}", path.display()))
+    let why = format!("{}: {error}", path.display());
+    match Errno::from_io_error(error) {
+        Some(Errno::LOOP) => NotRunnable::Refused(why),
+        _ if error.kind() == io::ErrorKind::InvalidData => NotRunnable::Refused(why),
+        _ => NotRunnable::Unavailable(why),
+    }
+}
+
+/// How scripts may write to `what`, and what to do.
+fn by_scripts(what: &str, writer: Writer) -> String {
+    let id = match (writer.is_named, writer.party) {
+        (false, _) => return format!("the group of {what} is one of script.user (chmod g-w)"),
+        (true, Party::Group(group)) => format!("g:{group}"),
+        (true, Party::User(user)) => format!("u:{user}"),
+    };
+    format!("the ACL of {what} names script.user, or a group of it (setfacl -x {id})")
+}
+
+/// What to do about one who may write.
+fn remedy(writer: Writer) -> String {
+    let (kind, id, owner) = match writer.party {
+        Party::User(user) => ("u", user.to_string(), user_name(user).unwrap_or_else(|| user.to_string())),
+        Party::Group(group) => {
+            let name = group_name(group).unwrap_or_else(|| group.to_string());
+            ("g", group.to_string(), format!("%{name}"))
+        }
+    };
+    let take_away = if writer.is_named { format!("setfacl -x {kind}:{id}") } else { "chmod g-w".to_owned() };
+    format!("{take_away}, or name it in script.owners as \"{owner}\"")
+}
+
+fn name_of(party: Party) -> String {
+    match party {
+        Party::User(user) => format!("the user {}", user_name(user).unwrap_or_else(|| user.to_string())),
+        Party::Group(group) => {
+            format!("the group {}", group_name(group).unwrap_or_else(|| group.to_string()))
+        }
+    }
+}
+
+fn user_name(user: Uid) -> Option<String> {
+    User::from_uid(user).ok().flatten().map(|user| user.name)
+}
+
+fn group_name(group: Gid) -> Option<String> {
+    Group::from_gid(group).ok().flatten().map(|group| group.name)
 }
 
 fn meaning(path: &Path, file: &Path) -> String {

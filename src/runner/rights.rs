@@ -1,0 +1,246 @@
+//! Who may read, write and execute a file: its mode, and its POSIX ACL where it has one.
+
+use std::{
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use nix::unistd::{Gid, Uid, User};
+
+use super::launch;
+
+const WRITE: u32 = 2;
+
+/// A user, and the groups that it is in.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub uid: Uid,
+    pub groups: Vec<Gid>,
+}
+
+impl Identity {
+    pub fn of(user: &User) -> anyhow::Result<Self> {
+        Ok(Self { uid: user.uid, groups: launch::groups_of(user)? })
+    }
+}
+
+/// The rights on one file or directory, as they are in force.
+#[derive(Debug)]
+pub struct Rights {
+    pub metadata: Metadata,
+    /// Of the owning group. Where there is an ACL, the group bits of the mode are its mask, and say less.
+    group: u32,
+    others: u32,
+    /// Named by the ACL.
+    named: Vec<(Party, u32)>,
+}
+
+/// A user or a group that is not the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    User(Uid),
+    Group(Gid),
+}
+
+/// Who may write to a file beside its owner and beside all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    pub party: Party,
+    /// Named by the ACL; otherwise it is the owning group.
+    pub is_named: bool,
+}
+
+impl Rights {
+    /// Follows links.
+    ///
+    /// # Errors
+    /// `InvalidData` where there is an ACL that cannot be understood.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let mode = metadata.permissions().mode();
+        let by_mode = |shift: u32| mode >> shift & 7;
+        let Some(acl) = read_acl(path)? else {
+            let (group, others) = (by_mode(3), by_mode(0));
+            return Ok(Self { metadata, group, others, named: Vec::new() });
+        };
+        let Acl { group, others, named } = Acl::parse(&acl)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its ACL cannot be understood"))?;
+        Ok(Self { metadata, group, others, named })
+    }
+
+    pub fn others_write(&self) -> bool {
+        self.others & WRITE != 0
+    }
+
+    /// Whether only who owns an entry of this directory may rename and remove it.
+    pub fn is_sticky(&self) -> bool {
+        self.metadata.permissions().mode() & 0o1000 != 0
+    }
+
+    pub fn owner(&self) -> Uid {
+        Uid::from_raw(self.metadata.uid())
+    }
+
+    fn owning_group(&self) -> Gid {
+        Gid::from_raw(self.metadata.gid())
+    }
+
+    /// The owning group, and whom the ACL names, as far as they may write.
+    pub fn writers(&self) -> impl Iterator<Item = Writer> {
+        let group = Writer { party: Party::Group(self.owning_group()), is_named: false };
+        let named = self.named.iter().filter(|(_, rights)| rights & WRITE != 0);
+        let named = named.map(|(party, _)| Writer { party: *party, is_named: true });
+        (self.group & WRITE != 0).then_some(group).into_iter().chain(named)
+    }
+}
+
+/// The content of `system.posix_acl_access`: rights as they are in force, below the mask.
+#[derive(Debug, PartialEq, Eq)]
+struct Acl {
+    group: u32,
+    others: u32,
+    named: Vec<(Party, u32)>,
+}
+
+impl Acl {
+    /// None: not of the form that acl(5) and the kernel agree on.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        const VERSION: u32 = 2;
+        let (version, entries) = bytes.split_first_chunk()?;
+        let (entries, rest) = entries.as_chunks::<8>();
+        if u32::from_le_bytes(*version) != VERSION || !rest.is_empty() {
+            return None;
+        }
+        let (mut owner, mut group, mut others, mut mask) = (None, None, None, None);
+        let mut named = Vec::new();
+        for [t0, t1, p0, p1, id @ ..] in entries {
+            let (tag, id) = (u16::from_le_bytes([*t0, *t1]), u32::from_le_bytes(*id));
+            let rights = u32::from(u16::from_le_bytes([*p0, *p1]));
+            let single = match tag {
+                0x01 => &mut owner,
+                0x04 => &mut group,
+                0x10 => &mut mask,
+                0x20 => &mut others,
+                0x02 | 0x08 => {
+                    let is_user = tag == 0x02;
+                    let party = if is_user {
+                        Party::User(Uid::from_raw(id))
+                    } else {
+                        Party::Group(Gid::from_raw(id))
+                    };
+                    named.push((party, rights));
+                    continue;
+                }
+                _ => return None,
+            };
+            if rights > 7 || single.replace(rights).is_some() {
+                return None;
+            }
+        }
+        // With no mask nobody may be named.
+        let mask = if named.is_empty() { mask.unwrap_or(7) } else { mask? };
+        for (_, rights) in &mut named {
+            *rights &= mask;
+        }
+        owner?;
+        Some(Self { group: group? & mask, others: others?, named })
+    }
+}
+
+/// The ACL of `path`, if it has one, and its file system knows them.
+#[cfg(target_os = "linux")]
+fn read_acl(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    use rustix::{fs::getxattr, io::Errno};
+
+    const ENTRIES: usize = 4 + 8 * 30;
+    /// No attribute can be larger.
+    const LARGEST: usize = 64 << 10;
+
+    for size in [ENTRIES, LARGEST] {
+        let mut acl = vec![0; size];
+        match getxattr(path, "system.posix_acl_access", acl.as_mut_slice()) {
+            Ok(length) => {
+                acl.truncate(length);
+                return Ok(Some(acl));
+            }
+            Err(Errno::RANGE) => {}
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "its ACL is too large"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_acl(_path: &Path) -> io::Result<Option<Vec<u8>>> {
+    Ok(None)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    const OWNER: u16 = 1;
+    pub const USER: u16 = 2;
+    const GROUP: u16 = 4;
+    pub const NAMED_GROUP: u16 = 8;
+    const MASK: u16 = 0x10;
+    const OTHERS: u16 = 0x20;
+
+    fn bytes(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let entry = |(tag, rights, id): &(u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        2_u32.to_le_bytes().into_iter().chain(entries.iter().flat_map(entry)).collect()
+    }
+
+    /// The bytes of an ACL with one named entry, or none: rwx for the owner, these rights for the group and the mask.
+    fn acl(group: u16, named: Option<(u16, u16, u32)>, mask: u16) -> Vec<u8> {
+        let mut entries = vec![(OWNER, 7, u32::MAX)];
+        entries.extend(named.filter(|(tag, ..)| *tag == USER));
+        entries.push((GROUP, group, u32::MAX));
+        entries.extend(named.filter(|(tag, ..)| *tag == NAMED_GROUP));
+        entries.extend([(MASK, mask, u32::MAX), (OTHERS, 5, u32::MAX)]);
+        bytes(&entries)
+    }
+
+    /// Gives `path` such an ACL; false where the file system takes none.
+    pub fn set_acl(path: &Path, group: u16, named: (u16, u16, u32), mask: u16) -> bool {
+        let acl = acl(group, Some(named), mask);
+        rustix::fs::setxattr(path, "system.posix_acl_access", &acl, rustix::fs::XattrFlags::empty()).is_ok()
+    }
+
+    #[test]
+    fn the_mask_bounds_whom_the_acl_names() {
+        let games = Party::User(Uid::from_raw(5));
+        let of = |group, named, mask| Acl::parse(&acl(group, named, mask)).expect("an ACL");
+        let read = of(5, Some((USER, 6, 5)), 7);
+        assert_eq!((read.group, read.others, read.named), (5, 5, vec![(games, 6)]));
+        let read = of(7, Some((NAMED_GROUP, 7, 5)), 5);
+        assert_eq!((read.group, read.named), (5, vec![(Party::Group(Gid::from_raw(5)), 5)]));
+        assert_eq!(of(7, None, 1).group, 1);
+    }
+
+    #[test]
+    fn what_is_no_acl_is_not_understood() {
+        let three = [(OWNER, 7, 0), (GROUP, 5, 0), (OTHERS, 5, 0)];
+        assert!(Acl::parse(&bytes(&three)).is_some(), "no mask, nobody named");
+        let with = |entry| [&three[..], &[entry]].concat();
+        for (entries, why) in [
+            (three[1..].to_vec(), "no owner"),
+            (with((USER, 7, 5)), "no mask"),
+            (with((OWNER, 7, 0)), "two owners"),
+            (with((0x40, 7, 0)), "an unknown tag"),
+            (with((MASK, 8, 0)), "an unknown right"),
+        ] {
+            assert_eq!(Acl::parse(&bytes(&entries)), None, "{why}");
+        }
+        let whole = bytes(&three);
+        assert_eq!(Acl::parse(&whole[..whole.len() - 1]), None, "cut");
+        assert_eq!(Acl::parse(b""), None);
+        let other_version = [&[3, 0, 0, 0], &whole[4..]].concat();
+        assert_eq!(Acl::parse(&other_version), None);
+    }
+}
