@@ -5,6 +5,7 @@
 //! verdicts.
 
 mod address;
+mod barrier;
 mod family;
 mod group;
 mod http;

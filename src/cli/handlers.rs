@@ -170,7 +170,7 @@ async fn rotate_secret(
 /// Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
 fn warn_script(context: &Context, spec: &HandlerSpec) {
     if let Task::Script { path, .. } = &spec.task
-        && let Err(why) = settings::script_rules(&context.config).and_then(|rules| Ok(rules.locate(path)?))
+        && let Err(why) = settings::script_rules(&context.config).and_then(|rules| Ok(rules.examine(path)?))
     {
         Context::hint(&format!("warning: as configured here it cannot be run: {why:#}"));
     }

@@ -19,7 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use nix::unistd::{Gid, Uid, User, execve, setgid, setsid, setuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{ScriptLimits, program};
+use super::{ScriptLimits, barrier::barrier, program};
 
 /// The hidden subcommand of provisiond whose arguments [`exec`] takes.
 pub const SUBCOMMAND: &str = "launch-script";
@@ -61,9 +61,17 @@ pub fn exec(args: impl IntoIterator<Item = OsString>) -> (String, u8) {
             let code = if program::is_lasting(&error) { EXIT_CODE_LASTING } else { EXIT_CODE };
             (program::explain(Path::new(&script.path), &error), code)
         }
-        Err(error) => (format!("{error:#}"), EXIT_CODE),
+        Err(error) => {
+            let code = if error.is::<Barred>() { EXIT_CODE_LASTING } else { EXIT_CODE };
+            (format!("{error:#}"), code)
+        }
     }
 }
+
+/// The user may not open all that it takes to start the script.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: {1}")]
+struct Barred(String, String);
 
 /// What the launcher becomes.
 struct Script {
@@ -86,7 +94,13 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
     let mut home = None;
     if user != OsStr::new(NONE) {
         let user = user.to_str().context("the user's name is not UTF-8")?;
+        // Looked at by who may see them, and tried as the user. A script that the user may not read is started
+        // all the same, and its interpreter says in its own way that it cannot open it.
+        let files = program::start_files(Path::new(&path), &program::search_path(&[]));
         home = Some(switch_to(&find(user)?)?.dir.clone());
+        if let Some(why) = barrier(&files, None) {
+            return Err(Barred(Path::new(&path).display().to_string(), why).into());
+        }
     }
     Ok(Script { path, args: args.collect(), home })
 }
@@ -263,6 +277,13 @@ mod tests {
         let (code, said, why) = launch(Some("nobody"), ScriptLimits::default(), "/bin/sh", lines);
         if nix::unistd::geteuid().is_root() {
             assert_eq!((code, said.as_str()), (None, "nobody\nnogroup\n/nonexistent\n"), "SIGPIPE ends it");
+            let script = put("script", b"#!/bin/sh\n");
+            let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            std::fs::set_permissions(dir.path(), closed).expect("allowed");
+            let (code, _, why) = launch(Some("nobody"), ScriptLimits::default(), &script, "");
+            assert_eq!(code, Some(EXIT_CODE_LASTING.into()), "only an edit helps: {why}");
+            let closed = format!("the user nobody may not search {} (", dir.path().display());
+            assert!(why.contains(&closed), "{why}");
         } else {
             assert!(
                 code == Some(EXIT_CODE.into()) && why.contains("needs provisiond to run as root"),

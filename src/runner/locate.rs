@@ -15,6 +15,7 @@ use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
 use rustix::{io::Errno, process::getgroups};
 
 use super::{
+    barrier::{self, barrier},
     launch,
     program::{self, Hindrance},
     rights::{Identity, Party, Rights, Writer},
@@ -117,6 +118,20 @@ impl ScriptRules {
                 }
                 None => Ok(file),
             },
+        }
+    }
+
+    /// As [`Self::locate`], and that who scripts run as may open all that it takes to start it. For who asks before an event
+    /// comes: at an attempt the system itself says so.
+    pub fn examine(&self, path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
+        let file = self.locate(path)?;
+        let who = self.runs_as.as_ref().filter(|who| who.uid != geteuid());
+        match barrier(&program::start_files(&file, &self.search_path), who) {
+            Some(why) => {
+                let path = meaning(Path::new(path.as_str()), &file);
+                Err(NotRunnable::Refused(format!("{path} cannot be started: {why}")))
+            }
+            None => Ok(file),
         }
     }
 
@@ -278,6 +293,10 @@ fn look(path: &Path) -> Result<Rights, NotRunnable> {
 fn unavailable(path: &Path, error: &io::Error) -> NotRunnable {
     let why = format!("{}: {error}", path.display());
     match Errno::from_io_error(error) {
+        Some(Errno::ACCESS) => {
+            let barrier = barrier::own_barrier(path);
+            NotRunnable::Refused(barrier.map_or_else(|| why.clone(), |barrier| format!("{why}: {barrier}")))
+        }
         Some(Errno::LOOP) => NotRunnable::Refused(why),
         _ if error.kind() == io::ErrorKind::InvalidData => NotRunnable::Refused(why),
         _ => NotRunnable::Unavailable(why),

@@ -4,12 +4,15 @@
 //! the system itself can tell (an emulator may be registered for a foreign program), it is asked, and [`explain`] says
 //! what its error number means.
 
+mod elf;
+mod line;
+
 use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -19,15 +22,30 @@ use rustix::{
     io::Errno,
 };
 
+use super::barrier::own_barrier;
+
 /// So much of a file Linux looks at to find out how to start it.
 const HEAD: usize = 256;
 /// An empty file may be one that is just being copied there.
 const COPIED: Duration = Duration::from_secs(5);
-/// Their options may end with the carriage return of a Windows line.
-const READ_CRLF: [&str; 2] = ["perl", "ruby"];
+/// So many files that begin with `#!` Linux follows from one to the next, the script being the first.
+const MAX_SCRIPTS: usize = 5;
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 const UTF16_BOMS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
+/// `#!` in UTF-16, without a mark.
+const UTF16_SCRIPTS: [&[u8]; 2] = [b"#\0!\0", b"\0#\0!"];
+/// The first bytes of files that are often taken for programs.
+const FOREIGN: [(&[u8], &str); 7] = [
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1F\x8B", "a file compressed by gzip"),
+    (b"\xFE\xED\xFA\xCE", "a program for macOS"),
+    (b"\xFE\xED\xFA\xCF", "a program for macOS"),
+    (b"\xCE\xFA\xED\xFE", "a program for macOS"),
+    (b"\xCF\xFA\xED\xFE", "a program for macOS"),
+    (b"\xCA\xFE\xBA\xBE", "a program for macOS, or a Java class"),
+];
+const PROGRAM_FOR: &str = "a program for ";
 const ELF: &[u8] = b"\x7FELF";
 /// The numbers of machines in an ELF header.
 const MACHINES: [(u16, &str); 7] = [
@@ -55,6 +73,8 @@ use Hindrance::{Lasting, Passing};
 #[derive(Debug, PartialEq, Eq)]
 enum Format<'a> {
     Empty,
+    /// As a file system leaves what was reserved and not written.
+    Zeros,
     /// The interpreter's path, and all that follows it on the line, as one argument.
     Script(&'a [u8], &'a [u8]),
     /// Text that the system cannot start, and why.
@@ -64,20 +84,74 @@ enum Format<'a> {
     Foreign(String),
 }
 
+/// A file that is opened to start a script.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Links resolved, if that was possible.
+    pub file: PathBuf,
+    /// Its interpreter reads it; a program need not be readable.
+    pub is_read: bool,
+}
+
+/// The files that are opened to start a script.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct StartFiles {
+    /// The script, its interpreter, and so on.
+    pub needed: Vec<Opened>,
+    /// Of these one is enough: what `env` finds in PATH.
+    pub choice: Vec<Opened>,
+}
+
 /// What keeps `file` from being started. `path` is the PATH that scripts get. A file that cannot be read has none that
 /// is known: a program need not be readable.
 pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
     if let Some(why) = noexec(file) {
         return Some(Lasting(why));
     }
+    let unwritten = |what: &str| {
+        if was_just_changed(file) { Passing(format!("{what} just now")) } else { Lasting(what.to_owned()) }
+    };
     let head = read_head(file)?;
     match Format::of(&head) {
-        Format::Program | Format::Foreign(_) => None,
+        Format::Program => elf::hindrance(file),
+        Format::Foreign(_) => None,
         Format::Text(why) => Some(Lasting(why.to_owned())),
-        Format::Empty if was_just_changed(file) => Some(Passing("is empty just now".to_owned())),
-        Format::Empty => Some(Lasting("is empty".to_owned())),
-        Format::Script(interpreter, argument) => wrong_line(interpreter, argument, path),
+        Format::Empty => Some(unwritten("is empty")),
+        Format::Zeros => Some(unwritten("holds nothing but zero bytes")),
+        Format::Script(interpreter, argument) => line::wrong_line(interpreter, argument, path),
     }
+}
+
+/// What keeps the interpreter of a script from being started, which may be a script itself.
+fn nested_hindrance(interpreter: &Path, path: &OsStr) -> Option<Hindrance> {
+    let scripts = start_files(interpreter, path).needed.iter().filter(|opened| opened.is_read).count();
+    if scripts >= MAX_SCRIPTS {
+        let why = "is a script whose interpreter is a script, and so on: Linux follows four (is it its own interpreter?)";
+        return Some(Lasting(why.to_owned()));
+    }
+    hindrance(interpreter, path)
+}
+
+/// The files that are opened to start `file`, as far as they are known. `path` is the PATH that scripts get.
+pub fn start_files(file: &Path, path: &OsStr) -> StartFiles {
+    let opened = |file: PathBuf, is_read| Opened { file: file.canonicalize().unwrap_or(file), is_read };
+    let mut files = StartFiles::default();
+    let mut next = Some(file.to_owned());
+    while let Some(file) = next.take().filter(|_| files.needed.len() <= MAX_SCRIPTS) {
+        let head = read_head(&file).unwrap_or_default();
+        let Format::Script(interpreter, argument) = Format::of(&head) else {
+            files.needed.push(opened(file, false));
+            break;
+        };
+        files.needed.push(opened(file, true));
+        let interpreter = Path::new(OsStr::from_bytes(interpreter));
+        if interpreter.file_name().is_some_and(|name| name == "env") {
+            let found = line::env_candidates(argument, path).into_iter();
+            files.choice = found.map(|program| opened(program, false)).collect();
+        }
+        next = interpreter.is_absolute().then(|| interpreter.to_owned());
+    }
+    files
 }
 
 /// What `file` is, if it is no program of this machine and no script: an emulator may run it all the same.
@@ -92,9 +166,10 @@ pub fn foreign(file: &Path) -> Option<String> {
 pub fn explain(file: &Path, error: &io::Error) -> String {
     let head = read_head(file).unwrap_or_default();
     let why = match (Errno::from_io_error(error), Format::of(&head)) {
-        (Some(Errno::NOEXEC), Format::Foreign(what)) => {
-            format!("it is {what}, and this machine is {}: build it for this one", env::consts::ARCH)
+        (Some(Errno::NOEXEC), Format::Foreign(what)) if what.starts_with(PROGRAM_FOR) => {
+            format!("it is {what}, and this machine is Linux on {}: build it for this one", env::consts::ARCH)
         }
+        (Some(Errno::NOEXEC), Format::Foreign(what)) => format!("it is {what}"),
         (Some(Errno::NOEXEC), Format::Text(why)) => format!("it {why}"),
         (Some(Errno::NOEXEC), Format::Empty) => "it is empty".to_owned(),
         (Some(Errno::NOEXEC), _) => {
@@ -104,19 +179,21 @@ pub fn explain(file: &Path, error: &io::Error) -> String {
             "the loader that it was linked for is not there: was it built for another C library?".to_owned()
         }
         (Some(Errno::NOENT), _) => "is the interpreter of its #! line there?".to_owned(),
-        (Some(Errno::ACCESS), _) => {
+        (Some(Errno::LOOP), _) => "is it its own interpreter?".to_owned(),
+        (Some(Errno::ACCESS), _) => own_barrier(file).unwrap_or_else(|| {
             "the user that scripts run as must be able to read and execute it and its \
             interpreter, and to search each directory above them"
                 .to_owned()
-        }
+        }),
         _ => return format!("{}: {error}", file.display()),
     };
     format!("{}: {error}: {why}", file.display())
 }
 
-/// Whether the system said that it does not know how to start this file, which it will say for ever.
+/// Whether the system will say so until somebody edits the file or its rights: it does not know how to start it, may not,
+/// or finds no end of interpreters.
 pub fn is_lasting(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::NOEXEC)
+    matches!(Errno::from_io_error(error), Some(Errno::NOEXEC | Errno::ACCESS | Errno::LOOP))
 }
 
 impl<'a> Format<'a> {
@@ -130,10 +207,19 @@ impl<'a> Format<'a> {
             Self::Text("begins with a byte order mark (BOM): save it as UTF-8 without one")
         } else if UTF16_BOMS.iter().any(|bom| head.starts_with(bom)) {
             Self::Text("is UTF-16 text: save it as UTF-8 without a byte order mark (BOM)")
+        } else if UTF16_SCRIPTS.iter().any(|start| head.starts_with(start)) {
+            Self::Text("is UTF-16 text: save it as UTF-8")
         } else if head.starts_with(ELF) {
             Self::of_elf(head)
+        } else if head.iter().all(|byte| *byte == 0) {
+            Self::Zeros
+        } else if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
+            Self::Foreign((*what).to_owned())
         } else if head.contains(&0) {
-            Self::Foreign("no program that Linux knows".to_owned())
+            let is_windows = head.starts_with(b"MZ");
+            Self::Foreign(
+                if is_windows { "a program for Windows" } else { "no program that Linux knows" }.to_owned(),
+            )
         } else if head.trim_ascii_start().starts_with(b"#!") {
             Self::Text("has something before its #! line: these must be its very first two characters")
         } else {
@@ -150,6 +236,12 @@ impl<'a> Format<'a> {
         let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
         let start = line.iter().position(|byte| !is_blank(byte)).unwrap_or(line.len());
         let line = line.get(start..).unwrap_or_default();
+        if line.trim_ascii_end().contains(&b'\r') {
+            return Self::Text(
+                "has a carriage return in the middle of its first line, as with the line ends of an old Mac (CR): save \
+                 it with Unix line ends (LF)",
+            );
+        }
         let Some(blank) = line.iter().position(is_blank) else {
             if end.is_none() && rest.len() + 2 >= HEAD {
                 return Self::Text("has a #! line that is longer than the 255 bytes which Linux reads");
@@ -165,7 +257,7 @@ impl<'a> Format<'a> {
 
     fn of_elf(head: &[u8]) -> Self {
         let (Some(order), Some(&[a, b])) = (head.get(5), head.get(18..20)) else {
-            return Self::Foreign("a program that was cut off".to_owned());
+            return Self::Program;
         };
         let number = if *order == 2 { u16::from_be_bytes([a, b]) } else { u16::from_le_bytes([a, b]) };
         let name = MACHINES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
@@ -176,107 +268,10 @@ impl<'a> Format<'a> {
             own => &[own],
         };
         match name {
-            Some(name) if !runs.contains(&name) => Self::Foreign(format!("a program for {name}")),
+            Some(name) if !runs.contains(&name) => Self::Foreign(format!("{PROGRAM_FOR}{name}")),
             _ => Self::Program,
         }
     }
-}
-
-/// What is wrong with a `#!` line.
-fn wrong_line(interpreter: &[u8], argument: &[u8], path: &OsStr) -> Option<Hindrance> {
-    let carriage_return = || {
-        let why =
-            "has Windows line ends (a carriage return ends its #! line): save it with Unix line ends (LF)";
-        Some(Lasting(why.to_owned()))
-    };
-    if interpreter.is_empty() || interpreter == b"\r" {
-        return Some(Lasting("names no interpreter in its #! line".to_owned()));
-    }
-    let program = Path::new(OsStr::from_bytes(interpreter));
-    if program.is_relative() {
-        let why = format!("names {} in its #! line: the path must begin with /", quoted(interpreter));
-        return Some(Lasting(why));
-    }
-    match fs::metadata(program) {
-        Err(error) if is_missing(&error) && interpreter.ends_with(b"\r") => return carriage_return(),
-        Err(error) if is_missing(&error) => {
-            return Some(Passing(format!(
-                "names {} in its #! line, which is not there: install it, or correct the line",
-                quoted(interpreter)
-            )));
-        }
-        // Who runs scripts may see more.
-        Err(_) => return None,
-        Ok(metadata) if !metadata.is_file() => {
-            return Some(Lasting(format!(
-                "names {} in its #! line, which is no program",
-                quoted(interpreter)
-            )));
-        }
-        Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => {
-            return Some(Passing(format!(
-                "names {} in its #! line, which is not executable (chmod +x)",
-                quoted(interpreter)
-            )));
-        }
-        Ok(_) => {}
-    }
-    if let Some(why) = noexec(program) {
-        return Some(Lasting(format!("names {} in its #! line, which {why}", quoted(interpreter))));
-    }
-    let name = program.file_name().unwrap_or_default().as_bytes();
-    if name == b"env" {
-        return wrong_env(argument, path);
-    }
-    let reads_it = READ_CRLF.iter().any(|known| name.starts_with(known.as_bytes()));
-    if argument.ends_with(b"\r") && !reads_it { carriage_return() } else { None }
-}
-
-/// What is wrong with a program that `env` is to find.
-fn wrong_env(argument: &[u8], path: &OsStr) -> Option<Hindrance> {
-    let program = env_program(argument)?;
-    if is_found(program, path) {
-        return None;
-    }
-    if program.ends_with(b"\r") {
-        return wrong_line(b"/\r", b"", path);
-    }
-    if program.contains(&b' ') || program.contains(&b'\t') {
-        return Some(Lasting(format!(
-            "asks env in its #! line for a program called {}: only env -S splits arguments",
-            quoted(program)
-        )));
-    }
-    Some(Passing(format!(
-        "asks env in its #! line for {}, which is not in PATH ({}): install it, or set PATH in script.env",
-        quoted(program),
-        path.display()
-    )))
-}
-
-/// The program that `env` starts, if that is plain from its one argument.
-fn env_program(argument: &[u8]) -> Option<&[u8]> {
-    let Some(split) = argument.strip_prefix(b"-S") else {
-        return (!argument.is_empty() && !argument.starts_with(b"-") && !argument.contains(&b'='))
-            .then_some(argument);
-    };
-    if split.iter().any(|byte| b"'\"\\$#".contains(byte)) {
-        return None;
-    }
-    let mut words = split.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
-    words.find(|word| !word.contains(&b'=')).filter(|word| !word.starts_with(b"-"))
-}
-
-fn is_found(program: &[u8], path: &OsStr) -> bool {
-    let is_program = |file: PathBuf| {
-        fs::metadata(file).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    let program = Path::new(OsStr::from_bytes(program));
-    if program.components().count() > 1 {
-        // A relative one would be looked for in an empty directory.
-        return program.is_absolute() && is_program(program.to_owned());
-    }
-    env::split_paths(path).any(|dir| is_program(dir.join(program)))
 }
 
 /// The PATH that scripts get, of which `script.env` (`listed`) has the last word.

@@ -11,18 +11,21 @@ use nix::unistd::{Gid, Uid, User};
 
 use super::launch;
 
-const WRITE: u32 = 2;
+pub const READ: u32 = 4;
+pub const WRITE: u32 = 2;
+pub const EXECUTE: u32 = 1;
 
 /// A user, and the groups that it is in.
 #[derive(Clone, Debug)]
 pub struct Identity {
+    pub name: String,
     pub uid: Uid,
     pub groups: Vec<Gid>,
 }
 
 impl Identity {
     pub fn of(user: &User) -> anyhow::Result<Self> {
-        Ok(Self { uid: user.uid, groups: launch::groups_of(user)? })
+        Ok(Self { name: user.name.clone(), uid: user.uid, groups: launch::groups_of(user)? })
     }
 }
 
@@ -30,6 +33,7 @@ impl Identity {
 #[derive(Debug)]
 pub struct Rights {
     pub metadata: Metadata,
+    owner: u32,
     /// Of the owning group. Where there is an ACL, the group bits of the mode are its mask, and say less.
     group: u32,
     others: u32,
@@ -62,12 +66,12 @@ impl Rights {
         let mode = metadata.permissions().mode();
         let by_mode = |shift: u32| mode >> shift & 7;
         let Some(acl) = read_acl(path)? else {
-            let (group, others) = (by_mode(3), by_mode(0));
-            return Ok(Self { metadata, group, others, named: Vec::new() });
+            let (owner, group, others) = (by_mode(6), by_mode(3), by_mode(0));
+            return Ok(Self { metadata, owner, group, others, named: Vec::new() });
         };
-        let Acl { group, others, named } = Acl::parse(&acl)
+        let Acl { owner, group, others, named } = Acl::parse(&acl)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its ACL cannot be understood"))?;
-        Ok(Self { metadata, group, others, named })
+        Ok(Self { metadata, owner, group, others, named })
     }
 
     pub fn others_write(&self) -> bool {
@@ -94,11 +98,32 @@ impl Rights {
         let named = named.map(|(party, _)| Writer { party: *party, is_named: true });
         (self.group & WRITE != 0).then_some(group).into_iter().chain(named)
     }
+
+    /// Whether `who` has all of `wanted`. Not for root, who needs no rights.
+    pub fn allow(&self, who: &Identity, wanted: u32) -> bool {
+        let Identity { uid: user, groups, .. } = who;
+        let has = |rights: u32| rights & wanted == wanted;
+        if *user == self.owner() {
+            return has(self.owner);
+        }
+        if let Some((_, rights)) = self.named.iter().find(|(party, _)| *party == Party::User(*user)) {
+            return has(*rights);
+        }
+        let owning = (Party::Group(self.owning_group()), self.group);
+        let is_in = |party: &Party| matches!(party, Party::Group(group) if groups.contains(group));
+        let mut of_groups = std::iter::once(&owning).chain(&self.named).filter(|(p, _)| is_in(p)).peekable();
+        match of_groups.peek() {
+            // One of them has to give all of it.
+            Some(_) => of_groups.any(|(_, rights)| has(*rights)),
+            None => has(self.others),
+        }
+    }
 }
 
 /// The content of `system.posix_acl_access`: rights as they are in force, below the mask.
 #[derive(Debug, PartialEq, Eq)]
 struct Acl {
+    owner: u32,
     group: u32,
     others: u32,
     named: Vec<(Party, u32)>,
@@ -144,8 +169,7 @@ impl Acl {
         for (_, rights) in &mut named {
             *rights &= mask;
         }
-        owner?;
-        Some(Self { group: group? & mask, others: others?, named })
+        Some(Self { owner: owner?, group: group? & mask, others: others?, named })
     }
 }
 
@@ -217,7 +241,7 @@ pub mod tests {
         let games = Party::User(Uid::from_raw(5));
         let of = |group, named, mask| Acl::parse(&acl(group, named, mask)).expect("an ACL");
         let read = of(5, Some((USER, 6, 5)), 7);
-        assert_eq!((read.group, read.others, read.named), (5, 5, vec![(games, 6)]));
+        assert_eq!((read.owner, read.group, read.others, read.named), (7, 5, 5, vec![(games, 6)]));
         let read = of(7, Some((NAMED_GROUP, 7, 5)), 5);
         assert_eq!((read.group, read.named), (5, vec![(Party::Group(Gid::from_raw(5)), 5)]));
         assert_eq!(of(7, None, 1).group, 1);
@@ -242,5 +266,29 @@ pub mod tests {
         assert_eq!(Acl::parse(b""), None);
         let other_version = [&[3, 0, 0, 0], &whole[4..]].concat();
         assert_eq!(Acl::parse(&other_version), None);
+    }
+
+    #[test]
+    fn access_goes_by_the_first_that_fits() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let rights = |owner, group, others, named: &[(Party, u32)]| Rights {
+            metadata: file.path().metadata().expect("there"),
+            owner,
+            group,
+            others,
+            named: named.to_vec(),
+        };
+        let (own, own_group) = (rights(0, 0, 0, &[]).owner(), rights(0, 0, 0, &[]).owning_group());
+        let (user, group) = (Uid::from_raw(54_321), Gid::from_raw(54_321));
+        let who = |uid, groups: &[Gid]| Identity { name: String::new(), uid, groups: groups.to_vec() };
+        assert!(!rights(0, 7, 7, &[]).allow(&who(own, &[own_group]), READ), "the owner");
+        assert!(!rights(7, 0, 7, &[]).allow(&who(user, &[own_group]), READ), "the group");
+        assert!(rights(0, 0, 5, &[]).allow(&who(user, &[group]), READ | EXECUTE), "others");
+        let named = [(Party::User(user), 4), (Party::Group(group), 1)];
+        assert!(rights(0, 0, 0, &named).allow(&who(user, &[group]), READ), "a named user");
+        assert!(!rights(7, 7, 7, &named).allow(&who(user, &[group]), EXECUTE), "and no more");
+        let other = who(Uid::from_raw(54_322), &[own_group, group]);
+        assert!(rights(0, 0, 0, &named).allow(&other, EXECUTE), "a named group");
+        assert!(!rights(0, 4, 7, &named).allow(&other, READ | EXECUTE), "not added up");
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
         ));
     }
     for (handler, path) in scripts {
-        let (state, why) = match rules.locate(path) {
+        let (state, why) = match rules.examine(path) {
             Err(why) => (State::Failed, why.to_string()),
             Ok(file) => match runner::foreign(&file) {
                 Some(what) => {

@@ -2,6 +2,11 @@
 
 use std::os::unix::fs::{chown, symlink};
 
+use super::{
+    super::rights::tests::{NAMED_GROUP, USER, set_acl},
+    *,
+};
+
 #[test]
 fn only_what_lies_under_a_root_and_is_safe_is_run() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -289,6 +294,30 @@ fn whom_an_acl_lets_write_is_a_writer() {
         let fits = told.contains(reason) && told.is_empty() == reason.is_empty();
         assert!(fits, "{on_file} {entry:?} {mask} {owners:?} {user:?}: {told}");
     }
+}
+
+#[test]
+fn who_scripts_run_as_must_be_able_to_start_them() {
+    if !geteuid().is_root() {
+        println!("not root: nobody else can be asked about");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = dir.path().canonicalize().expect("its name");
+    fs::write(root.join("file"), "#!/bin/sh\n").expect("written");
+    fs::set_permissions(root.join("file"), PermissionsExt::from_mode(0o755)).expect("allowed");
+    let look = |user| {
+        let rules = ScriptRules::new(std::slice::from_ref(&root), &[], user).expect("rules");
+        let path = "file".parse().expect("a path");
+        assert!(rules.locate(&path).is_ok(), "at an attempt the system is asked");
+        rules.examine(&path).map(drop).map_err(|refused| refused.to_string())
+    };
+    assert_eq!(look(None), Ok(()));
+    fs::set_permissions(&root, PermissionsExt::from_mode(0o700)).expect("allowed");
+    let told = look(Some("nobody")).expect_err("the directory is closed");
+    assert!(told.contains(&format!("the user nobody may not search {} (", root.display())), "{told}");
+    fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("allowed");
+    assert_eq!(look(Some("nobody")), Ok(()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which files the system can start.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 
@@ -11,6 +11,14 @@ fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
     file
 }
 
+fn told(found: Option<Hindrance>) -> String {
+    match found {
+        None => String::new(),
+        Some(Lasting(why)) => format!("lasting: {why}"),
+        Some(Passing(why)) => format!("passing: {why}"),
+    }
+}
+
 #[test]
 fn a_file_needs_a_line_that_the_system_can_follow() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -18,13 +26,9 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
     fs::write(dir.path().join("plain"), "").expect("written");
     symlink("/bin/sh", dir.path().join("tool")).expect("linked");
     symlink("/bin/sh", dir.path().join("odd\r")).expect("linked");
-    let look = |bytes: &[u8]| match hindrance(&put(dir.path(), bytes), OsStr::new(base)) {
-        None => String::new(),
-        Some(Lasting(why)) => format!("lasting: {why}"),
-        Some(Passing(why)) => format!("passing: {why}"),
-    };
+    let look = |bytes: &[u8]| told(hindrance(&put(dir.path(), bytes), OsStr::new(base)));
     let long = format!("#!/{}", "x".repeat(300));
-    for (text, told) in [
+    for (text, expected) in [
         ("", "passing: is empty just now"),
         ("echo hello\n", "lasting: has no #! line"),
         ("import sys\n", "lasting: has no #! line"),
@@ -53,14 +57,13 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
         (&long, "lasting: has a #! line that is longer"),
     ] {
         let found = look(text.as_bytes());
-        assert!(found.contains(told), "{text:?}: {found:?}");
+        assert!(found.contains(expected), "{text:?}: {found:?}");
     }
     for fine in [
         "#!/bin/sh",
         "#! /bin/sh -e \necho",
         "#!/usr/bin/env tool",
         "#!/usr/bin/env -S A=b tool -u\n",
-        "#!/usr/bin/env -i tool\n",
         "#!/usr/bin/env -S 'tool'\n",
         "#!/usr/bin/env /bin/sh\n",
         &format!("#!{base}/odd\r\n"),
@@ -70,10 +73,50 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
 }
 
 #[test]
+fn a_line_needs_an_interpreter_that_leads_somewhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().to_str().expect("text");
+    symlink("/bin/sh", dir.path().join("tool")).expect("linked");
+    symlink("loop", dir.path().join("loop")).expect("linked");
+    for (name, text) in [("void", ""), ("text", "echo hello\n"), ("nested", "#!/no/such\n")] {
+        fs::rename(put(dir.path(), text.as_bytes()), dir.path().join(name)).expect("renamed");
+    }
+    let look = |text: &str| told(hindrance(&put(dir.path(), text.as_bytes()), OsStr::new(base)));
+    for (text, expected) in [
+        ("#!/bin/sh\recho hello\r", "lasting: has a carriage return in the middle of its first line"),
+        (
+            "#!/usr/bin/env -i tool\n",
+            "lasting: has a #! line with the option \"-i tool\" for env: the system passes",
+        ),
+        ("#!/usr/bin/env -S 'tool\n", "lasting: has a #! line with a quote that is not closed after env -S"),
+        ("#!/usr/bin/env\n", "lasting: has a #! line that names no program for env to start"),
+        ("#!/usr/bin/env A=b tool\n", "again and again, or fail: the system passes all that follows"),
+        (&format!("#!{base}/script\n"), "which is a script whose interpreter is a script, and so on"),
+        (&format!("#!{base}/loop\n"), "which is a link that leads to itself"),
+        (&format!("#!{base}/void\n"), "passing: names \""),
+        (&format!("#!{base}/void\n"), "which is empty just now"),
+        (&format!("#!{base}/text\n"), "which has no #! line"),
+        (
+            &format!("#!{base}/nested\n"),
+            "nested\" in its #! line, which names \"/no/such\" in its #! line, which is not there",
+        ),
+    ] {
+        let found = look(text);
+        assert!(found.contains(expected), "{text:?}: {found:?}");
+    }
+}
+
+#[test]
 fn what_is_no_text_of_ours_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = put(dir.path(), b"\xFF\xFE#\0!\0");
     assert!(matches!(hindrance(&file, OsStr::new("")), Some(Lasting(why)) if why.contains("UTF-16")));
+    let file = put(dir.path(), b"#\0!\0/\0");
+    assert!(matches!(hindrance(&file, OsStr::new("")), Some(Lasting(why)) if why.contains("UTF-16")));
+    let file = put(dir.path(), &[0; 5000]);
+    assert!(
+        matches!(hindrance(&file, OsStr::new("")), Some(Passing(why)) if why.contains("nothing but zero"))
+    );
     let file = put(dir.path(), b"");
     let old = SystemTime::now() - COPIED * 2;
     File::options().write(true).open(&file).and_then(|file| file.set_modified(old)).expect("aged");
@@ -98,8 +141,16 @@ fn a_binary_is_judged_by_the_system() {
     assert_eq!(hindrance(&file, OsStr::new("")), None, "an emulator may run it");
     let told = explain(&file, &Errno::NOEXEC.into());
     assert!(told.contains(&what) && told.contains("build it for this one"), "{told}");
-    let file = put(dir.path(), b"MZ\0\0");
-    assert_eq!(foreign(&file).as_deref(), Some("no program that Linux knows"));
+    for (bytes, what) in [
+        (&b"MZ\0\0"[..], "a program for Windows"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\xCF\xFA\xED\xFE\x07", "a program for macOS"),
+        (b"\x01\0\x02", "no program that Linux knows"),
+    ] {
+        let file = put(dir.path(), bytes);
+        assert_eq!((foreign(&file).as_deref(), hindrance(&file, OsStr::new(""))), (Some(what), None));
+        assert!(explain(&file, &Errno::NOEXEC.into()).contains(&format!("it is {what}")));
+    }
 }
 
 #[test]
@@ -117,4 +168,55 @@ fn a_mount_may_forbid_it() {
 fn script_env_has_the_last_word_on_path() {
     assert_eq!(search_path(&["A=b".into(), "PATH=/x".into(), "PATH=/y".into()]), "/y");
     assert_eq!(Some(search_path(&["PATH".into()])), env::var_os("PATH"));
+}
+
+/// A program of this machine for the kernel: its header, and one segment.
+#[cfg(target_arch = "x86_64")]
+fn elf(kind: u8, entry: u8, segment: u8, length: usize, content: &[u8]) -> Vec<u8> {
+    let mut file = vec![0; 120];
+    file.get_mut(..6).expect("there").copy_from_slice(b"\x7FELF\x02\x01");
+    for (at, byte) in
+        [(16, kind), (18, 62), (24, entry), (32, 64), (54, 56), (56, 1), (64, segment), (72, 120)]
+    {
+        *file.get_mut(at).expect("there") = byte;
+    }
+    file.get_mut(96..104).expect("there").copy_from_slice(&length.to_le_bytes());
+    file.extend(content);
+    file
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_program_is_whole_and_has_its_loader() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let look = |bytes: &[u8], is_old: bool| {
+        let file = put(dir.path(), bytes);
+        let age = if is_old { COPIED * 2 } else { Duration::ZERO };
+        let changed = SystemTime::now() - age;
+        File::options().write(true).open(&file).and_then(|file| file.set_modified(changed)).expect("aged");
+        hindrance(&file, OsStr::new(""))
+    };
+    let lasting = |why: &str| Some(Lasting(why.to_owned()));
+    let whole = fs::read("/bin/sh").expect("a program");
+    assert_eq!(look(&whole, false), None);
+    for length in [10, 60, 100, whole.len() / 2] {
+        let cut = whole.get(..length).expect("longer");
+        assert_eq!(look(cut, true), lasting("is a program that was cut off: copy it again"), "{length}");
+        assert!(matches!(look(cut, false), Some(Passing(_))), "{length}");
+    }
+    assert_eq!(
+        look(&elf(1, 0, 0, 0, b""), true),
+        lasting("is an object file, no program that can be started")
+    );
+    assert_eq!(
+        look(&elf(3, 0, 1, 0, b""), true),
+        lasting("is a shared library, no program that can be started")
+    );
+    assert_eq!(look(&elf(3, 9, 1, 0, b""), true), None, "linked statically, and movable");
+    let loader = b"/lib/ld-none.so.1\0";
+    let told = look(&elf(3, 9, 3, loader.len(), loader), true);
+    assert!(
+        matches!(&told, Some(Passing(why)) if why.contains("needs the loader /lib/ld-none.so.1,")),
+        "{told:?}"
+    );
 }

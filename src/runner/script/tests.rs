@@ -259,6 +259,18 @@ async fn what_the_machine_lacks_is_no_failure_of_the_script() {
 }
 
 #[tokio::test]
+async fn a_line_that_starts_the_script_again_is_not_followed() {
+    let root = Root::new();
+    for line in ["#!/usr/bin/env", "#!/usr/bin/env -i", "#!/usr/bin/env A=b sh", "#!/usr/bin/timeout 5"] {
+        let trial = root.trial("true");
+        fs::write(root.path("script"), format!("{line}\n")).expect("written");
+        let (failure, response) = failure(trial.run(&root.runner).await);
+        assert_eq!((failure.kind, response), (FailureKind::Permanent, None), "{line}");
+        assert!(failure.error.contains("as one argument"), "{line}: {}", failure.error);
+    }
+}
+
+#[tokio::test]
 async fn settings_are_refused_with_their_names() {
     let refused = |change: fn(&mut ScriptSettings)| {
         let mut settings = script_settings();

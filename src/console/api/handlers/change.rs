@@ -68,7 +68,7 @@ pub(super) async fn checked(
         }
         // Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
         Some(Task::Script { path, .. }) => {
-            if let Err(why) = console.settings.scripts.locate(path) {
+            if let Err(why) = console.settings.scripts.examine(path) {
                 warnings.push(format!("as configured where the console runs it cannot be run: {why}"));
             }
         }

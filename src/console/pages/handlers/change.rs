@@ -162,7 +162,7 @@ async fn checked(
         }
         // Workers may run elsewhere, with other scripts: said twice, it is taken.
         Task::Script { path, .. } if form.known_path != form.path => {
-            if let Err(why) = settings.scripts.locate(path) {
+            if let Err(why) = settings.scripts.examine(path) {
                 let once_more = "if the workers have it, say so by sending this again";
                 form.errors.add("path", format!("here it could not be run: {why}; {once_more}"));
                 form.known_path.clone_from(&form.path);

@@ -1,0 +1,122 @@
+//! Which path a user may not search, read or execute, of those that it takes to start a script.
+
+use std::path::Path;
+
+use nix::unistd::{User, geteuid};
+use rustix::{
+    fs::{Access, AtFlags, CWD, accessat},
+    io::Errno,
+};
+
+use super::{
+    program::{self, Opened, StartFiles},
+    rights::{EXECUTE, Identity, READ, Rights},
+};
+
+/// What keeps `who` (none: who runs this process) from opening one of `files`: a sentence.
+pub fn barrier(files: &StartFiles, who: Option<&Identity>) -> Option<String> {
+    let mut choice = files.choice.iter().map(|opened| blocked(opened, who));
+    let no_choice = || choice.next().flatten().filter(|_| choice.all(|blocked| blocked.is_some()));
+    files.needed.iter().find_map(|opened| blocked(opened, who)).or_else(no_choice)
+}
+
+/// What keeps who runs this process from starting `file`.
+pub fn own_barrier(file: &Path) -> Option<String> {
+    barrier(&program::start_files(file, &program::search_path(&[])), None)
+}
+
+fn blocked(opened: &Opened, who: Option<&Identity>) -> Option<String> {
+    let dirs: Vec<_> = opened.file.ancestors().skip(1).collect();
+    let told = |verb: &str, path: &Path, right: &str| {
+        let name = who.map_or_else(own_name, |who| who.name.clone());
+        format!("the user {name} may not {verb} {} (chmod o+{right}, or chgrp)", path.display())
+    };
+    if let Some(dir) = dirs.iter().rev().find(|dir| !may(dir, EXECUTE, who)) {
+        return Some(told("search", dir, "x"));
+    }
+    if !may(&opened.file, EXECUTE, who) {
+        return Some(told("execute", &opened.file, "x"));
+    }
+    (opened.is_read && !may(&opened.file, READ, who)).then(|| told("read", &opened.file, "r"))
+}
+
+/// Also true where it is not known.
+fn may(path: &Path, right: u32, who: Option<&Identity>) -> bool {
+    let Some(who) = who else {
+        let access = if right == READ { Access::READ_OK } else { Access::EXEC_OK };
+        return accessat(CWD, path, access, AtFlags::EACCESS) != Err(Errno::ACCESS);
+    };
+    who.uid.is_root() || !Rights::of(path).is_ok_and(|it| !it.allow(who, right))
+}
+
+fn own_name() -> String {
+    let own = geteuid();
+    User::from_uid(own).ok().flatten().map_or_else(|| own.to_string(), |user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, chown},
+    };
+
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    fn put(file: &Path, bytes: &[u8], mode: u32) {
+        fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        fs::write(file, bytes).expect("written");
+        fs::set_permissions(file, PermissionsExt::from_mode(mode)).expect("allowed");
+    }
+
+    #[test]
+    fn the_path_that_a_user_cannot_open_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().canonicalize().expect("its name");
+        fs::set_permissions(&base, PermissionsExt::from_mode(0o755)).expect("allowed");
+        let (script, tool) = (base.join("sub/script"), base.join("bin/tool"));
+        put(&tool, &fs::read("/bin/true").expect("a program"), 0o755);
+        let line = format!("#!{}\n", tool.display());
+        let stranger = Identity {
+            name: "games".into(),
+            uid: Uid::from_raw(54_321),
+            groups: vec![Gid::from_raw(54_321)],
+        };
+        let look = |path: &str| barrier(&program::start_files(&script, path.as_ref()), Some(&stranger));
+        put(&script, line.as_bytes(), 0o755);
+        assert_eq!(look(""), None);
+        for (path, mode, told) in [
+            (&script, 0o711, "the user games may not read "),
+            (&script, 0o744, "the user games may not execute "),
+            (&base.join("sub"), 0o700, "the user games may not search "),
+            (&tool, 0o700, "the user games may not execute "),
+            (&base.join("bin"), 0o700, "the user games may not search "),
+        ] {
+            let before = path.metadata().expect("there").permissions();
+            fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("allowed");
+            let why = look("").unwrap_or_default();
+            assert!(why.starts_with(&format!("{told}{} (", path.display())), "{mode:o}: {why}");
+            fs::set_permissions(path, before).expect("allowed");
+        }
+        // A program is not read by anybody.
+        fs::set_permissions(&tool, PermissionsExt::from_mode(0o711)).expect("allowed");
+        assert_eq!(look(""), None);
+        // What env finds: one that can be started is enough.
+        put(&script, b"#!/usr/bin/env tool\n", 0o755);
+        put(&base.join("closed/tool"), b"", 0o700);
+        let path = |dirs: &[&str]| {
+            dirs.iter().map(|dir| base.join(dir).display().to_string()).collect::<Vec<_>>().join(":")
+        };
+        assert_eq!(look(&path(&["closed", "bin"])), None);
+        let why = look(&path(&["closed"])).unwrap_or_default();
+        assert!(why.contains("may not execute") && why.contains("closed/tool"), "{why}");
+        if geteuid().is_root() {
+            assert_eq!(own_barrier(&script), None, "root may do anything");
+            chown(&script, Some(54_321), None).expect("given away");
+            fs::set_permissions(&script, PermissionsExt::from_mode(0o500)).expect("allowed");
+            assert_eq!(look(&path(&["bin"])), None, "its owner");
+        }
+    }
+}
