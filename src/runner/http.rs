@@ -70,11 +70,12 @@ impl HttpRunner {
             return Outcome::failed(FailureKind::Permanent, refused.to_string(), None);
         }
         let deadline = Instant::now() + call.timeout;
-        // Over HTTP/2 it would stand beside `:authority`, which cannot be set: an endpoint refuses both.
-        let is_http1 = headers.keys().any(HeaderName::is_host);
+        // Over HTTP/2 a Host would stand beside `:authority`, which cannot be set: an endpoint refuses both. Without TLS
+        // nobody offers HTTP/2.
+        let is_http1 = url.url().scheme() == "http" || headers.keys().any(HeaderName::is_host);
         let request = self
             .clients
-            .get(is_http1)
+            .get(call.handler.id, is_http1)
             .post(url.url().clone())
             .headers(request::headers(call, headers, at.as_second()))
             .body(call.event.body.clone());

@@ -3,8 +3,11 @@
 //! A connection in use is never idle, and one over HTTP/2 may carry calls for days: nobody would look up the name of its
 //! endpoint again. The pool of connections knows no maximal age, so the client is replaced together with its pool. The
 //! calls that it is making end on its connections, which are then closed.
+//!
+//! Over HTTP/2 many calls share a connection, and one malformed answer ends it with all of them. So each handler has
+//! connections of its own where HTTP/2 may be spoken: only its own calls pay for its endpoint.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -12,7 +15,10 @@ use reqwest::Client;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use crate::runner::{HttpSettings, address::Gate, tls};
+use crate::{
+    domain::handler::HandlerId,
+    runner::{HttpSettings, address::Gate, tls},
+};
 
 /// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node and uvicorn 5 s): a
 /// request that meets the server's close halfway fails, and cannot be told from one that was acted
@@ -36,35 +42,41 @@ pub const MAX_HEADER_BYTES: u32 = 64 << 10;
 pub const MAX_HEADER_LINES: usize = 512;
 
 pub struct Clients {
-    connect_timeout: Duration,
-    gate: Gate,
-    /// Made once: it holds the certificates of the system, and the TLS sessions that new connections resume.
-    tls: ClientConfig,
+    factory: Factory,
     max_age: Duration,
     current: Mutex<Generation>,
 }
 
+/// Makes clients.
+struct Factory {
+    connect_timeout: Duration,
+    gate: Gate,
+    /// Made once: it holds the certificates of the system, and the TLS sessions that new connections resume.
+    tls: ClientConfig,
+}
+
 /// Clients of the same age.
 struct Generation {
-    /// HTTP/2 where the endpoint offers it.
-    negotiating: Client,
+    /// One connection carries one call at a time.
     http1: Client,
+    /// HTTP/2 where the endpoint offers it, made at the first call of a handler.
+    negotiating: HashMap<HandlerId, Client>,
     until: Instant,
 }
 
 impl Clients {
     pub fn new(settings: &HttpSettings, gate: Gate, max_age: Duration) -> anyhow::Result<Self> {
-        let connect_timeout = settings.connect_timeout;
         let tls = tls::client_config(settings)?;
-        let first = Generation::new(connect_timeout, &gate, &tls, max_age)?;
-        Ok(Self { connect_timeout, gate, tls, max_age, current: Mutex::new(first) })
+        let factory = Factory { connect_timeout: settings.connect_timeout, gate, tls };
+        let first = factory.generation(max_age)?;
+        Ok(Self { factory, max_age, current: Mutex::new(first) })
     }
 
-    /// The client for one call; `is_http1` keeps it from HTTP/2.
-    pub fn get(&self, is_http1: bool) -> Client {
+    /// The client for one call of `handler`; `is_http1` keeps it from HTTP/2.
+    pub fn get(&self, handler: HandlerId, is_http1: bool) -> Client {
         let mut current = self.current.lock();
         if current.until <= Instant::now() {
-            match Generation::new(self.connect_timeout, &self.gate, &self.tls, self.max_age) {
+            match self.factory.generation(self.max_age) {
                 Ok(next) => *current = next,
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "could not replace the HTTP client");
@@ -72,49 +84,55 @@ impl Clients {
                 }
             }
         }
-        if is_http1 { current.http1.clone() } else { current.negotiating.clone() }
+        if is_http1 {
+            return current.http1.clone();
+        }
+        if let Some(client) = current.negotiating.get(&handler) {
+            return client.clone();
+        }
+        match self.factory.client(false) {
+            Ok(client) => {
+                current.negotiating.insert(handler, client.clone());
+                client
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "could not make an HTTP client for a handler");
+                current.http1.clone()
+            }
+        }
     }
 }
 
-impl Generation {
-    fn new(
-        connect_timeout: Duration,
-        gate: &Gate,
-        tls: &ClientConfig,
-        max_age: Duration,
-    ) -> anyhow::Result<Self> {
-        let with = |is_http1| client(connect_timeout, gate.clone(), tls.clone(), is_http1);
+impl Factory {
+    fn generation(&self, max_age: Duration) -> anyhow::Result<Generation> {
         let age = max_age.mul_f64(rand::random_range(MIN_AGE..1.0));
-        Ok(Self { negotiating: with(false)?, http1: with(true)?, until: Instant::now() + age })
+        let http1 = self.client(true)?;
+        Ok(Generation { http1, negotiating: HashMap::new(), until: Instant::now() + age })
     }
-}
 
-/// The one place that decides how connections are made.
-fn client(
-    connect_timeout: Duration,
-    gate: Gate,
-    mut tls: ClientConfig,
-    is_http1: bool,
-) -> anyhow::Result<Client> {
-    let protocols: &[&str] = if is_http1 { &["http/1.1"] } else { &["h2", "http/1.1"] };
-    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let builder = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .connect_timeout(connect_timeout)
-        .dns_resolver(gate)
-        .pool_idle_timeout(IDLE)
-        .http1_title_case_headers()
-        // What other clients read, too. A line that is no header is left out.
-        .http1_ignore_invalid_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .http1_max_headers(MAX_HEADER_LINES)
-        .http2_keep_alive_interval(PING)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy();
-    let builder = if is_http1 { builder.http1_only() } else { builder };
-    builder.build().context("the HTTP client could not be built")
+    /// The one place that decides how connections are made.
+    fn client(&self, is_http1: bool) -> anyhow::Result<Client> {
+        let mut tls = self.tls.clone();
+        let protocols: &[&str] = if is_http1 { &["http/1.1"] } else { &["h2", "http/1.1"] };
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let builder = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .connect_timeout(self.connect_timeout)
+            .dns_resolver(self.gate.clone())
+            .pool_idle_timeout(IDLE)
+            .http1_title_case_headers()
+            // What other clients read, too. A line that is no header is left out.
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_max_headers(MAX_HEADER_LINES)
+            .http2_keep_alive_interval(PING)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        let builder = if is_http1 { builder.http1_only() } else { builder };
+        builder.build().context("the HTTP client could not be built")
+    }
 }
