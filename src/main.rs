@@ -17,6 +17,7 @@ mod runner;
 mod shutdown;
 mod store;
 mod telemetry;
+mod tls;
 mod worker;
 
 use std::{ffi::OsStr, io::Write as _, process::ExitCode};

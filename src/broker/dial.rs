@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 use lapin::{
-    AsyncTcpStream, Connection, ConnectionProperties,
+    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
     uri::{AMQPScheme, AMQPUri},
 };
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -30,8 +31,8 @@ pub struct BrokerSettings {
     /// A link that is silent for twice this long is given up. Whole seconds.
     pub heartbeat: Duration,
     pub connect_timeout: Duration,
-    /// PEM certificates that are trusted beside the system's.
-    pub ca_pem: Option<String>,
+    /// The certificates of `amqp.ca_file`, which are trusted beside the system's.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// Of RabbitMQ's management API, with its user and password if they are others than those of `urls`.
     pub management_url: Option<SecretString>,
     pub topology: Topology,
@@ -92,7 +93,7 @@ impl BrokerSettings {
         let kept = Arc::clone(&socket);
         let tls = match uri.scheme {
             AMQPScheme::AMQP => None,
-            AMQPScheme::AMQPS => Some(Arc::new(transport::tls_config(self.ca_pem.as_deref())?)),
+            AMQPScheme::AMQPS => Some(Arc::new(transport::tls_config(&self.authorities)?)),
         };
         let dialling = Connection::connector(
             uri,
@@ -115,7 +116,13 @@ impl BrokerSettings {
         let connected = timeout(self.connect_timeout, dialling).await;
         let socket = Socket(socket.lock().take());
         if let Ok(connected) = connected {
-            return Ok((connected.map_err(BrokerError::from)?, socket));
+            let connection = connected.map_err(|error| match error.kind() {
+                ErrorKind::ParsingError(_) => anyhow::anyhow!(
+                    "it does not answer in AMQP: if the port speaks TLS, amqp.url begins with amqps://"
+                ),
+                _ => BrokerError::from(error).into(),
+            })?;
+            return Ok((connection, socket));
         }
         socket.shut_down();
         anyhow::bail!(

@@ -34,12 +34,7 @@ impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.kind() {
             ErrorKind::ProtocolError(reply) => fmt_reply(reply, f),
-            ErrorKind::IOError(error) => {
-                let text = error.to_string();
-                f.write_str(&text)?;
-                let hint = " (amqp.ca_file names the certificates to trust)";
-                f.write_str(if text.contains("UnknownIssuer") { hint } else { "" })
-            }
+            ErrorKind::IOError(error) => error.fmt(f),
             ErrorKind::MissingHeartbeatError => f.write_str("it was silent for longer than two heartbeats"),
             _ => self.0.fmt(f),
         }

@@ -59,7 +59,7 @@ impl BrokerSettings {
         let address = (uri.authority.host.as_str(), uri.authority.port);
         let mut stream = Transport::connect(tokio::net::lookup_host(address).await?.collect()).await?;
         if uri.scheme == AMQPScheme::AMQPS {
-            let tls = Arc::new(tls_config(self.ca_pem.as_deref())?);
+            let tls = Arc::new(tls_config(&self.authorities)?);
             stream = stream.into_tls(&uri.authority.host, tls).await?;
         }
         stream.write_all(PROTOCOL).await?;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{dial::BrokerSettings, transport::tls_config};
+use crate::tls::without_trust;
 
 /// For one page of the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,8 +89,9 @@ impl Management {
             .map_err(|()| anyhow::anyhow!("amqp.management_url has no host"))?
             .pop_if_empty()
             .extend(["api", "queues", &amqp.vhost]);
+        let tls = if url.scheme() == "https" { tls_config(&settings.authorities) } else { without_trust() };
         let client = Client::builder()
-            .tls_backend_preconfigured(tls_config(settings.ca_pem.as_deref())?)
+            .tls_backend_preconfigured(tls?)
             .timeout(PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

@@ -12,18 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use async_rs::{Runtime, Tokio, traits::Reactor, util::RuntimeParts};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio::{io::ReadBuf, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::inbound::Inbound;
+use crate::tls::{self, Peer, Roots};
 
 /// What is read from the socket at a time, at most.
 const READ_SIZE: usize = 64 * 1024;
@@ -60,7 +60,8 @@ impl Transport {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no name for TLS"))
         })?;
-        let stream = TlsConnector::from(tls).connect(name, tcp).await?;
+        let connected = TlsConnector::from(tls).connect(name, tcp).await;
+        let stream = connected.map_err(|error| tls::explained(error, &Peer::BROKER))?;
         Ok(TcpOrTls::Tls(Box::new(stream)).into())
     }
 }
@@ -80,16 +81,9 @@ impl AsFd for Transport {
     }
 }
 
-/// Trusts the system's certificate authorities and those in `ca_pem`.
-pub(super) fn tls_config(ca_pem: Option<&str>) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    // Collections of the system often hold a certificate that no library reads: it is passed over.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default().as_bytes()) {
-        let certificate = certificate.context("amqp.ca_file is not PEM")?;
-        roots.add(certificate).context("amqp.ca_file holds a certificate that cannot be used")?;
-    }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+/// Trusts the system's certificate authorities and `own`.
+pub(super) fn tls_config(own: &[CertificateDer<'static>]) -> anyhow::Result<ClientConfig> {
+    Ok(tls::config(own.to_vec(), Roots::System)?.with_no_client_auth())
 }
 
 impl AsyncRead for Transport {

@@ -1,5 +1,6 @@
 //! `check`: says of each thing that is needed that it is there, or what is wrong and what to do.
 
+mod certificates;
 mod handlers;
 mod migrations;
 mod report;
@@ -28,6 +29,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     check_broker(context, &store, &mut report).await;
     let handlers = check_database(&store, &mut report).await;
     check_http(&context.config, &handlers, &mut report);
+    report.extend(certificates::expired(&context.config));
     if !handlers.is_empty() {
         secrets::check(&context.config, &store, &handlers, &mut report).await;
     }

@@ -1,8 +1,7 @@
 //! From the configuration to what each part needs to know.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::Context as _;
 use secrecy::SecretString;
 
 use crate::{
@@ -14,19 +13,18 @@ use crate::{
     runner::{HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptRules, ScriptSettings},
     store::{Store, StoreSettings},
     telemetry::traces::TraceSettings,
+    tls,
     worker::{Defaults, WorkerSettings},
 };
 
 pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
     let amqp = &config.amqp;
-    let read = |file: &PathBuf| {
-        std::fs::read_to_string(file).with_context(|| format!("reading amqp.ca_file {}", file.display()))
-    };
+    let authorities = amqp.ca_file.as_ref().map(|file| tls::authorities("amqp.ca_file", file));
     Ok(BrokerSettings {
         urls: amqp.urls.iter().map(|url| SecretString::from(url.raw())).collect(),
         heartbeat: amqp.heartbeat,
         connect_timeout: amqp.connect_timeout,
-        ca_pem: amqp.ca_file.as_ref().map(read).transpose()?,
+        authorities: authorities.transpose()?.unwrap_or_default(),
         management_url: amqp.management_url.raw().map(SecretString::from),
         topology: Topology::new(&amqp.prefix, amqp.queue_type),
     })

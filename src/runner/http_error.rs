@@ -8,14 +8,18 @@ use humantime::format_duration;
 use super::{
     address::{Refused, Unresolved},
     http::client::{MAX_HEADER_BYTES, MAX_HEADER_LINES, PING},
-    shortage, tls,
+    shortage,
 };
-use crate::domain::{outcome::FailureKind, task::HttpTarget};
+use crate::{
+    domain::{outcome::FailureKind, task::HttpTarget},
+    tls::{self, Peer},
+};
 
 /// Whether trying again can help: always, unless the request could not even be put together, must not go where it points,
-/// or is refused over HTTP/2.
+/// is refused over HTTP/2, or the answer's headers are too large.
 pub fn kind(error: &reqwest::Error) -> FailureKind {
-    if error.is_builder() || refused(error).is_some() || needs_http1(error) {
+    let too_large = find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse_too_large);
+    if error.is_builder() || refused(error).is_some() || needs_http1(error) || too_large {
         FailureKind::Permanent
     } else {
         FailureKind::Transient
@@ -68,46 +72,70 @@ fn needs_http1(error: &reqwest::Error) -> bool {
 /// What the operator can do about `error`, where that is known.
 fn advice(error: &reqwest::Error, scheme: &str) -> Option<String> {
     if let Some(error) = find::<rustls::Error>(error) {
-        return tls::advice::advice(error).map(str::to_owned);
+        return tls::advice(error, &Peer::ENDPOINT);
     }
     if let Some(error) = find::<h2::Error>(error) {
         return h2_advice(error);
     }
-    let error = find::<hyper::Error>(error)?;
-    if error.is_parse_too_large() {
-        Some(format!("an answer has at most {MAX_HEADER_LINES} header lines and 400 KiB of them"))
-    } else if error.is_parse() && scheme == "http" {
-        Some(
-            "the endpoint did not answer in HTTP: if the port speaks TLS, the url begins with https://"
-                .to_owned(),
-        )
-    } else if error.is_parse() {
-        Some("the endpoint did not answer in HTTP".to_owned())
-    } else {
-        None
-    }
+    find::<hyper::Error>(error).and_then(|error| h1_advice(error, scheme))
 }
+
+/// What is wrong with an answer over HTTP/1.1.
+fn h1_advice(error: &hyper::Error, scheme: &str) -> Option<String> {
+    let text = error.to_string();
+    Some(if error.is_parse_too_large() {
+        format!("an answer has at most {MAX_HEADER_LINES} header lines and 400 KiB of them")
+    } else if error.is_parse_status() {
+        "the status line of the answer must be HTTP/1.1, one blank and a status of three digits".to_owned()
+    } else if text.contains("content-length") {
+        "the Content-Length of the answer is not one number".to_owned()
+    } else if text.contains("transfer-encoding") {
+        "the Transfer-Encoding of the answer is not understood: only chunked is".to_owned()
+    } else if text.contains("header") && error.is_parse() {
+        "a header line of the answer holds a NUL byte or a lone carriage return".to_owned()
+    } else if error.is_parse() {
+        let tls =
+            if scheme == "http" { ": if the port speaks TLS, the url begins with https://" } else { "" };
+        format!("the answer does not begin with HTTP/1.1 or HTTP/1.0{tls}")
+    } else if scheme == "https" && (error.is_closed() || error.is_canceled()) {
+        format!(
+            "the endpoint ended the connection at once: if it offers HTTP/2 (ALPN), it must speak it; {USE_HTTP1}"
+        )
+    } else {
+        return None;
+    })
+}
+
+const USE_HTTP1: &str = "a handler with a header Host of its own is called over HTTP/1.1";
 
 /// What is wrong on an HTTP/2 connection. It is never the event's fault.
 fn h2_advice(error: &h2::Error) -> Option<String> {
     if error.is_io() {
         return None;
     }
-    Some(match error.reason() {
-        Some(h2::Reason::HTTP_1_1_REQUIRED) => {
+    Some(match error.reason()? {
+        h2::Reason::HTTP_1_1_REQUIRED => {
             "the endpoint offered HTTP/2 and requires HTTP/1.1: turn off HTTP/2 there, \
              or give the handler the header Host, whose calls go over HTTP/1.1"
                 .to_owned()
         }
-        Some(h2::Reason::ENHANCE_YOUR_CALM) => format!(
+        h2::Reason::ENHANCE_YOUR_CALM => format!(
             "the endpoint closed the HTTP/2 connection because of too many pings or resets: \
              allow a ping every {} there",
             format_duration(PING)
         ),
-        _ => format!(
-            "the HTTP/2 protocol failed; an answer has at most {} KiB of headers",
+        h2::Reason::FRAME_SIZE_ERROR if !error.is_remote() => {
+            format!("the endpoint offers HTTP/2 (ALPN) and does not speak it; {USE_HTTP1}")
+        }
+        _ if !error.is_remote() => format!(
+            "the answer breaks the rules of HTTP/2. Mostly it is a header: its name has a capital or a blank, its value a \
+             control character, :status is not three digits, or they are more than {} KiB; {USE_HTTP1}",
             MAX_HEADER_BYTES >> 10
         ),
+        h2::Reason::REFUSED_STREAM => "the endpoint takes no more requests on this connection now".to_owned(),
+        h2::Reason::CANCEL => "the endpoint gave up its answer".to_owned(),
+        _ if error.is_go_away() => "the endpoint closed the HTTP/2 connection".to_owned(),
+        _ => "the endpoint failed while it answered: see its log".to_owned(),
     })
 }
 
@@ -118,7 +146,11 @@ const WRAPPERS: [&str; 3] = ["client error (", "dns error", "error resolving DNS
 pub fn causes(error: &reqwest::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in chain(error).filter(|cause| !cause.is::<reqwest::Error>()) {
-        let text = cause.to_string();
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.get_ref().is_some()) {
+            // It says what it wraps, which comes next.
+            continue;
+        }
+        let text = cause.downcast_ref().map_or_else(|| cause.to_string(), tls::words);
         let said = parts.last().is_some_and(|last| last.contains(&text));
         if !said && !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)) {
             parts.push(text.replace(char::is_control, " "));

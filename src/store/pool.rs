@@ -83,7 +83,7 @@ impl Dialer {
             tls::verifying(ca_file)?
         } else {
             config.ssl_mode(SslMode::Disable);
-            tls::unused()
+            tls::unused()?
         };
         bound(&mut config, settings.connect_timeout);
         Ok(Self { config, tls, timeout: settings.connect_timeout })

@@ -6,13 +6,13 @@ mod connector;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use anyhow::bail;
+
+use crate::tls::{self, Roots};
 
 pub(super) use connector::Connector;
+
+const CA_FILE: &str = "database.ca_file";
 
 /// What a url says about TLS, which tokio-postgres understands only in part.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,45 +61,16 @@ fn verifies(mode: &str) -> anyhow::Result<bool> {
 
 /// Trusts the certificates of `ca_file`, or those of the system.
 pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<Connector> {
-    // Fails only if a provider is installed already, and that is the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let Some(path) = ca_file else {
-        let found = rustls_native_certs::load_native_certs();
-        if found.certs.is_empty() {
-            let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-            bail!(
-                "no certificate authority is trusted by this system ({}): install ca-certificates, or name a CA file",
-                why.join("; ")
-            );
-        }
-        for error in found.errors {
-            tracing::warn!(%error, "a certificate authority of the system cannot be read");
-        }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        return Ok(trusting(roots));
+    let builder = match ca_file {
+        Some(path) => tls::config(tls::authorities(CA_FILE, path)?, Roots::Own),
+        None => tls::config(Vec::new(), Roots::System),
     };
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path)
-        .with_context(|| format!("the CA file {} cannot be read", path.display()))?;
-    for certificate in certificates {
-        let certificate = certificate.with_context(|| format!("the CA file {} is no PEM", path.display()))?;
-        roots.add(certificate).with_context(|| format!("the CA file {} is not usable", path.display()))?;
-    }
-    if roots.is_empty() {
-        bail!("the CA file {} holds no certificate", path.display());
-    }
-    Ok(trusting(roots))
-}
-
-fn trusting(roots: RootCertStore) -> Connector {
-    Connector::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(Connector::new(builder?.with_no_client_auth()))
 }
 
 /// For connections without TLS: a connector that is never asked.
-pub(super) fn unused() -> Connector {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    trusting(RootCertStore::empty())
+pub(super) fn unused() -> anyhow::Result<Connector> {
+    tls::without_trust().map(Connector::new)
 }
 
 #[cfg(test)]
@@ -130,8 +101,8 @@ mod tests {
     #[test]
     fn a_ca_file_must_hold_a_certificate() {
         let empty = tempfile::NamedTempFile::new().expect("a file");
-        let error = |path: &Path| verifying(Some(path)).err().expect("refused").to_string();
-        assert!(error(empty.path()).contains("no certificate"));
-        assert!(error(Path::new("/nowhere.pem")).contains("/nowhere.pem cannot be read"));
+        let error = |path: &Path| verifying(Some(path)).err().expect("refused");
+        assert!(format!("{:#}", error(empty.path())).contains("holds no certificate"));
+        assert!(error(Path::new("/nowhere.pem")).to_string().contains("/nowhere.pem cannot be read"));
     }
 }

@@ -86,17 +86,35 @@ async fn events_flow_over_tls_to_a_broker_of_a_trusted_authority() {
 
     let other = Authority::new("another");
     for (url, ca_file, said) in [
-        (&right, &other.write(&world), "UnknownIssuer (amqp.ca_file names the certificates to trust)"),
+        (&right, &other.write(&world), "put its CA's certificate into amqp.ca_file"),
         (&other_name, &authority.write(&world), "certificate not valid for name \"127.0.0.1\""),
     ] {
         world.set("amqp.url", url);
         world.set("amqp.ca_file", ca_file);
         world.run(&publish).assert_failed(1, said);
     }
+    // TLS where there is none, and none where there is TLS.
+    world.set("amqp.ca_file", &authority.write(&world));
+    let plain = world.amqp_url.replace("amqp://", "amqps://");
+    world.set("amqp.url", &plain);
+    world.run(&publish).assert_failed(1, "the broker does not speak TLS on this port");
+    world.set("amqp.ca_file", "");
+    world.set("amqp.url", &right.replace("amqps://", "amqp://"));
+    world.run(&publish).assert_failed(1, "if the port speaks TLS, amqp.url begins with amqps://");
+
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 2);
+    let old = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    world.set("http.ca_file", &Authority(old).write(&world));
+    let checked = world.run(&["check"]).stdout();
+    assert!(checked.contains("certificates") && checked.contains("expired on 2021-01-02"), "{checked}");
+    world.set("http.ca_file", "");
+
     let garbage = world.dir.path().join("garbage.pem");
     std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     world.set("amqp.url", &right);
     world.set("amqp.ca_file", &garbage.display().to_string());
-    world.run(&publish).assert_failed(1, "amqp.ca_file holds a certificate that cannot be used");
+    world.run(&publish).assert_failed(1, "holds a certificate that cannot be used");
     world.end().await;
 }

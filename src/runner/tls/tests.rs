@@ -252,3 +252,12 @@ async fn a_tls_error_says_what_to_do() {
     let told = transient(plain.run(&runner.expect("a runner")).await);
     assert!(told.contains("if the port speaks TLS, the url begins with https://"), "{told}");
 }
+
+#[tokio::test]
+async fn http2_that_is_offered_and_not_spoken_is_said() {
+    let authority = Authority::new();
+    let mut config = config(&authority.signed("localhost"));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let told = transient(call(authority.trusted(), serve(config).await).await);
+    assert!(told.contains("HTTP/2 (ALPN)"), "{told}");
+}

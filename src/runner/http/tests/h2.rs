@@ -2,7 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -12,7 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    domain::outcome::{FailureKind, Outcome},
+    domain::{
+        handler::HandlerId,
+        outcome::{FailureKind, Outcome},
+    },
     runner::{
         Runner, RunnerSettings,
         testing::{Trial, failure, script_settings, success},
@@ -116,12 +123,19 @@ impl Endpoint {
     }
 
     async fn call_as(&self, headers: Value, answer_limit: Option<usize>) -> Outcome {
-        let http = self.authority.trusted();
-        let runner = Runner::new(RunnerSettings { http, script: script_settings() }).expect("a runner");
-        let url = format!("https://localhost:{}/", self.address.port());
-        let mut trial = Trial::new(&json!({"type": "http", "url": url, "headers": headers}));
+        let mut trial = self.trial(&headers);
         trial.answer_limit = answer_limit;
-        trial.run(&runner).await
+        trial.run(&self.runner()).await
+    }
+
+    fn trial(&self, headers: &Value) -> Trial {
+        let url = format!("https://localhost:{}/", self.address.port());
+        Trial::new(&json!({"type": "http", "url": url, "headers": headers}))
+    }
+
+    fn runner(&self) -> Runner {
+        let http = self.authority.trusted();
+        Runner::new(RunnerSettings { http, script: script_settings() }).expect("a runner")
     }
 }
 
@@ -180,7 +194,7 @@ async fn the_headers_of_an_answer_are_bounded() {
     let (failed, _) =
         failure(Endpoint::new(&["h2"], |id| answer(id, &headers(90), b"")).await.call(json!({})).await);
     assert_eq!(failed.kind, FailureKind::Transient);
-    assert!(failed.error.contains("at most 64 KiB of headers"), "{}", failed.error);
+    assert!(failed.error.contains("more than 64 KiB"), "{}", failed.error);
 }
 
 /// HPACK: `content-length: 36`.
@@ -226,5 +240,55 @@ async fn an_answer_without_its_end_is_cut() {
     ];
     for answer in whole {
         success(Endpoint::new(&["h2"], answer).await.ask().await);
+    }
+}
+
+/// HPACK: `X-U: 1`, whose name has a capital.
+const CAPITAL: [u8; 7] = [0, 3, b'X', b'-', b'U', 1, b'1'];
+
+#[tokio::test]
+async fn a_malformed_answer_harms_no_other_handler() {
+    static SEEN: AtomicU32 = AtomicU32::new(0);
+    // The first request is never answered.
+    let endpoint = Endpoint::new(&["h2"], |id| match SEEN.fetch_add(1, Ordering::SeqCst) {
+        0 => Vec::new(),
+        _ => head(id, END_STREAM, &CAPITAL),
+    })
+    .await;
+    let (runner, mut innocent, mut guilty) =
+        (endpoint.runner(), endpoint.trial(&json!({})), endpoint.trial(&json!({})));
+    innocent.timeout = Duration::from_secs(2);
+    guilty.handler.id = HandlerId(8);
+    let later = async {
+        while SEEN.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        guilty.run(&runner).await
+    };
+    let (innocent, guilty) = tokio::join!(innocent.run(&runner), later);
+    let (failed, _) = failure(guilty);
+    assert!(failed.error.contains("its name has a capital"), "{}", failed.error);
+    assert_eq!(failure(innocent).0.error, "no answer within 2s");
+}
+
+#[tokio::test]
+async fn what_ended_an_exchange_is_said() {
+    async fn told(answer: fn(u32) -> Vec<u8>) -> String {
+        failure(Endpoint::new(&["h2"], answer).await.call(json!({})).await).0.error
+    }
+    fn reset(id: u32, code: u32) -> Vec<u8> {
+        frame(RST_STREAM, 0, id, &code.to_be_bytes())
+    }
+    let gone = |_| frame(GOAWAY, 0, 0, &[0; 8]);
+    for (answer, said) in [
+        ((|id| reset(id, 8)) as fn(u32) -> Vec<u8>, "gave up its answer"),
+        (|id| reset(id, 7), "takes no more requests"),
+        (|id| reset(id, 2), "failed while it answered"),
+        (|_| frame(SETTINGS, 0, 7, &[]), "breaks the rules of HTTP/2"),
+        (|_| b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n".to_vec(), "HTTP/2"),
+        (gone, "HTTP/2"),
+    ] {
+        let told = told(answer).await;
+        assert!(told.contains(said), "{said}: {told}");
     }
 }

@@ -54,3 +54,32 @@ async fn an_answer_whose_length_is_not_clear_is_a_failure() {
     let (failed, _) = failure(answer("200 OK", &"x-a: 1\r\n".repeat(600)).await);
     assert!(failed.error.contains("at most 512 header lines"), "{}", failed.error);
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_an_answer_is_said() {
+    async fn told(answer: &str) -> String {
+        let (failed, _) = failure(Trial::http(answering(answer).await).run(&runner(script_settings())).await);
+        failed.error
+    }
+    for (answer, said) in [
+        ("HTTP/1.1 200 OK\r\nX-A: a\0b\r\n\r\n", "NUL byte or a lone carriage return"),
+        ("HTTP/1.1 200 OK\r\nX-A: a\rb\r\n\r\n", "NUL byte or a lone carriage return"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", "Content-Length of the answer"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\n{}", "Content-Length of the answer"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+            "Content-Length of the answer",
+        ),
+        ("HTTP/1.1  200 OK\r\n\r\n", "the status line of the answer"),
+        ("HTTP/1.1 20 OK\r\n\r\n", "the status line of the answer"),
+        ("HTTP/1.2 200 OK\r\n\r\n", "does not begin with HTTP/1.1"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "does not begin with HTTP/1.1"),
+    ] {
+        let told = told(answer).await;
+        assert!(told.contains(said), "{answer:?}: {told}");
+        assert_eq!(told.contains("speaks TLS"), said.contains("begin"), "{answer:?}: {told}");
+    }
+    // As one whose body is too large: the next one is no smaller.
+    let (failed, _) = failure(answer("400 Bad Request", &"x-a: 1\r\n".repeat(600)).await);
+    assert_eq!(failed.kind, FailureKind::Permanent, "{}", failed.error);
+}

@@ -1,0 +1,191 @@
+//! Errors of TLS in words, and what to do about them.
+
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+
+use super::{algorithms::name_of, verifier::WeakKey};
+
+const SUPPORTED: &str = "a certificate with an RSA key of 2048 bits or more, or a P-256, P-384 or Ed25519 key, and signed \
+    by one of these (RSA with SHA-256, SHA-384 or SHA-512; P-256 and P-384 with SHA-256 or SHA-384)";
+
+/// Who is at the other end of a connection, for the sentences of an error.
+pub struct Peer {
+    pub name: &'static str,
+    /// The key of the file of certificates that are trusted.
+    pub ca_file: &'static str,
+    /// Where the name of the other end is written.
+    pub address: &'static str,
+    /// What to do where a client certificate is asked for.
+    pub asks_for_certificate: &'static str,
+    /// What to do where no TLS is spoken.
+    pub plain: &'static str,
+}
+
+impl Peer {
+    pub const ENDPOINT: Self = Self {
+        name: "the endpoint",
+        ca_file: "http.ca_file",
+        address: "the url",
+        asks_for_certificate: "set http.client_cert",
+        plain: "if it speaks plain HTTP, the url begins with http://",
+    };
+    pub const BROKER: Self = Self {
+        name: "the broker",
+        ca_file: "amqp.ca_file",
+        address: "amqp.url",
+        asks_for_certificate: "provisiond has none for the broker, so set ssl_options.fail_if_no_peer_cert = false there",
+        plain: "if it speaks plain AMQP, amqp.url begins with amqp://; the port of amqps:// is mostly 5671",
+    };
+    pub const DATABASE: Self = Self {
+        name: "the server",
+        ca_file: "database.ca_file",
+        address: "database.url",
+        asks_for_certificate: "provisiond has none for PostgreSQL, so take clientcert out of pg_hba.conf",
+        plain: "set ssl = on in postgresql.conf",
+    };
+}
+
+/// An error of a TLS stream, with what to do about it. Other errors stay as they are.
+pub fn explained(error: io::Error, peer: &Peer) -> io::Error {
+    let Some(cause) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return error };
+    let advice = advice(cause, peer).map(|advice| format!("; {advice}")).unwrap_or_default();
+    io::Error::new(error.kind(), format!("{}{advice}", words(cause)))
+}
+
+/// `error` without what only programmers read.
+pub fn words(error: &Error) -> String {
+    let Error::InvalidCertificate(why) = error else { return error.to_string() };
+    match why {
+        CertificateError::Other(other) => format!("invalid peer certificate: {other}"),
+        CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id, ..
+        } => format!(
+            "invalid peer certificate: it, or one above it, is signed with {}",
+            name_of(signature_algorithm_id)
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// A sentence that says what the operator can do about `error`; none where that is not known.
+pub fn advice(error: &Error, peer: &Peer) -> Option<String> {
+    let name = peer.name;
+    match error {
+        Error::InvalidCertificate(error) => certificate(error, peer),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some(format!("{name} does not speak TLS on this port: {}", peer.plain))
+        }
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        )
+        | Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            Some(format!("{name} is too old: provisiond speaks TLS 1.2 and 1.3"))
+        }
+        Error::AlertReceived(alert) => self::alert(*alert, peer),
+        _ => None,
+    }
+}
+
+fn certificate(error: &CertificateError, peer: &Peer) -> Option<String> {
+    let Peer { name, ca_file, address, .. } = peer;
+    Some(match error {
+        CertificateError::Other(_) => return other(error, peer),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
+            "{name}'s certificate has expired: renew it there (if it has not, set this machine's clock)"
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => format!(
+            "{name}'s certificate is not valid yet: check the clocks of this machine and of the one that made it"
+        ),
+        CertificateError::UnknownIssuer => format!(
+            "nobody trusted has issued {name}'s certificate: put its CA's certificate into {ca_file}, \
+             and let {name} send its intermediate certificates"
+        ),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => format!(
+            "{name}'s certificate has no subjectAltName, and its Common Name does not count: renew it with one"
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
+            "name {name} in {address} by a name of its certificate, or give it a certificate for that name"
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            format!("{name}'s certificate is not one for servers (extendedKeyUsage serverAuth)")
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            format!("give {name} {SUPPORTED}")
+        }
+        CertificateError::BadSignature => format!(
+            "a signature is wrong: {ca_file} may hold an older CA of the same name, or {name}'s key is not that of its certificate"
+        ),
+        _ => return None,
+    })
+}
+
+/// What rustls has no word of its own for.
+fn other(error: &CertificateError, peer: &Peer) -> Option<String> {
+    let CertificateError::Other(other) = error else { return None };
+    let Peer { name, ca_file, .. } = peer;
+    if other.0.is::<WeakKey>() {
+        return Some(format!("such a key is too short: give {name} {SUPPORTED}"));
+    }
+    Some(match other.0.downcast_ref()? {
+        webpki::Error::CaUsedAsEndEntity => format!(
+            "{name}'s certificate is a CA's: put exactly this certificate into {ca_file}, \
+             or give {name} a certificate with CA:FALSE"
+        ),
+        webpki::Error::UnsupportedCertVersion => format!(
+            "{name}'s certificate, or one above it, is of X.509 version 1: renew it as version 3, with a subjectAltName \
+             (openssl x509 -req needs -extfile for it)"
+        ),
+        webpki::Error::UnsupportedCriticalExtension => format!(
+            "{name}'s certificate, or one above it, has an extension that is marked as critical and not known here: \
+             renew it without that"
+        ),
+        webpki::Error::NameConstraintViolation => format!(
+            "the CA of {name}'s certificate may not issue it for this name (nameConstraints): take a name that it may, or another CA"
+        ),
+        webpki::Error::EndEntityUsedAsCa => format!(
+            "a certificate above {name}'s is not a CA's (basicConstraints CA:TRUE): issue it again by one that is"
+        ),
+        webpki::Error::PathLenConstraintViolated => format!(
+            "more CAs lie between {name}'s certificate and a trusted one than one of them allows (pathlen)"
+        ),
+        _ => format!("{name}'s certificate, or one above it, does not keep to RFC 5280: renew it"),
+    })
+}
+
+fn alert(alert: AlertDescription, peer: &Peer) -> Option<String> {
+    let Peer { name, address, asks_for_certificate, .. } = peer;
+    Some(match alert {
+        AlertDescription::CertificateRequired => {
+            format!("{name} asks for a client certificate: {asks_for_certificate}")
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::UnknownCA
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::AccessDenied => {
+            format!("{name} does not accept the client certificate: {asks_for_certificate}")
+        }
+        AlertDescription::UnrecognisedName => format!("{name} does not know its name in {address}"),
+        AlertDescription::NoApplicationProtocol => format!(
+            "{name} speaks HTTP/2 only, which is not used for a handler with a header Host of its own"
+        ),
+        AlertDescription::HandshakeFailure => format!(
+            "{name} does not say why. One of these: it asks for a client certificate ({asks_for_certificate}); \
+             the key of its certificate is not supported (P-521, Ed448, secp256k1, P-224, brainpool and RSA-PSS keys are not); \
+             it allows no curve of X25519, P-256 and P-384; with TLS 1.2, no cipher of ECDHE with AES-GCM or ChaCha20"
+        ),
+        _ => return None,
+    })
+}
+
+/// Whether a server showed a CA's certificate as its own.
+pub(super) fn is_ca_as_server(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}

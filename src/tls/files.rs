@@ -1,0 +1,149 @@
+//! Files of certificates and keys.
+
+use std::{fs, path::Path, time::SystemTime};
+
+use anyhow::{Context, bail, ensure};
+use rustls::{
+    RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+    sign::CertifiedKey,
+};
+use x509_cert::{Certificate, der::Decode};
+
+/// The certificates of the file at `path`, which the configuration names as `key`.
+pub fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let (what, bytes) = read(key, path)?;
+    let found = certificates(&bytes).with_context(|| what.clone())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &found {
+        roots
+            .add(certificate.clone())
+            .with_context(|| format!("{what} holds a certificate that cannot be used"))?;
+    }
+    Ok(found)
+}
+
+/// The certificate of the file at `path`, which the configuration names as `key`, with its chain and private key.
+pub fn identity(
+    key: &str,
+    path: &Path,
+) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let (what, bytes) = read(key, path)?;
+    let chain = certificates(&bytes).with_context(|| what.clone())?;
+    let Ok(private) = PrivateKeyDer::from_pem_slice(&bytes) else {
+        bail!("{what} holds no private key in PEM without a password, which belongs beside the certificate");
+    };
+    let provider = CryptoProvider::get_default().context("no TLS provider is installed in this process")?;
+    CertifiedKey::from_der(chain.clone(), private.clone_key(), provider)
+        .with_context(|| format!("{what}: certificate and key cannot be used together"))?;
+    Ok((chain, private))
+}
+
+/// The certificates among `certificates` that have expired at `now`: their names, and since when.
+pub fn expired(certificates: &[CertificateDer<'_>], now: SystemTime) -> Vec<String> {
+    let told = |der: &CertificateDer<'_>| {
+        let certificate = Certificate::from_der(der).ok()?.tbs_certificate;
+        let end = certificate.validity.not_after;
+        (end.to_system_time() < now).then(|| format!("{} expired on {}", certificate.subject, end))
+    };
+    certificates.iter().filter_map(told).collect()
+}
+
+/// What the file is, for errors, and its content without a byte order mark.
+fn read(key: &str, path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+    let what = format!("{key} {}", path.display());
+    let bytes = fs::read(path).with_context(|| format!("{what} cannot be read"))?;
+    let content = bytes.strip_prefix(b"\xEF\xBB\xBF").map(<[u8]>::to_vec);
+    Ok((what, content.unwrap_or(bytes)))
+}
+
+fn certificates(bytes: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| anyhow::anyhow!("it is no proper PEM: {}", told(&error)))?;
+    ensure!(
+        !found.is_empty(),
+        "it holds no certificate (PEM, -----BEGIN CERTIFICATE----- at the beginning of a line){}",
+        form(bytes)
+    );
+    Ok(found)
+}
+
+/// The errors of the library print what they found as a list of numbers.
+fn told(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "it is cut off, or in one line: the line -----END …----- is missing".to_owned()
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "-----BEGIN …----- must stand in a line of its own".to_owned()
+        }
+        pem::Error::Base64Decode(_) => "between BEGIN and END stands what is not Base64".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What a file without certificates seems to hold, and how it is converted.
+fn form(bytes: &[u8]) -> &'static str {
+    let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
+    match bytes {
+        [0x30, 0x80..=0x84, ..] => {
+            ": it seems to be DER (openssl x509 -inform der -in … -out … makes PEM of it)"
+        }
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => ": it is UTF-16; save it as UTF-8",
+        _ if has("BEGIN TRUSTED CERTIFICATE") => {
+            ": it holds a TRUSTED CERTIFICATE (openssl x509 -in … -out … makes a CERTIFICATE of it)"
+        }
+        _ if has("BEGIN PKCS7") => ": it is PKCS#7 (openssl pkcs7 -print_certs -in … -out … makes PEM of it)",
+        _ if has("PRIVATE KEY") => ": it holds a private key",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told_of(bytes: &[u8]) -> String {
+        format!("{:#}", certificates(bytes).expect_err("refused"))
+    }
+
+    #[test]
+    fn a_file_that_is_no_pem_is_told_by_its_form() {
+        let pem = rcgen::generate_simple_self_signed(["h".to_owned()]).expect("made").cert.pem();
+        let one_line = pem.replace('\n', "");
+        for (bytes, said) in [
+            (&pem.as_bytes()[..pem.len() / 2], "cut off"),
+            (one_line.as_bytes(), "line"),
+            (pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE").as_bytes(), "TRUSTED CERTIFICATE (openssl"),
+            (b"\x30\x82\x01\x02", "DER (openssl"),
+            (b"\xFF\xFE-\0", "UTF-16"),
+            (b"", "holds no certificate"),
+        ] {
+            let told = told_of(bytes);
+            assert!(told.contains(said) && told.len() < 250, "{said}: {told}");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("bom.pem");
+        fs::write(&path, format!("\u{FEFF}{pem}")).expect("written");
+        assert_eq!(authorities("http.ca_file", &path).expect("read").len(), 1);
+    }
+
+    #[test]
+    fn an_expired_certificate_is_named_with_its_date() {
+        let made = |year| {
+            let mut params = rcgen::CertificateParams::new(["h".to_owned()]).expect("a name");
+            params.distinguished_name.push(rcgen::DnType::CommonName, "Old CA");
+            params.not_after = rcgen::date_time_ymd(year, 1, 2);
+            params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").der().clone()
+        };
+        let told = expired(&[made(2021), made(2090)], SystemTime::now());
+        assert!(
+            matches!(&*told, [one] if one.contains("Old CA") && one.contains("expired on 2021-01-02")),
+            "{told:?}"
+        );
+    }
+}

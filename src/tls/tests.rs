@@ -1,0 +1,149 @@
+//! Servers with certificates that openssl made, and what a connection to them says.
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{Peer, Roots, authorities, config, explained};
+
+/// `openssl s_server`, which ends with its test.
+struct Server {
+    dir: TempDir,
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn openssl(dir: &Path, arguments: &[&str]) {
+    let made = Command::new("openssl").args(arguments).current_dir(dir).output().expect("openssl");
+    assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// The key and the self-signed certificate that `options` make, for localhost.
+fn certificate(options: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let request = ["req", "-x509", "-nodes", "-subj", "/CN=localhost", "-keyout", "key", "-out", "cert"];
+    let name = ["-addext", "subjectAltName=DNS:localhost"];
+    openssl(dir.path(), &[&request[..], &name, options].concat());
+    dir
+}
+
+impl Server {
+    fn new(dir: TempDir, options: &[&str]) -> Self {
+        let mut process = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "cert", "-key", "key"])
+            .args(options)
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl");
+        let output = BufReader::new(process.stdout.take().expect("its output"));
+        let ready = |line: std::io::Result<String>| line.ok()?.strip_prefix("ACCEPT ")?.parse().ok();
+        let address = output.lines().find_map(ready).expect("an address");
+        Self { dir, process, address }
+    }
+
+    /// What a connection says that trusts only the file `trusted`, if it fails.
+    async fn told(&self, trusted: &str, peer: &Peer) -> Option<String> {
+        let own = authorities(peer.ca_file, &self.dir.path().join(trusted)).expect("certificates");
+        connect(self.address, own, peer).await
+    }
+}
+
+async fn connect(address: SocketAddr, own: Vec<CertificateDer<'static>>, peer: &Peer) -> Option<String> {
+    let config = config(own, Roots::Own).expect("a configuration").with_no_client_auth();
+    let tcp = TcpStream::connect(address).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut stream = match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
+        Ok(stream) => stream,
+        Err(error) => return Some(explained(error, peer).to_string()),
+    };
+    // TLS 1.3 refuses a client after its handshake has ended.
+    let mut byte = [0];
+    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut byte);
+    match tokio::time::timeout(std::time::Duration::from_millis(300), read).await {
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => Some(explained(error, peer).to_string()),
+        _ => None,
+    }
+}
+
+const LEAF: [&str; 2] = ["-addext", "basicConstraints=critical,CA:FALSE"];
+/// Lets openssl use what it thinks too weak.
+const WEAK: [&str; 2] = ["-cipher", "DEFAULT:@SECLEVEL=0"];
+
+#[tokio::test]
+async fn a_self_signed_ca_certificate_is_accepted_where_it_is_trusted() {
+    let server = Server::new(certificate(&["-newkey", "rsa:2048"]), &[]);
+    assert_eq!(server.told("cert", &Peer::DATABASE).await, None);
+    let other = certificate(&["-newkey", "rsa:2048"]);
+    let own = authorities("database.ca_file", &other.path().join("cert")).expect("certificates");
+    let told = connect(server.address, own, &Peer::DATABASE).await.expect("another certificate");
+    assert!(told.contains("put exactly this certificate into database.ca_file"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_named() {
+    let curve = |name| ["-newkey", "ec", "-pkeyopt", name];
+    let (p521, k256) = (curve("ec_paramgen_curve:P-521"), curve("ec_paramgen_curve:secp256k1"));
+    for (options, said) in [
+        (
+            &["-newkey", "rsa:2048", "-sha1"][..],
+            "is signed with RSA and SHA-1; give the broker a certificate",
+        ),
+        (&["-newkey", "rsa:2048", "-md5"], "is signed with RSA and MD5"),
+        (&["-newkey", "rsa:2048", "-sha3-256"], "is signed with RSA and SHA-3"),
+        (&["-newkey", "rsa:1024"], "an RSA key of 1024 bits; such a key is too short"),
+        (&p521, "P-521"),
+        (&k256, "secp256k1"),
+        (&["-newkey", "ed448"], "Ed448"),
+        (&["-newkey", "rsa:2048", "-addext", "1.2.3.4=critical,DER:05:00"], "marked as critical"),
+    ] {
+        let server = Server::new(certificate(&[options, &LEAF].concat()), &WEAK);
+        let told = server.told("cert", &Peer::BROKER).await.unwrap_or_else(|| panic!("{options:?}"));
+        assert!(told.contains(said) && told.contains("the broker"), "{options:?}: {told}");
+        assert!(!told.contains('['), "{options:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_without_extensions_is_named() {
+    let dir = certificate(&["-newkey", "rsa:2048"]);
+    openssl(dir.path(), &["req", "-new", "-key", "key", "-subj", "/CN=localhost", "-out", "csr"]);
+    openssl(dir.path(), &["x509", "-req", "-in", "csr", "-signkey", "key", "-out", "cert"]);
+    let told = Server::new(dir, &[]).told("cert", &Peer::DATABASE).await.expect("refused");
+    assert!(told.contains("X.509 version 1: renew it as version 3"), "{told}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_refused_names_the_causes() {
+    let made = || certificate(&["-newkey", "rsa:2048"]);
+    for (options, said) in [
+        (&["-tls1_2", "-Verify", "1"][..], "asks for a client certificate (set http.client_cert)"),
+        (&["-tls1_3", "-Verify", "1"], "asks for a client certificate: set http.client_cert"),
+        (&["-curves", "P-521"], "no curve of X25519, P-256 and P-384"),
+        (&["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"], "no cipher of ECDHE"),
+        (&["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"], "no cipher of ECDHE"),
+        (&["-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"], "too old: provisiond speaks TLS 1.2 and 1.3"),
+    ] {
+        let told = Server::new(made(), options).told("cert", &Peer::ENDPOINT).await;
+        let told = told.unwrap_or_else(|| panic!("{options:?}"));
+        assert!(told.contains(said), "{options:?}: {told}");
+    }
+}
