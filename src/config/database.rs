@@ -11,6 +11,26 @@ use super::{
 
 const FORM: &str = "must be postgres://user:password@host:5432/database";
 
+/// What may stand after the `?` of a url beside `sslmode`.
+const OPTIONS: [&str; 16] = [
+    "application_name",
+    "channel_binding",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "port",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
 /// Where the database is, and how it is used.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -44,6 +64,9 @@ impl Database {
         };
         if database.ca_file.is_some() && !database.url.may_use_tls() {
             reader.clash("database.ca_file", "database.url", "has no use: the url says sslmode=disable");
+        } else if database.ca_file.is_none() && database.url.binds_without_tls() {
+            let problem = "asks for channel_binding=require, which needs TLS: add sslmode=verify-full";
+            reader.clash("database.url", "database.ca_file", problem);
         }
         Some(database)
     }
@@ -57,6 +80,11 @@ impl DatabaseUrl {
 
     fn may_use_tls(&self) -> bool {
         !self.masked.contains("sslmode=disable")
+    }
+
+    fn binds_without_tls(&self) -> bool {
+        let has = |parameter| self.masked.contains(parameter);
+        has("channel_binding=require") && !has("sslmode=require") && !has("sslmode=verify-full")
     }
 
     /// No error repeats the text, which may hold a password.
@@ -96,8 +124,15 @@ fn check_query(query: &str) -> Result<(), String> {
             Some(("password", _)) => return Err("the password belongs before the host".into()),
             Some(("connect_timeout", _)) => return Err("the timeout is database.connect_timeout".into()),
             Some(("sslrootcert", _)) => return Err("the file of CA certificates is database.ca_file".into()),
+            Some((name, _)) if OPTIONS.contains(&name) => {}
+            Some(("sslcert" | "sslkey" | "sslpassword", _)) => {
+                return Err("client certificates (sslcert, sslkey) are not supported".into());
+            }
+            Some(("ssl" | "requiressl", _)) => return Err("TLS is asked for by sslmode=verify-full".into()),
             // Percent-encoded, it could be `password` after all.
-            Some((name, _)) if !name.contains('%') => {}
+            Some((name, _)) if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+                return Err(format!("{name} is not known; after the ? may stand {}", OPTIONS.join(", ")));
+            }
             _ => return Err("after the ? come name=value pairs, joined by &".into()),
         }
     }
@@ -152,6 +187,9 @@ mod tests {
             ("postgres://h/d?p%61ssword=hunter2", "name=value"),
             ("postgres://h/d?sslmode=prefer", "disable, require or verify-full"),
             ("postgres://h/d?sslrootcert=/x", "database.ca_file"),
+            ("postgres://h/d?sslcert=/x", "client certificates (sslcert, sslkey) are not supported"),
+            ("postgres://h/d?ssl=true", "sslmode=verify-full"),
+            ("postgres://h/d?pool_size=3", "pool_size is not known"),
             ("postgres://h/d?connect_timeout=3", "database.connect_timeout"),
         ] {
             let error = DatabaseUrl::parse(text).expect_err(text);
