@@ -12,11 +12,13 @@ use url::Url;
 use crate::domain::{
     outcome::{Failure, FailureKind},
     retry::MAX_DELAY,
-    task::HttpTarget,
+    task::{HttpTarget, MASK},
 };
 
 /// Of a header's value that is quoted in an error, in characters.
 const MAX_QUOTE: usize = 60;
+/// A number in `Retry-After` that is so near to now is a time.
+const NEAR: Duration = Duration::from_hours(365 * 24);
 /// Of the place that a redirect points to, in characters.
 const MAX_LOCATION: usize = 200;
 
@@ -40,7 +42,12 @@ pub fn failure_of(status: StatusCode, headers: &HeaderMap, url: &HttpTarget, now
         && let Some(value) = headers.get(header::RETRY_AFTER)
     {
         match wait_of(value, now) {
-            Some(Wait::For(wait)) => retry_after = Some(wait.min(MAX_DELAY)),
+            Some(Wait::For(wait)) => {
+                retry_after = Some(wait.min(MAX_DELAY));
+                if wait > MAX_DELAY {
+                    error.push_str(&too_long(value));
+                }
+            }
             Some(Wait::Past) => {}
             None => error.push_str(&not_understood(value)),
         }
@@ -56,24 +63,35 @@ enum Wait {
     Past,
 }
 
-/// Reads a `Retry-After`: seconds, also with a fraction, or a date in a format whose meaning is clear.
+/// Reads a `Retry-After`: seconds, also with a fraction, or a date in a format whose meaning is clear. A number that is a
+/// time of about now, in seconds or milliseconds since 1970, is a date.
 fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
     let text = value.to_str().ok()?.trim();
-    if let Some(seconds) = seconds(text) {
-        return Some(Wait::For(seconds));
-    }
-    let at = date(text)?;
+    let at = match seconds(text) {
+        Some(seconds) => match unix_time(seconds, now) {
+            Some(at) => at,
+            None => return Some(Wait::For(seconds)),
+        },
+        None => date(text)?,
+    };
     Some(at.duration_since(now).map_or(Wait::Past, Wait::For))
 }
 
-/// `120`, `120.5`. More than can be counted is as long as a retry can wait.
+/// The moment that `number` is, if it is within a year of `now`: as a wait it would be decades.
+fn unix_time(number: Duration, now: SystemTime) -> Option<SystemTime> {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let moment = [number, number / 1000].into_iter().find(|at| at.abs_diff(since_1970) < NEAR)?;
+    SystemTime::UNIX_EPOCH.checked_add(moment)
+}
+
+/// `120`, `120.5`. More than can be counted is as long as can be.
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if !is_number(whole) || !is_number(fraction) {
         return None;
     }
-    Some(text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(MAX_DELAY))
+    Some(text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(Duration::MAX))
 }
 
 /// An HTTP date in any of its three formats, the date of a mail (which has `+0000` or another zone), or RFC 3339.
@@ -91,6 +109,11 @@ fn date(text: &str) -> Option<SystemTime> {
     let dashes = text.replace('-', " ");
     let at = mail.parse_timestamp(text).or_else(|_| mail.parse_timestamp(&dashes)).ok()?;
     Some(at.into())
+}
+
+fn too_long(value: &HeaderValue) -> String {
+    let (value, days) = (quote(value), MAX_DELAY.as_secs() / 86_400);
+    format!(" (its Retry-After {value} is more than {days} days: the handler's max_interval applies)")
 }
 
 fn not_understood(value: &HeaderValue) -> String {
@@ -119,7 +142,11 @@ fn redirect(headers: &HeaderMap, asked: &Url) -> String {
         let scheme = target.scheme();
         return format!(" (redirects are not followed; the answer's Location is a {scheme}: url)");
     }
-    let target: String = HttpTarget::masked(target.as_str()).chars().take(MAX_LOCATION).collect();
+    if target.path() != "/" || target.query().is_some() {
+        target.set_path(MASK);
+        target.set_query(None);
+    }
+    let target: String = target.as_str().chars().take(MAX_LOCATION).collect();
     format!(
         " (redirects are not followed; it points to {target}{relation}: if that is right, change the handler's url)"
     )

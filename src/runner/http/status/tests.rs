@@ -31,14 +31,20 @@ fn retry_after_is_read_where_its_meaning_is_clear() {
         ("2026-10-21T07:28:00Z", 1680.0),
         ("2026-10-21T09:28:00.000+02:00", 1680.0),
         ("2026-10-21 07:28:00Z", 1680.0),
+        ("1792567680", 1680.0),
+        ("1792567680.5", 1680.5),
+        ("1792567680000", 1680.0),
     ] {
         let failure = failure(503, "retry-after", value);
         assert_eq!(failure.retry_after, Some(Duration::from_secs_f64(seconds)), "{value}");
         assert_eq!(failure.error, "answered 503 Service Unavailable", "{value}");
     }
     for value in [u64::MAX.to_string(), "9".repeat(400), "Wed, 21 Oct 2099 07:28:00 GMT".to_owned()] {
-        assert_eq!(failure(429, "retry-after", &value).retry_after, Some(MAX_DELAY), "{value}");
+        let failure = failure(429, "retry-after", &value);
+        assert_eq!(failure.retry_after, Some(MAX_DELAY), "{value}");
+        assert!(failure.error.contains("is more than 12 days"), "{}", failure.error);
     }
+    assert_eq!(failure(503, "retry-after", "1792565000").retry_after, None, "past");
     let past = failure(503, "retry-after", "Wed, 21 Oct 2015 07:28:00 GMT");
     assert_eq!((past.retry_after, past.error.as_str()), (None, "answered 503 Service Unavailable"));
     assert_eq!(failure(500, "retry-after", "120").retry_after, None);
@@ -81,6 +87,8 @@ fn a_redirect_names_its_target_without_secrets() {
     }
     let long = failure(301, "location", &format!("https://{}/", "a.".repeat(900))).error;
     assert!(long.len() < 400, "{long}");
+    let long = failure(301, "location", &format!("https://other.example/{}", "a".repeat(5000))).error;
+    assert!(long.contains("it points to https://other.example/***:"), "{long}");
     assert!(failure(301, "x-other", "").error.contains("the answer has no Location"));
     let unmodified = failure(304, "location", "https://other.example/").error;
     assert!(unmodified.contains("not a redirect") && !unmodified.contains("other.example"), "{unmodified}");
