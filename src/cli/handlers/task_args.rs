@@ -27,8 +27,9 @@ pub(super) struct TaskArgs {
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|e| format!("{e}"))?;
-    Ok((name, value.trim().parse().map_err(|e| format!("{e}"))?))
+    let name: HeaderName = name.trim().parse().map_err(|e| format!("{e}"))?;
+    let value = HeaderValue::typed(&name, value).map_err(|e| format!("{e}"))?;
+    Ok((name, value))
 }
 
 impl TaskArgs {

@@ -1,6 +1,6 @@
 //! Headers that a handler adds to its requests.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::Ipv6Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -86,6 +86,17 @@ pub struct HeaderValue(String);
 impl HeaderValue {
     const MAX_BYTES: usize = 8192;
 
+    /// The value of the header `name`, as somebody types it.
+    pub fn typed(name: &HeaderName, text: &str) -> Result<Self, InvalidTask> {
+        if name.is_host() && !is_host(text.trim()) {
+            return Err(InvalidTask(format!(
+                "{text:?} is not a Host: it is the name or the address of a host, and :port where it has another one, \
+                 such as crm.example:8080"
+            )));
+        }
+        text.parse()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -111,7 +122,9 @@ impl fmt::Debug for HeaderValue {
 impl FromStr for HeaderValue {
     type Err = InvalidTask;
 
+    /// Blanks around it, of a token that was pasted, do not belong to a value.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
         if is_sealed(text) {
             return Err(InvalidTask(format!("a header value cannot begin with {MARK}")));
         }
@@ -126,6 +139,22 @@ impl FromStr for HeaderValue {
             Err(InvalidTask("a header value is visible ASCII, at most 8192 bytes".into()))
         }
     }
+}
+
+/// `crm.example`, `127.0.0.1:81`, `[::1]:81`.
+fn is_host(text: &str) -> bool {
+    let (is_known, port) = if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let is_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(is_char);
+        let labels = name.strip_suffix('.').unwrap_or(name);
+        (name.len() <= 253 && labels.split('.').all(is_label), port)
+    };
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_known && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// From the database, where it may be sealed. Who writes a sealed value there by other ways gains nothing: it opens only
@@ -150,6 +179,53 @@ mod tests {
             assert!(bad.parse::<HeaderName>().is_err(), "{bad:?}");
         }
         assert_eq!("X-Api-Key".parse::<HeaderName>().expect("fine").as_str(), "x-api-key");
+    }
+
+    #[test]
+    fn a_host_names_one() {
+        let host: HeaderName = "Host".parse().expect("a name");
+        for good in [
+            "crm",
+            "crm.example",
+            "crm.example.",
+            " crm.example:8080 ",
+            "10.0.0.1:81",
+            "[::1]",
+            "[::1]:81",
+            "a_b",
+        ] {
+            assert!(HeaderValue::typed(&host, good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "a b",
+            "http://a.example",
+            "a.example/x",
+            "b\u{e4}.example",
+            "a@b",
+            "a.example:notaport",
+            "a:",
+            "a:99999",
+            "a:+1",
+            "[::1",
+            "[a]",
+            "a..b",
+            "a:1:2",
+            "::1",
+        ] {
+            let error = HeaderValue::typed(&host, bad).expect_err(bad).to_string();
+            assert!(error.contains("is not a Host"), "{bad}: {error}");
+        }
+        let other: HeaderName = "X-Host".parse().expect("a name");
+        assert!(HeaderValue::typed(&other, "a b").is_ok());
+    }
+
+    #[test]
+    fn blanks_around_a_value_are_none_of_it() {
+        for pasted in [" Bearer x", "Bearer x\t", "  Bearer x \n"] {
+            assert_eq!(pasted.parse::<HeaderValue>().expect("a value").as_str(), "Bearer x");
+        }
     }
 
     #[test]

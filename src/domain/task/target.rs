@@ -145,6 +145,9 @@ fn slip(text: &str) -> Option<InvalidTask> {
             rest,
         ));
     }
+    if let Some(why) = no_url(head, rest) {
+        return Some(refuse(text, why));
+    }
     if head == ":" {
         return Some(meant(text, "it has no scheme before ://", "", rest));
     }
@@ -168,6 +171,22 @@ fn slip(text: &str) -> Option<InvalidTask> {
     }
 }
 
+/// Why a word alone is hardly a host, though it can be the name of one.
+fn no_url(head: &str, rest: &str) -> Option<&'static str> {
+    if !rest.is_empty() {
+        return None;
+    }
+    if ["http", "https"].iter().any(|name| head.eq_ignore_ascii_case(name)) {
+        return Some("it names no host");
+    }
+    let (name, extension) = head.split_once('.')?;
+    let is_file = !name.is_empty()
+        && ["bash", "bat", "cgi", "exe", "js", "php", "ps1", "py", "rb", "sh"].contains(&extension);
+    is_file.then_some(
+        "it looks like a script's file; a script is a task of its own, and a host of that name is written with http://",
+    )
+}
+
 /// What is wrong after `http://`.
 fn slip_after_scheme(text: &str, name: &str, path: &str, rest: &str) -> Option<InvalidTask> {
     let after = path.strip_prefix("//")?;
@@ -188,7 +207,10 @@ fn slip_after_scheme(text: &str, name: &str, path: &str, rest: &str) -> Option<I
         let rest = rest.get(2 + inner.len()..)?;
         return Some(meant(text, "it has two schemes", inner, rest));
     }
-    None
+    // `http://www.http://x`
+    let path = after.get(authority.len()..)?;
+    let label = authority.strip_suffix(':')?.rsplit('.').next().unwrap_or_default();
+    path.starts_with("//").then(|| meant(text, "it has two schemes", label, path))
 }
 
 fn is_port(text: &str) -> bool {
@@ -198,9 +220,11 @@ fn is_port(text: &str) -> bool {
 /// The scheme that `word` nearly is: `htttp`, `ht!tp`, `https;`.
 fn nearly_http(word: &str) -> Option<&'static str> {
     let word = word.trim_end_matches(':').to_ascii_lowercase();
+    let letters: String = word.chars().filter(char::is_ascii_alphabetic).collect();
+    let is_letter_short = word.len() <= letters.len() + 1;
     ["https", "http"]
         .into_iter()
-        .find(|name| word == *name)
+        .find(|name| letters == *name && is_letter_short)
         .or_else(|| ["https", "http"].into_iter().find(|name| strsim::damerau_levenshtein(&word, name) == 1))
 }
 

@@ -77,7 +77,7 @@ fn read_headers(
         let value = match kept.and_then(|kept| kept.get(&name)) {
             Some(kept) if text == MASK => kept.clone(),
             None if text == MASK => return Err(refuse(GIVE_AGAIN.to_owned())),
-            _ => text.parse().map_err(|e| refuse(format!("{e}")))?,
+            _ => HeaderValue::typed(&name, text).map_err(|e| refuse(format!("{e}")))?,
         };
         Ok((name, value))
     };

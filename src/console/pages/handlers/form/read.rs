@@ -67,7 +67,9 @@ pub(super) fn headers(
                     name.as_str()
                 ));
             }
-            (value, _) => parse(value).map_err(|why| format!("{}: {why}", name.as_str()))?,
+            (value, _) => {
+                HeaderValue::typed(&name, value).map_err(|why| format!("{}: {why}", name.as_str()))?
+            }
         };
         headers.push((name, value));
     }
