@@ -12,7 +12,11 @@ use std::{
 
 use anyhow::Context;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid};
-use rustix::{io::Errno, process::getgroups};
+use rustix::{
+    fs::{StatVfsMountFlags, statvfs},
+    io::Errno,
+    process::getgroups,
+};
 
 use super::{
     barrier::{self, barrier},
@@ -161,6 +165,9 @@ impl ScriptRules {
     fn replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
         for dir in file.ancestors().skip(1) {
             let rights = look(dir)?;
+            if is_kubelet_volume(dir, &rights) {
+                continue;
+            }
             if rights.others_write() && !rights.is_sticky() {
                 let dir = dir.display();
                 let why = format!("could be replaced by anybody: others may write to {dir} (chmod o-w)");
@@ -349,6 +356,13 @@ fn meaning(path: &Path, file: &Path) -> String {
 
 fn list(roots: &[PathBuf]) -> String {
     roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether `dir` is a volume of Kubernetes' (a `ConfigMap`, a Secret). The kubelet makes its directory writable for everybody,
+/// and mounts it read-only: here nobody can.
+fn is_kubelet_volume(dir: &Path, rights: &Rights) -> bool {
+    let is_read_only = || statvfs(dir).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
+    rights.owner().is_root() && dir.join("..data").is_symlink() && is_read_only()
 }
 
 #[cfg(test)]

@@ -200,7 +200,9 @@ async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
     std::os::unix::fs::symlink("..data/sync.sh", volume.join("sync.sh")).expect("a link");
     world.set("script.roots", volume.to_str().expect("a path"));
     let id = world.handler("Sync", "clients.create", &["--script", "sync.sh"]).to_string();
-    world.run(&["handlers", "test", &id]).assert_failed(1, "could be replaced by anybody");
+    let refused = world.run(&["handlers", "test", &id]);
+    refused.assert_failed(1, "");
+    assert!(refused.stdout().contains("could be replaced by anybody"), "{}", refused.stdout());
 
     let command = world.command();
     let mounted = std::process::Command::new("unshare")
