@@ -29,6 +29,8 @@ VALUES
         'continue', NULL, '{}', NULL, NULL, 2),
     ('Fax', 'clients.delete', '{"type": "script", "path": "fax.sh"}', 'archived', 100, 'notify', 'continue', NULL,
         '{}', NULL, NULL, 2);
+-- Before what they are said to have done.
+UPDATE handlers SET created_at = now() - interval '1 y';
 
 INSERT INTO handler_history (handler_id, changed_by, action, note, before, after)
 SELECT id, 'ann', 'created', NULL, NULL, jsonb_build_object('name', name, 'event', event, 'task', task, 'signed', false)
