@@ -58,13 +58,10 @@ fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
     let name = name_of(&item.event_name)?;
     let known_id = item.event_id.clone().and_then(|id| EventId::try_from(id).ok());
     let arrival = Arrival {
-        name: &name,
         content_type: item.content_type.as_deref(),
-        content_encoding: None,
         message_id: item.event_id.as_deref(),
-        timestamp: None,
-        body: &item.body,
         known_id: known_id.as_ref(),
+        ..Arrival::of(&name, &item.body)
     };
     decode(&arrival, max_event_bytes).map_err(|why| {
         let way_out = if item.edited { "" } else { " (dead-letters replay --edit mends the body)" };
@@ -87,15 +84,7 @@ pub fn edited_event(
     max_event_bytes: usize,
 ) -> Result<Event, String> {
     let name = name_of(&letter.event_name)?;
-    let arrival = Arrival {
-        name: &name,
-        content_type,
-        content_encoding: None,
-        message_id: None,
-        timestamp: None,
-        body,
-        known_id: None,
-    };
+    let arrival = Arrival { content_type, ..Arrival::of(&name, body) };
     decode(&arrival, max_event_bytes).map_err(|why| why.to_string())
 }
 

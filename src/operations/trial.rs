@@ -93,15 +93,7 @@ impl Trials {
         };
         let body = compose(name, &sample.object_id, &data, Timestamp::now()).map_err(|e| no_event(&e))?;
         let message_id = format!("test-{}", Uuid::now_v7());
-        let arrival = Arrival {
-            name,
-            content_type: None,
-            content_encoding: None,
-            message_id: Some(&message_id),
-            timestamp: None,
-            body: &body,
-            known_id: None,
-        };
+        let arrival = Arrival { message_id: Some(&message_id), ..Arrival::of(name, &body) };
         decode(&arrival, self.max_event_bytes).map_err(|e| no_event(&e))
     }
 }

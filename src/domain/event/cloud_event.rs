@@ -100,15 +100,7 @@ mod tests {
         assert!(is_one(Some(content_type)));
         let name: EventName = "clients.update".parse().expect("valid");
         let bytes = Bytes::copy_from_slice(body.as_bytes());
-        let arrival = Arrival {
-            name: &name,
-            content_type: Some(content_type),
-            content_encoding: None,
-            message_id: None,
-            timestamp: None,
-            body: &bytes,
-            known_id: None,
-        };
+        let arrival = Arrival { content_type: Some(content_type), ..Arrival::of(&name, &bytes) };
         read(&arrival, body)
     }
 

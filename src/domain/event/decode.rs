@@ -95,15 +95,7 @@ mod tests {
     fn decode_as(content_type: Option<&str>, body: &str) -> Result<Event, Malformed> {
         let name: EventName = "clients.update".parse().expect("valid");
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let arrival = Arrival {
-            name: &name,
-            content_type,
-            content_encoding: None,
-            message_id: None,
-            timestamp: None,
-            body: &body,
-            known_id: None,
-        };
+        let arrival = Arrival { content_type, ..Arrival::of(&name, &body) };
         decode(&arrival, 1 << 20)
     }
 

@@ -28,6 +28,21 @@ pub struct Arrival<'a> {
     pub known_id: Option<&'a EventId>,
 }
 
+impl<'a> Arrival<'a> {
+    /// One of which nothing else is known.
+    pub const fn of(name: &'a EventName, body: &'a Bytes) -> Self {
+        Self {
+            name,
+            content_type: None,
+            content_encoding: None,
+            message_id: None,
+            timestamp: None,
+            body,
+            known_id: None,
+        }
+    }
+}
+
 /// Why a body is not an event: what was expected, and where it stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

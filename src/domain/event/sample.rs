@@ -81,16 +81,7 @@ pub fn compose_fitting(
     max_bytes: usize,
 ) -> Result<Bytes, Malformed> {
     let body = compose(name, object_id, data, dt).map_err(|e| Malformed(e.to_string()))?;
-    let arrival = Arrival {
-        name,
-        content_type: None,
-        content_encoding: None,
-        message_id: None,
-        timestamp: None,
-        body: &body,
-        known_id: None,
-    };
-    decode(&arrival, max_bytes)?;
+    decode(&Arrival::of(name, &body), max_bytes)?;
     Ok(body)
 }
 
@@ -138,16 +129,7 @@ mod tests {
             assert_eq!(data == json!({}), empty);
             let data = serde_json::value::to_raw_value(&data).expect("JSON");
             let body = compose(&name, &id, &data, Timestamp::UNIX_EPOCH).expect("composed");
-            let arrival = Arrival {
-                name: &name,
-                content_type: None,
-                content_encoding: None,
-                message_id: None,
-                timestamp: None,
-                body: &body,
-                known_id: None,
-            };
-            assert_eq!(decode(&arrival, 10_000).expect("well-formed").object_id, object_id);
+            assert_eq!(decode(&Arrival::of(&name, &body), 10_000).expect("well-formed").object_id, object_id);
         }
     }
 
