@@ -32,6 +32,11 @@ impl Names {
         format!("{}.events.{event}", self.0)
     }
 
+    /// The event whose queue is called so; what is below the prefix of those queues need not be an event's name.
+    pub fn event_of<'a>(&self, queue: &'a str) -> Option<&'a str> {
+        queue.strip_prefix(&self.events())?.strip_prefix('.')
+    }
+
     pub fn results(&self) -> String {
         format!("{}.results", self.0)
     }

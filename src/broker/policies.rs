@@ -56,7 +56,7 @@ text_enum! {
 /// What the management API tells.
 #[derive(Debug)]
 pub struct Managed {
-    /// Those that do harm.
+    /// The policies that lose messages, or hurry them.
     pub policies: Vec<HarmfulPolicy>,
     /// Every queue of an event, also of those that are in the catalogue.
     pub event_queues: Vec<UnknownQueue>,
@@ -124,7 +124,7 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
             Ok(found) => {
                 let found = found.map(|found| found.policies).unwrap_or_default();
                 for policy in found.iter().filter(|policy| !told.contains(policy)) {
-                    warn!("{policy} (docs/operations.md#policies-on-our-queues)");
+                    warn!("{}", policy.with_remedy());
                 }
                 if found.is_empty() && !told.is_empty() {
                     info!("no policy on the queues loses or hurries messages any more");
@@ -202,7 +202,7 @@ fn use_of(names: &Names, queue: &str) -> Option<Use> {
     let consumed = [names.execution_log(), names.dead_letters(), names.unrouted()];
     if queue.starts_with(&names.delay_prefix()) {
         Some(Use::Delay)
-    } else if queue.strip_prefix(&names.events()).is_some_and(|rest| rest.starts_with('.')) {
+    } else if names.event_of(queue).is_some() {
         Some(Use::Events)
     } else {
         consumed.iter().any(|name| name == queue).then_some(Use::Consumed)
@@ -219,6 +219,13 @@ fn policies_of(queue: &ManagedQueue) -> String {
 
 fn named(policy: Option<&str>) -> Option<&str> {
     policy.filter(|name| !name.is_empty())
+}
+
+impl HarmfulPolicy {
+    /// What it does, and where it is said what to do.
+    pub fn with_remedy(&self) -> String {
+        format!("{self} (docs/operations.md#policies-on-our-queues)")
+    }
 }
 
 impl fmt::Display for HarmfulPolicy {

@@ -31,10 +31,9 @@ impl fmt::Display for UnknownQueue {
 
 /// The queues of events among `queues`.
 pub(super) fn event_queues(names: &Names, queues: &[ManagedQueue]) -> Vec<UnknownQueue> {
-    let event_of = |queue: &str| queue.strip_prefix(&names.events())?.strip_prefix('.')?.parse().ok();
     let found = queues.iter().filter_map(|managed| {
         let (queue, messages) = (managed.name.clone(), managed.messages.unwrap_or_default());
-        Some(UnknownQueue { event: event_of(&queue)?, queue, messages })
+        Some(UnknownQueue { event: names.event_of(&queue)?.parse().ok()?, queue, messages })
     });
     found.collect()
 }

@@ -121,9 +121,8 @@ fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
             vec![ok("policies", "none on the queues loses or hurries messages".into())]
         }
         Ok(Some(found)) => {
-            let told =
-                |policy: &HarmfulPolicy| format!("{policy} (docs/operations.md#policies-on-our-queues)");
-            found.policies.iter().map(|policy| finding("policies", State::Failed, told(policy))).collect()
+            let failed = |policy: &HarmfulPolicy| finding("policies", State::Failed, policy.with_remedy());
+            found.policies.iter().map(failed).collect()
         }
         Ok(None) => vec![ok(
             "policies",

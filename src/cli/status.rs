@@ -150,7 +150,7 @@ fn unknown_queues(seen: &Waiting) -> String {
 fn policies(seen: &Policies) -> String {
     let mut text = String::new();
     for policy in &seen.harmful {
-        let _ = write!(text, "\nWarning: {policy} (docs/operations.md#policies-on-our-queues)\n");
+        let _ = write!(text, "\nWarning: {}\n", policy.with_remedy());
     }
     if let Some(error) = &seen.error {
         let _ = write!(text, "\nThe policies on the queues are not known: {error}\n");

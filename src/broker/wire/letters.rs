@@ -73,7 +73,7 @@ fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) ->
         "expired" => (Reason::Expired, format!("it waited in {queue} for longer than a policy allows")),
         other => (Reason::Expired, format!("the broker took it out of {queue}: {other}")),
     };
-    let name = queue.strip_prefix(&format!("{}.", names.events())).unwrap_or(&delivery.routing_key);
+    let name = names.event_of(&queue).unwrap_or(&delivery.routing_key);
     let is_copy = said("exchange").starts_with(&names.delay_prefix());
     let letter = unseen(delivery, name, reason, &error, is_copy);
     let died_at = match death.inner().get("time") {
