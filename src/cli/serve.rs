@@ -171,9 +171,12 @@ async fn prepare(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let preparing = async {
-        reach(&store, has_worker).await?;
+        let looked = || async { Ok(store.refuse_transaction_pooler().await?) };
+        once_there(has_worker, looked).await?;
         if is_ours {
-            migrate(&store).await?;
+            for migration in once_there(has_worker, || store.migrate()).await? {
+                info!(migration, "applied");
+            }
         }
         let claimed = claim(&store, &broker).await?;
         tables.cancel();
@@ -270,14 +273,17 @@ fn is_unavailable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))
 }
 
-/// Waits for the database.
+/// Does `work`, again and again while the database is away.
 ///
 /// # Errors
-/// It is one that cannot be used.
-async fn reach(store: &Store, has_worker: bool) -> anyhow::Result<()> {
+/// What it fails with otherwise: a database that cannot be used, a schema that cannot be brought up to date.
+async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
+    has_worker: bool,
+    work: impl Fn() -> F,
+) -> anyhow::Result<T> {
     let mut told = false;
     loop {
-        match store.refuse_transaction_pooler().await.map_err(anyhow::Error::new) {
+        match work().await {
             Err(error) if is_unavailable(&error) => {
                 if !std::mem::replace(&mut told, true) {
                     let then = if has_worker { "; no event is taken before" } else { "" };
@@ -285,23 +291,7 @@ async fn reach(store: &Store, has_worker: bool) -> anyhow::Result<()> {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            reached => return reached,
-        }
-    }
-}
-
-/// A schema that cannot be brought up to date is an error. Waits where the database is away again.
-async fn migrate(store: &Store) -> anyhow::Result<()> {
-    loop {
-        match store.migrate().await {
-            Ok(applied) => {
-                for migration in applied {
-                    info!(migration, "applied");
-                }
-                return Ok(());
-            }
-            Err(error) if is_unavailable(&error) => tokio::time::sleep(PAUSE).await,
-            Err(error) => return Err(error),
+            ended => return ended,
         }
     }
 }

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::{context::Context, error::CliError};
 use crate::{
-    broker::{Connection, Names, OtherInstallation, installation_name, look_at_mark, queue_depth, take_over},
+    broker::{
+        BrokerSettings, OtherInstallation, QueueDepth, QueueWatch, installation_name, look_at_mark, take_over,
+    },
     store::Store,
 };
 
@@ -37,7 +39,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         Err(error) => Some(error.downcast::<OtherInstallation>()?.other()),
     };
     if let Some(other) = before.as_ref().filter(|_| !args.force) {
-        let consumed = consumed(&connection, names, &store).await?;
+        let consumed = consumed(broker.clone(), &store).await?;
         if !consumed.is_empty() {
             return Err(CliError::failed(format!(
                 "nothing was changed: processes of {other} take messages from {}. End them first, or take over with --force",
@@ -60,16 +62,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
 }
 
 /// The queues from which somebody takes messages.
-async fn consumed(connection: &Connection, names: &Names, store: &Store) -> anyhow::Result<Vec<String>> {
-    let types = store.list_event_types(false).await?;
-    let events = types.iter().map(|known| names.event_queue(&known.name));
-    let shared = [names.execution_log(), names.dead_letters(), names.unrouted()];
-    let mut consumed = Vec::new();
-    for queue in events.chain(shared) {
-        let depth = queue_depth(connection, &queue).await?;
-        if depth.is_some_and(|depth| depth.consumers > 0) {
-            consumed.push(queue);
-        }
-    }
-    Ok(consumed)
+async fn consumed(broker: BrokerSettings, store: &Store) -> anyhow::Result<Vec<String>> {
+    let events: Vec<_> = store.list_event_types(false).await?.into_iter().map(|known| known.name).collect();
+    let depths = QueueWatch::new(broker).look(&events).await?;
+    let is_consumed = |queue: &&QueueDepth| queue.depth.is_some_and(|depth| depth.consumers > 0);
+    Ok(depths.queues.iter().filter(is_consumed).map(|queue| queue.queue.clone()).collect())
 }
