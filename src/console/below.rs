@@ -3,6 +3,8 @@
 //! Pages and redirects are written as for the root of a host. Here, and nowhere else, they are led below the path: every
 //! page that will ever be written is, too. Proxies hand the path on or take it off; both are understood.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -18,6 +20,13 @@ use tower::{ServiceBuilder, util::MapRequestLayer};
 const ATTRIBUTES: [&str; 7] =
     ["href", "src", "action", "formaction", "data-href", "data-sample", "data-tail"];
 
+/// Of each attribute: how a link begins in a page, and how it is to begin.
+type Links = [(String, String); ATTRIBUTES.len()];
+
+fn links(path: &str) -> Links {
+    ATTRIBUTES.map(|name| (format!(" {name}=\"/"), format!(" {name}=\"{path}/")))
+}
+
 /// `app`, below `path`; at the root where that is empty.
 pub fn path(path: String, app: Router) -> Router {
     if path.is_empty() {
@@ -25,9 +34,10 @@ pub fn path(path: String, app: Router) -> Router {
     }
     let below = path.clone();
     let enter = MapRequestLayer::new(move |request| enter(&below, request));
+    let links = Arc::new(links(&path));
     let leave = from_fn(move |request: Request, next: Next| {
-        let path = path.clone();
-        async move { leave(&path, next.run(request).await) }
+        let (path, links) = (path.clone(), Arc::clone(&links));
+        async move { leave(&path, &links, next.run(request).await) }
     });
     Router::new().fallback_service(ServiceBuilder::new().layer(enter).service(app.layer(leave)))
 }
@@ -50,7 +60,7 @@ fn enter(path: &str, mut request: Request) -> Request {
     request
 }
 
-fn leave(path: &str, mut response: Response) -> Response {
+fn leave(path: &str, links: &Arc<Links>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     if let Some(led) = headers.get(header::LOCATION).and_then(|location| led(path, location)) {
         headers.insert(header::LOCATION, led);
@@ -59,10 +69,9 @@ fn leave(path: &str, mut response: Response) -> Response {
         return response;
     }
     headers.remove(header::CONTENT_LENGTH);
-    let attributes = ATTRIBUTES.map(|name| (format!(" {name}=\"/"), format!(" {name}=\"{path}/")));
+    let links = Arc::clone(links);
     // A page is one frame, and so is each event of a live page.
-    response
-        .map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| below(&attributes, data)))))
+    response.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| below(&links, data)))))
 }
 
 fn led(path: &str, location: &HeaderValue) -> Option<HeaderValue> {
@@ -75,9 +84,9 @@ fn holds_links(headers: &HeaderMap) -> bool {
     media.starts_with("text/html") || media.starts_with("text/event-stream")
 }
 
-fn below(attributes: &[(String, String)], data: Bytes) -> Bytes {
+fn below(links: &Links, data: Bytes) -> Bytes {
     let Ok(text) = std::str::from_utf8(&data) else { return data };
-    attributes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)).into()
+    links.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)).into()
 }
 
 #[cfg(test)]
@@ -116,10 +125,9 @@ mod tests {
 
     #[test]
     fn links_are_led_below_it_and_texts_are_not() {
-        let attributes = ATTRIBUTES.map(|name| (format!(" {name}=\"/"), format!(" {name}=\"/ops/")));
         let page = r#"<a href="/">x</a><a href="/handlers#a"><form action="/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
         let led = r#"<a href="/ops/">x</a><a href="/ops/handlers#a"><form action="/ops/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
-        assert_eq!(below(&attributes, page.into()), led);
+        assert_eq!(below(&links("/ops"), page.into()), led);
     }
 
     #[test]
