@@ -310,7 +310,8 @@ async fn taken_over(topology: &Topology, connection: &Connection) -> anyhow::Err
     }
 }
 
-/// That it does. A mark that is gone is made again; whatever else is wrong is told by whoever meets it at their work.
+/// The refusal, if everything under the prefix belongs to another installation. A mark that is gone is made again. Any other
+/// error is left to those who use the connection, who meet it as well.
 async fn other_owner(topology: &Topology, connection: &Connection) -> Option<anyhow::Error> {
     topology.mark(connection).await.err().filter(anyhow::Error::is::<OtherInstallation>)
 }

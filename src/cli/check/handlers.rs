@@ -87,7 +87,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
     }
 }
 
-/// `script.roots`, for so many `scripts`.
+/// Whether each of `script.roots` is there; `scripts` counts the enabled handlers that need one.
 fn check_roots(roots: &[PathBuf], scripts: usize, report: &mut Vec<Finding>) {
     for root in roots.iter().filter(|root| !Path::new(root).is_dir()) {
         report.push(finding(
