@@ -24,6 +24,8 @@ mod steps;
 
 use std::time::Duration;
 
+use scene::{PREFETCH, UNDER_WAY};
+
 /// How much of a fault is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Form {
@@ -46,6 +48,13 @@ impl Form {
     /// How long something is away.
     const fn away(self) -> Duration {
         if self.is_long { Duration::from_secs(65) } else { Duration::from_secs(3) }
+    }
+
+    /// What a worker that is killed may repeat: of each delivery what ran, and what was not recorded a second later.
+    /// The short form shares its machine, and a recorder that gets no core for seconds has recorded nothing of what is
+    /// under way.
+    const fn killed(self) -> usize {
+        if self.is_long { 2 * PREFETCH } else { UNDER_WAY }
     }
 }
 

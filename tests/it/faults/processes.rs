@@ -13,7 +13,7 @@ use nix::{
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{KILLED, Scene, Setup},
+    scene::{Scene, Setup},
 };
 use crate::support::eventually;
 
@@ -30,7 +30,7 @@ async fn worker_killed(form: Form) {
         scene.start_worker(0);
         scene.recovered().await;
     }
-    let repeated = KILLED * form.injections();
+    let repeated = form.killed() * form.injections();
     scene.end(Allowed { repeated, unrecorded: repeated, ..Allowed::default() }).await;
 }
 
@@ -115,6 +115,6 @@ async fn crash_loop(form: Form) {
         }
     }
     scene.recovered().await;
-    let (repeated, doomed) = (KILLED * crashes, Some(doomed));
+    let (repeated, doomed) = (form.killed() * crashes, Some(doomed));
     scene.end(Allowed { repeated, unrecorded: repeated, doomed, ..Allowed::default() }).await;
 }

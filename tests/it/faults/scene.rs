@@ -21,8 +21,6 @@ pub const HANDLERS: usize = 4;
 pub const RATE: u32 = 150;
 /// Everything that can be under way in a worker.
 pub const UNDER_WAY: usize = PREFETCH * HANDLERS;
-/// What a worker that is killed may repeat: of each delivery what ran, and what was not recorded a second later.
-pub const KILLED: usize = 2 * PREFETCH;
 /// What a worker that loses its connections may repeat. It knows what it runs, and waits for the record of that; only
 /// copies that were sent and not confirmed are sent again.
 pub const CUT: usize = PREFETCH;

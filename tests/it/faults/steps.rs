@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{CUT, KILLED, Scene},
+    scene::{CUT, Scene},
 };
 use crate::support::{
     Kind::{Buried, Copy, HandOver, Letter, Result, Retrying},
@@ -64,8 +64,8 @@ const HAND_OVER: [Moment; 2] = [(Publish(HandOver), Before, 1), (Confirm(HandOve
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What may be repeated when a worker lost everything so many times.
-fn crashes(times: usize) -> Allowed {
-    let repeated = KILLED * times;
+fn crashes(form: Form, times: usize) -> Allowed {
+    let repeated = form.killed() * times;
     Allowed { repeated, unrecorded: repeated, ..Allowed::default() }
 }
 
@@ -81,7 +81,7 @@ async fn worker_killed(form: Form) {
         scene.injected();
         scene.recovered().await;
     }
-    scene.end(crashes(WORKER.len() * form.injections())).await;
+    scene.end(crashes(form, WORKER.len() * form.injections())).await;
 }
 
 async fn worker_cut(form: Form) {
@@ -110,7 +110,7 @@ async fn killed_at_a_hand_over(form: Form) {
         scene.start_worker(0);
         scene.recovered().await;
     }
-    scene.end(crashes(HAND_OVER.len() * form.injections())).await;
+    scene.end(crashes(form, HAND_OVER.len() * form.injections())).await;
 }
 
 async fn cut_at_a_hand_over(form: Form) {
@@ -126,7 +126,7 @@ async fn cut_at_a_hand_over(form: Form) {
         scene.start_worker(0);
         scene.recovered().await;
     }
-    scene.end(crashes(HAND_OVER.len() * form.injections())).await;
+    scene.end(crashes(form, HAND_OVER.len() * form.injections())).await;
 }
 
 async fn recorder_killed(form: Form) {
