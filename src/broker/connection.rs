@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -50,6 +53,7 @@ pub struct Link {
     state: watch::Receiver<Option<Arc<Connection>>>,
     trouble: watch::Receiver<Option<Trouble>>,
     heard: Heard,
+    unreached: Arc<AtomicUsize>,
     settings: BrokerSettings,
     /// Connections that may still be made beside it.
     beside: Arc<Semaphore>,
@@ -80,6 +84,8 @@ struct Supervisor {
     state: watch::Sender<Option<Arc<Connection>>>,
     trouble: watch::Sender<Option<Trouble>>,
     heard: Heard,
+    /// Attempts to connect that failed.
+    unreached: Arc<AtomicUsize>,
     declares: bool,
     stop: CancellationToken,
 }
@@ -102,18 +108,19 @@ impl Link {
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let ((announce, state), (tell, trouble)) = (watch::channel(None), watch::channel(None));
-        let heard = Heard::default();
+        let (heard, unreached) = (Heard::default(), Arc::default());
         let supervisor = Supervisor {
             settings: settings.clone(),
             purpose,
             state: announce,
             trouble: tell,
             heard: heard.clone(),
+            unreached: Arc::clone(&unreached),
             declares,
             stop,
         };
         let (beside, hindrances) = (Arc::new(Semaphore::new(MOST_BESIDE)), Hindrances::default());
-        let link = Self { purpose, state, trouble, heard, settings, beside, hindrances };
+        let link = Self { purpose, state, trouble, heard, unreached, settings, beside, hindrances };
         (link, tokio::spawn(supervisor.run()))
     }
 
@@ -139,6 +146,11 @@ impl Link {
     /// Whether the connection stands now.
     pub(super) fn is_up(&self) -> bool {
         self.state.borrow().as_ref().is_some_and(|connection| connection.status().connected())
+    }
+
+    /// Attempts to connect that failed so far: where there are more than before, the broker was away.
+    pub(super) fn unreached(&self) -> usize {
+        self.unreached.load(Relaxed)
     }
 
     /// Whether the broker has asked to publish nothing for now.
@@ -222,6 +234,7 @@ impl Supervisor {
                         }
                     }
                     Err(error) => {
+                        self.unreached.fetch_add(1, Relaxed);
                         let error = format!("{error:#}");
                         // Once, and again when it is something else.
                         if told == error {

@@ -1,7 +1,7 @@
 //! A consumer that lives through any number of connections.
 //!
-//! Consumers share one. Where that is lost again and again, one of their queues may hold what ends it, by whatever
-//! fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
+//! Consumers share one. Where that is lost again and again, although the broker is there, one of their queues may hold what
+//! ends it, by whatever fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
 //! A consumer whose own connection holds for a while goes back to the shared one.
 
 use std::{
@@ -177,7 +177,7 @@ impl Consumer {
                     }
                 },
             };
-            let begun = Instant::now();
+            let (begun, unreached, mut lost_after) = (Instant::now(), link.unreached(), None);
             match self.session(channel, &link, &mut place, &stop, &mut take).await {
                 End::Stopped => return,
                 End::Idle => continue,
@@ -189,9 +189,7 @@ impl Consumer {
                 // Of a lost connection the supervisor tells, once for all that use it.
                 End::Lost(why) if !link.is_up() => {
                     debug!(queue = self.intake.queue, why, "consumer lost");
-                    if place.note_lost(begun.elapsed()) {
-                        self.go_apart(&mut place);
-                    }
+                    lost_after = Some(begun.elapsed());
                 }
                 End::Lost(why) if place.hindrance.is_none() => {
                     info!(queue = self.intake.queue, why, "consumer lost, consuming again");
@@ -201,6 +199,12 @@ impl Consumer {
             let pause = place.pause();
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(pause)) => {} }
             tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, &mut place) => {} }
+            match lost_after {
+                // The broker was away, and ended it.
+                Some(_) if link.unreached() > unreached => place.lost = 0,
+                Some(lasted) if place.note_lost(lasted) => self.go_apart(&mut place),
+                _ => {}
+            }
         }
     }
 

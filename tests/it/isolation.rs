@@ -54,6 +54,29 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_goes_away_again_and_again_is_no_suspicion() {
+    let mut world = World::new().await;
+    let mut link = Proxy::amqp(address(&world.amqp_url));
+    link.open();
+    world.set("amqp.url", &link.lead(&world.amqp_url));
+    let worker = world.worker().await;
+    let has = |what: &str, times: usize| worker.log().matches(what).count() >= times;
+    for time in 1..=4 {
+        link.close().await;
+        // Of each of its connections; what is said a second time is said at the level of debug.
+        let lost = 3 * time;
+        eventually("its connections are lost", || async { has("connection to the broker lost", lost) }).await;
+        eventually("the broker is not reached", || async { has("broker not reached", lost) }).await;
+        link.open();
+        eventually("it is connected again", || async { has("connected to the broker", 3 + lost) }).await;
+        world.wait_for_consumer("events.clients.create").await;
+    }
+    assert!(!worker.log().contains("one delivery at a time"), "{}", worker.log());
+    world.keep(worker);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fewer_channels_than_queues_are_enough() {
     let mut world = World::new().await;
     let mut link = Proxy::amqp(address(&world.amqp_url));
