@@ -191,7 +191,7 @@ impl Drop for ScriptRunner {
 /// What every script finds in its environment: the base, and what `script.env` adds to it.
 fn environment(listed: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
     let mut all = Vec::new();
-    for entry in ["PATH", "HOME", "LANG"].into_iter().chain(listed.iter().map(String::as_str)) {
+    for entry in ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().chain(listed.iter().map(String::as_str)) {
         let (name, value) = match entry.split_once('=') {
             Some((name, value)) => (name, Some(value.into())),
             None => (entry, env::var_os(entry)),

@@ -29,7 +29,7 @@ fn blocks() -> Vec<Block> {
 }
 
 /// The program that is to be saved as `name`, and the commands of the first shell block after it.
-fn example(name: &str) -> (String, String) {
+pub fn example(name: &str) -> (String, String) {
     let blocks = blocks();
     let at = blocks.iter().position(|block| block.info.ends_with(&format!(" {name}"))).expect(name);
     let commands = blocks[at..].iter().find(|block| block.info == "sh").expect("commands");

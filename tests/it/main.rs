@@ -21,6 +21,7 @@ mod catalogue;
 mod cli;
 mod clocks;
 mod console;
+mod containers;
 mod dead_letters;
 mod delivery;
 mod deploy;
