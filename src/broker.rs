@@ -44,7 +44,7 @@ pub use installation::{
 };
 pub use lapin::Connection;
 pub use peek::peek;
-pub use policies::{HarmfulPolicy, Managed, PolicyWatch, managed, tell_of_policies};
+pub use policies::{Harm, HarmfulPolicy, Managed, PolicyWatch, managed, tell_of_policies};
 pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use unknown_queues::{UnknownQueue, queues_of};

@@ -1,4 +1,4 @@
-//! Policies in force on our queues that lose messages, or hurry them.
+//! Policies in force on our queues that lose messages, hurry them, or take them back.
 //!
 //! A policy on every queue of a broker (`.*`) applies to ours, too. RabbitMQ takes the smaller of its limit and ours, and
 //! what expires from a queue that dead-letters nothing is gone.
@@ -21,7 +21,7 @@ use super::{
     management::{ManagedQueue, Management},
     unknown_queues::{UnknownQueue, event_queues},
 };
-use crate::domain::text_enum::text_enum;
+use crate::domain::{plan::LONGEST_HELD, text_enum::text_enum};
 
 /// How long one look serves: policies change seldom, and the management API is slow on a broker of many queues.
 const FRESH: Duration = Duration::from_secs(30);
@@ -50,13 +50,15 @@ text_enum! {
         Loses = "loses",
         /// Retries come before their time.
         Hurries = "hurries",
+        /// A delivery is taken back while its handlers still run, which then run again.
+        Interrupts = "interrupts",
     }
 }
 
 /// What the management API tells.
 #[derive(Debug)]
 pub struct Managed {
-    /// The policies that lose messages, or hurry them.
+    /// The policies that do harm.
     pub policies: Vec<HarmfulPolicy>,
     /// Every queue of an event, also of those that are in the catalogue.
     pub event_queues: Vec<UnknownQueue>,
@@ -127,7 +129,7 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
                     warn!("{}", policy.with_remedy());
                 }
                 if found.is_empty() && !told.is_empty() {
-                    info!("no policy on the queues loses or hurries messages any more");
+                    info!("no policy on the queues does harm any more");
                 }
                 (told, is_silent) = (found, false);
             }
@@ -178,7 +180,12 @@ fn harms<'a>(used: &Use, queue: &'a ManagedQueue) -> Vec<(&'static str, &'a Valu
     let mut harms = Vec::new();
     harms.extend(set("expires").map(|(setting, value)| (setting, value, Harm::Loses)));
     match used {
-        Use::Events => {}
+        Use::Events => {
+            let is_short =
+                |value: &Value| value.as_u64().is_none_or(|ms| u128::from(ms) < LONGEST_HELD.as_millis());
+            let short = set("consumer-timeout").filter(|(_, value)| is_short(value));
+            harms.extend(short.map(|(setting, value)| (setting, value, Harm::Interrupts)));
+        }
         Use::Delay => {
             let ours = argument("x-message-ttl").and_then(Value::as_u64);
             let is_earlier = |value: &Value| match (value.as_u64(), ours) {
@@ -234,6 +241,7 @@ impl fmt::Display for HarmfulPolicy {
         let harm = match harm {
             Harm::Loses => "drops what nobody has handled",
             Harm::Hurries => "lets retries come too early",
+            Harm::Interrupts => "takes events back whose handlers still run, and they run again",
         };
         let named: Vec<_> = queues.iter().take(NAMED).map(String::as_str).collect();
         write!(f, "the policy {policy:?} ({setting} {value}) {harm}: {}", named.join(", "))?;

@@ -9,8 +9,8 @@ pub(super) mod secrets;
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
     broker::{
-        BrokerSettings, Connection, Drift, HarmfulPolicy, Managed, Mark, Names, Topology, installation_name,
-        look_at_mark, managed, queue_depth, queues_of,
+        BrokerSettings, Connection, Drift, Harm, HarmfulPolicy, Managed, Mark, Names, Topology,
+        installation_name, look_at_mark, managed, queue_depth, queues_of,
     },
     config::QueueType,
     domain::{
@@ -114,15 +114,18 @@ async fn version(broker: &BrokerSettings) -> Finding {
     }
 }
 
-/// The policies that lose or hurry messages, one by one.
+/// The policies that do harm, one by one.
 fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
     match managed {
         Ok(Some(found)) if found.policies.is_empty() => {
-            vec![ok("policies", "none on the queues loses or hurries messages".into())]
+            vec![ok("policies", "none on the queues does harm".into())]
         }
         Ok(Some(found)) => {
-            let failed = |policy: &HarmfulPolicy| finding("policies", State::Failed, policy.with_remedy());
-            found.policies.iter().map(failed).collect()
+            let told = |policy: &HarmfulPolicy| {
+                let state = if policy.harm == Harm::Interrupts { State::Warning } else { State::Failed };
+                finding("policies", state, policy.with_remedy())
+            };
+            found.policies.iter().map(told).collect()
         }
         Ok(None) => vec![ok(
             "policies",

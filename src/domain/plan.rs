@@ -1,10 +1,16 @@
 //! The handlers of a delivery that are still to run, in order.
 
-use std::{collections::VecDeque, fmt, str::FromStr};
+use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::handler::HandlerId;
+use super::handler::{HandlerId, Timeout};
+
+/// A delivery that has run for this long begins no further handler, and hands over the rest of its plan, well before the
+/// broker's consumer timeout (30 minutes).
+pub const LONGEST_RUN: Duration = Duration::from_mins(15);
+/// No delivery is held longer: a handler may begin at the end of the longest run.
+pub const LONGEST_HELD: Duration = LONGEST_RUN.saturating_add(Timeout::MAX);
 
 /// The number of a try of one handler for one event; the first is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,7 +17,7 @@ use crate::{
     domain::{
         dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode, readable},
-        plan::{Plan, Step},
+        plan::{LONGEST_RUN, Plan, Step},
         trace::Trace,
     },
     store::RunKey,
@@ -25,10 +25,6 @@ use crate::{
     telemetry::traces::Span,
 };
 use replies::Asked;
-
-/// A delivery that has run for this long hands over the rest of its plan, well before the broker's
-/// consumer timeout (30 minutes).
-const LONGEST_RUN: Duration = Duration::from_mins(15);
 
 /// One run.
 pub(super) struct Run<'a> {
