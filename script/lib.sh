@@ -356,5 +356,5 @@ announce_build() {
   shift
   [ ! -e "$file" ] || { say "compiling what has changed since the last time"; return 0; }
   say "compiling, $*"
-  say "Meanwhile: README.md (a handler in five minutes), docs/concepts.md (one event's way), examples/"
+  say "Meanwhile: README.md (a handler in five minutes), docs/concepts.md (the path of an event), examples/"
 }
