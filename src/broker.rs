@@ -4,15 +4,14 @@
 //! from a half-open link. A consumer or publisher lives through any number of connections.
 
 mod acker;
+mod client;
+mod connect;
 mod connection;
 mod consumer;
 mod declare;
 mod delay;
 mod delivery;
 mod depths;
-mod design;
-mod dial;
-mod direct;
 mod error;
 mod greeting;
 mod header;
@@ -21,6 +20,7 @@ mod hindrance;
 mod inbound;
 mod installation;
 mod management;
+mod names;
 mod peek;
 mod policies;
 mod probe;
@@ -30,25 +30,25 @@ mod transport;
 mod unknown_queues;
 mod wire;
 
+pub use client::{Depth, OneByOne, ResultWatch, publish_all, queue_depth};
+pub use connect::BrokerSettings;
 pub use connection::{Link, OwnLink};
-pub use consumer::{Consumer, Intake, Source};
-pub use declare::Drift;
+pub use consumer::{Consumer, QueueConfig, QueueOwner};
+pub use declare::ArgumentMismatch;
 pub use delivery::Delivery;
 pub use depths::{QueueDepth, QueueKind, QueueWatch};
-pub use design::Names;
-pub use dial::BrokerSettings;
-pub use direct::{Depth, OneByOne, ResultWatch, publish_all, queue_depth};
 pub use error::is_not_found;
 pub use installation::{
     Installation, Mark, OtherInstallation, look_at_mark, short as installation_name, take_over,
 };
 pub use lapin::Connection;
+pub use names::Names;
 pub use peek::peek;
 pub use policies::{Harm, HarmfulPolicy, Managed, PolicyWatch, managed, tell_of_policies};
-pub use publisher::{Care, Confirm, Outgoing, Publisher, Unconfirmed};
+pub use publisher::{Confirm, ConfirmMode, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use unknown_queues::{UnknownQueue, queues_of};
 pub use wire::{
-    Burial, CopyOf, Facts, MAX_HEADER_BYTES, PutOff, again, copy_of, dead_letter, dead_letter_of, event,
-    handlers_seen, letter_of, reply, resent, result, retry_copy, unrouted_event,
+    CopyOf, Deferred, MAX_HEADER_BYTES, MessageMeta, NewDeadLetter, dead_letter, dead_letter_of, event,
+    handlers_seen, letter_of, mark_republished, reply, resent, result, retry_copy, retry_of, unrouted_event,
 };

@@ -21,8 +21,8 @@ pub mod access;
 mod api;
 mod assets;
 mod below;
+mod drain_body;
 mod limited;
-mod lingering;
 mod pages;
 mod problem;
 mod server;
@@ -40,8 +40,8 @@ use crate::{
         address::AddressRules,
     },
     operations::Trials,
-    overview::Overview,
     runner::ScriptRules,
+    status::StatusWatch,
     store::Store,
 };
 
@@ -91,7 +91,7 @@ pub struct Parts {
     pub jobs: Jobs,
     pub trials: Trials,
     /// How it goes.
-    pub overview: Overview,
+    pub overview: StatusWatch,
     pub access: access::Access,
     pub exports: Limited,
     pub live_pages: Limited,

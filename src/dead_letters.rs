@@ -16,7 +16,7 @@ use futures_util::{Stream, stream};
 
 use crate::{
     broker::BrokerSettings,
-    store::{Chosen, DeadLetterFilter, PlanLine, Store, StoreError, StoredDeadLetter},
+    store::{DeadLetterFilter, PlanLine, Selection, Store, StoreError, StoredDeadLetter},
 };
 pub use job::{Progress, Report};
 pub use jobs::Jobs;
@@ -36,13 +36,13 @@ pub struct DeadLetters {
 
 impl DeadLetters {
     /// How many a replay of `chosen` would send, by event and handler.
-    pub async fn plan(&self, chosen: &Chosen) -> Result<Vec<PlanLine>, StoreError> {
+    pub async fn plan(&self, chosen: &Selection) -> Result<Vec<PlanLine>, StoreError> {
         match chosen {
-            Chosen::Letters(ids) => self.store.plan_these_letters(ids).await,
-            Chosen::Edited(id, _) => self.store.plan_these_letters(&[*id]).await,
-            Chosen::LettersBy(filter) => self.store.plan_letters(filter).await,
-            Chosen::Executions(ids, share) => self.store.plan_these_executions(ids, *share).await,
-            Chosen::ExecutionsBy(filter, share) => self.store.plan_executions(filter, *share).await,
+            Selection::Letters(ids) => self.store.plan_these_letters(ids).await,
+            Selection::Edited(id, _) => self.store.plan_these_letters(&[*id]).await,
+            Selection::LettersBy(filter) => self.store.plan_letters(filter).await,
+            Selection::Executions(ids, share) => self.store.plan_these_executions(ids, *share).await,
+            Selection::ExecutionsBy(filter, share) => self.store.plan_executions(filter, *share).await,
         }
     }
 

@@ -7,8 +7,8 @@
 mod batch;
 mod entry;
 mod housekeeping;
+mod queue_metrics;
 mod report;
-mod waiting;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -18,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    broker::{BrokerSettings, Care, Consumer, Intake, Link, Publisher, Source},
+    broker::{BrokerSettings, ConfirmMode, Consumer, Link, Publisher, QueueConfig, QueueOwner},
     domain::execution::WorkerId,
-    presence::Presence,
     process_id::this_process,
+    status_reporter::StatusReporter,
     store::Store,
 };
 use entry::Queue;
 use housekeeping::Retention;
-use report::Written;
+use report::RecorderStats;
 
 /// What a recorder needs to know.
 #[derive(Clone)]
@@ -46,8 +46,8 @@ pub struct RecorderSettings {
 }
 
 /// With Postgres away for this long the consumers are cancelled, and what they hold goes back.
-const PATIENCE: Duration = Duration::from_mins(1);
-const PAUSE: Duration = Duration::from_secs(1);
+const DRAIN_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the recorder's tasks share.
@@ -58,7 +58,7 @@ struct Recorder {
     /// Dead letters for results that cannot be stored, and copies that missed their queue.
     publisher: Publisher,
     link: Link,
-    written: Arc<Written>,
+    written: Arc<RecorderStats>,
     stop: CancellationToken,
 }
 
@@ -66,7 +66,7 @@ struct Recorder {
 pub async fn run(
     settings: RecorderSettings,
     store: Store,
-    presence: &Presence,
+    presence: &StatusReporter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let links_stop = CancellationToken::new();
@@ -74,15 +74,15 @@ pub async fn run(
     let (consuming, consuming_task) = supervise("recorder: consume");
     let (publishing, publishing_task) = supervise("recorder: publish");
     let (publisher, publisher_task) =
-        Publisher::start(publishing, "what the recorder sends on", Care::UntilConfirmed, stop.clone());
+        Publisher::start(publishing, "what the recorder sends on", ConfirmMode::Required, stop.clone());
     let retention =
         Retention { executions: settings.retention_days, dead_letters: settings.dead_letter_retention_days };
     let housekeeping =
         tokio::spawn(housekeeping::keep(store.clone(), retention, settings.index_text, stop.clone()));
 
-    let waiting = tokio::spawn(waiting::keep(store.clone(), settings.broker.clone(), stop.clone()));
+    let waiting = tokio::spawn(queue_metrics::keep(store.clone(), settings.broker.clone(), stop.clone()));
 
-    let written = Arc::new(Written::default());
+    let written = Arc::new(RecorderStats::default());
     written.tell_by(presence, consuming.clone());
     let (id, link) = (this_process(), consuming);
     let recorder = Recorder { settings, store, id, publisher, link, written, stop: stop.clone() };
@@ -113,10 +113,10 @@ impl Recorder {
             .queues()
             .into_iter()
             .map(|(queue, name)| {
-                let intake = Intake { queue: name, prefetch, source: Source::Shared };
+                let intake = QueueConfig { queue: name, prefetch, owner: QueueOwner::Shared };
                 let consumer = Consumer {
                     link: self.link.clone(),
-                    intake,
+                    queue_config: intake,
                     renew: Arc::default(),
                     taking: Arc::default(),
                 };
@@ -149,7 +149,7 @@ impl Recorder {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(RETRY_DELAY) => {}
             }
             if self.store.ping().await.is_ok() {
                 return info!("Postgres answers; the recorder goes on");

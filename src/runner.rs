@@ -6,13 +6,13 @@
 
 mod address;
 mod barrier;
-mod family;
 mod group;
 mod http;
 mod http_error;
 pub mod launch;
 mod locate;
 mod output;
+mod process_tree;
 mod program;
 mod rights;
 mod script;

@@ -96,19 +96,19 @@ mod tests {
 
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(5);
+    const FORCE_AFTER: Duration = Duration::from_secs(5);
 
     #[tokio::test]
     async fn a_signal_drains_and_a_second_one_cuts() {
         let shutdown = Shutdown::listen().expect("signals");
         let clone = shutdown.clone();
         shutdown.begin();
-        timeout(SOON, clone.token().cancelled_owned()).await.expect("clones drain together");
+        timeout(FORCE_AFTER, clone.token().cancelled_owned()).await.expect("clones drain together");
         kill_process(getpid(), Signal::TERM).expect("sent");
         let early = timeout(Duration::from_millis(100), shutdown.cut()).await;
         assert!(early.is_err(), "the first signal cuts nothing, though it was draining already");
         kill_process(getpid(), Signal::INT).expect("sent");
-        timeout(SOON, clone.cut()).await.expect("the second one cuts");
+        timeout(FORCE_AFTER, clone.cut()).await.expect("the second one cuts");
         assert!(shutdown.token().is_cancelled());
     }
 }

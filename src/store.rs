@@ -44,7 +44,8 @@ pub use pool::StoreSettings;
 pub use processes::{EventCounts, Process, SeenProcess};
 pub use registry::{RegisteredHandler, Registry};
 pub use replays::{
-    Chosen, InHand, NewReplay, PlanLine, PlannedHandler, Refusal, Replay, ReplayItem, ReplayRun, Settled,
+    ClaimedItem, NewReplay, PlanLine, PlannedHandler, Refusal, Replay, ReplayItem, ReplayRun, Selection,
+    Settled,
 };
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;

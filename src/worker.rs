@@ -5,12 +5,12 @@
 mod admission;
 mod attempt;
 mod breaker;
+mod deliver;
+mod event_run;
 mod intake;
-mod lane;
-mod process;
+mod queue_state;
 mod registry;
 mod report;
-mod run;
 mod slots;
 mod watchdog;
 
@@ -21,11 +21,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    broker::{BrokerSettings, Care, Link, Names, OwnLink, Publisher},
+    broker::{BrokerSettings, ConfirmMode, Link, Names, OwnLink, Publisher},
     domain::execution::WorkerId,
-    presence::Presence,
     process_id::this_process,
     runner::Runner,
+    status_reporter::StatusReporter,
     store::Store,
     telemetry::metrics::HandlerMeters,
     telemetry::traces::{TraceSettings, Traces},
@@ -76,7 +76,7 @@ struct Worker {
     slots: Slots,
     breakers: Breakers,
     store: Store,
-    presence: Arc<Presence>,
+    presence: Arc<StatusReporter>,
     publishers: Publishers,
     traces: Option<Traces>,
     links: [Link; 2],
@@ -107,7 +107,7 @@ pub async fn run(
     settings: WorkerSettings,
     runner: Arc<Runner>,
     store: Store,
-    presence: Arc<Presence>,
+    presence: Arc<StatusReporter>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let id = this_process();
@@ -146,7 +146,7 @@ pub async fn run(
         draining: stop.clone(),
         cut: CancellationToken::new(),
     });
-    report::tell_of(&worker, &worker.presence, &settings);
+    report::report_worker(&worker, &worker.presence, &settings);
     let consumed = intake::consume(&settings, consuming, &worker, &stop).await;
     // After a fault the others are still to be told.
     stop.cancel();
@@ -193,10 +193,10 @@ fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinS
         publisher
     };
     let publishers = Publishers {
-        results: start("results", Care::UntilConfirmed, None),
-        copies: start("retry copies", Care::UntilConfirmed, None),
-        letters: start("dead letters", Care::UntilConfirmed, None),
-        replies: start("replies", Care::Once, for_replies),
+        results: start("results", ConfirmMode::Required, None),
+        copies: start("retry copies", ConfirmMode::Required, None),
+        letters: start("dead letters", ConfirmMode::Required, None),
+        replies: start("replies", ConfirmMode::BestEffort, for_replies),
     };
     (publishers, tasks)
 }

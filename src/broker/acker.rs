@@ -23,7 +23,7 @@ use super::delivery::Settled;
 
 /// Long enough for most to become part of the prefix where the processor is the limit, and short beside what handlers
 /// take where their number is.
-const PATIENCE: Duration = Duration::from_millis(5);
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 const BATCH: usize = 512;
 
 /// Acknowledges until every duty of the channel is settled and dropped, or the channel is lost.
@@ -48,7 +48,7 @@ pub(super) async fn run(channel: Channel, mut settled: UnboundedReceiver<Settled
             channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
         }
         let is_end = received == Some(0);
-        let due = ledger.take_due(if is_end { now + PATIENCE } else { now });
+        let due = ledger.take_due(if is_end { now + BATCH_DELAY } else { now });
         // Together, so that they are written together.
         let alone = BasicAckOptions { multiple: false };
         try_join_all(due.into_iter().map(|tag| channel.basic_ack(tag, alone))).await?;
@@ -78,7 +78,7 @@ impl Ledger {
         match how {
             Settled::Acknowledged(tag) => {
                 self.beyond.insert(tag, false);
-                self.waiting.push_back((now + PATIENCE, tag));
+                self.waiting.push_back((now + BATCH_DELAY, tag));
             }
             Settled::Requeued(tag) => {
                 self.beyond.insert(tag, true);
@@ -147,7 +147,7 @@ mod tests {
         let mut ledger = ledger(&[Acknowledged(2), Acknowledged(1), Acknowledged(4)], now);
         assert_eq!(ledger.take_prefix(), Some(2));
         assert_eq!(ledger.take_prefix(), None, "3 is still running");
-        assert_eq!(ledger.next_due(), Some(now + PATIENCE), "4 waits for it");
+        assert_eq!(ledger.next_due(), Some(now + BATCH_DELAY), "4 waits for it");
         ledger.note(Acknowledged(3), now);
         assert_eq!(ledger.take_prefix(), Some(4));
         assert_eq!(ledger.next_due(), None);
@@ -157,10 +157,10 @@ mod tests {
     fn who_waits_for_a_slow_one_is_acknowledged_in_time_and_once() {
         let now = Instant::now();
         let mut ledger = ledger(&[Acknowledged(2), Acknowledged(3), Requeued(5)], now);
-        ledger.note(Acknowledged(6), now + PATIENCE);
+        ledger.note(Acknowledged(6), now + BATCH_DELAY);
         assert!(ledger.take_due(now).is_empty(), "they may become part of the prefix");
-        assert_eq!(ledger.take_due(now + PATIENCE), [2, 3]);
-        assert!(ledger.take_due(now + PATIENCE).is_empty());
+        assert_eq!(ledger.take_due(now + BATCH_DELAY), [2, 3]);
+        assert!(ledger.take_due(now + BATCH_DELAY).is_empty());
         ledger.note(Acknowledged(1), now);
         assert_eq!(ledger.take_prefix(), Some(1), "2 and 3 were told");
         ledger.note(Acknowledged(4), now);

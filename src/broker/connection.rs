@@ -21,38 +21,38 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::{
+    connect::{BrokerSettings, Socket},
     declare::RPC_TIMEOUT,
-    dial::{BrokerSettings, Socket},
     error::BrokerError,
     hindrance::{Hindrance, Hindrances},
     installation::OtherInstallation,
-    probe::{Heard, unanswered},
+    probe::{Activity, wait_until_unresponsive},
     topology::Topology,
 };
 use crate::{
     domain::{
         dead_letter::header_error,
-        process::{LinkReport, Trouble},
+        process::{LastError, LinkReport},
     },
     telemetry::metrics::connection_lost,
 };
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// A broker that is back is to be found, and everything declared, well within 15 seconds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How often a process looks whether what it uses is still its installation's.
-const LOOK_AT_MARK: Duration = Duration::from_secs(20);
+const MARK_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 /// Connections that single users may have for themselves, beside the one that they share.
-const MOST_BESIDE: usize = 64;
+const MAX_OWN_LINKS: usize = 64;
 
 /// One supervised connection. Clones share it.
 #[derive(Clone)]
 pub struct Link {
     purpose: &'static str,
     state: watch::Receiver<Option<Arc<Connection>>>,
-    trouble: watch::Receiver<Option<Trouble>>,
-    heard: Heard,
+    trouble: watch::Receiver<Option<LastError>>,
+    heard: Activity,
     unreached: Arc<AtomicUsize>,
     settings: BrokerSettings,
     /// Connections that may still be made beside it.
@@ -82,8 +82,8 @@ struct Supervisor {
     settings: BrokerSettings,
     purpose: &'static str,
     state: watch::Sender<Option<Arc<Connection>>>,
-    trouble: watch::Sender<Option<Trouble>>,
-    heard: Heard,
+    trouble: watch::Sender<Option<LastError>>,
+    heard: Activity,
     /// Attempts to connect that failed.
     unreached: Arc<AtomicUsize>,
     declares: bool,
@@ -108,7 +108,7 @@ impl Link {
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let ((announce, state), (tell, trouble)) = (watch::channel(None), watch::channel(None));
-        let (heard, unreached) = (Heard::default(), Arc::default());
+        let (heard, unreached) = (Activity::default(), Arc::default());
         let supervisor = Supervisor {
             settings: settings.clone(),
             purpose,
@@ -119,7 +119,7 @@ impl Link {
             declares,
             stop,
         };
-        let (beside, hindrances) = (Arc::new(Semaphore::new(MOST_BESIDE)), Hindrances::default());
+        let (beside, hindrances) = (Arc::new(Semaphore::new(MAX_OWN_LINKS)), Hindrances::default());
         let link = Self { purpose, state, trouble, heard, unreached, settings, beside, hindrances };
         (link, tokio::spawn(supervisor.run()))
     }
@@ -169,7 +169,7 @@ impl Link {
         let hindrance = self.hindrances.told().filter(|_| is_up);
         let is_hindered = hindrance.is_some();
         let trouble = match hindrance {
-            Some(error) => Some(Trouble { at: Timestamp::now(), error: header_error(&error) }),
+            Some(error) => Some(LastError { at: Timestamp::now(), error: header_error(&error) }),
             None => self.trouble.borrow().clone(),
         };
         LinkReport { connected: is_up && !is_hindered, blocked: self.is_blocked(), trouble }
@@ -192,7 +192,7 @@ impl Link {
                 Err(NoChannel::Stopped) => return None,
                 Err(NoChannel::Full) => {
                     warn!(purpose = self.purpose, "no channel is free: channel_max of the broker is too low");
-                    tokio::time::sleep(LONGEST_PAUSE).await;
+                    tokio::time::sleep(MAX_RETRY_DELAY).await;
                 }
             }
         }
@@ -212,14 +212,14 @@ impl Link {
                 }
                 Err(_) => warn!(purpose = self.purpose, "the broker gave no channel in time"),
             }
-            tokio::time::sleep(jittered(FIRST_PAUSE)).await;
+            tokio::time::sleep(jittered(MIN_RETRY_DELAY)).await;
         }
     }
 }
 
 impl Supervisor {
     async fn run(self) {
-        let (mut pause, mut told) = (FIRST_PAUSE, String::new());
+        let (mut pause, mut told) = (MIN_RETRY_DELAY, String::new());
         while !self.stop.is_cancelled() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -229,8 +229,8 @@ impl Supervisor {
                         let began = Instant::now();
                         self.hold(connection, socket).await;
                         // One that is taken away at once (a limit of the user) is not asked for several times a second.
-                        if began.elapsed() > LONGEST_PAUSE {
-                            pause = FIRST_PAUSE;
+                        if began.elapsed() > MAX_RETRY_DELAY {
+                            pause = MIN_RETRY_DELAY;
                         }
                     }
                     Err(error) => {
@@ -268,7 +268,7 @@ impl Supervisor {
         info!(purpose, "connected to the broker");
         self.state.send_replace(Some(Arc::clone(&connection)));
         let mut events = pin!(connection.events_listener());
-        let mut unanswered = pin!(unanswered(&connection, &self.heard, self.settings.heartbeat));
+        let mut unanswered = pin!(wait_until_unresponsive(&connection, &self.heard, self.settings.heartbeat));
         let mut taken_over = pin!(taken_over(&self.settings.topology, &connection));
         // The events tell at once; the clock is for what no event tells.
         let mut why = String::new();
@@ -309,14 +309,14 @@ impl Supervisor {
 
     fn tell(&self, error: &str) {
         let error = header_error(error);
-        self.trouble.send_replace(Some(Trouble { at: Timestamp::now(), error }));
+        self.trouble.send_replace(Some(LastError { at: Timestamp::now(), error }));
     }
 }
 
 /// Returns when everything under the prefix belongs to another installation.
 async fn taken_over(topology: &Topology, connection: &Connection) -> anyhow::Error {
     loop {
-        tokio::time::sleep(LOOK_AT_MARK).await;
+        tokio::time::sleep(MARK_CHECK_INTERVAL).await;
         if let Some(refused) = other_owner(topology, connection).await {
             return refused;
         }
@@ -331,7 +331,7 @@ async fn other_owner(topology: &Topology, connection: &Connection) -> Option<any
 
 /// The pause after one of `pause` that was in vain.
 pub(super) fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(LONGEST_PAUSE)
+    (pause * 2).min(MAX_RETRY_DELAY)
 }
 
 /// Between half of `pause` and all of it, so that many processes do not come back at the same moment.

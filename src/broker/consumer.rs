@@ -37,27 +37,27 @@ use super::{
 };
 use crate::domain::event::EventName;
 
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// A consumer that was given nothing for this long begins anew: a broker can forget one, or an acknowledgement, and
 /// say nothing (seen on a cluster of which a majority was lost and came back).
-const IDLE: Duration = Duration::from_mins(1);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// What ends a connection does so at once: it comes first again each time.
-const SOON: Duration = Duration::from_secs(20);
+const STABLE_AFTER: Duration = Duration::from_secs(20);
 /// A restart of the broker, node by node, ends a connection a few times; more than that one after the other is odd.
-const LOST_AGAIN: u32 = 3;
+const MAX_LOSSES: u32 = 3;
 
 /// What is consumed.
 #[derive(Clone, Debug)]
-pub struct Intake {
+pub struct QueueConfig {
     pub queue: String,
     /// Deliveries that are unsettled at a time.
     pub prefetch: u16,
-    pub source: Source,
+    pub owner: QueueOwner,
 }
 
 /// Whose queue it is: what is done when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum QueueOwner {
     /// Shared by all events: declared again with the topology.
     Shared,
     /// The queue of an event type: declared again.
@@ -69,7 +69,7 @@ pub enum Source {
 /// Consumes one queue.
 pub struct Consumer {
     pub link: Link,
-    pub intake: Intake,
+    pub queue_config: QueueConfig,
     /// Notified: it is stuck, gives back all that it holds, and begins anew.
     pub renew: Arc<Notify>,
     /// Told: how many deliveries it may have in hand now.
@@ -81,7 +81,7 @@ enum End {
     Stopped,
     /// Nothing came, and nothing is unsettled.
     Idle,
-    /// It stood for a while with one delivery at a time.
+    /// It took one delivery at a time, and its connection held.
     Well,
     Lost(String),
 }
@@ -93,6 +93,8 @@ struct Session {
     settled: mpsc::UnboundedSender<Settled>,
     acker: JoinHandle<lapin::Result<()>>,
     held: Held,
+    /// Deliveries taken so far.
+    taken: u16,
     /// Then it is idle, if nothing came.
     idle_at: Instant,
     /// Then it may take more at a time.
@@ -127,7 +129,7 @@ struct Place {
 
 impl Place {
     const fn is_careful(&self) -> bool {
-        self.lost >= LOST_AGAIN
+        self.lost >= MAX_LOSSES
     }
 
     fn prefetch(&self, usual: u16) -> u16 {
@@ -136,13 +138,14 @@ impl Place {
 
     /// Notes that a connection was lost after it was consumed on for `lasted`. True: it is to be careful from now on.
     fn note_lost(&mut self, lasted: Duration) -> bool {
-        self.lost = if lasted < SOON { self.lost.saturating_add(1) } else { 1 };
-        self.lost == LOST_AGAIN
+        self.lost = if lasted < STABLE_AFTER { self.lost.saturating_add(1) } else { 1 };
+        self.lost == MAX_LOSSES
     }
 
     /// Before it tries again: longer each time while it is hindered.
     fn pause(&mut self) -> Duration {
-        self.paused = if self.hindrance.is_some() { longer(self.paused.max(PAUSE)) } else { PAUSE };
+        self.paused =
+            if self.hindrance.is_some() { longer(self.paused.max(RETRY_DELAY)) } else { RETRY_DELAY };
         self.paused
     }
 
@@ -172,7 +175,7 @@ impl Consumer {
                     Err(NoChannel::Stopped) => return,
                     Err(NoChannel::Full) => {
                         self.has_no_channel(&mut place);
-                        tokio::time::sleep(jittered(PAUSE)).await;
+                        tokio::time::sleep(jittered(RETRY_DELAY)).await;
                         continue;
                     }
                 },
@@ -182,17 +185,17 @@ impl Consumer {
                 End::Stopped => return,
                 End::Idle => continue,
                 End::Well => {
-                    info!(queue = self.intake.queue, "its connection stands: consuming as before");
+                    info!(queue = self.queue_config.queue, "its connection stands: consuming as before");
                     place.note_well();
                     continue;
                 }
                 // Of a lost connection the supervisor tells, once for all that use it.
                 End::Lost(why) if !link.is_up() => {
-                    debug!(queue = self.intake.queue, why, "consumer lost");
+                    debug!(queue = self.queue_config.queue, why, "consumer lost");
                     lost_after = Some(begun.elapsed());
                 }
                 End::Lost(why) if place.hindrance.is_none() => {
-                    info!(queue = self.intake.queue, why, "consumer lost, consuming again");
+                    info!(queue = self.queue_config.queue, why, "consumer lost, consuming again");
                 }
                 End::Lost(_) => {}
             }
@@ -215,12 +218,16 @@ impl Consumer {
             place.is_full = true;
             if place.own.is_some() {
                 return info!(
-                    queue = self.intake.queue,
+                    queue = self.queue_config.queue,
                     "no channel is left (channel_max of the broker): it has a connection of its own"
                 );
             }
         }
-        place.hinder(&self.link, &self.intake.queue, "channel_max of the broker allows too few channels");
+        place.hinder(
+            &self.link,
+            &self.queue_config.queue,
+            "channel_max of the broker allows too few channels",
+        );
     }
 
     /// Without a connection to spare it stays on the shared one, and is careful there.
@@ -229,10 +236,10 @@ impl Consumer {
             place.own = self.link.beside();
         }
         warn!(
-            queue = self.intake.queue,
+            queue = self.queue_config.queue,
             lost = place.lost,
             on_its_own = place.own.is_some(),
-            "its connection is lost again and again, perhaps for what is in a queue: consumed one delivery at a time until that stands for {SOON:?}"
+            "its connection is lost again and again, perhaps for what is in a queue: consumed one delivery at a time until its connection holds"
         );
     }
 
@@ -251,25 +258,26 @@ impl Consumer {
         place.hindrance = None;
         let (settled, duties) = mpsc::unbounded_channel::<Settled>();
         let acker = tokio::spawn(acker::run(channel.clone(), duties));
-        let (idle_at, soon) = (Instant::now() + jittered(IDLE), Instant::now() + SOON);
-        let mut session = Session { channel, consumer, settled, acker, idle_at, soon, held: Held::default() };
+        let (idle_at, soon) = (Instant::now() + jittered(IDLE_TIMEOUT), Instant::now() + STABLE_AFTER);
+        let mut session =
+            Session { channel, consumer, settled, acker, idle_at, soon, held: Held::default(), taken: 0 };
         loop {
             match self.step(&mut session, link, place, stop, take).await {
                 Step::On => {}
                 Step::Taking(prefetch) => {
-                    place.few = Some(prefetch).filter(|few| *few < self.intake.prefetch);
-                    debug!(queue = self.intake.queue, prefetch, "for the size of its messages");
+                    place.few = Some(prefetch).filter(|few| *few < self.queue_config.prefetch);
+                    debug!(queue = self.queue_config.queue, prefetch, "for the size of its messages");
                     // A prefetch is that of a consumer: another one, on the same channel, where what runs goes on.
                     session.give_back().await;
                     session.consumer = match self.begin(&session.channel, place).await {
                         Ok(consumer) => consumer,
-                        Err(end) => return session.drained(&self.intake.queue, end).await,
+                        Err(end) => return session.drained(&self.queue_config.queue, end).await,
                     };
-                    session.soon = Instant::now() + SOON;
+                    session.soon = Instant::now() + STABLE_AFTER;
                 }
                 Step::Ended(end) => {
                     session.give_back().await;
-                    return session.drained(&self.intake.queue, end).await;
+                    return session.drained(&self.queue_config.queue, end).await;
                 }
                 Step::Lost(why) => {
                     session.acker.abort();
@@ -291,13 +299,13 @@ impl Consumer {
         tokio::select! {
             () = stop.cancelled() => Step::Ended(End::Stopped),
             () = sleep_until(session.idle_at) => {
-                session.idle_at = Instant::now() + jittered(IDLE);
+                session.idle_at = Instant::now() + jittered(IDLE_TIMEOUT);
                 // Each unsettled delivery has a sender.
                 if session.settled.strong_count() == 1 { Step::Ended(End::Idle) } else { Step::On }
             }
             () = sleep_until(session.soon), if is_careful => Step::Ended(End::Well),
             () = sleep_until(session.soon), if few.is_some() => {
-                session.soon = Instant::now() + SOON;
+                session.soon = Instant::now() + STABLE_AFTER;
                 few.and_then(|few| session.held.more_than(few)).map_or(Step::On, Step::Taking)
             }
             () = self.renew.notified() => {
@@ -311,9 +319,15 @@ impl Consumer {
             }),
             next = session.consumer.next() => match next {
                 Some(Ok(raw)) => {
-                    session.idle_at = Instant::now() + jittered(IDLE);
+                    session.idle_at = Instant::now() + jittered(IDLE_TIMEOUT);
                     link.note_heard();
                     let delivery = Delivery::new(raw, session.settled.clone(), &session.held);
+                    session.taken = session.taken.saturating_add(1);
+                    // What was unsettled on the lost connection came again first, and all of it but this one is settled.
+                    if is_careful && session.taken > self.queue_config.prefetch {
+                        take(delivery);
+                        return Step::Ended(End::Well);
+                    }
                     match session.held.fewer_than(self.prefetch(place)) {
                         None => {
                             take(delivery);
@@ -332,7 +346,7 @@ impl Consumer {
 
     /// The deliveries that it may have in hand now.
     fn prefetch(&self, place: &Place) -> u16 {
-        place.prefetch(self.intake.prefetch)
+        place.prefetch(self.queue_config.prefetch)
     }
 
     async fn begin(&self, channel: &Channel, place: &Place) -> Result<lapin::Consumer, End> {
@@ -340,11 +354,11 @@ impl Consumer {
         self.taking.store(prefetch.into(), Relaxed);
         let begun = async {
             within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-            consume(channel, &self.intake.queue).await
+            consume(channel, &self.queue_config.queue).await
         };
-        begun.await.map_err(|error: anyhow::Error| match &self.intake.source {
+        begun.await.map_err(|error: anyhow::Error| match &self.queue_config.owner {
             // The queue of a removed event type was deleted: there is nothing to come back to.
-            Source::RemovedEvent if is_not_found(&error) => End::Stopped,
+            QueueOwner::RemovedEvent if is_not_found(&error) => End::Stopped,
             _ => End::Lost(format!("{error:#}")),
         })
     }
@@ -353,15 +367,15 @@ impl Consumer {
     async fn redeclare(&self, link: &mut Link, place: &mut Place) {
         let topology = link.topology().clone();
         let Some(connection) = link.connection().await else { return };
-        let declared = match &self.intake.source {
-            Source::Event(event) => topology.declare_event(&connection, event).await,
-            Source::Shared => topology.declare(&connection).await,
-            Source::RemovedEvent => return,
+        let declared = match &self.queue_config.owner {
+            QueueOwner::Event(event) => topology.declare_event(&connection, event).await,
+            QueueOwner::Shared => topology.declare(&connection).await,
+            QueueOwner::RemovedEvent => return,
         };
         if let Err(error) = declared
             && link.is_up()
         {
-            place.hinder(link, &self.intake.queue, &format!("{error:#}"));
+            place.hinder(link, &self.queue_config.queue, &format!("{error:#}"));
         }
     }
 }
@@ -383,7 +397,7 @@ impl Session {
                     Ok(Err(_)) | Err(_) => return,
                 },
                 next = consumer.next() => match next {
-                    Some(Ok(raw)) => Delivery::new(raw, settled.clone(), held).duty.requeue(),
+                    Some(Ok(raw)) => Delivery::new(raw, settled.clone(), held).ack.requeue(),
                     Some(Err(_)) | None => return,
                 },
             }

@@ -22,7 +22,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Something that exists otherwise than it would be declared; it is used as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
+pub struct ArgumentMismatch {
     pub name: String,
     /// What the broker says: the argument and both values.
     pub what: String,
@@ -31,7 +31,7 @@ pub struct Drift {
 /// What a declaration found.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
-    pub drifts: Vec<Drift>,
+    pub mismatches: Vec<ArgumentMismatch>,
     /// Names of what is not there, where it was only looked for.
     pub missing: Vec<String>,
 }
@@ -70,7 +70,7 @@ pub(super) struct Declarer<'a> {
 
 impl<'a> Declarer<'a> {
     pub(super) const fn new(connection: &'a Connection) -> Self {
-        let declared = Declared { drifts: Vec::new(), missing: Vec::new() };
+        let declared = Declared { mismatches: Vec::new(), missing: Vec::new() };
         Self { connection, channel: None, only_look: false, declared }
     }
 
@@ -176,8 +176,8 @@ impl<'a> Declarer<'a> {
                     && reply.get_message().as_str().contains("inequivalent arg") =>
             {
                 self.declared
-                    .drifts
-                    .push(Drift { name: name.to_owned(), what: reply.get_message().to_string() });
+                    .mismatches
+                    .push(ArgumentMismatch { name: name.to_owned(), what: reply.get_message().to_string() });
                 Ok(())
             }
             _ => Err(error.context(format!("declaring {name}"))),

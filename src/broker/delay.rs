@@ -14,7 +14,7 @@ use lapin::{ExchangeKind, types::AMQPValue};
 
 use super::{
     declare::Declarer,
-    design::{Names, exchange_arguments},
+    names::{Names, exchange_arguments},
 };
 use crate::{
     config::QueueType,

@@ -22,12 +22,12 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often it was delivered before, as far as a quorum queue counts; 0 on a classic queue.
     pub earlier_deliveries: u32,
-    pub duty: Duty,
+    pub ack: AckHandle,
 }
 
 /// The duty to settle one delivery. Dropped unsettled, by a panic or an abandoned task, it gives
 /// the delivery back to the queue.
-pub struct Duty {
+pub struct AckHandle {
     tag: u64,
     settled: UnboundedSender<Settled>,
     done: bool,
@@ -54,12 +54,12 @@ impl Delivery {
             routing_key: raw.routing_key.into(),
             properties: raw.properties,
             body: raw.data.into(),
-            duty: Duty { tag: raw.delivery_tag, settled, done: false, _held: held },
+            ack: AckHandle { tag: raw.delivery_tag, settled, done: false, _held: held },
         }
     }
 }
 
-impl Duty {
+impl AckHandle {
     /// It is done with: the broker may forget it.
     pub fn acknowledge(mut self) {
         self.settle(Settled::Acknowledged(self.tag));
@@ -77,7 +77,7 @@ impl Duty {
     }
 }
 
-impl Drop for Duty {
+impl Drop for AckHandle {
     fn drop(&mut self) {
         if !self.done {
             self.settle(Settled::Requeued(self.tag));

@@ -14,14 +14,14 @@ use tokio::{
 };
 
 use super::{
-    declare::within, delay, design::Names, dial::BrokerSettings, direct::Depth, error::is_not_found,
+    client::Depth, connect::BrokerSettings, declare::within, delay, error::is_not_found, names::Names,
 };
 use crate::domain::event::EventName;
 
 /// How long what was seen serves.
-const FRESH: Duration = Duration::from_secs(2);
+const CACHE_TTL: Duration = Duration::from_secs(2);
 /// For one look at all queues.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A queue of ours, and what is in it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -91,16 +91,17 @@ impl QueueWatch {
     pub async fn look(&self, events: &[EventName]) -> anyhow::Result<Arc<Depths>> {
         let mut seen = self.seen.lock().await;
         if let Some((at, depths)) = &seen.last
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_TTL
             && seen.events == events
         {
             return Ok(Arc::clone(depths));
         }
         // Kept only if all went well: after an error, or where the caller went away, the next look dials again.
         let connection = seen.connection.take();
-        let looked = timeout(PATIENCE, self.look_now(connection, events)).await;
-        let (connection, depths) = looked
-            .map_err(|_| anyhow::anyhow!("the broker did not tell of its queues within {PATIENCE:?}"))??;
+        let looked = timeout(REQUEST_TIMEOUT, self.look_now(connection, events)).await;
+        let (connection, depths) = looked.map_err(|_| {
+            anyhow::anyhow!("the broker did not tell of its queues within {REQUEST_TIMEOUT:?}")
+        })??;
         let depths = Arc::new(depths);
         *seen = Seen {
             connection: Some(connection),

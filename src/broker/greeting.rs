@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
 use super::{
-    dial::BrokerSettings,
+    connect::BrokerSettings,
     transport::{Transport, tls_config},
 };
 

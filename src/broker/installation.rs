@@ -15,10 +15,10 @@ use lapin::{
 use uuid::Uuid;
 
 use super::{
+    connect::BrokerSettings,
     declare::within,
-    design::{Names, exchange_arguments},
-    dial::BrokerSettings,
     error::{is_not_found, reply},
+    names::{Names, exchange_arguments},
 };
 
 const PRECONDITION_FAILED: u16 = 406;

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{dial::BrokerSettings, transport::tls_config};
+use super::{connect::BrokerSettings, transport::tls_config};
 use crate::tls::without_trust;
 
 /// For one page of the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const PAGE_SIZE: usize = 500;
 const COLUMNS: &str = "name,messages,arguments,policy,operator_policy,effective_policy_definition";
 
@@ -92,7 +92,7 @@ impl Management {
         let tls = if url.scheme() == "https" { tls_config(&settings.authorities) } else { without_trust() };
         let client = Client::builder()
             .tls_backend_preconfigured(tls?)
-            .timeout(PATIENCE)
+            .timeout(REQUEST_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()

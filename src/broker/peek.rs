@@ -23,21 +23,21 @@ use tokio::{
 };
 
 use super::{
+    client::{Depth, queue_depth},
     declare::{consume, within},
     delivery::Delivery,
-    direct::{Depth, queue_depth},
     error::BrokerError,
     held::Held,
 };
 
 /// Others may consume the queue too: what does not come within this does not come.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
-const SOON: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Taken at a time, beyond what is looked at. Their bodies are not kept.
 const FURTHER: u16 = 1000;
 /// Taken at most, beyond what is looked at.
-const MOST: usize = 50_000;
+const MAX_MESSAGES: usize = 50_000;
 
 /// What was seen.
 pub struct Look {
@@ -77,7 +77,7 @@ pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16
         if fresh || !whole {
             break;
         }
-        if parts.iter().map(|part| part.taken).sum::<usize>() > MOST {
+        if parts.iter().map(|part| part.taken).sum::<usize>() > MAX_MESSAGES {
             look.moved = true;
             break;
         }
@@ -105,7 +105,9 @@ async fn back_again(
 ) -> anyhow::Result<()> {
     while before.consumers == 0 && Instant::now() < deadline {
         match queue_depth(connection, queue).await? {
-            Some(now) if (now.messages as usize) + held < before.messages as usize => sleep(SOON).await,
+            Some(now) if (now.messages as usize) + held < before.messages as usize => {
+                sleep(POLL_INTERVAL).await;
+            }
             _ => break,
         }
     }
@@ -125,7 +127,7 @@ async fn take(
     let mut consumer = consume(&channel, queue).await?;
     let mut part = Part { channel, taken: 0, fresh: false };
     while part.taken < left.min(size.into()) {
-        let Ok(Some(next)) = timeout(PATIENCE, consumer.next()).await else { break };
+        let Ok(Some(next)) = timeout(MESSAGE_TIMEOUT, consumer.next()).await else { break };
         let raw = next.map_err(BrokerError::from)?;
         (part.taken, part.fresh) = (part.taken + 1, !raw.redelivered);
         each(raw);

@@ -16,18 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    design::Names,
-    dial::BrokerSettings,
+    connect::BrokerSettings,
     management::{ManagedQueue, Management},
+    names::Names,
     unknown_queues::{UnknownQueue, event_queues},
 };
 use crate::domain::{plan::LONGEST_HELD, text_enum::text_enum};
 
 /// How long one look serves: policies change seldom, and the management API is slow on a broker of many queues.
-const FRESH: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_mins(1);
+const CACHE_TTL: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// Of the queues of one policy, as many are named in a text.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// A policy, and what it does to queues of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -92,7 +92,7 @@ impl PolicyWatch {
     pub async fn look(&self) -> Looked {
         let mut seen = self.seen.lock().await;
         if let Some((at, looked)) = &*seen
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_TTL
         {
             return looked.clone();
         }
@@ -139,7 +139,7 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
             }
             Err(_) => {}
         }
-        if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_none() {
             return;
         }
     }
@@ -243,9 +243,9 @@ impl fmt::Display for HarmfulPolicy {
             Harm::Hurries => "lets retries come too early",
             Harm::Interrupts => "takes events back whose handlers still run, and they run again",
         };
-        let named: Vec<_> = queues.iter().take(NAMED).map(String::as_str).collect();
+        let named: Vec<_> = queues.iter().take(MAX_NAMED).map(String::as_str).collect();
         write!(f, "the policy {policy:?} ({setting} {value}) {harm}: {}", named.join(", "))?;
-        match queues.len().saturating_sub(NAMED) {
+        match queues.len().saturating_sub(MAX_NAMED) {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }

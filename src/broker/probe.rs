@@ -22,9 +22,9 @@ const PATIENCE: u32 = 3;
 
 /// How much was heard on a connection: deliveries and confirms. Clones count together.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<AtomicU64>);
+pub(super) struct Activity(Arc<AtomicU64>);
 
-impl Heard {
+impl Activity {
     pub(super) fn note(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -35,7 +35,7 @@ impl Heard {
 }
 
 /// Returns when nothing was answered, and nothing else heard, for [`PATIENCE`] heartbeats.
-pub(super) async fn unanswered(connection: &Connection, heard: &Heard, heartbeat: Duration) {
+pub(super) async fn wait_until_unresponsive(connection: &Connection, heard: &Activity, heartbeat: Duration) {
     let mut channel = None;
     loop {
         sleep(heartbeat).await;

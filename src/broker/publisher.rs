@@ -5,7 +5,7 @@
 //! channel shared by tasks hands confirms to the wrong publish. Publishes are polled together, not
 //! awaited one by one: lapin then writes many at once.
 
-mod complaint;
+mod refusal_log;
 
 use std::time::Duration;
 
@@ -28,18 +28,18 @@ use super::{
     connection::{Link, jittered, longer},
     declare::within,
     error::BrokerError,
-    wire::again,
+    wire::mark_republished,
 };
-use complaint::Complaint;
+use refusal_log::RefusalLog;
 
 /// Messages that wait for their confirm at a time.
 const WINDOW: usize = 512;
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// A channel on which nothing was confirmed for this long has lost its confirms: RabbitMQ can, when the members of a
 /// quorum queue come and go. What it took is published again. Time in which the broker blocks publishers does not count.
-const SILENCE: Duration = Duration::from_mins(1);
+const CONFIRM_TIMEOUT: Duration = Duration::from_mins(1);
 /// For the unconfirmed to come back from a channel that was closed.
-const RETURN: Duration = Duration::from_secs(5);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A message to publish.
 #[derive(Debug)]
@@ -52,11 +52,11 @@ pub struct Outgoing {
 
 /// How much a message is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Care {
+pub enum ConfirmMode {
     /// It is published again until the broker has confirmed it.
-    UntilConfirmed,
+    Required,
     /// It is published once: whoever waits for it has a deadline of their own.
-    Once,
+    BestEffort,
 }
 
 /// Hands messages to the publishing task. Clones share it.
@@ -77,7 +77,7 @@ struct Request {
 }
 
 /// What became of one publish.
-enum Fate {
+enum PublishOutcome {
     Confirmed,
     /// The broker said no; the channel is fine.
     Refused(Request),
@@ -92,11 +92,11 @@ impl Publisher {
     pub fn start(
         link: Link,
         purpose: &'static str,
-        care: Care,
+        confirm_mode: ConfirmMode,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<anyhow::Result<()>>) {
         let (sender, requests) = mpsc::channel(WINDOW);
-        let publishing = tokio::spawn(run(link, purpose, care, requests));
+        let publishing = tokio::spawn(run(link, purpose, confirm_mode, requests));
         let task = tokio::spawn(async move {
             publishing.await.with_context(|| format!("the publisher of {purpose} panicked")).inspect_err(
                 |_| {
@@ -124,8 +124,13 @@ impl Confirm {
     }
 }
 
-async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mpsc::Receiver<Request>) {
-    let (mut again, mut complaint, mut pause) = (Vec::new(), Complaint::new(purpose), PAUSE);
+async fn run(
+    mut link: Link,
+    purpose: &'static str,
+    confirm_mode: ConfirmMode,
+    mut requests: mpsc::Receiver<Request>,
+) {
+    let (mut again, mut complaint, mut pause) = (Vec::new(), RefusalLog::new(purpose), RETRY_DELAY);
     loop {
         if again.is_empty() {
             // No channel without a message: a publisher that is not used ends at once, broker or not.
@@ -134,18 +139,18 @@ async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mp
         }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
-            Ok(()) => session(&link, &channel, care, &mut complaint, &mut requests, &mut again).await,
+            Ok(()) => session(&link, &channel, confirm_mode, &mut complaint, &mut requests, &mut again).await,
             Err(error) => Err(error),
         };
         match ended {
             Ok(()) => return,
             Err(error) => {
                 let error = format!("{error:#}");
-                if care == Care::Once {
+                if confirm_mode == ConfirmMode::BestEffort {
                     warn!(purpose, error, lost = again.len(), "could not be published");
                     again.clear();
                 } else {
-                    pause = if complaint.is_hindered() { longer(pause) } else { PAUSE };
+                    pause = if complaint.is_hindered() { longer(pause) } else { RETRY_DELAY };
                     complaint.lost(&link, &error, again.len());
                 }
             }
@@ -159,8 +164,8 @@ async fn run(mut link: Link, purpose: &'static str, care: Care, mut requests: mp
 async fn session(
     link: &Link,
     channel: &Channel,
-    care: Care,
-    complaint: &mut Complaint,
+    confirm_mode: ConfirmMode,
+    complaint: &mut RefusalLog,
     requests: &mut mpsc::Receiver<Request>,
     again: &mut Vec<Request>,
 ) -> anyhow::Result<()> {
@@ -177,13 +182,13 @@ async fn session(
                 heard = Instant::now();
                 link.note_heard();
                 match fate {
-                    Fate::Confirmed => complaint.confirmed(),
-                    Fate::Refused(_) if care == Care::Once => {}
-                    Fate::Refused(request) => {
+                    PublishOutcome::Confirmed => complaint.confirmed(),
+                    PublishOutcome::Refused(_) if confirm_mode == ConfirmMode::BestEffort => {}
+                    PublishOutcome::Refused(request) => {
                         complaint.refused(&request.message.exchange, in_flight.len());
                         in_flight.push(publish(channel, request));
                     }
-                    Fate::Lost(request, error) => {
+                    PublishOutcome::Lost(request, error) => {
                         again.push(request);
                         break BrokerError::from(error).into();
                     }
@@ -196,10 +201,10 @@ async fn session(
                 }
                 in_flight.extend(batch.drain(..).map(|request| publish(channel, request)));
             }
-            () = sleep_until(heard + SILENCE), if !in_flight.is_empty() => {
+            () = sleep_until(heard + CONFIRM_TIMEOUT), if !in_flight.is_empty() => {
                 if !link.is_blocked() {
-                    let _ = timeout(RETURN, channel.close(200, "no confirms".into())).await;
-                    break anyhow::anyhow!("the broker confirmed nothing for {SILENCE:?}");
+                    let _ = timeout(RETURN_TIMEOUT, channel.close(200, "no confirms".into())).await;
+                    break anyhow::anyhow!("the broker confirmed nothing for {CONFIRM_TIMEOUT:?}");
                 }
                 warn!(waiting = in_flight.len(), "the broker blocks publishers; waiting goes on");
                 heard = Instant::now();
@@ -209,8 +214,8 @@ async fn session(
     };
     // The others fail as well by now; what was confirmed before the loss stays confirmed. One that says nothing is
     // dropped, which gives its delivery back.
-    while let Ok(Some(fate)) = timeout(RETURN, in_flight.next()).await {
-        if let Fate::Refused(request) | Fate::Lost(request, _) = fate {
+    while let Ok(Some(fate)) = timeout(RETURN_TIMEOUT, in_flight.next()).await {
+        if let PublishOutcome::Refused(request) | PublishOutcome::Lost(request, _) = fate {
             again.push(request);
         }
     }
@@ -218,7 +223,7 @@ async fn session(
 }
 
 /// One publish up to its confirm. The first poll assigns the tag and queues the frames.
-async fn publish(channel: &Channel, request: Request) -> Fate {
+async fn publish(channel: &Channel, request: Request) -> PublishOutcome {
     let Outgoing { exchange, routing_key, properties, body } = &request.message;
     let options = BasicPublishOptions::default();
     let (exchange, routing_key) = (exchange.as_str().into(), routing_key.as_str().into());
@@ -229,14 +234,16 @@ async fn publish(channel: &Channel, request: Request) -> Fate {
     };
     match confirmation {
         Ok(Confirmation::Nack(_)) => {
-            tokio::time::sleep(jittered(PAUSE)).await;
-            Fate::Refused(request)
+            tokio::time::sleep(jittered(RETRY_DELAY)).await;
+            PublishOutcome::Refused(request)
         }
         Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => {
             let _ = request.confirmed.send(());
-            Fate::Confirmed
+            PublishOutcome::Confirmed
         }
-        Err(error) => Fate::Lost(Request { message: again(request.message), ..request }, error),
+        Err(error) => {
+            PublishOutcome::Lost(Request { message: mark_republished(request.message), ..request }, error)
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::{
-    declare::{Declared, Declarer, Drift, within},
+    declare::{ArgumentMismatch, Declared, Declarer, within},
     delay,
-    design::{Names, exchange_arguments},
     installation::{Installation, mark},
+    names::{Names, exchange_arguments},
 };
 use crate::{config::QueueType, domain::event::EventName};
 
@@ -28,7 +28,7 @@ pub struct Topology {
     /// The catalogue, as far as it is known by now.
     events: Arc<ArcSwap<Vec<EventName>>>,
     /// Drifts that were logged: a warning for each once, not at every reconnect.
-    told: Arc<Mutex<Vec<Drift>>>,
+    told: Arc<Mutex<Vec<ArgumentMismatch>>>,
 }
 
 impl Topology {
@@ -135,7 +135,7 @@ impl Topology {
     async fn finish(&self, declarer: Declarer<'_>) -> Declared {
         let found = declarer.finish().await;
         let mut told = self.told.lock();
-        for drift in &found.drifts {
+        for drift in &found.mismatches {
             if !told.contains(drift) {
                 warn!(
                     queue = drift.name,

@@ -6,7 +6,7 @@ use std::fmt;
 use lapin::Connection;
 use serde::Serialize;
 
-use super::{design::Names, direct::queue_depth, management::ManagedQueue};
+use super::{client::queue_depth, management::ManagedQueue, names::Names};
 use crate::domain::event::EventName;
 
 /// A queue of an event type that is not in the catalogue.

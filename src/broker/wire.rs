@@ -10,8 +10,8 @@ mod write;
 use super::header::{number_header, text_header};
 
 pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
-pub use read::{Facts, PutOff, copy_of, handlers_seen};
-pub use write::{Burial, CopyOf, again, dead_letter, event, reply, result, retry_copy};
+pub use read::{Deferred, MessageMeta, handlers_seen, retry_of};
+pub use write::{CopyOf, NewDeadLetter, dead_letter, event, mark_republished, reply, result, retry_copy};
 
 /// More than this in headers is malformed.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;

@@ -9,7 +9,7 @@ pub(super) mod secrets;
 use super::{context::Context, error::CliError, handlers::ALL_HANDLERS, settings};
 use crate::{
     broker::{
-        BrokerSettings, Connection, Drift, Harm, HarmfulPolicy, Managed, Mark, Names, Topology,
+        ArgumentMismatch, BrokerSettings, Connection, Harm, HarmfulPolicy, Managed, Mark, Names, Topology,
         installation_name, look_at_mark, managed, queue_depth, queues_of,
     },
     config::QueueType,
@@ -59,7 +59,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
         broker.topology.set_events(types.into_iter().map(|t| t.name).collect());
     }
     match broker.topology.inspect(&connection).await {
-        Ok(found) => report.extend(topology(found.drifts, &found.missing)),
+        Ok(found) => report.extend(topology(found.mismatches, &found.missing)),
         Err(error) => {
             let prefix = &context.config.amqp.prefix;
             let hint = format!("the user of amqp.url needs to configure, write and read {prefix}.*");
@@ -212,10 +212,10 @@ async fn event_queues(connection: &Connection, topology: &Topology) -> Finding {
     ok("workers", format!("{consumed} event queues are consumed, {waiting} events wait"))
 }
 
-fn topology(drifts: Vec<Drift>, missing: &[String]) -> Vec<Finding> {
+fn topology(drifts: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = drifts
         .into_iter()
-        .map(|Drift { name, what }| {
+        .map(|ArgumentMismatch { name, what }| {
             let found = format!("{name} exists otherwise and is used as it is: {what}; drain and delete it to have it as designed");
             finding("topology", State::Warning, found)
         })

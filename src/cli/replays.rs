@@ -11,10 +11,10 @@ use crate::{
     dead_letters::{DeadLetters, Progress, Report},
     domain::{
         invisible::escaped,
-        replay::{Caution, JobState, MAX_RATE, Source},
+        replay::{JobState, MAX_RATE, ReplayLimits, Source},
     },
     shutdown::Shutdown,
-    store::{Chosen, NewReplay, PlanLine, Replay},
+    store::{NewReplay, PlanLine, Replay, Selection},
 };
 
 /// From so many on there is a progress bar.
@@ -49,18 +49,18 @@ fn parse_percent(text: &str) -> Result<u8, &'static str> {
 /// Counts what is chosen, asks where that is not named one by one, and replays it.
 pub(super) async fn replay_chosen(
     context: &Context,
-    chosen: Chosen,
+    chosen: Selection,
     asked: &str,
     flags: &Flags,
 ) -> Result<(), CliError> {
     let letters = context.dead_letters()?;
-    let caution = flags.caution(Caution::default());
+    let caution = flags.caution(ReplayLimits::default());
     let plan = letters.plan(&chosen).await?;
     let count = total(&plan);
     if flags.dry_run {
         return context.output.value(&plan, |plan| plan_table(plan));
     }
-    let named = matches!(chosen, Chosen::Letters(_) | Chosen::Edited(..) | Chosen::Executions(..));
+    let named = matches!(chosen, Selection::Letters(_) | Selection::Edited(..) | Selection::Executions(..));
     if !named {
         if count == 0 {
             let nothing = serde_json::json!({"replayed": 0, "refused": 0, "passed": 0, "waiting": 0});
@@ -102,15 +102,15 @@ pub(super) async fn resume(
             }
         },
     };
-    let before = Caution { rate: job.rate, max_failures: job.max_failures };
+    let before = ReplayLimits { rate: job.rate, max_failures: job.max_failures };
     letters.store.set_caution(job.id, flags.caution(before)).await?;
     run(context, &letters, &job, true).await
 }
 
 impl Flags {
     /// What is said here; where nothing is, `otherwise`.
-    fn caution(&self, otherwise: Caution) -> Caution {
-        Caution {
+    fn caution(&self, otherwise: ReplayLimits) -> ReplayLimits {
+        ReplayLimits {
             rate: self.rate.unwrap_or(otherwise.rate),
             max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
         }

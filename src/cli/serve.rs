@@ -13,16 +13,16 @@ use crate::{
     console,
     domain::process,
     monitoring::{self, Listener},
-    presence::Presence,
     recorder,
     runner::Runner,
     shutdown::Shutdown,
+    status_reporter::StatusReporter,
     store::{Store, StoreError},
     telemetry::{self, metrics::Metrics},
     worker,
 };
 
-const PAUSE: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -60,9 +60,9 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
     let runner = Arc::new(Runner::new(settings::runner(&context.config))?);
     let store = context.store()?;
-    let presence = Presence::new(args.roles.iter().map(|role| role.told()).collect());
+    let presence = StatusReporter::new(args.roles.iter().map(|role| role.told()).collect());
     let draining = shutdown.token();
-    presence.tells(move |report| report.draining = draining.is_cancelled());
+    presence.add_report(move |report| report.draining = draining.is_cancelled());
     let listener = Listener::bind(context.config.telemetry.listen).await?;
     let monitoring = monitoring::serve(listener, Metrics::install()?, Arc::clone(&presence), store.clone());
     let monitoring = tokio::spawn(monitoring);
@@ -88,7 +88,7 @@ struct Serving {
     context: Context,
     runner: Arc<Runner>,
     store: Store,
-    presence: Arc<Presence>,
+    presence: Arc<StatusReporter>,
     /// Cancelled once the tables are as they should be: whoever needs them waits for that.
     tables: CancellationToken,
 }
@@ -206,7 +206,7 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed
     let id = loop {
         match store.installation().await {
             Ok(id) => break id,
-            Err(StoreError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(RETRY_DELAY).await,
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 warn!(
@@ -250,7 +250,7 @@ async fn mark(broker: &BrokerSettings) -> anyhow::Result<Claimed> {
 /// Until the broker is there.
 async fn keep_claiming(broker: &BrokerSettings) -> anyhow::Result<()> {
     while mark(broker).await? == Claimed::Later {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
     Ok(())
 }
@@ -289,7 +289,7 @@ async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
                     let then = if has_worker { "; no event is taken before" } else { "" };
                     warn!(error = format!("{error:#}"), "waiting for Postgres{then}");
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             ended => return ended,
         }
@@ -302,7 +302,7 @@ async fn tell_migrations(store: &Store) {
     let state = loop {
         match store.migration_state().await {
             Ok(state) => break state,
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => tokio::time::sleep(RETRY_DELAY).await,
         }
     };
     if let Some(newer) = state.newer_told() {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broker::{QueueKind, UnknownQueue},
     domain::handler::Status,
-    overview::{Overview, Picture, Policies, Waiting},
+    status::{Policies, StatusSnapshot, StatusWatch, Waiting},
     store::{Counts, Period, SeenProcess},
 };
 
@@ -24,8 +24,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let period = if args.day { Period::Day } else { Period::Hour };
-    let overview = Overview::new(context.store()?, context.broker()?);
-    let picture = overview.look(period).await?;
+    let overview = StatusWatch::new(context.store()?, context.broker()?);
+    let picture = overview.snapshot(period).await?;
     context.output.value(&*picture, |picture| {
         let mut text = totals(picture);
         text.push_str(&processes(&picture.processes));
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     })
 }
 
-fn totals(picture: &Picture) -> String {
+fn totals(picture: &StatusSnapshot) -> String {
     let Counts { events, done, forbidden, retrying, dead_lettered, skipped, p50_ms, p95_ms, p99_ms } =
         &picture.activity.total;
     let ms = |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms} ms"));
@@ -113,7 +113,7 @@ fn circuits(seen: &[SeenProcess]) -> String {
     titled("Open circuits", &table(["ID", "Worker", "State", "Since", "Error"], rows), none)
 }
 
-fn failing(picture: &Picture) -> String {
+fn failing(picture: &StatusSnapshot) -> String {
     let rows = picture.failing_handlers.iter().map(|failing| {
         [
             failing.handler_id.to_string(),

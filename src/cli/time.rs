@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::moment::{self, parse_moment};
+use crate::domain::time::{self, parse_moment};
 
 /// A day, a time or an age, as [`parse_moment`] has it.
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
@@ -12,7 +12,7 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
 
 /// A duration with its unit.
 pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
-    moment::parse_duration(text).ok_or("a number with a unit, such as 500ms, 30s or 24h")
+    time::parse_duration(text).ok_or("a number with a unit, such as 500ms, 30s or 24h")
 }
 
 /// The id of an execution or of a dead letter.

@@ -11,7 +11,7 @@ use crate::domain::access::{AccountName, PasswordHash, RandomToken, Role};
 
 /// A shorter one is guessed.
 const SHORTEST_PASSWORD: usize = 8;
-const LONGEST_PASSWORD: usize = 1024;
+const MAX_PASSWORD_BYTES: usize = 1024;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -55,8 +55,8 @@ pub(super) fn run(output: Output, command: Command) -> Result<(), CliError> {
 
 fn hash(output: Output, account: &Account) -> Result<(), CliError> {
     let password = read_password()?;
-    if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.chars().count()) {
-        let detail = format!("a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters");
+    if !(SHORTEST_PASSWORD..=MAX_PASSWORD_BYTES).contains(&password.chars().count()) {
+        let detail = format!("a password has {SHORTEST_PASSWORD} to {MAX_PASSWORD_BYTES} characters");
         return Err(CliError::usage(detail));
     }
     let hash = PasswordHash::of(&password).context("hashing")?.to_string();

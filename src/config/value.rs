@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::
 
 use ::config::{FileFormat, Format, Value, ValueKind};
 
-use crate::domain::{handler::Timeout, moment::parse_duration};
+use crate::domain::{handler::Timeout, time::parse_duration};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;

@@ -5,10 +5,10 @@
 //! itself, a cookie, does not suffice to change something: the request must also come from a page of ours.
 
 mod accounts;
+mod bootstrap_link;
 mod cookie;
 mod limiter;
 mod masked;
-mod once;
 mod origin;
 pub mod sign_in;
 

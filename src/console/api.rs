@@ -10,12 +10,12 @@ mod executions;
 mod extract;
 mod handlers;
 mod if_match;
-mod moment;
 mod page;
 mod replays;
 mod reply;
+mod serde_messages;
 mod stats;
-mod voice;
+mod time;
 
 use axum::{
     Router,

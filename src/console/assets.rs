@@ -40,7 +40,7 @@ const ASSETS: [Asset; 9] = [
     asset!("icon.svg", SVG),
     asset!("live.js", JS),
     asset!("page.js", JS),
-    asset!("small.js", JS),
+    asset!("ui.js", JS),
     asset!("tail.js", JS),
 ];
 

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use crate::http_server::Kept;
 
 /// For a turn; who waits longer is told to try again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A smaller answer is no matter once it is made: it may be sent while the next one is.
 const SMALL: u64 = 1 << 20;
 
@@ -34,7 +34,7 @@ impl Limited {
     /// # Errors
     /// If it does not come in time.
     pub async fn turn(&self) -> Result<Turn, Problem> {
-        match tokio::time::timeout(PATIENCE, Arc::clone(&self.free).acquire_owned()).await {
+        match tokio::time::timeout(WAIT_TIMEOUT, Arc::clone(&self.free).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Turn { _permit: permit }),
             _ => Err(Problem::busy(format!("{}: try again in some seconds", self.excess))),
         }

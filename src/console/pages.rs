@@ -7,14 +7,14 @@ mod diff;
 mod events;
 mod executions;
 mod fields;
-mod frame;
+mod format;
 mod handlers;
+mod layout;
 mod lists;
 mod overview;
 mod replays;
 mod sample;
 pub mod sign_in;
-mod words;
 
 use askama::Template;
 use axum::{
@@ -27,7 +27,7 @@ use axum::{
 };
 
 use super::{Console, problem::Problem};
-pub use frame::Frame;
+pub use layout::Frame;
 
 /// What a page's function gives.
 pub type Answer = Result<Response, Problem>;

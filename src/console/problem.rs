@@ -16,12 +16,12 @@ use utoipa::ToSchema;
 ///
 /// In a box: it is what nearly every function of the console may give.
 #[derive(Clone, Debug)]
-pub struct Problem(Box<Told>);
+pub struct Problem(Box<ErrorBody>);
 
 /// What a problem says.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct Told {
+pub struct ErrorBody {
     #[serde(skip)]
     code: StatusCode,
     /// Names the kind of problem, for programs.
@@ -71,7 +71,7 @@ impl FieldError {
 
 impl Problem {
     fn new(code: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Told {
+        Self(Box::new(ErrorBody {
             code,
             kind: format!("urn:provisiond:problem:{kind}"),
             title,
@@ -222,9 +222,9 @@ fn told(errors: &[FieldError]) -> String {
 }
 
 impl Deref for Problem {
-    type Target = Told;
+    type Target = ErrorBody;
 
-    fn deref(&self) -> &Told {
+    fn deref(&self) -> &ErrorBody {
         &self.0
     }
 }

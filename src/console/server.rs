@@ -22,14 +22,14 @@ use tower_http::{
 use tracing::info;
 
 use super::{
-    Console, ConsoleSettings, Parts, access, api, assets, below, limited::Limited, lingering, pages,
+    Console, ConsoleSettings, Parts, access, api, assets, below, drain_body, limited::Limited, pages,
     problem::Problem,
 };
 use crate::{
     dead_letters::{DeadLetters, Jobs},
     http_server,
     operations::Trials,
-    overview::Overview,
+    status::StatusWatch,
     telemetry::metrics::console_request,
 };
 
@@ -40,7 +40,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of browsers and programs; each live page and each export has one for itself.
 const MAX_CONNECTIONS: usize = 256;
 /// After the end was asked for, answers may go on for this long.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -78,7 +78,7 @@ pub async fn run(
         info!("no user is configured (provisiond users hash): sign in once with {link}");
     }
     let jobs = Jobs::new(letters.clone(), stop.clone());
-    let overview = Overview::new(letters.store.clone(), letters.broker.clone());
+    let overview = StatusWatch::new(letters.store.clone(), letters.broker.clone());
     let parts = Parts {
         settings,
         letters,
@@ -97,7 +97,7 @@ pub async fn run(
     let serving = http_server::serve(listener, app, MAX_CONNECTIONS, stop.clone());
     let cut = async {
         stop.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         () = serving => {}
@@ -128,7 +128,7 @@ fn app(console: Console) -> Router {
     // What is shown may be secret, and is out of date soon; assets say otherwise themselves.
     let no_store =
         SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    app.layer(no_store).layer(middleware::from_fn(lingering::linger)).with_state(console)
+    app.layer(no_store).layer(middleware::from_fn(drain_body::drain_unread_body)).with_state(console)
 }
 
 /// What answers without access, and nothing else does.

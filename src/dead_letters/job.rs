@@ -17,18 +17,18 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    broker::{CopyOf, OneByOne, again, retry_copy},
+    broker::{CopyOf, OneByOne, mark_republished, retry_copy},
     domain::replay::JobState,
-    store::{InHand, Refusal, Replay, ReplayItem, ReplayRun, Settled},
+    store::{ClaimedItem, Refusal, Replay, ReplayItem, ReplayRun, Settled},
 };
 
 /// After the last one was sent, its first attempt is waited for while others end within this.
-const LAST_WORDS: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Whether another process was asked to stop this job.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const STATE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A job that fell behind its rate does not make up for more than this.
-const CATCH_UP: Duration = Duration::from_millis(100);
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, Serialize, utoipa::ToSchema)]
@@ -110,7 +110,7 @@ impl DeadLetters {
             if let Some((failed, of)) = watch.too_many_failures(run.job.max_failures) {
                 break Some(format!("{failed} of the latest {of} first attempts failed"));
             }
-            if asked_at.elapsed() >= ASK_EVERY {
+            if asked_at.elapsed() >= STATE_POLL_INTERVAL {
                 asked_at = Instant::now();
                 if let Some(by) = run.stop_asked_by().await? {
                     break Some(format!("stopped by {by}"));
@@ -123,9 +123,9 @@ impl DeadLetters {
             }
             let settled = match run.next().await? {
                 None => break None,
-                Some(InHand::Pass(why)) => Settled::Passed(why),
-                Some(InHand::Refuse(why)) => Settled::Refused(why),
-                Some(InHand::Replay(item)) => {
+                Some(ClaimedItem::Pass(why)) => Settled::Passed(why),
+                Some(ClaimedItem::Refuse(why)) => Settled::Refused(why),
+                Some(ClaimedItem::Replay(item)) => {
                     let may_be_sent = std::mem::take(&mut may_be_sent);
                     self.send(&mut publisher, &watch, &item, may_be_sent).await?
                 }
@@ -168,7 +168,7 @@ impl DeadLetters {
             trace: &item.trace,
         };
         let outgoing = retry_copy(&self.broker.topology.names, &copy, Duration::ZERO);
-        let sent = publisher.publish(if may_be_sent { again(outgoing) } else { outgoing }).await;
+        let sent = publisher.publish(if may_be_sent { mark_republished(outgoing) } else { outgoing }).await;
         sent.with_context(|| {
             let id = &event.id;
             format!(
@@ -189,8 +189,8 @@ async fn stopped(run: &mut ReplayRun) -> String {
 /// Waits for the first attempts of what was sent last, while some still end.
 async fn last_words(watch: &Watch, stop: &CancellationToken) {
     let (mut heard, mut since) = (watch.counts(), Instant::now());
-    while heard.2 > 0 && since.elapsed() < LAST_WORDS && !stop.is_cancelled() {
-        sleep(LOOK_EVERY).await;
+    while heard.2 > 0 && since.elapsed() < SHUTDOWN_TIMEOUT && !stop.is_cancelled() {
+        sleep(POLL_INTERVAL).await;
         let now = watch.counts();
         if now != heard {
             (heard, since) = (now, Instant::now());
@@ -212,7 +212,7 @@ impl Pace {
     }
 
     fn took_turn(&mut self) {
-        let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(self.due);
+        let earliest = Instant::now().checked_sub(CATCH_UP_INTERVAL).unwrap_or(self.due);
         self.due = self.due.max(earliest) + self.step;
     }
 }

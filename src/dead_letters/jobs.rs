@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::{DeadLetters, Progress};
 use crate::{
-    domain::replay::{Caution, JobState},
-    store::{Chosen, NewReplay, Replay, StoreError},
+    domain::replay::{JobState, ReplayLimits},
+    store::{NewReplay, Replay, Selection, StoreError},
 };
 
 /// Jobs that run at a time in one process: each holds a connection to the database while it runs.
@@ -44,7 +44,7 @@ impl Jobs {
     }
 
     /// Makes a job and begins to run it.
-    pub async fn begin(&self, new: &NewReplay, chosen: &Chosen) -> Result<Replay, StoreError> {
+    pub async fn begin(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay, StoreError> {
         let job = self.0.letters.store.create_replay(new, chosen).await?;
         info!(replay = job.id, by = new.by, asked = new.asked, "a replay begins");
         self.spawn(job.id, false);
@@ -55,7 +55,7 @@ impl Jobs {
     pub async fn begin_and_wait(
         &self,
         new: &NewReplay,
-        chosen: &Chosen,
+        chosen: &Selection,
         patience: Duration,
     ) -> Result<Replay, StoreError> {
         let store = &self.0.letters.store;
@@ -70,7 +70,7 @@ impl Jobs {
     /// # Errors
     /// [`StoreError::Refused`] if it is finished, or this process runs it. (That another one does is found out when its
     /// turn comes.)
-    pub async fn resume(&self, id: i64, caution: Option<Caution>) -> Result<Replay, StoreError> {
+    pub async fn resume(&self, id: i64, caution: Option<ReplayLimits>) -> Result<Replay, StoreError> {
         let store = &self.0.letters.store;
         let job = store.replay(id).await?;
         if job.state == JobState::Finished {

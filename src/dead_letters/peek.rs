@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::DeadLetters;
 use crate::{
-    broker::{Delivery, Names, copy_of, dead_letter_of, peek, queue_depth, unrouted_event},
+    broker::{Delivery, Names, dead_letter_of, peek, queue_depth, retry_of, unrouted_event},
     domain::{
-        dead_letter::{DeadLetter, Letter, Reason},
+        dead_letter::{DeadLetter, DeadLetterMessage, Reason},
         execution::Execution,
         text_enum::text_enum,
     },
@@ -89,7 +89,7 @@ fn waiting(queue: Queue, delivery: &Delivery, names: &Names) -> Waiting {
             of_letter(Kind::DeadLetter, delivery, dead_letter_of(delivery, names))
         }
         Queue::Unrouted => {
-            let kind = match copy_of(delivery, names) {
+            let kind = match retry_of(delivery, names) {
                 Ok(Some(_)) => Kind::RetryCopy,
                 _ => Kind::Event,
             };
@@ -98,7 +98,7 @@ fn waiting(queue: Queue, delivery: &Delivery, names: &Names) -> Waiting {
     }
 }
 
-fn of_letter(kind: Kind, delivery: &Delivery, letter: Letter) -> Waiting {
+fn of_letter(kind: Kind, delivery: &Delivery, letter: DeadLetterMessage) -> Waiting {
     let facts = letter.facts;
     Waiting {
         kind,

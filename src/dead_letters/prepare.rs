@@ -91,7 +91,7 @@ pub fn edited_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{handler::SeenHandlers, trace::Trace};
+    use crate::domain::{handler::HandlerVersions, trace::Trace};
 
     const BODY: &str =
         r#"{"event":{"dt":"2026-01-01T00:00:00Z","events_id":"clients.create","object_id":1},"data":{}}"#;
@@ -106,7 +106,7 @@ mod tests {
             edited: false,
             plan: vec![HandlerId(3), HandlerId(4)],
             plan_created: vec![30],
-            enabled: SeenHandlers::from_iter([(HandlerId(4), 1)]),
+            enabled: HandlerVersions::from_iter([(HandlerId(4), 1)]),
             replaced: Vec::new(),
             trace: Trace::default(),
         }
@@ -136,15 +136,15 @@ mod tests {
     fn what_cannot_run_is_refused_with_its_reason() {
         for (item, told) in [
             (
-                ReplayItem { enabled: SeenHandlers::default(), ..item() },
+                ReplayItem { enabled: HandlerVersions::default(), ..item() },
                 "none of the handlers 3, 4 is enabled",
             ),
             (
-                ReplayItem { enabled: SeenHandlers::default(), plan: Vec::new(), ..item() },
+                ReplayItem { enabled: HandlerVersions::default(), plan: Vec::new(), ..item() },
                 "no handler is enabled for clients.create",
             ),
             (
-                ReplayItem { enabled: SeenHandlers::default(), replaced: vec![HandlerId(3)], ..item() },
+                ReplayItem { enabled: HandlerVersions::default(), replaced: vec![HandlerId(3)], ..item() },
                 "is enabled for clients.create; another handler has the number 3 now",
             ),
             (ReplayItem { body: Bytes::from_static(b"\xff"), ..item() }, "not UTF-8 at byte 0 (dead-letters"),

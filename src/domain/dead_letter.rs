@@ -71,7 +71,7 @@ pub struct DeadLetter {
 
 /// A dead letter whole: what is known of it, and the message that it was.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct DeadLetterMessage {
     pub facts: DeadLetter,
     /// The bytes as they came (unpacked, if they were compressed), or as handlers changed them.
     pub body: Bytes,

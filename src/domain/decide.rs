@@ -12,22 +12,22 @@ use super::{
 
 /// What is to be done about one attempt.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Settlement {
+pub enum Decision {
     /// The handler ended well.
     Done,
     /// Publish a copy with this plan, to arrive after `delay`.
-    Retry { plan: Plan, delay: Duration, rest: Rest },
+    Retry { plan: Plan, delay: Duration, rest: Remaining },
     /// Publish a dead letter with this plan.
-    GiveUp { reason: Reason, plan: Plan, rest: Rest },
+    GiveUp { reason: Reason, plan: Plan, rest: Remaining },
 }
 
 /// Who runs the handlers after this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Remaining {
     /// This delivery goes on with them.
-    Here,
+    Kept,
     /// They went into the copy or the dead letter: this delivery ends.
-    Moved,
+    Transferred,
 }
 
 /// Decides about the attempt `step` that ended as `outcome`, with `after` still to run. An attempt that was not made is
@@ -38,29 +38,29 @@ pub fn decide(
     after: &Plan,
     on_failure: OnFailure,
     policy: &RetryPolicy,
-) -> Settlement {
-    let (plan_of, rest): (fn(&Plan, Step) -> Plan, Rest) = match on_failure {
-        OnFailure::Continue => (|_, step| Plan::only(step), Rest::Here),
-        OnFailure::Halt => (Plan::with_first, Rest::Moved),
+) -> Decision {
+    let (plan_of, rest): (fn(&Plan, Step) -> Plan, Remaining) = match on_failure {
+        OnFailure::Continue => (|_, step| Plan::only(step), Remaining::Kept),
+        OnFailure::Halt => (Plan::with_first, Remaining::Transferred),
     };
     match outcome {
-        Outcome::Succeeded { .. } | Outcome::Forbidden { .. } => Settlement::Done,
+        Outcome::Succeeded { .. } | Outcome::Forbidden { .. } => Decision::Done,
         Outcome::PutOff { wait, .. } => {
             let delay = ladder_delay((*wait).max(Duration::from_secs(1)));
             // The copy carries the same attempt number.
-            Settlement::Retry { plan: plan_of(after, step), delay, rest }
+            Decision::Retry { plan: plan_of(after, step), delay, rest }
         }
         Outcome::Failed { failure, .. } => {
             let plan = plan_of(after, step);
             match failure.kind {
-                FailureKind::Permanent => Settlement::GiveUp { reason: Reason::Permanent, plan, rest },
+                FailureKind::Permanent => Decision::GiveUp { reason: Reason::Permanent, plan, rest },
                 FailureKind::Transient if step.attempt.number() >= policy.max_attempts => {
-                    Settlement::GiveUp { reason: Reason::Exhausted, plan, rest }
+                    Decision::GiveUp { reason: Reason::Exhausted, plan, rest }
                 }
                 FailureKind::Transient => {
                     let again = Step { attempt: step.attempt.next(), ..step };
                     let delay = policy.delay_after(step.attempt.number(), failure.retry_after);
-                    Settlement::Retry { plan: plan_of(after, again), delay, rest }
+                    Decision::Retry { plan: plan_of(after, again), delay, rest }
                 }
             }
         }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     /// The settlement for handler 5 at `attempt`, with handlers 6 and 7 after it.
-    fn settle(outcome: &Outcome, attempt: u32, on_failure: OnFailure) -> Settlement {
+    fn settle(outcome: &Outcome, attempt: u32, on_failure: OnFailure) -> Decision {
         let mut after = plan("5,6,7", attempt);
         let step = after.take_next().expect("handler 5");
         assert_eq!(step.handler, HandlerId(5));
@@ -102,32 +102,32 @@ mod tests {
     fn every_outcome_has_its_settlement() {
         use FailureKind::{Permanent, Transient};
         use OnFailure::{Continue, Halt};
-        use Rest::{Here, Moved};
+        use Remaining::{Kept, Transferred};
         let ok = Outcome::Succeeded { response: Response::default(), answer: None };
         let forbidden = Outcome::Forbidden { reason: "debt".into(), response: Response::default() };
         let put_off = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO, is_failing: false };
         let refused =
             Outcome::PutOff { error: "circuit open".into(), wait: Duration::from_secs(9), is_failing: true };
-        let retry = |ids, attempt, secs, rest| Settlement::Retry {
+        let retry = |ids, attempt, secs, rest| Decision::Retry {
             plan: plan(ids, attempt),
             delay: Duration::from_secs(secs),
             rest,
         };
         let give_up =
-            |reason, ids, attempt, rest| Settlement::GiveUp { reason, plan: plan(ids, attempt), rest };
+            |reason, ids, attempt, rest| Decision::GiveUp { reason, plan: plan(ids, attempt), rest };
         for (outcome, attempt, on_failure, expected) in [
-            (&ok, 1, Continue, Settlement::Done),
-            (&ok, 3, Halt, Settlement::Done),
-            (&forbidden, 1, Halt, Settlement::Done),
-            (&failed(Transient), 1, Continue, retry("5", 2, 1, Here)),
-            (&failed(Transient), 2, Halt, retry("5,6,7", 3, 2, Moved)),
-            (&failed(Transient), 3, Continue, give_up(Reason::Exhausted, "5", 3, Here)),
-            (&failed(Transient), 3, Halt, give_up(Reason::Exhausted, "5,6,7", 3, Moved)),
-            (&failed(Permanent), 1, Continue, give_up(Reason::Permanent, "5", 1, Here)),
-            (&failed(Permanent), 1, Halt, give_up(Reason::Permanent, "5,6,7", 1, Moved)),
-            (&put_off, 2, Continue, retry("5", 2, 1, Here)),
-            (&put_off, 2, Halt, retry("5,6,7", 2, 1, Moved)),
-            (&refused, 3, Continue, retry("5", 3, 9, Here)),
+            (&ok, 1, Continue, Decision::Done),
+            (&ok, 3, Halt, Decision::Done),
+            (&forbidden, 1, Halt, Decision::Done),
+            (&failed(Transient), 1, Continue, retry("5", 2, 1, Kept)),
+            (&failed(Transient), 2, Halt, retry("5,6,7", 3, 2, Transferred)),
+            (&failed(Transient), 3, Continue, give_up(Reason::Exhausted, "5", 3, Kept)),
+            (&failed(Transient), 3, Halt, give_up(Reason::Exhausted, "5,6,7", 3, Transferred)),
+            (&failed(Permanent), 1, Continue, give_up(Reason::Permanent, "5", 1, Kept)),
+            (&failed(Permanent), 1, Halt, give_up(Reason::Permanent, "5,6,7", 1, Transferred)),
+            (&put_off, 2, Continue, retry("5", 2, 1, Kept)),
+            (&put_off, 2, Halt, retry("5,6,7", 2, 1, Transferred)),
+            (&refused, 3, Continue, retry("5", 3, 9, Kept)),
         ] {
             assert_eq!(
                 settle(outcome, attempt, on_failure),

@@ -1,7 +1,7 @@
 //! A handler: on this event run this task, at this priority.
 
 mod fields;
-mod seen;
+mod versions;
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use fields::{HandlerName, InvalidField, Priority, Timeout};
-pub use seen::SeenHandlers;
+pub use versions::HandlerVersions;
 
 use super::{event::EventName, retry::RetryOverrides, task::Task, text_enum::text_enum};
 

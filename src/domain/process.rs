@@ -110,12 +110,12 @@ pub struct LinkReport {
     /// The broker takes no messages for now.
     pub blocked: bool,
     /// Why it was lost, or not reached, the last time.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<LastError>,
 }
 
 /// Something that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Trouble {
+pub struct LastError {
     pub at: Timestamp,
     pub error: String,
 }

@@ -20,7 +20,7 @@ text_enum! {
 
 /// How much of an event runs again when one of its executions is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum ReplayScope {
     /// The handler of the execution; the event, where it had none.
     AsRecorded,
     /// The same, but executions without a handler do not matter.
@@ -31,7 +31,7 @@ pub enum Share {
 
 /// How fast a job goes, and when it stops by itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Caution {
+pub struct ReplayLimits {
     /// A second, at most: 1 to [`MAX_RATE`].
     pub rate: u32,
     /// Percent of the first attempts: with more failures than that it stops. 100: it never does.
@@ -40,7 +40,7 @@ pub struct Caution {
 
 pub const MAX_RATE: u32 = 1000;
 
-impl Default for Caution {
+impl Default for ReplayLimits {
     fn default() -> Self {
         Self { rate: 50, max_failures: 50 }
     }
@@ -56,16 +56,16 @@ pub struct FirstAttempts {
 }
 
 /// An endpoint that goes down in the middle of a job must not hide behind what succeeded before.
-const LATEST: usize = 100;
+const WINDOW: usize = 100;
 /// With fewer, one that fails by chance would stop a job.
-const LEAST: usize = 20;
+const MIN_ATTEMPTS: usize = 20;
 
 impl FirstAttempts {
     pub fn note(&mut self, failed: bool) {
         self.ended += 1;
         self.failed += u64::from(failed);
         self.latest.push_back(failed);
-        if self.latest.len() > LATEST {
+        if self.latest.len() > WINDOW {
             self.latest.pop_front();
         }
     }
@@ -73,7 +73,7 @@ impl FirstAttempts {
     /// How many of how many of the latest failed, if that is more than `max_failures` percent.
     pub fn too_many_failures(&self, max_failures: u8) -> Option<(usize, usize)> {
         let (failed, of) = (self.latest.iter().filter(|failed| **failed).count(), self.latest.len());
-        (of >= LEAST && failed * 100 > of * usize::from(max_failures)).then_some((failed, of))
+        (of >= MIN_ATTEMPTS && failed * 100 > of * usize::from(max_failures)).then_some((failed, of))
     }
 }
 

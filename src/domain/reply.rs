@@ -29,14 +29,14 @@ pub struct Reply {
     pub reason: Option<String>,
     /// The event's data, as handlers changed it; absent of what is no event.
     pub data: Option<Box<RawValue>>,
-    pub executions: Vec<Share>,
+    pub executions: Vec<HandlerResult>,
 }
 
 /// What one handler made of the event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Share {
+pub struct HandlerResult {
     /// None where no handler is concerned.
-    pub handler: Option<ShareOf>,
+    pub handler: Option<NamedHandler>,
     pub status: Status,
     pub disposition: Disposition,
     pub error: Option<String>,
@@ -44,29 +44,29 @@ pub struct Share {
 
 /// Whose share it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ShareOf {
+pub struct NamedHandler {
     pub id: HandlerId,
     pub name: Option<HandlerName>,
 }
 
 /// What a pass over an event comes to, as it goes.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct ReplyBuilder {
     /// The `intercept` handlers of the plan.
     must_answer: Vec<HandlerId>,
-    shares: Vec<Share>,
+    shares: Vec<HandlerResult>,
     /// Why it is not answered whatever the handlers said.
     open: Option<String>,
 }
 
-impl Tally {
+impl ReplyBuilder {
     pub fn new(must_answer: Vec<HandlerId>) -> Self {
         Self { must_answer, ..Self::default() }
     }
 
-    pub fn note(&mut self, handler: Option<ShareOf>, disposition: Disposition, error: Option<&str>) {
+    pub fn note(&mut self, handler: Option<NamedHandler>, disposition: Disposition, error: Option<&str>) {
         let (status, error) = (disposition.status(), error.map(str::to_owned));
-        self.shares.push(Share { handler, status, disposition, error });
+        self.shares.push(HandlerResult { handler, status, disposition, error });
     }
 
     /// Not all were asked.
@@ -122,9 +122,9 @@ mod tests {
             (&[(Some(2), DeadLettered)], None, Answer::Pending, Some("handler 2 has not answered yet")),
             (&[(Some(2), Forbidden)], Some("x"), Answer::Forbid, Some("debt")),
         ] {
-            let mut tally = Tally::new(vec![HandlerId(2)]);
+            let mut tally = ReplyBuilder::new(vec![HandlerId(2)]);
             for (id, disposition) in shares {
-                let of = id.map(|id| ShareOf { id: HandlerId(id), name: None });
+                let of = id.map(|id| NamedHandler { id: HandlerId(id), name: None });
                 tally.note(of, *disposition, Some("debt"));
             }
             if let Some(why) = open {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_reply_has_the_data_as_it_is_now() {
         let id = EventId::from_message_id("e1");
-        let reply = Tally::default().into_reply(id, br#"{"event":{},"data":{"a": 1},"x":2}"#);
+        let reply = ReplyBuilder::default().into_reply(id, br#"{"event":{},"data":{"a": 1},"x":2}"#);
         let json = serde_json::to_string(&reply).expect("JSON");
         let expected = r#"{"event_id":"e1","verdict":"allow","reason":null,"data":{"a": 1},"executions":[]}"#;
         assert_eq!(json, expected);

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the process that listens on `address` answers about `path`: an error, if it is not well.
 ///
@@ -18,9 +18,9 @@ pub fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let address = reachable(address);
     let nobody =
         || format!("nobody answers on {address} (telemetry.listen): does `provisiond serve` run here?");
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(nobody)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).with_context(nobody)?;
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(nobody)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(nobody)?;

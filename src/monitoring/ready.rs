@@ -85,7 +85,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::process::{RecorderReport, Trouble, WorkerReport};
+    use crate::domain::process::{LastError, RecorderReport, WorkerReport};
 
     fn worker(connected: bool) -> ProcessReport {
         let link = LinkReport { connected, ..LinkReport::default() };
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn it_says_what_is_wrong() {
         let mut report = worker(false);
-        let lost = Trouble { at: Timestamp::UNIX_EPOCH, error: "connection lost: reset".to_owned() };
+        let lost = LastError { at: Timestamp::UNIX_EPOCH, error: "connection lost: reset".to_owned() };
         report.worker.as_mut().expect("a worker").consuming.trouble = Some(lost);
         let answer = ready(&[Role::Worker], &report, None);
         assert_eq!(answer.checks[1].problem.as_deref(), Some("connection lost: reset"));

@@ -19,14 +19,14 @@ use super::ready::{Answer, healthy, ready};
 use crate::{
     config::Listen,
     http_server,
-    presence::Presence,
+    status_reporter::StatusReporter,
     store::Store,
     telemetry::metrics::{Exposition, Metrics, set_gauges},
 };
 
 /// For the database to answer; whoever asks has a second or two.
-const DATABASE: Duration = Duration::from_millis(900);
-const REQUEST: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_millis(900);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Few ask: what scrapes metrics, and what looks after the process.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -36,7 +36,7 @@ pub struct Listener(Option<TcpListener>);
 #[derive(Clone)]
 struct Monitor {
     metrics: Metrics,
-    presence: Arc<Presence>,
+    presence: Arc<StatusReporter>,
     store: Store,
 }
 
@@ -64,14 +64,14 @@ impl Listener {
 }
 
 /// Serves; never returns, unless there is nothing to serve on.
-pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<Presence>, store: Store) {
+pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<StatusReporter>, store: Store) {
     let upkeep = metrics.clone().keep();
     let monitor = Monitor { metrics, presence, store };
     let app = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
         .route("/readyz", get(show_readiness))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .with_state(monitor);
     let serving = async {
         if let Listener(Some(listener)) = listener {
@@ -109,10 +109,10 @@ fn answered(answer: &Answer) -> Response {
 impl Monitor {
     /// What is wrong with the database, if something is.
     async fn database(&self) -> Option<String> {
-        match timeout(DATABASE, self.store.ping()).await {
+        match timeout(DATABASE_TIMEOUT, self.store.ping()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::new(error))),
-            Err(_) => Some(format!("it did not answer within {DATABASE:?}")),
+            Err(_) => Some(format!("it did not answer within {DATABASE_TIMEOUT:?}")),
         }
     }
 }

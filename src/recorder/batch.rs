@@ -10,24 +10,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    PATIENCE, Recorder,
+    DRAIN_WRITE_TIMEOUT, Recorder,
     entry::{Entry, Queue},
 };
 use crate::{
     broker::{Delivery, Outgoing},
-    domain::{dead_letter::Letter, event::EventName, execution::Execution},
+    domain::{dead_letter::DeadLetterMessage, event::EventName, execution::Execution},
     telemetry::metrics::write_failed,
 };
 
 /// One statement with much more than this would run into its time limit.
 const MAX_BATCH_BYTES: usize = 8 << 20;
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What one batch of deliveries says, each row at the place of its delivery.
 #[derive(Default)]
 pub(super) struct Batch {
     pub executions: Rows<Execution>,
-    pub letters: Rows<Letter>,
+    pub letters: Rows<DeadLetterMessage>,
     pub copies: Vec<(EventName, Outgoing, Delivery)>,
 }
 
@@ -52,13 +52,13 @@ impl<T> Rows<T> {
     /// Everything is written: the broker may forget it.
     pub(super) fn acknowledge(&mut self) {
         self.rows.clear();
-        self.deliveries.drain(..).for_each(|delivery| delivery.duty.acknowledge());
+        self.deliveries.drain(..).for_each(|delivery| delivery.ack.acknowledge());
     }
 }
 
 impl Recorder {
     /// Writes batch after batch until the consumers have ended. If Postgres does not take one for longer
-    /// than [`PATIENCE`], cancels `session` and gives everything back.
+    /// than [`DRAIN_WRITE_TIMEOUT`], cancels `session` and gives everything back.
     pub(super) async fn write_batches(
         &self,
         mut entries: Receiver<(Queue, Delivery)>,
@@ -123,7 +123,7 @@ impl Recorder {
                 return true;
             };
             write_failed();
-            let is_over = begun.elapsed() >= PATIENCE || session.is_cancelled();
+            let is_over = begun.elapsed() >= DRAIN_WRITE_TIMEOUT || session.is_cancelled();
             if is_over || !std::mem::replace(&mut told, true) {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 let then = if is_over { "its results wait in the broker's queues" } else { "trying again" };
@@ -132,7 +132,7 @@ impl Recorder {
             if is_over {
                 return false;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 }

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::Recorder;
 use crate::{
-    broker::{Delivery, Outgoing, copy_of, dead_letter_of, letter_of, resent, unrouted_event},
+    broker::{Delivery, Outgoing, dead_letter_of, letter_of, resent, retry_of, unrouted_event},
     domain::{
-        dead_letter::{DeadLetter, Letter, Reason},
+        dead_letter::{DeadLetter, DeadLetterMessage, Reason},
         event::EventName,
         execution::Execution,
     },
@@ -23,7 +23,7 @@ pub(super) enum Queue {
 /// What a delivery is.
 pub(super) enum Entry {
     Execution(Box<Execution>),
-    Letter(Box<Letter>),
+    Letter(Box<DeadLetterMessage>),
     /// A retry copy that missed its queue: it is sent again.
     Copy(EventName, Box<Outgoing>),
 }
@@ -39,7 +39,7 @@ impl Recorder {
             Queue::Unrouted if delivery.exchange == names.dead_letters() => {
                 Entry::Letter(Box::new(dead_letter_of(delivery, names)))
             }
-            Queue::Unrouted => match copy_of(delivery, names) {
+            Queue::Unrouted => match retry_of(delivery, names) {
                 Ok(Some(_)) => match resent(delivery, names) {
                     Some((event, copy)) => Entry::Copy(event, Box::new(copy)),
                     None => Entry::Letter(Box::new(unrouted_event(delivery, names))),
@@ -60,7 +60,7 @@ impl Recorder {
     }
 
     /// The dead letter for a result that cannot be read or stored, its bytes kept.
-    pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> Letter {
+    pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> DeadLetterMessage {
         let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
         let (name, body) = (&delivery.routing_key, &delivery.body);
         let facts = DeadLetter::of_whole(Reason::Malformed, error, name, message_id, body, Timestamp::now());

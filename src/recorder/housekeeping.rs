@@ -10,16 +10,16 @@ use tracing::{info, warn};
 use crate::{domain::clock::ClockAhead, store::Store};
 
 /// Processes that were killed: nobody wants to see them after an hour.
-const SILENT: Duration = Duration::from_hours(1);
+const SILENT_AFTER: Duration = Duration::from_hours(1);
 const DAYS_AHEAD: u16 = 3;
 const INTERVAL: Duration = Duration::from_hours(1);
-const PAUSE: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Processes that told of themselves within this time are there.
-const PRESENT: Duration = Duration::from_mins(1);
+const PRESENT_WITHIN: Duration = Duration::from_mins(1);
 /// For so long the database's clock must have gone as clocks go before anything is deleted by it.
-const STEADY: Duration = Duration::from_mins(10);
+const SETTLING_TIME: Duration = Duration::from_mins(10);
 /// What it may be out by after that.
-const AGREE: Duration = Duration::from_mins(1);
+const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// How long things are kept, in days.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, s
                     );
                 }
                 told = Some(error);
-                PAUSE
+                RETRY_DELAY
             }
         };
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
@@ -94,11 +94,11 @@ impl Steady {
         let gone = now - began;
         let jumped =
             there.duration_since(began_at) - SignedDuration::try_from(gone).unwrap_or(SignedDuration::MAX);
-        if jumped.unsigned_abs() > AGREE {
+        if jumped.unsigned_abs() > MAX_CLOCK_SKEW {
             self.0 = Some((there, now));
-            return STEADY;
+            return SETTLING_TIME;
         }
-        STEADY.saturating_sub(gone)
+        SETTLING_TIME.saturating_sub(gone)
     }
 }
 
@@ -120,7 +120,7 @@ async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
         info!(%day, "executions older than their retention are in use and are dropped later");
     }
     store.forget_counts().await?;
-    store.forget_silent_processes(SILENT).await?;
+    store.forget_silent_processes(SILENT_AFTER).await?;
     let letters = store.forget_closed_dead_letters(retention.dead_letters).await?;
     if letters > 0 {
         let retention_days = retention.dead_letters;
@@ -135,7 +135,7 @@ async fn clocks_agree(store: &Store) -> anyhow::Result<()> {
     if let Some(told) = here.told().filter(|_| here.is_out_of_all_reason()) {
         anyhow::bail!("nothing is deleted while clocks differ: this host's is {told}");
     }
-    for seen in store.list_processes(PRESENT).await? {
+    for seen in store.list_processes(PRESENT_WITHIN).await? {
         let Some(ahead) = seen.process.report.clock_ahead_ms.map(ClockAhead::from_millis) else { continue };
         if let Some(told) = ahead.told().filter(|_| ahead.is_out_of_all_reason()) {
             let host = seen.process.who.host;
@@ -185,10 +185,10 @@ mod tests {
         let left = || database.ask("SELECT string_agg(state, ', ' ORDER BY state) FROM dead_letters");
         let mut steady = Steady::default();
         let wait = tidy(store, retention, false, &mut steady).await.expect("looked at the clock");
-        assert_eq!(wait, STEADY);
+        assert_eq!(wait, SETTLING_TIME);
         assert_eq!(left().await, "discarded, open, replayed", "the clock is not trusted yet");
 
-        let mut steady = Steady(steady.0.map(|(at, clock)| (at - STEADY, clock - STEADY)));
+        let mut steady = Steady(steady.0.map(|(at, clock)| (at - SETTLING_TIME, clock - SETTLING_TIME)));
         let wait = tidy(store, retention, false, &mut steady).await.expect("kept house");
         assert_eq!(wait, INTERVAL);
         assert_eq!(left().await, "discarded, open");

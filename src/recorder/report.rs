@@ -8,23 +8,23 @@ use tracing::warn;
 
 use crate::{
     broker::Link,
-    domain::{dead_letter::Letter, execution::Execution, process::RecorderReport},
-    presence::Presence,
+    domain::{dead_letter::DeadLetterMessage, execution::Execution, process::RecorderReport},
+    status_reporter::StatusReporter,
     telemetry::metrics::{BatchMeters, dead_letter_without_worker},
 };
 
 /// What was written, so far.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct RecorderStats {
     so_far: Mutex<RecorderReport>,
     meters: BatchMeters,
 }
 
-impl Written {
+impl RecorderStats {
     /// Lets `presence` tell of it.
-    pub(super) fn tell_by(self: &Arc<Self>, presence: &Presence, link: Link) {
+    pub(super) fn tell_by(self: &Arc<Self>, presence: &StatusReporter, link: Link) {
         let written = Arc::clone(self);
-        presence.tells(move |report| {
+        presence.add_report(move |report| {
             let so_far = written.with(|so_far| so_far.clone());
             report.recorder = Some(RecorderReport { link: link.report(), ..so_far });
         });
@@ -52,7 +52,7 @@ impl Written {
     }
 
     /// Notes that `batch` is in the table, of which so many are `new` there.
-    pub(super) fn dead_letters(&self, new: u64, batch: &[Letter]) {
+    pub(super) fn dead_letters(&self, new: u64, batch: &[DeadLetterMessage]) {
         for facts in batch.iter().map(|letter| &letter.facts).filter(|facts| facts.worker.is_none()) {
             dead_letter_without_worker(facts.reason);
             // No worker has told of it. The name may be any text, and is quoted.

@@ -10,9 +10,9 @@ use super::{
     batch::{Batch, Rows},
 };
 use crate::{
-    broker::{Burial, Delivery, Outgoing, dead_letter, unrouted_event},
+    broker::{Delivery, NewDeadLetter, Outgoing, dead_letter, unrouted_event},
     domain::{
-        dead_letter::{DeadLetter, Letter, Reason},
+        dead_letter::{DeadLetter, DeadLetterMessage, Reason},
         event::EventName,
         execution::Execution,
         trace::Trace,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Before a copy whose queue cannot be declared is given back, and comes again at once.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Recorder {
     /// Writes `batch` and acknowledges what is written. On an error of Postgres the rest stays in it;
@@ -38,7 +38,7 @@ impl Recorder {
             return Ok(());
         }
         match self.store.insert_executions(&batch.rows).await {
-            Err(StoreError::BadData(_)) => self.sift_executions(batch).await,
+            Err(StoreError::BadData(_)) => self.insert_executions_one_by_one(batch).await,
             written => written.map(|new| {
                 self.written.executions(new, &batch.rows);
                 batch.acknowledge();
@@ -47,7 +47,7 @@ impl Recorder {
     }
 
     /// Writes the rows one by one to find those that Postgres refuses; these become dead letters.
-    async fn sift_executions(&self, batch: &mut Rows<Execution>) -> Result<(), StoreError> {
+    async fn insert_executions_one_by_one(&self, batch: &mut Rows<Execution>) -> Result<(), StoreError> {
         while let Some(execution) = batch.rows.last() {
             let written = self.store.insert_executions(std::slice::from_ref(execution)).await;
             let refused = match written {
@@ -64,26 +64,26 @@ impl Recorder {
             batch.rows.pop();
             let Some(delivery) = batch.deliveries.pop() else { break };
             match refused {
-                None => delivery.duty.acknowledge(),
-                Some(error) => self.bury(self.unreadable(&delivery, &error), delivery).await,
+                None => delivery.ack.acknowledge(),
+                Some(error) => self.set_aside(self.unreadable(&delivery, &error), delivery).await,
             }
         }
         Ok(())
     }
 
-    async fn write_letters(&self, batch: &mut Rows<Letter>) -> Result<(), StoreError> {
+    async fn write_letters(&self, batch: &mut Rows<DeadLetterMessage>) -> Result<(), StoreError> {
         if batch.rows.is_empty() {
             return Ok(());
         }
         if !self.settings.drain_dead_letters {
             // They stay in the broker, also those that were found elsewhere.
             for (letter, delivery) in batch.rows.drain(..).zip(batch.deliveries.drain(..)) {
-                self.bury(letter, delivery).await;
+                self.set_aside(letter, delivery).await;
             }
             return Ok(());
         }
         match self.store.insert_dead_letters(&batch.rows).await {
-            Err(StoreError::BadData(_)) => self.sift_letters(batch).await,
+            Err(StoreError::BadData(_)) => self.insert_dead_letters_one_by_one(batch).await,
             written => written.map(|new| {
                 self.written.dead_letters(new, &batch.rows);
                 batch.acknowledge();
@@ -92,7 +92,10 @@ impl Recorder {
     }
 
     /// Writes the letters one by one; one whose facts Postgres refuses is kept with its body alone.
-    async fn sift_letters(&self, batch: &mut Rows<Letter>) -> Result<(), StoreError> {
+    async fn insert_dead_letters_one_by_one(
+        &self,
+        batch: &mut Rows<DeadLetterMessage>,
+    ) -> Result<(), StoreError> {
         while let Some(letter) = batch.rows.last() {
             match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
                 Err(StoreError::BadData(error)) => {
@@ -104,7 +107,7 @@ impl Recorder {
             }
             batch.rows.pop();
             if let Some(delivery) = batch.deliveries.pop() {
-                delivery.duty.acknowledge();
+                delivery.ack.acknowledge();
             }
         }
         Ok(())
@@ -123,11 +126,11 @@ impl Recorder {
         for (event, copy, delivery) in copies.drain(..) {
             if !catalogue.iter().any(|known| known.name == event) {
                 let letter = unrouted_event(&delivery, &self.settings.broker.topology.names);
-                self.bury(letter, delivery).await;
+                self.set_aside(letter, delivery).await;
             } else if self.declare(&event).await {
                 self.publish(copy, delivery).await;
             } else {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
         Ok(())
@@ -150,9 +153,10 @@ impl Recorder {
     }
 
     /// Publishes the dead letter for `delivery`.
-    async fn bury(&self, letter: Letter, delivery: Delivery) {
-        let Letter { facts, body, content_type, trace, .. } = letter;
-        let burial = Burial { letter: &facts, body, content_type: content_type.as_deref(), trace: &trace };
+    async fn set_aside(&self, letter: DeadLetterMessage, delivery: Delivery) {
+        let DeadLetterMessage { facts, body, content_type, trace, .. } = letter;
+        let burial =
+            NewDeadLetter { letter: &facts, body, content_type: content_type.as_deref(), trace: &trace };
         match dead_letter(&self.settings.broker.topology.names, burial) {
             Ok(outgoing) => self.publish(outgoing, delivery).await,
             Err(error) => warn!(error = format!("{error:#}"), "a dead letter cannot be written"),
@@ -169,7 +173,7 @@ impl Recorder {
         let stop = self.stop.clone();
         tokio::spawn(async move {
             tokio::select! {
-                confirmed = confirm.confirmed() => if confirmed.is_ok() { delivery.duty.acknowledge() },
+                confirmed = confirm.confirmed() => if confirmed.is_ok() { delivery.ack.acknowledge() },
                 () = stop.cancelled() => {}
             }
         });
@@ -177,13 +181,13 @@ impl Recorder {
 }
 
 /// The letter with none of the facts that can be refused.
-fn reduced(letter: &Letter, why: &str) -> Letter {
+fn reduced(letter: &DeadLetterMessage, why: &str) -> DeadLetterMessage {
     let name: String = letter.facts.event_name.chars().take(127).collect();
     let error = format!("its facts cannot be stored ({why}); reason {}", letter.facts.reason);
     let run_id = Some(letter.facts.id.to_string());
     let facts =
         DeadLetter::of_whole(Reason::Malformed, &error, &name, run_id, &letter.body, Timestamp::now());
-    Letter {
+    DeadLetterMessage {
         facts: DeadLetter { id: letter.facts.id, ..facts },
         body: letter.body.clone(),
         content_type: None,

@@ -33,7 +33,7 @@ pub(super) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec
 
 /// Where no handler may point.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum AddressRefused {
     #[error("the address {0}")]
     Address(Denied),
     #[error("the name {name} leads to {} only: {first}", if *.others == 0 { "a denied address" } else { "denied addresses" })]
@@ -46,12 +46,12 @@ pub enum Unresolved {
     #[error(transparent)]
     Unknown(#[from] io::Error),
     #[error(transparent)]
-    Refused(Refused),
+    Refused(AddressRefused),
 }
 
 /// Resolves names, and leaves out what is denied.
 #[derive(Clone)]
-pub struct Gate {
+pub struct AddressFilter {
     rules: Arc<AddressRules>,
     lookup: Lookup,
 }
@@ -61,24 +61,24 @@ pub struct Gate {
 ///
 /// # Errors
 /// Names the address and the rule.
-pub async fn check_target(rules: &AddressRules, url: &HttpTarget) -> Result<(), Refused> {
-    Gate::new(rules.clone()).check(url).await
+pub async fn check_target(rules: &AddressRules, url: &HttpTarget) -> Result<(), AddressRefused> {
+    AddressFilter::new(rules.clone()).check(url).await
 }
 
 /// Judges the address that is written in `url`, if one is.
 ///
 /// # Errors
 /// Names the address and the rule.
-pub fn check_literal(rules: &AddressRules, url: &HttpTarget) -> Result<(), Refused> {
+pub fn check_literal(rules: &AddressRules, url: &HttpTarget) -> Result<(), AddressRefused> {
     let address = match url.url().host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
         Some(Host::Domain(_)) | None => return Ok(()),
     };
-    rules.check(address).map_err(Refused::Address)
+    rules.check(address).map_err(AddressRefused::Address)
 }
 
-impl Gate {
+impl AddressFilter {
     pub fn new(rules: AddressRules) -> Self {
         let lookup = |name: String| -> BoxFuture<'static, _> {
             Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
@@ -91,11 +91,11 @@ impl Gate {
     }
 
     /// As [`check_literal`].
-    pub fn check_literal(&self, url: &HttpTarget) -> Result<(), Refused> {
+    pub fn check_literal(&self, url: &HttpTarget) -> Result<(), AddressRefused> {
         check_literal(&self.rules, url)
     }
 
-    pub async fn check(&self, url: &HttpTarget) -> Result<(), Refused> {
+    pub async fn check(&self, url: &HttpTarget) -> Result<(), AddressRefused> {
         self.check_literal(url)?;
         let Some(Host::Domain(name)) = url.url().host() else { return Ok(()) };
         match timeout(LOOKUP_TIMEOUT, self.addresses(name)).await {
@@ -121,14 +121,14 @@ impl Gate {
             _ if !allowed.is_empty() => Ok(allowed),
             Some(first) => {
                 let name = name.to_owned();
-                Err(Unresolved::Refused(Refused::Name { name, first, others: all.saturating_sub(1) }))
+                Err(Unresolved::Refused(AddressRefused::Name { name, first, others: all.saturating_sub(1) }))
             }
             None => Err(io::Error::new(io::ErrorKind::NotFound, "it has no address").into()),
         }
     }
 }
 
-impl Resolve for Gate {
+impl Resolve for AddressFilter {
     fn resolve(&self, name: Name) -> Resolving {
         let gate = self.clone();
         Box::pin(async move {

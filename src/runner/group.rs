@@ -3,7 +3,7 @@
 //! The group is killed while its leader is still unreaped: until then the kernel gives the leader's
 //! id, which is the group's, to nobody else, and the signal cannot meet a stranger. So the leader's
 //! end is watched by SIGCHLD and a look that does not reap, and reaped last. A process that leaves
-//! the group (`setsid`) is looked after by its [`Family`].
+//! the group (`setsid`) is looked after by its [`ProcessTree`].
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -14,14 +14,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::family::Family;
+use super::process_tree::ProcessTree;
 
 /// A process that was killed is gone at once, unless the kernel itself holds it (a dead NFS server).
-const REAP: Duration = Duration::from_secs(2);
+const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Another process may have the file open for writing for a moment: a deployment, or a fork in between.
 const BUSY_TRIES: u32 = 10;
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
+const BUSY_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// A process group of ours. When it is dropped all of it is killed; tokio reaps the leader.
 pub struct Group {
@@ -40,7 +40,7 @@ pub struct Ended {
 
 impl Group {
     /// Starts `command`, which is, or at once becomes, the leader of a group of its own.
-    pub async fn spawn(command: &mut Command, family: &Family) -> io::Result<Self> {
+    pub async fn spawn(command: &mut Command, family: &ProcessTree) -> io::Result<Self> {
         // Before the start, so that no end is missed.
         let children = signal(SignalKind::child())?;
         let mut tries = 1;
@@ -48,7 +48,7 @@ impl Group {
             match Self::start(command, family) {
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
                     tries += 1;
-                    sleep(BUSY_PAUSE).await;
+                    sleep(BUSY_RETRY_DELAY).await;
                 }
                 started => {
                     let (leader, id) = started?;
@@ -58,8 +58,8 @@ impl Group {
         }
     }
 
-    fn start(command: &mut Command, family: &Family) -> io::Result<(Child, Pid)> {
-        let _starting = Family::starting();
+    fn start(command: &mut Command, family: &ProcessTree) -> io::Result<(Child, Pid)> {
+        let _starting = ProcessTree::starting();
         let leader = command.spawn()?;
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.ok_or_else(|| io::Error::other("it has no process id"))?;
@@ -85,7 +85,7 @@ impl Group {
         self.reaped = true;
         let status = match self.leader.try_wait() {
             Ok(Some(status)) => Some(status),
-            _ => timeout(REAP, self.leader.wait()).await.ok().and_then(Result::ok),
+            _ => timeout(REAP_TIMEOUT, self.leader.wait()).await.ok().and_then(Result::ok),
         };
         Ended { status, timed_out }
     }

@@ -25,18 +25,18 @@ use reqwest::Body;
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use self::client::{Clients, MAX_AGE};
-use super::{Call, HttpSettings, address::Gate, http_error, output, shortage::not_called};
+use super::{Call, HttpSettings, address::AddressFilter, http_error, output, shortage::not_called};
 use crate::domain::{
     outcome::{self, FailureKind, KEPT_BYTES, Outcome},
     task::{HeaderName, HeaderValue, HttpTarget},
 };
 
 /// A deadline that is noticed later than this was missed by this process, which stood still.
-const STOOD_STILL: Duration = Duration::from_secs(1);
+const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
 pub struct HttpRunner {
     clients: Clients,
-    gate: Gate,
+    gate: AddressFilter,
     connect_timeout: Duration,
 }
 
@@ -50,11 +50,11 @@ enum End {
 
 impl HttpRunner {
     pub fn new(settings: &HttpSettings) -> anyhow::Result<Self> {
-        let gate = Gate::new(settings.rules.clone());
+        let gate = AddressFilter::new(settings.rules.clone());
         Self::with_gate(settings, gate, MAX_AGE)
     }
 
-    fn with_gate(settings: &HttpSettings, gate: Gate, max_age: Duration) -> anyhow::Result<Self> {
+    fn with_gate(settings: &HttpSettings, gate: AddressFilter, max_age: Duration) -> anyhow::Result<Self> {
         let clients = Clients::new(settings, gate.clone(), max_age)?;
         Ok(Self { clients, gate, connect_timeout: settings.connect_timeout })
     }
@@ -99,7 +99,7 @@ impl HttpRunner {
 async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut work = pin!(work);
     match timeout_at(deadline, &mut work).await {
-        Err(_) if deadline.elapsed() > STOOD_STILL => timeout(STOOD_STILL, work).await,
+        Err(_) if deadline.elapsed() > STALL_THRESHOLD => timeout(STALL_THRESHOLD, work).await,
         ended => ended,
     }
 }

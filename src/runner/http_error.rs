@@ -6,8 +6,8 @@ use std::{error::Error, io, time::Duration};
 use humantime::format_duration;
 
 use super::{
-    address::{Refused, Unresolved},
-    http::client::{MAX_HEADER_BYTES, MAX_HEADER_LINES, PING},
+    address::{AddressRefused, Unresolved},
+    http::client::{MAX_HEADER_BYTES, MAX_HEADER_LINES, PING_INTERVAL},
     shortage,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub fn is_shortage(error: &reqwest::Error) -> bool {
         && chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(shortage::is_shortage)
 }
 
-fn refused(error: &reqwest::Error) -> Option<&Refused> {
+fn refused(error: &reqwest::Error) -> Option<&AddressRefused> {
     chain(error).find_map(|cause| match cause.downcast_ref() {
         Some(Unresolved::Refused(refused)) => Some(refused),
         _ => None,
@@ -122,7 +122,7 @@ fn h2_advice(error: &h2::Error) -> Option<String> {
         h2::Reason::ENHANCE_YOUR_CALM => format!(
             "the endpoint closed the HTTP/2 connection because of too many pings or resets: \
              allow a ping every {} there",
-            format_duration(PING)
+            format_duration(PING_INTERVAL)
         ),
         h2::Reason::FRAME_SIZE_ERROR if !error.is_remote() => {
             format!("the endpoint offers HTTP/2 (ALPN) and does not speak it; {USE_HTTP1}")

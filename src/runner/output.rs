@@ -19,7 +19,7 @@ const CHUNK: usize = 64 * 1024;
 /// Beyond this much a pipe is read with a pause between its fillings: a task that writes without end
 /// must not take a core of the worker.
 const AT_FULL_SPEED: u64 = 16 << 20;
-const PAUSE: Duration = Duration::from_millis(1);
+const READ_INTERVAL: Duration = Duration::from_millis(1);
 
 /// At most the first `max` bytes as text that every store takes: bad UTF-8 and NUL become U+FFFD.
 pub fn head_text(bytes: &[u8], max: usize) -> String {
@@ -66,7 +66,7 @@ impl<R: AsyncRead + Unpin> Capture<R> {
                 _ => self.pipe = None,
             }
             if self.total > AT_FULL_SPEED {
-                sleep(PAUSE).await;
+                sleep(READ_INTERVAL).await;
             }
         }
     }

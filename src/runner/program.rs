@@ -27,7 +27,7 @@ use super::barrier::own_barrier;
 /// So much of a file Linux looks at to find out how to start it.
 const HEAD: usize = 256;
 /// An empty file may be one that is just being copied there.
-const COPIED: Duration = Duration::from_secs(5);
+const COPY_GRACE: Duration = Duration::from_secs(5);
 /// So many files that begin with `#!` Linux follows from one to the next, the script being the first.
 const MAX_SCRIPTS: usize = 5;
 
@@ -297,7 +297,7 @@ fn read_head(file: &Path) -> Option<Vec<u8>> {
 
 fn was_just_changed(file: &Path) -> bool {
     let changed = fs::metadata(file).and_then(|metadata| metadata.modified());
-    changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < COPIED))
+    changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < COPY_GRACE))
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -1,6 +1,6 @@
 //! The script task: one process group, fed the event, bounded in time and output.
 
-mod meaning;
+mod exit_status;
 #[cfg(test)]
 mod tests;
 
@@ -29,11 +29,11 @@ use tokio::{
 
 use super::{
     Call, ScriptLimits, ScriptSettings,
-    family::{Family, MARK, settle},
     group::{Ended, Group},
     launch,
     locate::{NotRunnable, ScriptRules},
     output::Capture,
+    process_tree::{CALL_ID, ProcessTree, reap_all},
     program,
     shortage::{is_shortage, not_called},
     working_dir::WorkingDirs,
@@ -45,7 +45,7 @@ use crate::domain::{
 
 /// By now the group is dead, and what it wrote is in the pipes. Only a process that left the group, and is about to be
 /// killed for it, can still hold one open.
-const DRAIN: Duration = Duration::from_millis(500);
+const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub struct ScriptRunner {
     rules: ScriptRules,
@@ -106,7 +106,7 @@ impl ScriptRunner {
             Err(error @ NotRunnable::RootGone(_)) => return not_called(&error.to_string()),
         };
         match self.run_file(call, &script, args).await {
-            Ok(finished) => meaning::outcome(call, finished),
+            Ok(finished) => exit_status::outcome(call, finished),
             Err(error) => {
                 let cause = error.root_cause().downcast_ref::<io::Error>();
                 if error.is::<NoWorkingDir>() || cause.is_some_and(is_shortage) {
@@ -126,8 +126,8 @@ impl ScriptRunner {
     async fn run_file(&self, call: &Call<'_>, script: &Path, args: &[String]) -> anyhow::Result<Finished> {
         let dir = self.dirs.get().context(NoWorkingDir)?;
         let mut command = self.command(call, script, args, dir.path());
-        let family = Family::begin(dir);
-        command.env(MARK, family.id());
+        let family = ProcessTree::begin(dir);
+        command.env(CALL_ID, family.id());
         let mut group = Group::spawn(&mut command, &family).await.map_err(Unstarted)?;
         let (stdin, stdout, stderr) = group.pipes();
         let mut stdout = Capture::new(stdout, call.answer_limit.unwrap_or(KEPT_BYTES).max(KEPT_BYTES));
@@ -140,8 +140,8 @@ impl ScriptRunner {
                 pending::<Infallible>().await
             } => match never {},
         };
-        family.over();
-        timeout(DRAIN, async { join!(stdout.drain(), stderr.drain()) }).await.ok();
+        family.finish();
+        timeout(OUTPUT_DRAIN_TIMEOUT, async { join!(stdout.drain(), stderr.drain()) }).await.ok();
         Ok(Finished { ended, stdout, stderr })
     }
 
@@ -184,7 +184,7 @@ impl ScriptRunner {
 impl Drop for ScriptRunner {
     /// The process may be about to end: what scripts left behind must not outlive it.
     fn drop(&mut self) {
-        settle(Duration::from_secs(1));
+        reap_all(Duration::from_secs(1));
     }
 }
 

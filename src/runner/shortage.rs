@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::domain::outcome::Outcome;
 
 /// Mostly there is enough again when other calls have ended.
-const DELAY: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// Whether it is this machine that has not enough of something.
 pub fn is_shortage(error: &io::Error) -> bool {
@@ -51,7 +51,7 @@ pub fn not_called(cause: &str) -> Outcome {
     }
     Outcome::PutOff {
         error: format!("not called, for want of something on the worker's machine: {cause}"),
-        wait: DELAY.mul_f64(rand::random_range(0.5..1.5)),
+        wait: RETRY_DELAY.mul_f64(rand::random_range(0.5..1.5)),
         is_failing: false,
     }
 }

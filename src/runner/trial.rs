@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{Call, Runner, http::request};
 use crate::domain::{
     dead_letter::Reason,
-    decide::{Settlement, decide},
+    decide::{Decision, decide},
     event::Event,
     execution::{Disposition, EventRef, HandlerRef, Status},
     handler::{Handler, Mode},
@@ -130,9 +130,9 @@ impl Runner {
         let settlement = decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy);
         let disposition = disposition(&settlement, &verdict);
         let (retry_in, dead_letter) = match settlement {
-            Settlement::Done => (None, None),
-            Settlement::Retry { delay, .. } => (Some(humantime::format_duration(delay).to_string()), None),
-            Settlement::GiveUp { reason, .. } => (None, Some(reason)),
+            Decision::Done => (None, None),
+            Decision::Retry { delay, .. } => (Some(humantime::format_duration(delay).to_string()), None),
+            Decision::GiveUp { reason, .. } => (None, Some(reason)),
         };
         let disables = matches!(&outcome, Outcome::Failed { failure, .. } if failure.gone);
         let sent = sent(&call, started_at)?;
@@ -161,12 +161,12 @@ impl Runner {
     }
 }
 
-const fn disposition(settlement: &Settlement, verdict: &Verdict) -> Disposition {
+const fn disposition(settlement: &Decision, verdict: &Verdict) -> Disposition {
     match (settlement, verdict) {
-        (Settlement::Done, Verdict::Forbid { .. }) => Disposition::Forbidden,
-        (Settlement::Done, _) => Disposition::Done,
-        (Settlement::Retry { .. }, _) => Disposition::Retrying,
-        (Settlement::GiveUp { .. }, _) => Disposition::DeadLettered,
+        (Decision::Done, Verdict::Forbid { .. }) => Disposition::Forbidden,
+        (Decision::Done, _) => Disposition::Done,
+        (Decision::Retry { .. }, _) => Disposition::Retrying,
+        (Decision::GiveUp { .. }, _) => Disposition::DeadLettered,
     }
 }
 

@@ -106,7 +106,7 @@ impl WorkingDir {
     }
 
     /// Nothing uses it any more.
-    pub fn over(self) {
+    pub fn finish(self) {
         if let Some(dirs) = self.of.upgrade().filter(|_| self.is_as_given()) {
             dirs.spare.lock().push(self);
         }
@@ -163,7 +163,7 @@ mod tests {
         let path = dir.path().to_owned();
         let done = std::process::Command::new("sh").args(["-c", lines, "sh"]).arg(&path).status();
         assert!(done.expect("a shell").success(), "{lines}");
-        dir.over();
+        dir.finish();
         let next = dirs.get().expect("a directory");
         assert_eq!(fs::read_dir(next.path()).expect("readable").count(), 0, "after {lines}");
         assert_eq!(
@@ -213,10 +213,10 @@ mod tests {
         let (first, second) = (dirs.get().expect("one"), dirs.get().expect("two"));
         let paths = [first.path().to_owned(), second.path().to_owned()];
         assert_ne!(paths[0], paths[1]);
-        first.over();
+        first.finish();
         drop(dirs);
         assert!(!paths[0].exists(), "a spare one is removed at the end");
-        second.over();
+        second.finish();
         assert!(!paths[1].exists(), "nobody is left to take it");
     }
 }

@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use super::{Result, Store, StoreError, handlers::last_name};
 use crate::domain::handler::{HandlerId, Status};
-use tally::{Tally, counted};
+use tally::{ActivityBucket, counted};
 
 /// How far back, and in which steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Store {
         let since = at(0);
         let mut session = self.session().await?;
         let mut steps = counted(&mut session, step, since).await?;
-        let mut total = Tally::default();
+        let mut total = ActivityBucket::default();
         let points = (0..count).map(|n| {
             let tally = steps.remove(&at(n)).unwrap_or_default();
             total.merge(&tally);

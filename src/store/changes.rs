@@ -14,8 +14,8 @@ use super::{Result, Store, StoreError};
 const CHANNEL: &str = "provisiond_handlers";
 
 /// A listening connection says nothing for hours: only asking tells a quiet one from a dead one.
-const ASK_EVERY: Duration = Duration::from_secs(15);
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Changes of handlers and event types, from now on.
 pub struct Changes {
@@ -46,7 +46,7 @@ impl Store {
                 }
             }
         });
-        let ask_at = Instant::now() + ASK_EVERY;
+        let ask_at = Instant::now() + PING_INTERVAL;
         let changes = Changes { client, heard, driver: driver.abort_handle(), ask_at };
         changes.ask(&format!("LISTEN {CHANNEL}")).await?;
         Ok(changes)
@@ -66,14 +66,14 @@ impl Changes {
                 }
                 () = tokio::time::sleep_until(self.ask_at) => {
                     self.ask("SELECT 1").await?;
-                    self.ask_at = Instant::now() + ASK_EVERY;
+                    self.ask_at = Instant::now() + PING_INTERVAL;
                 }
             }
         }
     }
 
     async fn ask(&self, sql: &str) -> Result<()> {
-        match tokio::time::timeout(ANSWER_WITHIN, self.client.batch_execute(sql)).await {
+        match tokio::time::timeout(PING_TIMEOUT, self.client.batch_execute(sql)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(StoreError::unavailable("the listening connection does not answer")),
         }

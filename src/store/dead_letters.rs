@@ -10,7 +10,7 @@ use super::{
     Result, Store,
     sql::{Column, clean, clean_opt, insert_all, values_of},
 };
-use crate::domain::{dead_letter::Letter, handler::HandlerName, plan::Plan};
+use crate::domain::{dead_letter::DeadLetterMessage, handler::HandlerName, plan::Plan};
 pub use close::Closing;
 pub use filter::DeadLetterFilter;
 pub use open::OpenDeadLetters;
@@ -24,7 +24,7 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::BadData`] if one of them cannot be stored; then none is.
-    pub async fn insert_dead_letters(&self, batch: &[Letter]) -> Result<u64> {
+    pub async fn insert_dead_letters(&self, batch: &[DeadLetterMessage]) -> Result<u64> {
         let mut columns = columns(batch);
         columns.extend(message_columns(batch));
         let sql = insert_all("dead_letters", &columns);
@@ -32,7 +32,7 @@ impl Store {
     }
 }
 
-fn columns(batch: &[Letter]) -> Vec<Column<'_>> {
+fn columns(batch: &[DeadLetterMessage]) -> Vec<Column<'_>> {
     let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     vec![
         Column::of("id", "uuid", batch, |d| d.facts.id),
@@ -60,7 +60,7 @@ fn columns(batch: &[Letter]) -> Vec<Column<'_>> {
     ]
 }
 
-fn message_columns(batch: &[Letter]) -> Vec<Column<'_>> {
+fn message_columns(batch: &[DeadLetterMessage]) -> Vec<Column<'_>> {
     vec![
         Column::of("body", "bytea", batch, |d| d.body.as_ref()),
         Column::of("content_type", "text", batch, |d| clean_opt(d.content_type.as_deref())),

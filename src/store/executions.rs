@@ -4,11 +4,11 @@ mod attempts;
 mod counts;
 mod filter;
 mod history;
-mod look_back;
 mod partitions;
 mod row;
 mod search;
 mod text_index;
+mod windowed_search;
 
 use std::collections::BTreeSet;
 

@@ -12,7 +12,7 @@ use super::{Result, Store, StoreError};
 const LOCK: i64 = 0x7072_6f76_6973_696f;
 
 /// How long one process waits for another that migrates.
-const LOCK_WAIT: Duration = Duration::from_mins(2);
+const LOCK_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// PostgreSQL 13, as `server_version_num` says it.
 const OLDEST_SERVER: i32 = 130_000;
@@ -59,7 +59,7 @@ impl Store {
         check_encoding(encoding.as_ref().map(|row| row.get(0)))?;
         // DDL on large tables takes its time; the connection is not used for anything else.
         let client = session.take_over()?;
-        let settings = format!("SET statement_timeout = 0; SET lock_timeout = {}", LOCK_WAIT.as_millis());
+        let settings = format!("SET statement_timeout = 0; SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
         client.batch_execute(&settings).await.map_err(StoreError::from)?;
         lock(client).await?;
         let state = state(client).await?;
@@ -109,7 +109,7 @@ async fn lock(client: &Client) -> anyhow::Result<()> {
         Some("55P03") => anyhow::anyhow!(
             "another process has been migrating this database for {} s: wait for it, or end it \
              (select pid from pg_locks where locktype = 'advisory')",
-            LOCK_WAIT.as_secs()
+            LOCK_TIMEOUT.as_secs()
         ),
         _ => error.into(),
     })

@@ -20,7 +20,7 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections beside the pool's that are never used for long work.
 const RESERVED: usize = 2;
 /// At a time, and never more than half of the pool: the rest is for everybody else.
-const MOST_TEXT_SEARCHES: usize = 4;
+const MAX_TEXT_SEARCHES: usize = 4;
 
 /// Where the database is, and how it is reached.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl Store {
     /// If the settings cannot be right: the url, the CA file.
     pub fn connect(settings: &StoreSettings) -> anyhow::Result<Self> {
         let dialer = Dialer::new(settings)?;
-        let text_searches = (settings.pool_size / 2).clamp(1, MOST_TEXT_SEARCHES);
+        let text_searches = (settings.pool_size / 2).clamp(1, MAX_TEXT_SEARCHES);
         Ok(Self {
             pool: dialer.pool(settings.pool_size)?,
             reserved: dialer.pool(RESERVED)?,

@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::{Result, Store, StoreError, session::Session};
-use crate::domain::replay::{Caution, JobState, Source};
-pub use create::{Chosen, NewReplay};
+use crate::domain::replay::{JobState, ReplayLimits, Source};
+pub use create::{NewReplay, Selection};
 pub use plan::{PlanLine, PlannedHandler};
-pub use run::{InHand, ReplayItem, ReplayRun, Settled};
+pub use run::{ClaimedItem, ReplayItem, ReplayRun, Settled};
 
 /// A job.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Changes how fast a job goes, from its next run on, and when it stops.
-    pub async fn set_caution(&self, id: i64, caution: Caution) -> Result<()> {
+    pub async fn set_caution(&self, id: i64, caution: ReplayLimits) -> Result<()> {
         let rate = i32::try_from(caution.rate).unwrap_or(i32::MAX);
         let sql = "UPDATE replays SET rate = $2, max_failures = $3 WHERE id = $1";
         self.session().await?.execute(sql, &[&id, &rate, &i32::from(caution.max_failures)]).await.map(drop)

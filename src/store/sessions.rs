@@ -6,7 +6,7 @@ use super::{Result, Store};
 use crate::domain::access::TokenHash;
 
 /// Of one user; more than anybody has open. The oldest ends when another begins.
-const MOST: i64 = 50;
+const MAX_SESSIONS: i64 = 50;
 
 /// A session as it was begun; whether its user may still come in is not known here.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Store {
         session.execute(insert, &[&token.bytes(), &user, &credential, &lasts.as_secs_f64()]).await?;
         let forget = "DELETE FROM console_sessions WHERE expires_at < now() OR token_hash IN (
             SELECT token_hash FROM console_sessions WHERE user_name = $1 ORDER BY created_at DESC OFFSET $2)";
-        session.execute(forget, &[&user, &MOST]).await.map(drop)
+        session.execute(forget, &[&user, &MAX_SESSIONS]).await.map(drop)
     }
 
     /// The session, if it has not ended; it then lasts for `lasts` from now on. (Written once in a tenth of that time,

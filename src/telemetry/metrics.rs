@@ -27,7 +27,7 @@ pub use meters::{
 
 /// Samples of histograms are put into their buckets at least this often, whether somebody looks or not: until
 /// then each takes memory.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The metrics of this process.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Metrics {
     /// Keeps memory bounded where nobody asks for the metrics. Never returns.
     pub async fn keep(self) {
         loop {
-            tokio::time::sleep(UPKEEP).await;
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
             self.0.run_upkeep();
         }
     }

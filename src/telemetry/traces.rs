@@ -29,9 +29,9 @@ use post::Post;
 pub use span::Span;
 
 /// For one batch, its repetitions included.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what is still to be sent at the end.
-const LAST_PATIENCE: Duration = Duration::from_secs(3);
+const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where spans go, and of which events.
 pub struct TraceSettings {
@@ -57,8 +57,8 @@ impl Traces {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_http_client(Post::to(&settings.endpoint, PATIENCE)?)
-            .with_timeout(PATIENCE)
+            .with_http_client(Post::to(&settings.endpoint, EXPORT_TIMEOUT)?)
+            .with_timeout(EXPORT_TIMEOUT)
             .with_endpoint(endpoint)
             .build()
             .context("telemetry.otlp_endpoint")?;
@@ -103,8 +103,8 @@ impl Traces {
 
     /// Sends what ended so far, for a few seconds at most.
     pub async fn end(self) {
-        let sending = move || self.provider.shutdown_with_timeout(LAST_PATIENCE);
-        let sent = tokio::time::timeout(LAST_PATIENCE, tokio::task::spawn_blocking(sending)).await;
+        let sending = move || self.provider.shutdown_with_timeout(FINAL_EXPORT_TIMEOUT);
+        let sent = tokio::time::timeout(FINAL_EXPORT_TIMEOUT, tokio::task::spawn_blocking(sending)).await;
         if !matches!(sent, Ok(Ok(Ok(())))) {
             warn!("the last spans could not be sent");
         }

@@ -14,8 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Worker,
-    lane::Lane,
-    run::{Run, Trouble},
+    event_run::{EventRun, RequeueReason},
+    queue_state::QueueState,
 };
 use crate::{
     broker::Delivery,
@@ -25,10 +25,10 @@ use crate::{
 use batched::Batched;
 use inbox::Inbox;
 use running::{Running, UnderWay};
-use suspects::{Suspects, Turn};
+use suspects::{SuspectPermit, Suspects};
 
 /// What was just published about a run must have the time to reach the table.
-const RECORDING: Duration = Duration::from_secs(1);
+const RECORDING_DELAY: Duration = Duration::from_secs(1);
 /// Runs in one query.
 const BATCH: usize = 500;
 
@@ -43,7 +43,7 @@ pub(super) struct Admission {
 /// A delivery that may run, while this is held.
 pub(super) struct Admitted<'a> {
     _under_way: UnderWay<'a>,
-    _turn: Option<Turn<'a>>,
+    _turn: Option<SuspectPermit<'a>>,
     _room: Option<SemaphorePermit<'a>>,
 }
 
@@ -84,15 +84,15 @@ impl Admission {
 /// Waits until `run` may go on: its plan is then what has not ended yet. None: nothing is left to run.
 pub(super) async fn admit<'a>(
     worker: &'a Worker,
-    run: &mut Run<'_>,
+    run: &mut EventRun<'_>,
     delivery: &Delivery,
-    lane: &'a Lane,
-) -> Result<Option<Admitted<'a>>, Trouble> {
+    lane: &'a QueueState,
+) -> Result<Option<Admitted<'a>>, RequeueReason> {
     let _waiting = lane.wait();
     let admission = &worker.admission;
     let (under_way, twins) = admission.running.begin(run.id());
     // Also while draining: it takes a second or two, and most have nothing left to run.
-    if run.came_before && !run.resume(history(admission, run, &twins).await).await? {
+    if run.is_redelivery && !run.resume(history(admission, run, &twins).await).await? {
         return Ok(None);
     }
     if let Some(earlier) = run.put_off_in.clone() {
@@ -107,7 +107,7 @@ pub(super) async fn admit<'a>(
     if let Some(inbox) = &admission.inbox
         && run.may_be_duplicate()
         && inbox.is_duplicate(&run.event).await
-        && !run.came_before
+        && !run.is_redelivery
     {
         run.record_duplicate().await?;
         return Ok(None);
@@ -120,7 +120,7 @@ pub(super) async fn admit<'a>(
     // Past its deadline it is handed over at once, room or not.
     let ready = tokio::select! {
         biased;
-        () = worker.draining.cancelled() => return Err(Trouble::NotStarted),
+        () = worker.draining.cancelled() => return Err(RequeueReason::NotStarted),
         ready = timeout_at(run.deadline().into(), ready) => ready,
     };
     let (turn, room) = ready.unwrap_or_default();
@@ -132,10 +132,14 @@ pub(super) async fn admit<'a>(
 }
 
 /// Waits for the twins of `run`, and for the recorder; then asks what is recorded of it. None: unknown.
-async fn history(admission: &Admission, run: &Run<'_>, twins: &[CancellationToken]) -> Option<Vec<Recorded>> {
+async fn history(
+    admission: &Admission,
+    run: &EventRun<'_>,
+    twins: &[CancellationToken],
+) -> Option<Vec<Recorded>> {
     for twin in twins {
         twin.cancelled().await;
     }
-    tokio::time::sleep(RECORDING).await;
+    tokio::time::sleep(RECORDING_DELAY).await;
     admission.recorded.ask(run.key()).await
 }

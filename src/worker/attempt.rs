@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::timeout_at;
 use tracing::{debug, info};
 
-use super::{Worker, breaker::Refused, registry::Registered, run::Run, slots::Slot};
+use super::{Worker, breaker::Rejected, event_run::EventRun, registry::Registered, slots::Slot};
 use crate::{
     domain::{
         outcome::{FailureKind, Outcome},
@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// How long a handler that is put off waits before it asks for a slot again.
-const PUT_OFF: Duration = Duration::from_secs(30);
+const DEFERRAL: Duration = Duration::from_secs(30);
 /// What an open circuit refuses waits no longer before it asks again.
-const LONGEST_REFUSAL: Duration = Duration::from_mins(5);
+const MAX_CIRCUIT_WAIT: Duration = Duration::from_mins(5);
 
 /// After such a wait the delivery may be lost, without a word so far (a process that was stopped, a connection that went
 /// dead), and another worker may have done it.
@@ -43,42 +43,42 @@ pub(super) struct Attempted {
 }
 
 /// What came of the turn of one step.
-pub(super) enum Turn {
+pub(super) enum StepResult {
     /// The handler as it was called, and how that ended.
-    Made(Arc<Registered>, Box<Attempted>),
+    Attempted(Arc<Registered>, Box<Attempted>),
     /// It is not enabled for this event any more.
-    Off,
+    Disabled,
     /// Another handler has its number.
-    Another,
+    Replaced,
     /// Another delivery of this run came to an end with it while a slot was waited for: what is recorded.
-    Elsewhere(Vec<Recorded>),
+    EndedElsewhere(Vec<Recorded>),
     /// This delivery must end, and no slot came free before.
-    NoTime,
+    DeadlineReached,
 }
 
 /// Takes the turn of `step`: waits for a slot, and makes the attempt.
-pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Turn {
+pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) -> StepResult {
     let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
-    let Some(handler) = current() else { return Turn::Off };
+    let Some(handler) = current() else { return StepResult::Disabled };
     if !step.created.may_be(Created::at(handler.handler.created_at)) {
-        return Turn::Another;
+        return StepResult::Replaced;
     }
     let (waiting, asked) = (run.lane.wait(), Instant::now());
     let slot = tokio::select! {
         biased;
-        () = worker.draining.cancelled() => return Turn::NoTime,
+        () = worker.draining.cancelled() => return StepResult::DeadlineReached,
         slot = timeout_at(run.deadline().into(), worker.slots.acquire(&handler.handler)) => slot,
     };
     drop(waiting);
-    let Ok(slot) = slot else { return Turn::NoTime };
+    let Ok(slot) = slot else { return StepResult::DeadlineReached };
     if asked.elapsed() > LONG_WAIT {
         let recorded = run.ended_meanwhile().await;
         if recorded.iter().any(|row| row.handler == Some(step.handler)) {
-            return Turn::Elsewhere(recorded);
+            return StepResult::EndedElsewhere(recorded);
         }
     }
     // It may have been changed, or switched off, while the slot was waited for.
-    let Some(handler) = current() else { return Turn::Off };
+    let Some(handler) = current() else { return StepResult::Disabled };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
     let pass = match &handler.unusable {
         Some(why) => Err(put_off(format!("not called: {why}"))),
@@ -114,24 +114,24 @@ pub(super) async fn take_turn(worker: &Worker, run: &Run<'_>, step: Step) -> Tur
     let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed(), trace };
     count(worker, run, &handler, &attempted);
     log(run, &handler, step, &attempted);
-    Turn::Made(handler, Box::new(attempted))
+    StepResult::Attempted(handler, Box::new(attempted))
 }
 
 fn put_off(error: String) -> Outcome {
-    let wait = PUT_OFF.mul_f64(rand::random_range(0.5..1.5));
+    let wait = DEFERRAL.mul_f64(rand::random_range(0.5..1.5));
     Outcome::PutOff { error, wait, is_failing: false }
 }
 
 /// Waits until the circuit may be closed, and as long again as it has waited so far, up to [`LONGEST_REFUSAL`]: that
 /// doubles from time to time. The clocks of those who note and read that may differ, or be set: then it waits that long.
-fn refuse(run: &Run<'_>, refused: Refused) -> Outcome {
-    let so_far = run.failing_for().min(LONGEST_REFUSAL);
-    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(LONGEST_REFUSAL);
+fn refuse(run: &EventRun<'_>, refused: Rejected) -> Outcome {
+    let so_far = run.failing_for().min(MAX_CIRCUIT_WAIT);
+    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(MAX_CIRCUIT_WAIT);
     Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }
 
 /// The span of an attempt, where there is a collector.
-fn span(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Option<Span> {
+fn span(worker: &Worker, run: &EventRun<'_>, handler: &Registered, step: Step) -> Option<Span> {
     let traces = worker.traces.as_ref()?;
     let queue = worker.names.event_queue(&run.event.name);
     Some(traces.attempt(&run.trace, &run.event, &queue, &handler.handler, step.attempt))
@@ -139,7 +139,7 @@ fn span(worker: &Worker, run: &Run<'_>, handler: &Registered, step: Step) -> Opt
 
 async fn call(
     worker: &Worker,
-    run: &Run<'_>,
+    run: &EventRun<'_>,
     handler: &Registered,
     step: Step,
     trace: Option<&Trace>,
@@ -161,7 +161,7 @@ async fn call(
         .await
 }
 
-fn count(worker: &Worker, run: &Run<'_>, handler: &Registered, attempted: &Attempted) {
+fn count(worker: &Worker, run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
     let outcome = match &attempted.outcome {
         Outcome::Succeeded { .. } => AttemptOutcome::Success,
         Outcome::Forbidden { .. } => AttemptOutcome::Forbidden,
@@ -176,10 +176,10 @@ fn count(worker: &Worker, run: &Run<'_>, handler: &Registered, attempted: &Attem
         run.lane.meters.attempted(handler.handler.spec.task.kind(), attempted.duration);
     }
     worker.watched.note_attempt();
-    run.lane.move_on();
+    run.lane.record_progress();
 }
 
-fn log(run: &Run<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
+fn log(run: &EventRun<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
     if let Outcome::PutOff { error, .. } = &attempted.outcome {
         // No attempt was made; of an open circuit it is told once.
         debug!(event_id = %run.event.id, handler = %handler.handler.id, error, "put off");

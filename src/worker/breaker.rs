@@ -20,23 +20,23 @@ use crate::domain::{
 /// Attempts are counted for this long.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Fewer attempts than this say nothing.
-const ENOUGH: usize = 10;
+const MIN_ATTEMPTS: usize = 10;
 /// Of a hundred, how many must fail.
-const TOO_MANY: usize = 70;
+const FAILURE_PERCENT: usize = 70;
 /// How long no call is made.
-const OPEN: Duration = Duration::from_secs(30);
+const OPEN_INTERVAL: Duration = Duration::from_secs(30);
 /// What is refused while one call is made asks again after this.
-const PROBING: Duration = Duration::from_secs(5);
+const PROBE_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// More than these are not remembered one by one: a handler that takes thousands a minute is judged by
 /// its latest.
-const MOST: usize = 1000;
+const MAX_ATTEMPTS: usize = 1000;
 
 /// The breakers of one worker.
 #[derive(Default)]
 pub(super) struct Breakers(Mutex<HashMap<HandlerId, Circuit>>);
 
 /// Leave to make one call. Dropped without a word of how it ended, it says nothing.
-pub(super) struct Pass<'a> {
+pub(super) struct Permit<'a> {
     breakers: &'a Breakers,
     handler: HandlerId,
     version: i64,
@@ -46,7 +46,7 @@ pub(super) struct Pass<'a> {
 
 /// No call is to be made now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct Rejected {
     /// Until a probe may be made, or the one under way has ended.
     pub wait: Duration,
     pub error: String,
@@ -77,9 +77,9 @@ enum State {
 
 impl Breakers {
     /// Asks to call `handler`.
-    pub(super) fn pass(&self, handler: &Handler) -> Result<Pass<'_>, Refused> {
+    pub(super) fn pass(&self, handler: &Handler) -> Result<Permit<'_>, Rejected> {
         let is_probe = self.with(handler.id, handler.version, |circuit| circuit.admit(Instant::now()))?;
-        Ok(Pass { breakers: self, handler: handler.id, version: handler.version, is_probe })
+        Ok(Permit { breakers: self, handler: handler.id, version: handler.version, is_probe })
     }
 
     /// The circuits that are not closed, and the version of the handler that they are of.
@@ -110,7 +110,7 @@ impl Breakers {
     }
 }
 
-impl Pass<'_> {
+impl Permit<'_> {
     /// The endpoint answered: a success, or a failure that trying again would not mend.
     pub(super) fn answered(self) {
         self.end(None);
@@ -125,7 +125,7 @@ impl Pass<'_> {
         let ended = |circuit: &mut Circuit| circuit.note(self.version, self.is_probe, error, Instant::now());
         match self.breakers.with(self.handler, self.version, ended) {
             Some(Change::Opened) => {
-                warn!(handler = %self.handler, error, "circuit open: no call for {} s, then one", OPEN.as_secs());
+                warn!(handler = %self.handler, error, "circuit open: no call for {} s, then one", OPEN_INTERVAL.as_secs());
             }
             Some(Change::Closed) => info!(handler = %self.handler, "circuit closed: calls are made again"),
             None => {}
@@ -133,7 +133,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     /// A probe that was cut decides nothing: the next one may.
     fn drop(&mut self) {
         if self.is_probe {
@@ -165,7 +165,7 @@ impl Circuit {
     }
 
     /// Whether the call that may be made is a probe.
-    fn admit(&mut self, now: Instant) -> Result<bool, Refused> {
+    fn admit(&mut self, now: Instant) -> Result<bool, Rejected> {
         let wait = match self.state {
             State::Closed => return Ok(false),
             State::Open { until } if until <= now => {
@@ -173,9 +173,9 @@ impl Circuit {
                 return Ok(true);
             }
             State::Open { until } => until - now,
-            State::Probing => PROBING,
+            State::Probing => PROBE_RETRY_DELAY,
         };
-        Err(Refused { wait, error: format!("circuit open; the last failure: {}", self.last_error) })
+        Err(Rejected { wait, error: format!("circuit open; the last failure: {}", self.last_error) })
     }
 
     /// Notes how a call of the handler at `version` ended: with a passing `error`, or well.
@@ -189,8 +189,8 @@ impl Circuit {
         match self.state {
             State::Closed => {
                 self.count(error.is_some(), now);
-                let enough = self.attempts.len() >= ENOUGH;
-                if !enough || self.failures * 100 < self.attempts.len() * TOO_MANY {
+                let enough = self.attempts.len() >= MIN_ATTEMPTS;
+                if !enough || self.failures * 100 < self.attempts.len() * FAILURE_PERCENT {
                     return None;
                 }
                 self.open(now);
@@ -213,7 +213,7 @@ impl Circuit {
         if matches!(self.state, State::Closed) {
             self.opened_at = Timestamp::now();
         }
-        self.state = State::Open { until: now + OPEN };
+        self.state = State::Open { until: now + OPEN_INTERVAL };
         self.attempts.clear();
         self.failures = 0;
     }
@@ -222,7 +222,7 @@ impl Circuit {
         self.attempts.push_back((now, failed));
         self.failures += usize::from(failed);
         while let Some((at, failed)) = self.attempts.front() {
-            if now.duration_since(*at) <= WINDOW && self.attempts.len() <= MOST {
+            if now.duration_since(*at) <= WINDOW && self.attempts.len() <= MAX_ATTEMPTS {
                 break;
             }
             self.failures -= usize::from(*failed);

@@ -9,15 +9,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Worker, WorkerSettings, lane::Lane, process, watchdog};
+use super::{Worker, WorkerSettings, deliver, queue_state::QueueState, watchdog};
 use crate::{
-    broker::{Consumer, Intake, Link, Source},
+    broker::{Consumer, Link, QueueConfig, QueueOwner},
     domain::event::EventName,
 };
 
 /// One consumed event queue.
 struct Subscription {
-    source: Source,
+    source: QueueOwner,
     stop: CancellationToken,
 }
 
@@ -105,17 +105,17 @@ fn subscribe(
         if !settings.events.iter().any(|pattern| name.matches(pattern)) {
             continue;
         }
-        let source = if removed { Source::RemovedEvent } else { Source::Event(name.clone()) };
+        let source = if removed { QueueOwner::RemovedEvent } else { QueueOwner::Event(name.clone()) };
         match subscriptions.get(name) {
             Some(subscription) if subscription.source == source => continue,
             Some(subscription) => subscription.stop.cancel(),
             None => {}
         }
         let queue = worker.names.event_queue(name);
-        let intake = Intake { queue, prefetch: settings.concurrency, source: source.clone() };
-        let lane = Arc::new(Lane::new(name.clone(), settings.concurrency));
+        let intake = QueueConfig { queue, prefetch: settings.concurrency, owner: source.clone() };
+        let lane = Arc::new(QueueState::new(name.clone(), settings.concurrency));
         let (renew, taking) = (Arc::clone(&lane.renew), Arc::clone(&lane.taking));
-        let consumer = Consumer { link: link.clone(), intake, renew, taking };
+        let consumer = Consumer { link: link.clone(), queue_config: intake, renew, taking };
         let stop = CancellationToken::new();
         consumers.spawn(consume_event(consumer, lane, Arc::clone(worker), stop.clone()));
         subscriptions.insert(name.clone(), Subscription { source, stop });
@@ -124,14 +124,14 @@ fn subscribe(
 
 async fn consume_event(
     consumer: Consumer,
-    lane: Arc<Lane>,
+    lane: Arc<QueueState>,
     worker: Arc<Worker>,
     stop: CancellationToken,
 ) -> Ended {
-    let may_end = consumer.intake.source == Source::RemovedEvent;
+    let may_end = consumer.queue_config.owner == QueueOwner::RemovedEvent;
     let take = |delivery| {
         let (running, lane) = (Arc::clone(&worker), Arc::clone(&lane));
-        worker.deliveries.spawn(async move { process::process(&running, &lane, delivery).await });
+        worker.deliveries.spawn(async move { deliver::process(&running, &lane, delivery).await });
     };
     tokio::select! {
         () = consumer.run(stop.clone(), take) => {}

@@ -19,18 +19,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    domain::{handler::SeenHandlers, retry::RetryPolicy},
+    domain::{handler::HandlerVersions, retry::RetryPolicy},
     store::{self, Store, StoreError},
 };
 use snapshot::Snapshot;
 
 pub(super) use snapshot::Registered;
 
-const REFRESH: Duration = Duration::from_mins(1);
-const PAUSE: Duration = Duration::from_secs(1);
-const SETTLE: Duration = Duration::from_millis(50);
+const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 /// A load takes no longer, or Postgres is away.
-const CATCH_UP: Duration = Duration::from_secs(5);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What holds where a handler says nothing itself.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Registry {
 
     /// Waits until the registry is as new as what somebody saw, or newer: what was seen may be deleted since. While
     /// Postgres is away that is worth a few seconds, once.
-    pub(super) async fn catch_up_with(&self, seen: &SeenHandlers) {
+    pub(super) async fn wait_for_versions(&self, seen: &HandlerVersions) {
         let mut loads = self.changes();
         let caught_up = async {
             // A load that was under way may have read too early; the one after it did not.
@@ -98,7 +98,7 @@ impl Registry {
             }
         };
         let since = self.away.lock().unwrap_or_else(Instant::now);
-        if timeout_at(since + CATCH_UP, caught_up).await.is_err() {
+        if timeout_at(since + CATCH_UP_TIMEOUT, caught_up).await.is_err() {
             debug!(%seen, "handlers are not as somebody saw them: Postgres is away");
         }
     }
@@ -113,7 +113,7 @@ impl Registry {
                     if self.note_away() {
                         self.tell_away(error);
                     }
-                    sleep(PAUSE).await;
+                    sleep(RETRY_DELAY).await;
                 }
             } => {}
         }
@@ -151,10 +151,10 @@ impl Registry {
                     () = self.behind.notified() => Ok(()),
                 }
             };
-            if let Ok(heard) = timeout(REFRESH, news).await {
+            if let Ok(heard) = timeout(REFRESH_INTERVAL, news).await {
                 heard?;
                 // Changes come in flocks: one load for all of them.
-                sleep(SETTLE).await;
+                sleep(DEBOUNCE).await;
             }
         }
     }

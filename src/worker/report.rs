@@ -8,26 +8,26 @@ use crate::{
         dead_letter::header_error,
         process::{CircuitReport, CircuitState, WorkerReport},
     },
-    presence::Presence,
+    status_reporter::StatusReporter,
     telemetry::metrics::{Exposition, set_limits},
 };
 
 /// A bad hour of everything must still fit into a row.
-const MOST_CIRCUITS: usize = 200;
+const MAX_CIRCUITS: usize = 200;
 
 /// Lets `presence` tell of `worker` for as long as that lives.
-pub(super) fn tell_of(worker: &Arc<Worker>, presence: &Presence, settings: &WorkerSettings) {
+pub(super) fn report_worker(worker: &Arc<Worker>, presence: &StatusReporter, settings: &WorkerSettings) {
     set_limits(settings.concurrency, settings.script_concurrency);
     // Not to be kept from ending: its publishers do when it is dropped.
     let shown = Arc::downgrade(worker);
-    presence.shows(move |exposition| {
+    presence.add_metrics(move |exposition| {
         if let Some(worker) = shown.upgrade() {
             worker.show(exposition);
         }
     });
     let events = settings.events.clone();
     let worker = Arc::downgrade(worker);
-    presence.tells(move |report| {
+    presence.add_report(move |report| {
         let Some(worker) = worker.upgrade() else { return };
         let registry = worker.registry.snapshot();
         report.worker = Some(WorkerReport {
@@ -72,7 +72,7 @@ impl Worker {
         let mut circuits = self.breakers.not_closed();
         circuits.retain(|(report, version)| registry.version_of_enabled(report.handler_id) == Some(*version));
         circuits.sort_by_key(|(report, _)| (report.since, report.handler_id.0));
-        circuits.truncate(MOST_CIRCUITS);
+        circuits.truncate(MAX_CIRCUITS);
         let one_line =
             |(report, _): (CircuitReport, _)| CircuitReport { error: header_error(&report.error), ..report };
         circuits.into_iter().map(one_line).collect()

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 
 /// How long a handler at its `max_concurrency` is waited for before it is put off.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The slots of one worker.
 pub(super) struct Slots {
@@ -46,10 +46,10 @@ impl Slots {
         let own = handler.spec.max_concurrency.map(NonZeroU32::get).map(|n| n as usize);
         let own_slot = match (own, is_script) {
             (None, false) => return Slot::Free([None, None]),
-            (Some(limit), false) => self.own_slot(handler.id, limit, Some(PATIENCE)).await,
+            (Some(limit), false) => self.own_slot(handler.id, limit, Some(SLOT_TIMEOUT)).await,
             (own, true) => {
                 let limit = own.map_or(self.script_share, |n| n.min(self.script_share));
-                self.own_slot(handler.id, limit, own.map(|_| PATIENCE)).await
+                self.own_slot(handler.id, limit, own.map(|_| SLOT_TIMEOUT)).await
             }
         };
         let Some(own_slot) = own_slot else { return Slot::Busy };

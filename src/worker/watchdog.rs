@@ -17,11 +17,11 @@ use tracing::{error, info, warn};
 
 use super::{
     Worker,
-    lane::{Lane, Pace},
+    queue_state::{Progress, QueueState},
 };
 use crate::{broker::Link, domain::event::EventName, telemetry::metrics::consumer_rebuilt};
 
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Beside the attempt itself: for its result to be confirmed. A publisher that gets no confirms begins anew after a
 /// minute (`broker/publisher.rs`), and must have had its chance.
 const GRACE: Duration = Duration::from_secs(90);
@@ -58,8 +58,8 @@ impl Watched {
 }
 
 /// Watches `lane`. Never returns.
-pub(super) async fn watch(worker: &Worker, lane: &Lane) {
-    let mut look = interval(LOOK);
+pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
+    let mut look = interval(POLL_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // How much was acknowledged when it was last rebuilt.
     let mut rebuilt: Option<u64> = None;
@@ -67,10 +67,10 @@ pub(super) async fn watch(worker: &Worker, lane: &Lane) {
         look.tick().await;
         if !worker.links.iter().all(Link::takes_messages) {
             // Nothing can end; the time does not count.
-            lane.move_on();
+            lane.record_progress();
             continue;
         }
-        let pace = lane.pace();
+        let pace = lane.progress();
         if rebuilt.is_some_and(|before| pace.acknowledged > before) {
             rebuilt = None;
             if worker.watched.note_wedged(&lane.event, false) {
@@ -93,7 +93,7 @@ pub(super) async fn watch(worker: &Worker, lane: &Lane) {
 
 /// Whether a lane of this pace is stuck. What waits for a slot or its turn moves with whoever has it: `elsewhere` is
 /// when an attempt of any event last ended.
-fn is_stuck(pace: Pace, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
+fn is_stuck(pace: Progress, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
     let moved = if pace.has_waiting { pace.moved.max(elsewhere) } else { pace.moved };
     pace.is_full && now.saturating_duration_since(moved) > longest
 }
@@ -106,7 +106,7 @@ mod tests {
     fn a_lane_is_stuck_if_it_is_full_and_nothing_ends() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let pace = |is_full, has_waiting, moved| Pace {
+        let pace = |is_full, has_waiting, moved| Progress {
             held: 1,
             is_full,
             has_waiting,

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
-    super::{delay, delivery::Delivery, design::Names, inbound::UNREADABLE, publisher::Outgoing},
-    EVENT_ID, Facts, LETTER, PLAN, PLAN_CREATED,
+    super::{delay, delivery::Delivery, inbound::UNREADABLE, names::Names, publisher::Outgoing},
+    EVENT_ID, LETTER, MessageMeta, PLAN, PLAN_CREATED,
     read::came_by_ladder,
     text_header,
 };
 use crate::domain::{
-    dead_letter::{DeadLetter, Letter, Reason},
+    dead_letter::{DeadLetter, DeadLetterMessage, Reason},
     event::{EventId, EventName, object_id_in, readable},
     plan::Plan,
 };
@@ -21,10 +21,10 @@ use crate::domain::{
 const MAX_READABLE: usize = 4 << 20;
 
 /// The letter with these facts for `delivery`. Its body is unpacked, so that it is shown, found and edited.
-pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> Letter {
-    let Facts { content_type, content_encoding, trace, .. } = Facts::of(delivery);
+pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> DeadLetterMessage {
+    let MessageMeta { content_type, content_encoding, trace, .. } = MessageMeta::of(delivery);
     let body = readable(&delivery.body, content_encoding.as_deref(), MAX_READABLE);
-    Letter {
+    DeadLetterMessage {
         facts: DeadLetter { object_id: facts.object_id.or_else(|| object_id_in(&body)), ..facts },
         body,
         content_type,
@@ -35,7 +35,7 @@ pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> Letter {
 }
 
 /// The dead letter in the dead-letter queue: one of ours, or one that the broker made.
-pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> Letter {
+pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> DeadLetterMessage {
     let headers = delivery.properties.headers().as_ref();
     let facts = match newest_death(headers) {
         // An event that died in the broker may bring any header along.
@@ -48,7 +48,7 @@ pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> Letter {
 }
 
 /// The dead letter for an event that no queue took, or for a copy whose queue is gone for good.
-pub fn unrouted_event(delivery: &Delivery, names: &Names) -> Letter {
+pub fn unrouted_event(delivery: &Delivery, names: &Names) -> DeadLetterMessage {
     let is_copy = came_by_ladder(delivery, names);
     let name = if is_copy { after_delay_words(&delivery.routing_key) } else { None };
     let name = name.unwrap_or(&delivery.routing_key);
@@ -92,7 +92,7 @@ fn without_facts(delivery: &Delivery) -> DeadLetter {
 
 /// The facts of a letter that no worker wrote. Of a copy of ours the headers are believed.
 fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str, is_copy: bool) -> DeadLetter {
-    let Facts { message_id, timestamp, .. } = Facts::of(delivery);
+    let MessageMeta { message_id, timestamp, .. } = MessageMeta::of(delivery);
     let run_id = EventId::of_message(message_id.as_deref(), name, timestamp, &delivery.body);
     let run_id = Some(run_id.to_string());
     let whole = DeadLetter::of_whole(reason, error, name, run_id, &delivery.body, Timestamp::now());

@@ -4,20 +4,20 @@ use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
-    super::{delivery::Delivery, design::Names, inbound::UNREADABLE},
+    super::{delivery::Delivery, inbound::UNREADABLE, names::Names},
     AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE,
     TRACEPARENT, TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
     event::{EventId, RunId},
-    handler::SeenHandlers,
+    handler::HandlerVersions,
     plan::Plan,
     trace::Trace,
 };
 
 /// What any delivery says of itself.
 #[derive(Debug)]
-pub struct Facts {
+pub struct MessageMeta {
     pub content_type: Option<String>,
     pub content_encoding: Option<String>,
     pub message_id: Option<String>,
@@ -32,7 +32,7 @@ pub struct Facts {
     pub unreadable: Option<String>,
 }
 
-impl Facts {
+impl MessageMeta {
     pub fn of(delivery: &Delivery) -> Self {
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref();
@@ -61,7 +61,7 @@ impl Facts {
 
 /// Where an attempt was put off.
 #[derive(Clone, Debug)]
-pub struct PutOff {
+pub struct Deferred {
     pub run_id: RunId,
     /// When the delivery was taken in which it was.
     pub since: Timestamp,
@@ -69,14 +69,14 @@ pub struct PutOff {
 
 /// What a copy of ours carries beside the event.
 #[derive(Debug)]
-pub struct Copy {
+pub struct Retry {
     pub event_id: EventId,
     pub run_id: RunId,
     /// None: it is planned afresh.
     pub plan: Option<Plan>,
     pub first_failed_at: Option<Timestamp>,
     /// Its attempt was put off, and was not made.
-    pub put_off_in: Option<PutOff>,
+    pub put_off_in: Option<Deferred>,
     /// It was published again: another one may have run already, or may still come.
     pub is_again: bool,
 }
@@ -86,7 +86,7 @@ pub struct Copy {
 ///
 /// # Errors
 /// Says what a copy lacks.
-pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, String> {
+pub fn retry_of(delivery: &Delivery, names: &Names) -> Result<Option<Retry>, String> {
     if !came_by_ladder(delivery, names) {
         return Ok(None);
     }
@@ -104,7 +104,7 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
             Some(plan.map_err(|_| missing(PLAN))?.with_created(&created))
         }
     };
-    Ok(Some(Copy {
+    Ok(Some(Retry {
         event_id: event_id.ok_or_else(|| missing(EVENT_ID))?,
         run_id: run_id.ok_or_else(|| missing("message_id"))?.into(),
         plan,
@@ -114,13 +114,13 @@ pub fn copy_of(delivery: &Delivery, names: &Names) -> Result<Option<Copy>, Strin
     }))
 }
 
-fn put_off(headers: Option<&FieldTable>) -> Option<PutOff> {
+fn put_off(headers: Option<&FieldTable>) -> Option<Deferred> {
     let run_id = EventId::try_from(text_header(headers, PUT_OFF_IN)?).ok()?.into();
-    Some(PutOff { run_id, since: text_header(headers, PUT_OFF_SINCE)?.parse().ok()? })
+    Some(Deferred { run_id, since: text_header(headers, PUT_OFF_SINCE)?.parse().ok()? })
 }
 
 /// The handlers as whoever sent this copy saw them; none where it does not matter.
-pub fn handlers_seen(delivery: &Delivery, names: &Names) -> Option<SeenHandlers> {
+pub fn handlers_seen(delivery: &Delivery, names: &Names) -> Option<HandlerVersions> {
     let headers = delivery.properties.headers().as_ref();
     text_header(headers, HANDLERS).filter(|_| came_by_ladder(delivery, names))?.parse().ok()
 }

@@ -13,17 +13,17 @@ use lapin::{
 use super::{
     super::{
         delay,
-        design::{Names, text},
+        names::{Names, text},
         publisher::Outgoing,
     },
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID, LETTER_REASON,
-    PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE, PutOff, TRACEPARENT, TRACESTATE,
+    AGAIN, ATTEMPT, Deferred, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID,
+    LETTER_REASON, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE, TRACEPARENT, TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
     event::{Event, EventId, EventName, RunId},
     execution::Execution,
-    handler::SeenHandlers,
+    handler::HandlerVersions,
     plan::Plan,
     reply::Reply,
     trace::Trace,
@@ -38,7 +38,7 @@ pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outg
 }
 
 /// `message` as it is published again, which it says.
-pub fn again(message: Outgoing) -> Outgoing {
+pub fn mark_republished(message: Outgoing) -> Outgoing {
     let mut headers = message.properties.headers().clone().unwrap_or_default();
     headers.insert(AGAIN.into(), AMQPValue::Boolean(true));
     Outgoing { properties: message.properties.with_headers(headers), ..message }
@@ -52,9 +52,9 @@ pub struct CopyOf<'a> {
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
     /// Where its attempt was put off.
-    pub put_off_in: Option<PutOff>,
+    pub put_off_in: Option<Deferred>,
     /// The handlers as whoever sends it sees them. Empty: they need not be known so.
-    pub seen: &'a SeenHandlers,
+    pub seen: &'a HandlerVersions,
     pub trace: &'a Trace,
 }
 
@@ -70,7 +70,7 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
     if let Some(at) = copy.first_failed_at {
         headers.insert(FIRST_FAILED_AT.into(), text(&at.to_string()));
     }
-    if let Some(PutOff { run_id, since }) = &copy.put_off_in {
+    if let Some(Deferred { run_id, since }) = &copy.put_off_in {
         headers.insert(PUT_OFF_IN.into(), text(run_id.as_str()));
         headers.insert(PUT_OFF_SINCE.into(), text(&since.to_string()));
     }
@@ -119,7 +119,7 @@ pub fn reply(to: &str, correlation_id: Option<&str>, reply: &Reply) -> anyhow::R
 }
 
 /// What is buried: the body as it came (or as handlers changed it), and what it is.
-pub struct Burial<'a> {
+pub struct NewDeadLetter<'a> {
     pub letter: &'a DeadLetter,
     pub body: Bytes,
     pub content_type: Option<&'a str>,
@@ -130,7 +130,7 @@ pub struct Burial<'a> {
 ///
 /// # Errors
 /// If the facts cannot be written as JSON, which would be a fault of ours.
-pub fn dead_letter(names: &Names, burial: Burial<'_>) -> anyhow::Result<Outgoing> {
+pub fn dead_letter(names: &Names, burial: NewDeadLetter<'_>) -> anyhow::Result<Outgoing> {
     let letter = burial.letter;
     let facts = serde_json::to_string(letter).context("writing a dead letter")?;
     let mut headers = trace_headers(burial.trace);

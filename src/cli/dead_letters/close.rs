@@ -17,7 +17,7 @@ use crate::{
     },
     dead_letters::ExportedLetter,
     domain::dead_letter::State,
-    store::{Chosen, Closing},
+    store::{Closing, Selection},
 };
 
 #[derive(clap::Args)]
@@ -73,7 +73,7 @@ pub(super) async fn discard(context: &Context, args: Discard) -> Result<(), CliE
             letters.store.discard_dead_letters(Closing::These(&ids), &reason, &by).await?
         }
         Which::By(filter) => {
-            let plan = letters.plan(&Chosen::LettersBy(filter.clone())).await?;
+            let plan = letters.plan(&Selection::LettersBy(filter.clone())).await?;
             let count = total(&plan);
             if dry_run {
                 return context.output.value(&plan, |plan| plan_table(plan));

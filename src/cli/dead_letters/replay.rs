@@ -16,7 +16,7 @@ use crate::{
     },
     dead_letters::edited_event,
     domain::{dead_letter::State, replay::Source},
-    store::{Chosen, StoredDeadLetter},
+    store::{Selection, StoredDeadLetter},
 };
 
 #[derive(clap::Args)]
@@ -63,14 +63,14 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         Which::These(ids) => {
             check_open(context, &ids).await?;
             let asked = format!("{} by id", ids.len());
-            replay_chosen(context, Chosen::Letters(ids), &asked, &flags).await
+            replay_chosen(context, Selection::Letters(ids), &asked, &flags).await
         }
         Which::By(filter) => {
             let mut asked = filter.to_string();
             if asked.is_empty() {
                 "all".clone_into(&mut asked);
             }
-            replay_chosen(context, Chosen::LettersBy(filter), &asked, &flags).await
+            replay_chosen(context, Selection::LettersBy(filter), &asked, &flags).await
         }
     }
 }
@@ -117,7 +117,7 @@ async fn replay_edited(
     if let Some(path) = kept {
         let _ = std::fs::remove_file(path);
     }
-    replay_chosen(context, Chosen::Edited(id, body), "1 by id, edited", flags).await
+    replay_chosen(context, Selection::Edited(id, body), "1 by id, edited", flags).await
 }
 
 /// Lets the operator edit `body`; also gives the file, which stays until the event is known to be one.

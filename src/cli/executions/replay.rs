@@ -12,9 +12,9 @@ use crate::{
     },
     domain::{
         event::EventName,
-        replay::{Share, Source},
+        replay::{ReplayScope, Source},
     },
-    store::Chosen,
+    store::Selection,
 };
 
 #[derive(clap::Args)]
@@ -51,18 +51,18 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
     let event: Option<EventName> = event.map(|name| name.parse()).transpose().map_err(CliError::usage)?;
     let share = match (handler_only, whole_event) {
         (true, true) => return Err(CliError::usage("--handler-only or --event, not both")),
-        (true, false) => Share::HandlerOnly,
-        (false, true) => Share::WholeEvent,
-        (false, false) => Share::AsRecorded,
+        (true, false) => ReplayScope::HandlerOnly,
+        (false, true) => ReplayScope::WholeEvent,
+        (false, false) => ReplayScope::AsRecorded,
     };
     let filter = filter.with(event);
     let mut asked = filter.to_string();
     let chosen = match (ids.is_empty(), asked.is_empty()) {
         (false, true) => {
             asked = format!("{} by id", ids.len());
-            Chosen::Executions(ids, share)
+            Selection::Executions(ids, share)
         }
-        (true, false) => Chosen::ExecutionsBy(filter, share),
+        (true, false) => Selection::ExecutionsBy(filter, share),
         (false, false) => {
             return Err(CliError::usage("name executions by their ids or by a filter, not by both"));
         }
@@ -72,7 +72,7 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
             ));
         }
     };
-    if share == Share::WholeEvent {
+    if share == ReplayScope::WholeEvent {
         asked.push_str(", the whole event");
     }
     replay_chosen(context, chosen, &asked, &flags).await

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{Identity, limiter::Limiter, once::OneTimeLink};
+use super::{Identity, bootstrap_link::OneTimeLink, limiter::Limiter};
 use crate::{
     config::Account,
     console::{ConsoleSettings, limited::Limited, problem::Problem},

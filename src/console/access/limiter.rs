@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_mins(5);
 /// Failures within the window.
 const BY_ADDRESS: u32 = 10;
 const BY_NAME: u32 = 50;
-const MOST_REMEMBERED: usize = 10_000;
+const MAX_REMEMBERED: usize = 10_000;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
@@ -43,7 +43,7 @@ impl Limiter {
 
     fn begin_at(&self, now: Instant, address: IpAddr, name: &str) -> Result<(), u64> {
         let mut tries = self.0.lock();
-        if tries.len() >= MOST_REMEMBERED {
+        if tries.len() >= MAX_REMEMBERED {
             forget(&mut tries, now);
         }
         let keys = keys(address, name);
@@ -90,7 +90,7 @@ fn keys(address: IpAddr, name: &str) -> [(Key, u32); 2] {
 /// Those whose time is over; if that is not enough, the older half.
 fn forget(tries: &mut HashMap<Key, Tries>, now: Instant) {
     tries.retain(|_, known| now.duration_since(known.since) < WINDOW);
-    if tries.len() >= MOST_REMEMBERED {
+    if tries.len() >= MAX_REMEMBERED {
         let mut times: Vec<Instant> = tries.values().map(|known| known.since).collect();
         let half = times.len() / 2;
         let (_, middle, _) = times.select_nth_unstable(half);
@@ -144,7 +144,7 @@ mod tests {
             let at = now + Duration::from_millis(u64::from(n));
             let _ = limiter.begin_at(at, address(n), &format!("user {n}"));
         }
-        assert!(limiter.0.lock().len() <= MOST_REMEMBERED + 2);
+        assert!(limiter.0.lock().len() <= MAX_REMEMBERED + 2);
     }
 
     #[test]

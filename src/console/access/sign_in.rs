@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::{Anybody, accounts::FIRST_USER, cookie, once::OneTimeLink, origin};
+use super::{Anybody, accounts::FIRST_USER, bootstrap_link::OneTimeLink, cookie, origin};
 use crate::{
     console::{Console, pages::sign_in as page, problem::Problem},
     domain::access::{RandomToken, TokenHash},

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::{
     extract::{Named, Paged, Params},
-    moment::Moment,
     page::{PageOf, Paging},
     reply::json,
+    time::Moment,
 };
 use crate::{
     console::{Console, access::Viewer, limited::apart, problem::Problem},

@@ -12,14 +12,14 @@ use axum::{
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use crate::console::{Console, access::Viewer, problem::Told};
+use crate::console::{Console, access::Viewer, problem::ErrorBody};
 
 /// What the routes are added to.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "provisiond", description = ABOUT, license(name = "MIT", identifier = "MIT")),
     servers((url = "/api/v1")),
-    components(schemas(Told)),
+    components(schemas(ErrorBody)),
     tags(
         (name = "handlers", description = "On this event run this task, at this priority."),
         (name = "events", description = "The catalogue, and publishing by hand."),

@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::{
     extract::{Json, Named, ObjectOf, OptionalJson, Paged},
-    moment::Moment,
     page::{PageOf, Paging},
     replays::{self, Pace, Plan},
     reply::json,
+    time::Moment,
 };
 use crate::{
     console::{
@@ -23,9 +23,9 @@ use crate::{
         event::{EventId, EventName},
         execution::{Disposition, Execution, Status},
         handler::HandlerId,
-        replay::Share,
+        replay::ReplayScope,
     },
-    store::{Chosen, Cursor, ExecutionFilter, ExecutionRow, Replay},
+    store::{Cursor, ExecutionFilter, ExecutionRow, Replay, Selection},
 };
 
 pub fn routes() -> OpenApiRouter<Console> {
@@ -117,7 +117,7 @@ enum ReplayShare {
     WholeEvent,
 }
 
-impl From<ReplayShare> for Share {
+impl From<ReplayShare> for ReplayScope {
     fn from(share: ReplayShare) -> Self {
         match share {
             ReplayShare::AsRecorded => Self::AsRecorded,
@@ -148,7 +148,7 @@ async fn replay_one(
     Named(id): Named<Uuid>,
     OptionalJson(input): OptionalJson<ReplayExecution>,
 ) -> Result<Response, Problem> {
-    let chosen = Chosen::Executions(vec![id], input.share.into());
+    let chosen = Selection::Executions(vec![id], input.share.into());
     replays::one(&console, &somebody, &chosen, "1 by id").await
 }
 
@@ -192,8 +192,8 @@ async fn replay_many(
     let asked =
         replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), false)?;
     let chosen = match (ids, filter) {
-        (Some(ids), _) => Chosen::Executions(ids, share.into()),
-        (None, filter) => Chosen::ExecutionsBy(filter.unwrap_or_default(), share.into()),
+        (Some(ids), _) => Selection::Executions(ids, share.into()),
+        (None, filter) => Selection::ExecutionsBy(filter.unwrap_or_default(), share.into()),
     };
     replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
 }

@@ -15,7 +15,7 @@ use serde::{
 };
 use serde_path_to_error::{Path as JsonPath, Segment};
 
-use super::voice::{duplicate_field, missing_field, plain};
+use super::serde_messages::{duplicate_field, missing_field, plain};
 use crate::console::{
     Console,
     problem::{FieldError, Problem},

@@ -20,13 +20,13 @@ use crate::{
         problem::{FieldError, Problem},
     },
     dead_letters::Progress,
-    domain::replay::{Caution, JobState, MAX_RATE},
-    store::{Chosen, NewReplay, PlanLine, Refusal, Replay},
+    domain::replay::{JobState, MAX_RATE, ReplayLimits},
+    store::{NewReplay, PlanLine, Refusal, Replay, Selection},
 };
 
 /// For the replay of one letter to be sent, before it is told to be under way.
-const SOON: Duration = Duration::from_secs(5);
-const MOST_IDS: usize = 1000;
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_IDS: usize = 1000;
 
 pub fn routes() -> OpenApiRouter<Console> {
     OpenApiRouter::new()
@@ -50,8 +50,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    fn or(self, otherwise: Caution) -> Result<Caution, Problem> {
-        let caution = Caution {
+    fn or(self, otherwise: ReplayLimits) -> Result<ReplayLimits, Problem> {
+        let caution = ReplayLimits {
             rate: self.rate.unwrap_or(otherwise.rate),
             max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
         };
@@ -89,7 +89,7 @@ pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Resul
     match (ids, filter.filter(|filter| !filter.is_empty())) {
         (Some(_), Some(_)) => refuse("/ids", "send ids or a filter, not both"),
         (Some(_), None) if all => refuse("/ids", "send ids or all, not both"),
-        (Some(ids), None) if ids.is_empty() || ids.len() > MOST_IDS => refuse("/ids", "are 1 to 1000 ids"),
+        (Some(ids), None) if ids.is_empty() || ids.len() > MAX_IDS => refuse("/ids", "are 1 to 1000 ids"),
         (Some(ids), None) => Ok(format!("{} by id", ids.len())),
         (None, Some(filter)) => Ok(filter.to_owned()),
         (None, None) if all => Ok("all".to_owned()),
@@ -101,11 +101,11 @@ pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Resul
 pub async fn one(
     console: &Console,
     somebody: &Identity,
-    chosen: &Chosen,
+    chosen: &Selection,
     asked: &str,
 ) -> Result<Response, Problem> {
-    let new = NewReplay { asked: asked.to_owned(), caution: Caution::default(), by: somebody.by() };
-    let replay = console.jobs.begin_and_wait(&new, chosen, SOON).await?;
+    let new = NewReplay { asked: asked.to_owned(), caution: ReplayLimits::default(), by: somebody.by() };
+    let replay = console.jobs.begin_and_wait(&new, chosen, START_TIMEOUT).await?;
     let why = match console.store().refusals(replay.id).await?.into_iter().next() {
         Some(refusal) => Some(refusal.why),
         None if replay.counts.passed > 0 => Some("somebody else was faster".to_owned()),
@@ -122,12 +122,12 @@ pub async fn one(
 pub async fn many(
     console: &Console,
     somebody: &Identity,
-    chosen: &Chosen,
+    chosen: &Selection,
     asked: &str,
     pace: Pace,
     dry_run: bool,
 ) -> Result<Response, Problem> {
-    let caution = pace.or(Caution::default())?;
+    let caution = pace.or(ReplayLimits::default())?;
     if dry_run {
         return json(&Plan::of(console.letters.plan(chosen).await?));
     }
@@ -205,7 +205,7 @@ async fn resume(
     OptionalJson(input): OptionalJson<Pace>,
 ) -> Result<Response, Problem> {
     let job = console.store().replay(id).await?;
-    let caution = input.or(Caution { rate: job.rate, max_failures: job.max_failures })?;
+    let caution = input.or(ReplayLimits { rate: job.rate, max_failures: job.max_failures })?;
     let replay = console.jobs.resume(id, Some(caution)).await?;
     let answer = shown(&console, replay).await?;
     Ok(created(answer, StatusCode::ACCEPTED, &location(id)))

@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{extract::Params, reply::json};
 use crate::{
     console::{Console, access::Viewer, problem::Problem},
-    overview::Picture,
+    status::StatusSnapshot,
     store::Period,
 };
 
@@ -41,7 +41,7 @@ struct Asked {
 /// What went on, which processes there are, what fails, what waits, as it was at most two seconds ago. That RabbitMQ is away
 /// is told in `waiting.error`.
 #[utoipa::path(get, path = "/stats", operation_id = "stats", tag = "stats", params(Asked),
-    responses((status = 200, description = "How it goes", body = Picture)))]
+    responses((status = 200, description = "How it goes", body = StatusSnapshot)))]
 async fn stats(
     _: Viewer,
     State(console): State<Console>,
@@ -51,5 +51,5 @@ async fn stats(
         Span::Hour => Period::Hour,
         Span::Day => Period::Day,
     };
-    json(&*console.overview.look(period).await?)
+    json(&*console.overview.snapshot(period).await?)
 }

@@ -4,10 +4,10 @@ import { followDialogs } from "./dialog.js";
 import { followForms } from "./forms.js";
 import { followLive } from "./live.js";
 import { followTail } from "./tail.js";
-import { followSmallThings } from "./small.js";
+import { followControls } from "./ui.js";
 
 followDialogs();
 followForms();
 followLive();
 followTail();
-followSmallThings();
+followControls();

@@ -4,7 +4,7 @@
 //! read into values and written again. A body of a mebibyte is shown in blocks, which a browser lays out only once they
 //! are scrolled to.
 
-use super::words::size;
+use super::format::size;
 
 /// Of a body that is not shown whole, this much is, after indenting.
 const SHOWN: usize = 64 << 10;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use similar::{ChangeTag, TextDiff};
 
-use super::words::counted;
+use super::format::counted;
 
 /// Unchanged lines that are shown around a change.
 const AROUND: usize = 3;
 /// For finding the smallest difference; after it, one that is right and may be larger.
-const PATIENCE: Duration = Duration::from_millis(300);
-const MOST_LINES: usize = 4000;
+const TIME_BUDGET: Duration = Duration::from_millis(300);
+const MAX_LINES: usize = 4000;
 
 /// A line, and whether it was added (`+`), taken away (`-`), stayed, or stands for lines that did (`…`).
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Line {
 
 /// The changed lines with some around them.
 pub fn lines(before: &str, after: &str) -> Vec<Line> {
-    let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(before, after);
+    let diff = TextDiff::configure().timeout(TIME_BUDGET).diff_lines(before, after);
     let mut lines = Vec::new();
     for (number, group) in diff.grouped_ops(AROUND).iter().enumerate() {
         if number > 0 {
@@ -35,7 +35,7 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
                 ChangeTag::Equal => ("", ""),
             };
             lines.push(line(sign, class, change.value().trim_end_matches('\n')));
-            if lines.len() == MOST_LINES {
+            if lines.len() == MAX_LINES {
                 lines.push(line("", "gap", "… and more"));
                 return lines;
             }

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::{body::Bytes, http::request::Parts};
 use url::form_urlencoded;
 
-use super::words::capital;
+use super::format::capital;
 use crate::console::problem::Problem;
 
 /// Names and values, in their order.

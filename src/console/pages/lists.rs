@@ -1,6 +1,6 @@
 //! What lists have in common: what is searched for, told as chips that can be taken away; pages; choices.
 
-use super::{fields::Fields, words::counted};
+use super::{fields::Fields, format::counted};
 use crate::store::{EventType, HandlerFilter, Page, Store, StoreError};
 
 /// One thing that is searched for.
@@ -97,11 +97,11 @@ pub fn choices<T: Copy>(
 }
 
 /// Handlers that can be chosen in a search; beyond that, one is reached from the list of handlers.
-const MOST_HANDLERS: usize = 500;
+const MAX_HANDLERS: usize = 500;
 
 /// Handlers by their names, the one that is chosen among them.
 pub async fn handler_choices(store: &Store, chosen: &str) -> Result<Vec<Choice>, StoreError> {
-    let handlers = store.list_handlers(&HandlerFilter::default(), MOST_HANDLERS).await?;
+    let handlers = store.list_handlers(&HandlerFilter::default(), MAX_HANDLERS).await?;
     let mut choices: Vec<Choice> = handlers
         .into_iter()
         .map(|h| Choice { value: h.id.to_string(), label: h.spec.name.to_string() })

@@ -1,26 +1,26 @@
 //! The overview: how it goes, as pictures and short lists, each leading to where one would look next.
 
+mod charts;
 mod lists;
-mod pictures;
 
 use askama::Template;
 use axum::extract::State as Of;
 
 use self::{
+    charts::{Chart, durations, events, outcomes},
     lists::{Circuit, Failing, Process, Queue, circuits, failing, processes, queues},
-    pictures::{Chart, durations, events, outcomes},
 };
 use super::{
     Answer,
     fields::{Asked, Fields},
-    frame::{Frame, Section},
+    format::{capital, counted, grouped, handler_name, spaced},
     html,
-    words::{capital, counted, grouped, handler_name, spaced},
+    layout::{Frame, Section},
 };
 use crate::{
     console::{Console, access::Viewer},
     domain::process::Role,
-    overview::{Picture, Policies, Waiting},
+    status::{Policies, StatusSnapshot, Waiting},
     store::Period,
 };
 
@@ -60,7 +60,7 @@ struct OverviewPage {
 
 pub async fn overview(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
     let is_day = asked.get("period") == "day";
-    let picture = console.overview.look(if is_day { Period::Day } else { Period::Hour }).await?;
+    let picture = console.overview.snapshot(if is_day { Period::Day } else { Period::Hour }).await?;
     let activity = &picture.activity;
     html(&OverviewPage {
         frame: Frame::in_section(Section::Overview, "Overview", &somebody).telling(&asked),
@@ -86,7 +86,7 @@ fn queue_problems(waiting: &Waiting, seen: &Policies) -> Vec<String> {
     unknown_queues.chain(policies).collect()
 }
 
-fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
+fn tiles(picture: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
     let total = &picture.activity.total;
     let period = if is_day { "in 24 h" } else { "in the last hour" };
     let failed = total.retrying + total.dead_lettered;
@@ -96,7 +96,7 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
     vec![
         Tile {
             label: "Events",
-            value: pictures::rate(&picture.activity),
+            value: charts::rate(&picture.activity),
             unit: "a second".to_owned(),
             note: format!("{} {period}", grouped(total.events)),
             href: since.href("/executions"),
@@ -112,9 +112,9 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
         },
         Tile {
             label: "Duration, 95 % below",
-            value: pictures::milliseconds(total.p95_ms),
+            value: charts::milliseconds(total.p95_ms),
             unit: String::new(),
-            note: format!("half below {}", pictures::milliseconds(total.p50_ms)),
+            note: format!("half below {}", charts::milliseconds(total.p50_ms)),
             href: since.href("/executions"),
             is_alarm: false,
         },
@@ -136,7 +136,7 @@ fn tiles(picture: &Picture, is_day: bool) -> Vec<Tile> {
     ]
 }
 
-fn waiting(picture: &Picture) -> Tile {
+fn waiting(picture: &StatusSnapshot) -> Tile {
     let events: u64 = picture.waiting.queues.iter().filter_map(lists::waiting_events).sum();
     let overdue = picture.waiting.overdue_retries;
     Tile {
@@ -153,7 +153,7 @@ fn waiting(picture: &Picture) -> Tile {
     }
 }
 
-fn workers(picture: &Picture) -> Tile {
+fn workers(picture: &StatusSnapshot) -> Tile {
     let workers: Vec<_> =
         picture.processes.iter().filter(|seen| seen.process.roles.contains(&Role::Worker)).collect();
     let in_flight: u64 = workers
@@ -184,7 +184,7 @@ fn share(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-fn reasons(picture: &Picture) -> Vec<Letters> {
+fn reasons(picture: &StatusSnapshot) -> Vec<Letters> {
     let lines = picture.open_dead_letters.reasons.iter().map(|line| Letters {
         label: spaced(line.reason.as_str()),
         count: grouped(line.count),
@@ -193,7 +193,7 @@ fn reasons(picture: &Picture) -> Vec<Letters> {
     lines.collect()
 }
 
-fn handlers(picture: &Picture) -> Vec<Letters> {
+fn handlers(picture: &StatusSnapshot) -> Vec<Letters> {
     let lines = picture.open_dead_letters.handlers.iter().map(|line| Letters {
         label: handler_name(line.handler_id, line.handler_name.as_deref(), line.deleted),
         count: grouped(line.count),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{EventId, EventName};
-use crate::domain::moment::parse_zoned;
+use crate::domain::time::parse_zoned;
 
 /// More would not fit where an object's id travels.
 pub const MAX_OBJECT_ID_BYTES: usize = 1024;

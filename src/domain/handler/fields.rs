@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::moment::parse_duration;
+use crate::domain::time::parse_duration;
 
 /// Why a field of a handler is refused.
 #[derive(Debug, thiserror::Error)]

@@ -44,12 +44,13 @@ fn answers(text: &str) -> Vec<Vec<SocketAddr>> {
 /// What happens to a url, in the words of the table.
 async fn happens(typed: &str, leads_to: &str) -> String {
     let Ok(url) = typed.parse::<HttpTarget>() else { return "not a url".into() };
-    let rule = |refused: Refused| match refused {
-        Refused::Address(denied) | Refused::Name { first: denied, .. } => denied.rule,
+    let rule = |refused: AddressRefused| match refused {
+        AddressRefused::Address(denied) | AddressRefused::Name { first: denied, .. } => denied.rule,
     };
     let names = leads_to.strip_prefix("name: ").map(answers);
     let is_name = names.is_some();
-    let gate = Gate::with_lookup(defaults(), answering(names.clone().unwrap_or_else(|| vec![vec![]])));
+    let gate =
+        AddressFilter::with_lookup(defaults(), answering(names.clone().unwrap_or_else(|| vec![vec![]])));
     if let Err(refused) = gate.check(&url).await {
         return format!("denied by {}", rule(refused));
     }
@@ -96,7 +97,7 @@ async fn every_form_of_an_address_is_judged_as_the_table_says() {
 #[tokio::test]
 async fn refusals_name_the_address_and_the_rule() {
     let said = async |typed: &str, addresses: &str| {
-        let gate = Gate::with_lookup(defaults(), answering(answers(addresses)));
+        let gate = AddressFilter::with_lookup(defaults(), answering(answers(addresses)));
         gate.check(&typed.parse().expect("a url")).await.expect_err("refused").to_string()
     };
     let rule = "169.254.0.0/16 (http.deny; http.allow can permit it)";

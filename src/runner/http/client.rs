@@ -17,13 +17,13 @@ use tokio::time::Instant;
 
 use crate::{
     domain::handler::HandlerId,
-    runner::{HttpSettings, address::Gate, tls},
+    runner::{HttpSettings, address::AddressFilter, tls},
 };
 
 /// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node and uvicorn 5 s): a
 /// request that meets the server's close halfway fails, and cannot be told from one that was acted
 /// on. A busy endpoint's connections are never idle that long; to a quiet one a new one costs little.
-const IDLE: Duration = Duration::from_millis(1500);
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Between [`MIN_AGE`] and this, a client is replaced: an endpoint that moves is followed within a minute, and the workers
 /// of an installation do not connect to it all at once.
@@ -31,7 +31,7 @@ pub const MAX_AGE: Duration = Duration::from_secs(45);
 const MIN_AGE: f64 = 0.7;
 
 /// Pings on an HTTP/2 connection in use, so that one whose packets are dropped is not shared on and on.
-pub const PING: Duration = Duration::from_secs(10);
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What an endpoint may send ahead over HTTP/2, on one stream and on one connection.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -50,7 +50,7 @@ pub struct Clients {
 /// Makes clients.
 struct Factory {
     connect_timeout: Duration,
-    gate: Gate,
+    gate: AddressFilter,
     /// Made once: it holds the certificates of the system, and the TLS sessions that new connections resume.
     tls: ClientConfig,
 }
@@ -65,7 +65,7 @@ struct Generation {
 }
 
 impl Clients {
-    pub fn new(settings: &HttpSettings, gate: Gate, max_age: Duration) -> anyhow::Result<Self> {
+    pub fn new(settings: &HttpSettings, gate: AddressFilter, max_age: Duration) -> anyhow::Result<Self> {
         let tls = tls::client_config(settings)?;
         let factory = Factory { connect_timeout: settings.connect_timeout, gate, tls };
         let first = factory.generation(max_age)?;
@@ -119,14 +119,14 @@ impl Factory {
             .tls_backend_preconfigured(tls)
             .connect_timeout(self.connect_timeout)
             .dns_resolver(self.gate.clone())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_title_case_headers()
             // What other clients read, too. A line that is no header is left out.
             .http1_ignore_invalid_headers_in_responses(true)
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_max_headers(MAX_HEADER_LINES)
-            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_interval(PING_INTERVAL)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_header_list_size(MAX_HEADER_BYTES)

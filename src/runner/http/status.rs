@@ -18,7 +18,7 @@ use crate::domain::{
 /// Of a header's value that is quoted in an error, in characters.
 const MAX_QUOTE: usize = 60;
 /// A number in `Retry-After` that is so near to now is a time.
-const NEAR: Duration = Duration::from_hours(365 * 24);
+const MAX_DATE_DISTANCE: Duration = Duration::from_hours(365 * 24);
 /// Of the place that a redirect points to, in characters.
 const MAX_LOCATION: usize = 200;
 
@@ -80,7 +80,8 @@ fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
 /// The moment that `number` is, if it is within a year of `now`: as a wait it would be decades.
 fn unix_time(number: Duration, now: SystemTime) -> Option<SystemTime> {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let moment = [number, number / 1000].into_iter().find(|at| at.abs_diff(since_1970) < NEAR)?;
+    let moment =
+        [number, number / 1000].into_iter().find(|at| at.abs_diff(since_1970) < MAX_DATE_DISTANCE)?;
     SystemTime::UNIX_EPOCH.checked_add(moment)
 }
 

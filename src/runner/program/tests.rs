@@ -118,7 +118,7 @@ fn what_is_no_text_of_ours_is_named() {
         matches!(hindrance(&file, OsStr::new("")), Some(Passing(why)) if why.contains("nothing but zero"))
     );
     let file = put(dir.path(), b"");
-    let old = SystemTime::now() - COPIED * 2;
+    let old = SystemTime::now() - COPY_GRACE * 2;
     File::options().write(true).open(&file).and_then(|file| file.set_modified(old)).expect("aged");
     assert_eq!(hindrance(&file, OsStr::new("")), Some(Lasting("is empty".to_owned())));
 }
@@ -191,7 +191,7 @@ fn a_program_is_whole_and_has_its_loader() {
     let dir = tempfile::tempdir().expect("a directory");
     let look = |bytes: &[u8], is_old: bool| {
         let file = put(dir.path(), bytes);
-        let age = if is_old { COPIED * 2 } else { Duration::ZERO };
+        let age = if is_old { COPY_GRACE * 2 } else { Duration::ZERO };
         let changed = SystemTime::now() - age;
         File::options().write(true).open(&file).and_then(|file| file.set_modified(changed)).expect("aged");
         hindrance(&file, OsStr::new(""))

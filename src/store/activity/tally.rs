@@ -13,14 +13,14 @@ use crate::{
 
 /// One step, while it is put together.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct ActivityBucket {
     counts: Counts,
     durations: Durations,
     /// The same, to add it elsewhere.
     buckets: Vec<(u16, u64)>,
 }
 
-impl Tally {
+impl ActivityBucket {
     fn add(&mut self, disposition: Disposition, bucket: Option<u16>, count: u64) {
         *match disposition {
             Disposition::Done => &mut self.counts.done,
@@ -63,7 +63,7 @@ pub(super) async fn counted(
     session: &mut Session,
     step: &str,
     since: Timestamp,
-) -> Result<HashMap<Timestamp, Tally>> {
+) -> Result<HashMap<Timestamp, ActivityBucket>> {
     let executions = "SELECT date_trunc($1, minute) AS at, disposition, bucket, sum(executions) AS count
         FROM execution_minutes WHERE minute >= $2 GROUP BY 1, 2, 3";
     let events = "SELECT date_trunc($1, minute) AS at, sum(events) AS count
@@ -73,8 +73,8 @@ pub(super) async fn counted(
     tallies(&executions, &events).map_err(|error| StoreError::Other(error.into()))
 }
 
-fn tallies(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timestamp, Tally>> {
-    let mut steps: HashMap<Timestamp, Tally> = HashMap::new();
+fn tallies(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timestamp, ActivityBucket>> {
+    let mut steps: HashMap<Timestamp, ActivityBucket> = HashMap::new();
     for row in executions {
         let disposition = row.try_get::<_, &str>("disposition")?.parse()?;
         let bucket = u16::try_from(row.try_get::<_, i16>("bucket")?).ok();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Of what a search through text finds.
-const MOST_COUNTED: usize = 10_000;
+const MAX_COUNTED: usize = 10_000;
 /// Letters that are read at once for an export.
 const EXPORTED_AT_ONCE: usize = 200;
 
@@ -81,7 +81,7 @@ impl Store {
         filter: &DeadLetterFilter,
         most: Option<usize>,
     ) -> Result<Summary> {
-        let most = if filter.text.is_some() { Some(MOST_COUNTED) } else { most };
+        let most = if filter.text.is_some() { Some(MAX_COUNTED) } else { most };
         // Counted first, from an index alone; then each group's handler gets its name, by an order that only
         // the index of handlers has: along died_at a handler that is rare would be looked for long.
         let mut query = filter.query("WITH found AS (SELECT reason, handler_id FROM dead_letters");

@@ -12,14 +12,14 @@ use crate::{
     store::{Cursor, testing::Database},
 };
 
-fn letter(at: Timestamp) -> Letter {
+fn letter(at: Timestamp) -> DeadLetterMessage {
     let letter = serde_json::json!({
         "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create",
         "object_id": "12", "reason": "exhausted", "error": "status 500", "handler_id": 7,
         "handler_name": "CRM", "attempts": 8, "plan": [7, 9], "plan_created": [70, 0], "first_failed_at": at, "died_at": at,
         "worker": {"host": "w1", "pid": 42, "version": "0.1.0"},
     });
-    Letter {
+    DeadLetterMessage {
         facts: serde_json::from_value(letter).expect("a letter"),
         body: Bytes::from_static(br#"{"data":{"name":"Anna"}}"#),
         content_type: Some("application/json".into()),
@@ -30,7 +30,7 @@ fn letter(at: Timestamp) -> Letter {
 }
 
 /// What the recorder makes of bytes that are no event.
-fn malformed(at: Timestamp) -> Letter {
+fn malformed(at: Timestamp) -> DeadLetterMessage {
     let mut new = letter(at);
     new.facts = DeadLetter {
         event_id: Some("x".repeat(9000)),
@@ -110,7 +110,7 @@ async fn pages_and_counts_agree() {
     let database = Database::migrated().await;
     let store = database.store();
     let at = now();
-    let mut batch: Vec<Letter> = (0..10).map(|_| letter(at)).collect();
+    let mut batch: Vec<DeadLetterMessage> = (0..10).map(|_| letter(at)).collect();
     batch.extend((0..5).map(|n| malformed(at - n.minutes())));
     store.insert_dead_letters(&batch).await.expect("written");
     let all = DeadLetterFilter::default();

@@ -9,10 +9,10 @@ use crate::{
 };
 
 /// Each may come with megabytes.
-const MOST: usize = 100;
+const MAX_ATTEMPTS: usize = 100;
 
 /// Counted no further.
-const MOST_OVERDUE: i64 = 1000;
+const MAX_OVERDUE: i64 = 1000;
 
 impl Store {
     /// Retries of the last hour's failures that were due more than two minutes ago, and of which nothing was recorded since.
@@ -38,7 +38,7 @@ impl Store {
                             AND (d.handler_id = e.handler_id OR d.handler_id IS NULL)
                             AND (d.died_at > e.started_at OR d.recorded_at > e.recorded_at))
                 LIMIT $1) overdue";
-        let row = self.session().await?.query_opt(sql, &[&MOST_OVERDUE]).await?;
+        let row = self.session().await?.query_opt(sql, &[&MAX_OVERDUE]).await?;
         let count: i64 = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -52,7 +52,7 @@ impl Store {
             query.and("handler_id = ?", handler.0, Type::INT8);
         }
         query.end("ORDER BY started_at DESC, id DESC");
-        query.limit(MOST);
+        query.limit(MAX_ATTEMPTS);
         let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         rows.iter().rev().map(execution).collect()
     }

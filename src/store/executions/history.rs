@@ -15,7 +15,7 @@ use crate::{
 pub type RunKey = (EventId, RunId);
 
 /// An id that a publisher gave to thousands of events says nothing about one of them.
-const MOST_ROWS: i64 = 20_000;
+const MAX_ROWS: i64 = 20_000;
 
 impl Store {
     /// The rows of these runs that were started today or yesterday (UTC, by the database's clock): a delivery comes again soon
@@ -34,9 +34,9 @@ impl Store {
         let mut session = self.session().await?;
         let since = start_of(today(&mut session).await?.saturating_sub(1.day()));
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&event_ids, &run_ids, &since, &MOST_ROWS];
+            [&event_ids, &run_ids, &since, &MAX_ROWS];
         let rows = session.query(sql, &params).await?;
-        if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MOST_ROWS {
+        if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MAX_ROWS {
             return Err(StoreError::other("too much is recorded under the ids of these events"));
         }
         let mut found: HashMap<RunKey, Vec<Recorded>> = HashMap::new();

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{
     filter::{ExecutionFilter, TextBy},
-    look_back::look_back,
     row::{BODIES, COLUMNS, ExecutionRow, execution, execution_row},
+    windowed_search::look_back,
 };
 use crate::{
     domain::execution::Execution,

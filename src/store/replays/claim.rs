@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::{
     plan::is_another,
-    run::{InHand, ReplayItem, ReplayRun},
+    run::{ClaimedItem, ReplayItem, ReplayRun},
 };
 use crate::{
     domain::{
         dead_letter::State,
-        handler::{HandlerId, InvalidField, SeenHandlers},
+        handler::{HandlerId, HandlerVersions, InvalidField},
         trace::Trace,
     },
     store::{
@@ -22,7 +22,7 @@ use crate::{
 
 impl ReplayRun {
     /// Waits for whoever replays or discards the same letter just now.
-    pub(super) async fn letter(&mut self, id: Uuid, edited: Option<Vec<u8>>) -> Result<InHand> {
+    pub(super) async fn letter(&mut self, id: Uuid, edited: Option<Vec<u8>>) -> Result<ClaimedItem> {
         let sql = format!(
             "SELECT {COLUMNS}, {MESSAGE}, (
                  SELECT {SEEN} FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
@@ -34,15 +34,15 @@ impl ReplayRun {
              FROM dead_letters WHERE id = $1 FOR UPDATE"
         );
         let Some(row) = self.session.query_opt(&sql, &[&id]).await? else {
-            return Ok(InHand::Pass("it is not there any more".to_owned()));
+            return Ok(ClaimedItem::Pass("it is not there any more".to_owned()));
         };
         let letter = stored(&row)?;
         if letter.row.state != State::Open {
             let by = letter.row.state_changed_by.unwrap_or_default();
-            return Ok(InHand::Pass(format!("it was {} already, by {by}", letter.row.state)));
+            return Ok(ClaimedItem::Pass(format!("it was {} already, by {by}", letter.row.state)));
         }
         let facts = letter.row.letter;
-        Ok(InHand::Replay(Box::new(ReplayItem {
+        Ok(ClaimedItem::Replay(Box::new(ReplayItem {
             key: facts.id.to_string(),
             event_name: facts.event_name,
             event_id: facts.event_id,
@@ -58,14 +58,14 @@ impl ReplayRun {
     }
 
     /// Waits for whoever replays the same share just now, and leaves it to them if they did since this job was made.
-    pub(super) async fn execution(&mut self, id: Uuid, share: &str) -> Result<InHand> {
+    pub(super) async fn execution(&mut self, id: Uuid, share: &str) -> Result<ClaimedItem> {
         self.session.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&share]).await?;
         let other = "SELECT r.id, r.created_by FROM replay_items i JOIN replays r ON r.id = i.replay_id
             WHERE i.share = $2 AND i.state = 'replayed' AND i.replay_id <> $1
                 AND i.settled_at > (SELECT created_at FROM replays WHERE id = $1) LIMIT 1";
         if let Some(row) = self.session.query_opt(other, &[&self.job.id, &share]).await? {
             let (other, by): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-            return Ok(InHand::Pass(format!("it was replayed already, by {by} in replay {other}")));
+            return Ok(ClaimedItem::Pass(format!("it was replayed already, by {by} in replay {other}")));
         }
         let sql = format!("SELECT e.event_name, e.event_id, s.handler_id, s.handler_id IS NULL AS whole,
                 EXISTS (SELECT FROM handlers h WHERE h.id = s.handler_id AND h.created_at > e.recorded_at) AS is_another,
@@ -80,13 +80,15 @@ impl ReplayRun {
             CROSS JOIN LATERAL (SELECT CASE WHEN i.share <> e.event_id THEN e.handler_id END AS handler_id) s
             WHERE i.replay_id = $1 AND i.position = $2");
         let Some(row) = self.session.query_opt(&sql, &[&self.job.id, &self.position]).await? else {
-            return Ok(InHand::Pass("it is not there any more".to_owned()));
+            return Ok(ClaimedItem::Pass("it is not there any more".to_owned()));
         };
         let handler: Option<i64> = row.try_get("handler_id")?;
         if let (Some(id), true) = (handler, row.try_get::<_, bool>("is_another")?) {
-            return Ok(InHand::Refuse(format!("handler {id} was created after that: it is another one")));
+            return Ok(ClaimedItem::Refuse(format!(
+                "handler {id} was created after that: it is another one"
+            )));
         }
-        Ok(InHand::Replay(Box::new(ReplayItem {
+        Ok(ClaimedItem::Replay(Box::new(ReplayItem {
             key: format!("{}/{id}", self.job.id),
             event_name: row.try_get("event_name")?,
             event_id: row.try_get("event_id")?,
@@ -108,7 +110,7 @@ const IS_ANOTHER: &str = is_another!("p.created", "died_at");
 /// Handlers `h` as text.
 const SEEN: &str = "coalesce(string_agg(h.id || '@' || h.version, ',' ORDER BY h.priority, h.id), '')";
 
-fn enabled(row: &Row) -> Result<SeenHandlers> {
+fn enabled(row: &Row) -> Result<HandlerVersions> {
     let seen: &str = row.try_get("enabled")?;
     seen.parse().map_err(|why: InvalidField| StoreError::other(why.to_string()))
 }

@@ -8,7 +8,7 @@ use super::{Replay, replay};
 use crate::{
     domain::{
         dead_letter::State,
-        replay::{Caution, Share, Source},
+        replay::{ReplayLimits, ReplayScope, Source},
     },
     store::{
         Cursor, DeadLetterFilter, ExecutionFilter, Result, Store, StoreError, executions::TextBy,
@@ -17,30 +17,30 @@ use crate::{
 };
 
 /// Letters that one statement takes up: it stays far from its time limit.
-const AT_ONCE: usize = 50_000;
+const MAX_ITEMS: usize = 50_000;
 
 /// A job to be made.
 #[derive(Clone, Debug)]
 pub struct NewReplay {
     /// What is asked for, as a person reads it.
     pub asked: String,
-    pub caution: Caution,
+    pub caution: ReplayLimits,
     pub by: String,
 }
 
 /// What a job is made of.
 #[derive(Clone, Debug)]
-pub enum Chosen {
+pub enum Selection {
     Letters(Vec<Uuid>),
     /// Those that are open now.
     LettersBy(DeadLetterFilter),
     /// With another body.
     Edited(Uuid, Bytes),
-    Executions(Vec<Uuid>, Share),
-    ExecutionsBy(ExecutionFilter, Share),
+    Executions(Vec<Uuid>, ReplayScope),
+    ExecutionsBy(ExecutionFilter, ReplayScope),
 }
 
-impl Chosen {
+impl Selection {
     const fn source(&self) -> Source {
         match self {
             Self::Letters(_) | Self::LettersBy(_) | Self::Edited(..) => Source::DeadLetters,
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if one of the ids is none; [`StoreError::TooSlow`].
-    pub async fn create_replay(&self, new: &NewReplay, chosen: &Chosen) -> Result<Replay> {
+    pub async fn create_replay(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay> {
         let mut session = self.session().await?;
         session.begin().await?;
         let sql = "INSERT INTO replays (source, asked, rate, max_failures, created_by)
@@ -70,28 +70,28 @@ impl Store {
     }
 }
 
-async fn fill(session: &mut Session, id: i64, chosen: &Chosen) -> Result<()> {
+async fn fill(session: &mut Session, id: i64, chosen: &Selection) -> Result<()> {
     match chosen {
-        Chosen::Letters(ids) => {
+        Selection::Letters(ids) => {
             let sql = "INSERT INTO replay_items (replay_id, letter_id)
                        SELECT $1, id FROM dead_letters WHERE id = ANY ($2) ORDER BY died_at, id";
             let taken = session.execute(sql, &[&id, ids]).await?;
             check_all(session, "dead_letters", "dead letter", ids, taken).await
         }
-        Chosen::LettersBy(filter) => letters_by(session, id, filter).await,
-        Chosen::Edited(letter, body) => {
+        Selection::LettersBy(filter) => letters_by(session, id, filter).await,
+        Selection::Edited(letter, body) => {
             let sql = "INSERT INTO replay_items (replay_id, letter_id, body)
                        SELECT $1, id, $3 FROM dead_letters WHERE id = $2";
             let taken = session.execute(sql, &[&id, letter, &body.as_ref()]).await?;
             check_all(session, "dead_letters", "dead letter", &[*letter], taken).await
         }
-        Chosen::Executions(ids, share) => {
+        Selection::Executions(ids, share) => {
             let mut query = executions(id, *share);
             query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
             executions_by(session, query, *share).await?;
             check_all(session, "executions", "execution", ids, 0).await
         }
-        Chosen::ExecutionsBy(filter, share) => {
+        Selection::ExecutionsBy(filter, share) => {
             executions_by(session, filter.continued(executions(id, *share), TextBy::Index), *share).await
         }
     }
@@ -111,7 +111,7 @@ async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -
             query.and_place("(died_at, id) > (?at, ?id)", after.at, after.id);
         }
         query.end("ORDER BY died_at, id");
-        query.limit(AT_ONCE);
+        query.limit(MAX_ITEMS);
         query.end(
             "), taken AS (INSERT INTO replay_items (replay_id, letter_id)
                 SELECT job, id FROM part ORDER BY died_at, id)
@@ -124,15 +124,15 @@ async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -
 }
 
 /// Of several executions of one share (attempts, or handlers of one event) the first is taken.
-fn executions<'a>(id: i64, share: Share) -> Query<'a> {
+fn executions<'a>(id: i64, share: ReplayScope) -> Query<'a> {
     let head = match share {
-        Share::AsRecorded | Share::HandlerOnly => {
+        ReplayScope::AsRecorded | ReplayScope::HandlerOnly => {
             "INSERT INTO replay_items (replay_id, execution_id, execution_started_at, share)
              SELECT ?::bigint, id, started_at, share FROM (
                  SELECT DISTINCT ON (share) id, started_at,
                      event_id || coalesce(' ' || handler_id, '') AS share FROM executions"
         }
-        Share::WholeEvent => {
+        ReplayScope::WholeEvent => {
             "INSERT INTO replay_items (replay_id, execution_id, execution_started_at, share)
              SELECT ?::bigint, id, started_at, share FROM (
                  SELECT DISTINCT ON (share) id, started_at, event_id AS share FROM executions"
@@ -141,8 +141,8 @@ fn executions<'a>(id: i64, share: Share) -> Query<'a> {
     Query::with(head, id, Type::INT8)
 }
 
-async fn executions_by(session: &mut Session, mut query: Query<'_>, share: Share) -> Result<()> {
-    if share == Share::HandlerOnly {
+async fn executions_by(session: &mut Session, mut query: Query<'_>, share: ReplayScope) -> Result<()> {
+    if share == ReplayScope::HandlerOnly {
         query.and_that("handler_id IS NOT NULL");
     }
     query.end("ORDER BY share, started_at, id) AS once ORDER BY started_at, id");

@@ -8,7 +8,7 @@ use crate::{
         dead_letter::{DeadLetter, State},
         handler::{HandlerId, HandlerName},
         plan::Plan,
-        replay::Share,
+        replay::ReplayScope,
     },
     store::{
         DeadLetterFilter, ExecutionFilter, Result, Store,
@@ -65,19 +65,27 @@ impl Store {
     }
 
     /// The events of the executions of `filter`, or their handlers' shares; each counts once.
-    pub async fn plan_executions(&self, filter: &ExecutionFilter, share: Share) -> Result<Vec<PlanLine>> {
+    pub async fn plan_executions(
+        &self,
+        filter: &ExecutionFilter,
+        share: ReplayScope,
+    ) -> Result<Vec<PlanLine>> {
         let mut query = filter.continued(Query::new(executions(share)), TextBy::Index);
-        if share == Share::HandlerOnly {
+        if share == ReplayScope::HandlerOnly {
             query.and_that("handler_id IS NOT NULL");
         }
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
     }
 
     /// `ids`, likewise.
-    pub async fn plan_these_executions(&self, ids: &[uuid::Uuid], share: Share) -> Result<Vec<PlanLine>> {
+    pub async fn plan_these_executions(
+        &self,
+        ids: &[uuid::Uuid],
+        share: ReplayScope,
+    ) -> Result<Vec<PlanLine>> {
         let mut query = Query::new(executions(share));
         query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
-        if share == Share::HandlerOnly {
+        if share == ReplayScope::HandlerOnly {
             query.and_that("handler_id IS NOT NULL");
         }
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
@@ -159,15 +167,15 @@ const LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id, of_created, r
             AND (g.handler_id IS NULL OR h.id = g.handler_id AND NOT g.replaced)) AS enabled
     FROM g ORDER BY count DESC, event_name, handler_id, replaced";
 
-const fn executions(share: Share) -> &'static str {
+const fn executions(share: ReplayScope) -> &'static str {
     match share {
-        Share::AsRecorded | Share::HandlerOnly => {
+        ReplayScope::AsRecorded | ReplayScope::HandlerOnly => {
             "WITH g AS (SELECT event_name, handler_id, max(handler_name) AS handler_name,
                  count(DISTINCT event_id) AS count, coalesce(recorded_at < of_created, false) AS replaced
              FROM executions
              LEFT JOIN (SELECT id AS of_id, created_at AS of_created FROM handlers) h ON of_id = handler_id"
         }
-        Share::WholeEvent => {
+        ReplayScope::WholeEvent => {
             "WITH g AS (SELECT event_name, NULL::bigint AS handler_id, NULL::text AS handler_name,
                  count(DISTINCT event_id) AS count, false AS replaced FROM executions"
         }

@@ -13,7 +13,7 @@ use super::{Replay, replay};
 use crate::{
     domain::{
         event::EventName,
-        handler::{HandlerId, SeenHandlers},
+        handler::{HandlerId, HandlerVersions},
         replay::{JobState, Source},
         trace::Trace,
     },
@@ -41,7 +41,7 @@ struct Ahead {
 }
 
 /// The next item, locked until it is settled.
-pub enum InHand {
+pub enum ClaimedItem {
     Replay(Box<ReplayItem>),
     /// Somebody else was faster, or it is gone: this says who or why.
     Pass(String),
@@ -65,7 +65,7 @@ pub struct ReplayItem {
     /// When those were created, as far as that is known.
     pub plan_created: Vec<i64>,
     /// Of the plan, or of the event: those that would run.
-    pub enabled: SeenHandlers,
+    pub enabled: HandlerVersions,
     /// Of the plan: those that are gone, and whose numbers other handlers have by now.
     pub replaced: Vec<HandlerId>,
     pub trace: Trace,
@@ -130,7 +130,7 @@ impl ReplayRun {
     }
 
     /// Locks the next item; none: every one is settled. It must be settled before the next one.
-    pub async fn next(&mut self) -> Result<Option<InHand>> {
+    pub async fn next(&mut self) -> Result<Option<ClaimedItem>> {
         if self.ahead.is_empty() {
             self.read_ahead().await?;
         }
@@ -142,7 +142,7 @@ impl ReplayRun {
             (None, Some(execution)) => {
                 self.execution(execution, item.share.as_deref().unwrap_or_default()).await?
             }
-            (None, None) => InHand::Pass("it names nothing".to_owned()),
+            (None, None) => ClaimedItem::Pass("it names nothing".to_owned()),
         };
         Ok(Some(claim))
     }

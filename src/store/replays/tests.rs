@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     domain::{
-        dead_letter::{DeadLetter, Letter, State},
-        replay::Caution,
+        dead_letter::{DeadLetter, DeadLetterMessage, State},
+        replay::ReplayLimits,
         trace::Trace,
     },
     store::{
@@ -15,13 +15,13 @@ use crate::{
     },
 };
 
-fn letter(error: &str, plan: &[i64]) -> Letter {
+fn letter(error: &str, plan: &[i64]) -> DeadLetterMessage {
     let facts = serde_json::json!({
         "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create", "object_id": "1",
         "reason": "exhausted", "error": error, "handler_id": plan.first(), "handler_name": "CRM", "attempts": 8,
         "plan": plan, "first_failed_at": Timestamp::now(), "died_at": Timestamp::now(), "worker": null,
     });
-    Letter {
+    DeadLetterMessage {
         facts: serde_json::from_value::<DeadLetter>(facts).expect("a letter"),
         body: Bytes::from_static(b"{}"),
         content_type: None,
@@ -32,7 +32,7 @@ fn letter(error: &str, plan: &[i64]) -> Letter {
 }
 
 fn new(by: &str) -> NewReplay {
-    let caution = Caution { rate: 50, max_failures: 50 };
+    let caution = ReplayLimits { rate: 50, max_failures: 50 };
     NewReplay { asked: "all".into(), caution, by: by.into() }
 }
 
@@ -41,20 +41,21 @@ async fn with_letters(count: usize) -> (Database, Vec<Uuid>) {
     let store = database.store();
     let handler =
         store.create_handler(&handler_spec("CRM", "clients.create"), None, "me").await.expect("made");
-    let letters: Vec<Letter> = (0..count).map(|n| letter(&format!("error {n}"), &[handler.id.0])).collect();
+    let letters: Vec<DeadLetterMessage> =
+        (0..count).map(|n| letter(&format!("error {n}"), &[handler.id.0])).collect();
     store.insert_dead_letters(&letters).await.expect("written");
     (database, letters.iter().map(|letter| letter.facts.id).collect())
 }
 
 async fn replay_one(run: &mut ReplayRun) -> Option<String> {
     match run.next().await.expect("claimed")? {
-        InHand::Replay(item) => {
+        ClaimedItem::Replay(item) => {
             assert_eq!((item.plan.len(), item.enabled.iter().count()), (1, 1));
             run.settle(&Settled::Replayed(None)).await.expect("settled");
             Some(item.key)
         }
-        InHand::Refuse(why) => panic!("refused: {why}"),
-        InHand::Pass(why) => {
+        ClaimedItem::Refuse(why) => panic!("refused: {why}"),
+        ClaimedItem::Pass(why) => {
             run.settle(&Settled::Passed(why.clone())).await.expect("settled");
             Some(why)
         }
@@ -68,7 +69,7 @@ async fn a_job_replays_each_of_its_letters_oldest_first() {
     let by_text = DeadLetterFilter { text: Some("ERROR".into()), ..DeadLetterFilter::default() };
     let plan = store.plan_letters(&by_text).await.expect("planned");
     assert_eq!((plan[0].count, plan[0].enabled, plan[0].handler_name.as_deref()), (3, 1, Some("CRM")));
-    let job = store.create_replay(&new("me"), &Chosen::LettersBy(by_text)).await.expect("made");
+    let job = store.create_replay(&new("me"), &Selection::LettersBy(by_text)).await.expect("made");
     assert_eq!(job.counts, Counts { waiting: 3, ..Counts::default() });
 
     let mut run = store.run_replay(job.id).await.expect("taken");
@@ -100,14 +101,14 @@ async fn a_job_replays_each_of_its_letters_oldest_first() {
 async fn two_jobs_share_their_letters() {
     let (database, ids) = with_letters(2).await;
     let store = database.store();
-    let all = Chosen::LettersBy(DeadLetterFilter::default());
+    let all = Selection::LettersBy(DeadLetterFilter::default());
     let (first, second) = (
         store.create_replay(&new("Ann"), &all).await.expect("made"),
         store.create_replay(&new("Bob"), &all).await.expect("made"),
     );
     let mut ann = store.run_replay(first.id).await.expect("taken");
     let mut bob = store.run_replay(second.id).await.expect("taken");
-    let Some(InHand::Replay(_)) = ann.next().await.expect("claimed") else { panic!("open") };
+    let Some(ClaimedItem::Replay(_)) = ann.next().await.expect("claimed") else { panic!("open") };
     // Bob waits for the letter that Ann has in hand.
     let (settled, passed) = tokio::join!(ann.settle(&Settled::Replayed(None)), replay_one(&mut bob));
     settled.expect("settled");
@@ -123,8 +124,10 @@ async fn unknown_ids_make_no_job() {
     let (database, ids) = with_letters(1).await;
     let store = database.store();
     let unknown = Uuid::now_v7();
-    let error =
-        store.create_replay(&new("me"), &Chosen::Letters(vec![ids[0], unknown])).await.expect_err("unknown");
+    let error = store
+        .create_replay(&new("me"), &Selection::Letters(vec![ids[0], unknown]))
+        .await
+        .expect_err("unknown");
     assert!(matches!(&error, StoreError::NotFound(what) if what.contains(&unknown.to_string())), "{error}");
     assert!(store.unfinished_replays(Source::DeadLetters).await.expect("listed").is_empty());
 }

@@ -19,7 +19,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 
 /// Lines that wait at most.
 const WAITING: usize = 8192;
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -67,7 +67,7 @@ pub fn lost() -> u64 {
 pub async fn tell_of_lost() {
     let (mut told, mut last) = (0, 0);
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let now = lost();
         if now > told && now == last && !is_stuck().await {
             warn!(lines = now - told, "log lines were lost: nobody took them from standard error in time");
@@ -84,7 +84,7 @@ async fn is_stuck() -> bool {
     if !writing.is_under_way.load(Relaxed) {
         return false;
     }
-    tokio::time::sleep(LOOK / 2).await;
+    tokio::time::sleep(POLL_INTERVAL / 2).await;
     writing.is_under_way.load(Relaxed) && writing.written.load(Relaxed) == written
 }
 

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use url::Url;
 
 /// How often it is told that the collector takes nothing: a batch is sent every five seconds.
-const REMINDER: Duration = Duration::from_mins(5);
+const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
 #[derive(Debug)]
 pub(super) struct Post {
@@ -64,7 +64,7 @@ impl Post {
                 told.is_away = false;
                 info!(collector, "the collector takes spans again");
             }
-            Some(error) if told.at.is_none_or(|at| at.elapsed() >= REMINDER) => {
+            Some(error) if told.at.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL) => {
                 *told = Told { is_away: true, at: Some(Instant::now()) };
                 warn!(collector, error, "the collector does not take spans: they are left out; events go on");
             }

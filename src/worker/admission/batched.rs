@@ -14,11 +14,11 @@ use tracing::{info, warn};
 use crate::store::StoreError;
 
 /// No delivery waits longer for the database: without an answer it runs.
-const PATIENCE: Duration = Duration::from_secs(2);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// After the database did not answer, nobody waits for it for this long.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How long the first question waits for others.
-const GATHER: Duration = Duration::from_millis(3);
+const BATCH_DELAY: Duration = Duration::from_millis(3);
 
 /// Where questions are asked. The task that answers them ends when it is dropped.
 pub(super) struct Batched<Q, A>(mpsc::Sender<(Q, oneshot::Sender<A>)>);
@@ -43,7 +43,7 @@ impl<Q: Send + 'static, A: Send + 'static> Batched<Q, A> {
             self.0.send((question, reply)).await.ok()?;
             answer.await.ok()
         };
-        timeout(PATIENCE, asking).await.ok().flatten()
+        timeout(QUERY_TIMEOUT, asking).await.ok().flatten()
     }
 }
 
@@ -59,23 +59,23 @@ async fn serve<Q, A, F, Answers>(
     let mut batch = Vec::with_capacity(most);
     let mut away: Option<Instant> = None;
     while asked.recv_many(&mut batch, most).await > 0 {
-        if away.is_some_and(|since| since.elapsed() < PAUSE) {
+        if away.is_some_and(|since| since.elapsed() < RETRY_DELAY) {
             // Dropped unanswered.
             batch.clear();
             continue;
         }
         if batch.len() < most {
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(BATCH_DELAY).await;
             while batch.len() < most {
                 let Ok(next) = asked.try_recv() else { break };
                 batch.push(next);
             }
         }
         let (questions, replies): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
-        let answered = timeout(PATIENCE, answer(questions)).await;
+        let answered = timeout(QUERY_TIMEOUT, answer(questions)).await;
         let answered = match answered {
             Ok(answered) => answered.map_err(|error| format!("{:#}", anyhow::Error::new(error))),
-            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+            Err(_) => Err(format!("no answer within {QUERY_TIMEOUT:?}")),
         };
         match answered {
             Ok(answers) => {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 const BATCH: usize = 100;
-const PURGE_EVERY: Duration = Duration::from_mins(10);
+const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Claims each event for the delivery that comes first.
 pub(super) struct Inbox(Batched<InboxClaim, Arrived>);
@@ -59,7 +59,7 @@ impl Inbox {
 async fn purge(store: Store, window: Duration, stop: CancellationToken) {
     loop {
         // Every worker does it, at its own time.
-        let pause = PURGE_EVERY.mul_f64(rand::random_range(0.5..1.5));
+        let pause = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         loop {
             match store.purge_inbox(window).await {

@@ -14,7 +14,7 @@ use super::batched::Batched;
 use crate::{
     broker::Delivery,
     store::{RunKey, Store},
-    worker::run::Run,
+    worker::event_run::EventRun,
 };
 
 /// A delivery that came this often before may be what takes workers down. Fewer cuts and restarts than
@@ -22,7 +22,7 @@ use crate::{
 const SUSPECT: u32 = 3;
 /// Suspects that came together take their turns in the order of a wait of up to this long: with one
 /// order for all, those behind the culprit would never have their turn.
-const SHUFFLE: Duration = Duration::from_millis(500);
+const MAX_SHUFFLE_DELAY: Duration = Duration::from_millis(500);
 
 /// Whether it came so often that it is to run alone.
 pub(super) const fn is_suspect(delivery: &Delivery) -> bool {
@@ -39,7 +39,7 @@ pub(super) struct Suspects {
 }
 
 /// The turn of a suspect, until this is dropped.
-pub(super) struct Turn<'a> {
+pub(super) struct SuspectPermit<'a> {
     /// How often it was begun before and never ended, if it is to be given up for that.
     pub too_often: Option<u32>,
     suspects: &'a Suspects,
@@ -72,12 +72,12 @@ impl Suspects {
     }
 
     /// Waits until `run` may run alone. Without the database it runs, and is not counted.
-    pub(super) async fn turn<'a>(&'a self, run: &Run<'_>) -> Turn<'a> {
-        tokio::time::sleep(SHUFFLE.mul_f64(rand::random())).await;
+    pub(super) async fn turn<'a>(&'a self, run: &EventRun<'_>) -> SuspectPermit<'a> {
+        tokio::time::sleep(MAX_SHUFFLE_DELAY.mul_f64(rand::random())).await;
         let alone = self.alone.acquire().await.ok();
         let key = run.key();
         // Made before it is counted: what is cancelled meanwhile has ended as well.
-        let mut turn = Turn { too_often: None, suspects: self, run: key.clone(), _alone: alone };
+        let mut turn = SuspectPermit { too_often: None, suspects: self, run: key.clone(), _alone: alone };
         let begun = self.begun.ask(key).await.unwrap_or(0);
         turn.too_often = Some(begun).filter(|begun| *begun >= self.limit);
         debug!(event = %run.event.name, event_id = %run.event.id, begun, "a suspect has its turn");
@@ -85,7 +85,7 @@ impl Suspects {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for SuspectPermit<'_> {
     fn drop(&mut self) {
         let (store, run) = (self.suspects.store.clone(), self.run.clone());
         self.suspects.tasks.spawn(async move {

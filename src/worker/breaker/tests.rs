@@ -31,17 +31,17 @@ fn seven_of_ten_open_it() {
 fn one_probe_decides() {
     let (mut circuit, opened) = after(&[true; 10]);
     let refused = circuit.admit(opened + SECOND).expect_err("open");
-    assert_eq!(refused.wait + SECOND, OPEN);
+    assert_eq!(refused.wait + SECOND, OPEN_INTERVAL);
     assert_eq!(refused.error, "circuit open; the last failure: answered 503");
 
-    let later = opened + OPEN;
+    let later = opened + OPEN_INTERVAL;
     assert_eq!(circuit.admit(later), Ok(true), "a probe");
     assert!(circuit.admit(later).is_err(), "and only one");
     assert_eq!(circuit.note(1, false, None, later), None, "what began before it opened decides nothing");
     assert_eq!(circuit.note(1, true, Some("no answer"), later), None);
-    assert_eq!(circuit.admit(later).expect_err("open again").wait, OPEN);
+    assert_eq!(circuit.admit(later).expect_err("open again").wait, OPEN_INTERVAL);
 
-    let later = later + OPEN;
+    let later = later + OPEN_INTERVAL;
     assert_eq!(circuit.admit(later), Ok(true));
     assert_eq!(circuit.note(1, true, None, later), Some(Change::Closed));
     assert_eq!(circuit.admit(later), Ok(false), "closed, and its failures are forgotten");
@@ -54,7 +54,8 @@ fn many_attempts_are_judged_by_the_latest() {
         now += Duration::from_millis(5);
         circuit.note(1, false, None, now);
     }
-    let opened_after = (1..MOST).find(|_| circuit.note(1, false, Some("no"), now) == Some(Change::Opened));
+    let opened_after =
+        (1..MAX_ATTEMPTS).find(|_| circuit.note(1, false, Some("no"), now) == Some(Change::Opened));
     assert_eq!(opened_after, Some(700));
 }
 
@@ -64,7 +65,7 @@ fn a_changed_handler_begins_anew() {
     let fail = |version| {
         let is_probe = breakers.with(HandlerId(1), version, |circuit| circuit.admit(Instant::now()));
         if let Ok(is_probe) = is_probe {
-            Pass { breakers: &breakers, handler: HandlerId(1), version, is_probe }.failed("no");
+            Permit { breakers: &breakers, handler: HandlerId(1), version, is_probe }.failed("no");
         }
         is_probe.is_ok()
     };
@@ -72,6 +73,6 @@ fn a_changed_handler_begins_anew() {
     assert!(!fail(1));
     assert!(fail(2), "the mended one is called");
     // A call of the old one that ends late says nothing of the new one.
-    Pass { breakers: &breakers, handler: HandlerId(1), version: 1, is_probe: true }.failed("no");
+    Permit { breakers: &breakers, handler: HandlerId(1), version: 1, is_probe: true }.failed("no");
     assert!(fail(2));
 }

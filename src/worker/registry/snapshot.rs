@@ -11,7 +11,7 @@ use crate::{
     domain::{
         event::EventName,
         execution::HandlerRef,
-        handler::{Handler, HandlerId, SeenHandlers, Status, Timeout},
+        handler::{Handler, HandlerId, HandlerVersions, Status, Timeout},
         plan::{Created, Plan, Planned},
         retry::RetryPolicy,
         secret::{InvalidSecret, SigningSecret},
@@ -121,7 +121,7 @@ impl Snapshot {
     }
 
     /// Whether it is as new as what somebody saw.
-    pub(super) fn has_all(&self, seen: &SeenHandlers) -> bool {
+    pub(super) fn has_all(&self, seen: &HandlerVersions) -> bool {
         let known = |id| self.get(id).map(|registered| registered.handler.version);
         seen.iter().all(|(id, version)| known(id) >= Some(version))
     }

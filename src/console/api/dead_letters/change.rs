@@ -19,7 +19,7 @@ use crate::{
         problem::{FieldError, Problem},
     },
     dead_letters::edited_event,
-    store::{Chosen, Closing, DeadLetterFilter, Replay, StoredDeadLetter},
+    store::{Closing, DeadLetterFilter, Replay, Selection, StoredDeadLetter},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Console> {
@@ -59,14 +59,14 @@ async fn replay_one(
     }
     let letter = open_letter(&console, id).await?;
     let (chosen, asked) = match input.event {
-        None => (Chosen::Letters(vec![id]), "1 by id"),
+        None => (Selection::Letters(vec![id]), "1 by id"),
         Some(event) => {
             let body = Bytes::copy_from_slice(event.get().as_bytes());
             let (facts, media) = (&letter.row.letter, letter.content_type.as_deref());
             if let Err(why) = edited_event(facts, media, &body, console.letters.max_event_bytes) {
                 return Err(Problem::invalid(vec![FieldError::at("/event", why)]));
             }
-            (Chosen::Edited(id, body), "1 by id, edited")
+            (Selection::Edited(id, body), "1 by id, edited")
         }
     };
     replays::one(&console, &somebody, &chosen, asked).await
@@ -123,8 +123,8 @@ async fn replay_many(
     let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
     let asked = replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
     let chosen = match (ids, filter) {
-        (Some(ids), _) => Chosen::Letters(ids),
-        (None, filter) => Chosen::LettersBy(filter.unwrap_or_default()),
+        (Some(ids), _) => Selection::Letters(ids),
+        (None, filter) => Selection::LettersBy(filter.unwrap_or_default()),
     };
     replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
 }
@@ -210,7 +210,7 @@ async fn discard_many(
     replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
     let filter = filter.unwrap_or_default();
     if dry_run {
-        let chosen = ids.map_or(Chosen::LettersBy(filter), Chosen::Letters);
+        let chosen = ids.map_or(Selection::LettersBy(filter), Selection::Letters);
         return json(&Outcome::Plan(Plan::of(console.letters.plan(&chosen).await?)));
     }
     let which = ids.as_deref().map_or(Closing::By(&filter), Closing::These);

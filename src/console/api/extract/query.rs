@@ -12,7 +12,7 @@ use crate::console::{
     Console,
     api::{
         page::{After, Limit},
-        voice::{duplicate_field, plain, unknown_field},
+        serde_messages::{duplicate_field, plain, unknown_field},
     },
     problem::{FieldError, Problem},
 };

@@ -15,14 +15,15 @@ use crate::{
         pages::{
             Answer,
             fields::{Asked, Errors, Fields, Form},
-            frame::{Frame, Section, done},
-            html, with_status,
-            words::{counted, unsigned},
+            format::{counted, unsigned},
+            html,
+            layout::{Frame, Section, done},
+            with_status,
         },
         problem::Problem,
     },
     domain::dead_letter::State,
-    store::{Chosen, Closing, DeadLetterFilter},
+    store::{Closing, DeadLetterFilter, Selection},
 };
 
 #[derive(Template)]
@@ -65,10 +66,10 @@ pub async fn ask(Operator(somebody): Operator, Of(console): Of<Console>, Asked(a
 
 async fn page(console: &Console, somebody: &Identity, chosen: &Fields, note_error: &str) -> Answer {
     let (plan, by_search) = match which(chosen)? {
-        Which::These(ids) => (console.letters.plan(&Chosen::Letters(ids)).await?, false),
+        Which::These(ids) => (console.letters.plan(&Selection::Letters(ids)).await?, false),
         Which::By(filter) => {
             let open = DeadLetterFilter { state: Some(State::Open), ..filter };
-            (console.letters.plan(&Chosen::LettersBy(open)).await?, true)
+            (console.letters.plan(&Selection::LettersBy(open)).await?, true)
         }
     };
     let total = unsigned(plan.iter().map(|line| line.count).sum());

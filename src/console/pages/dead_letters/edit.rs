@@ -21,18 +21,19 @@ use crate::{
             body::indented,
             diff::{self, Line},
             fields::Form,
-            frame::{Frame, Section},
-            html, with_status,
+            html,
+            layout::{Frame, Section},
+            with_status,
         },
         problem::Problem,
     },
     dead_letters::edited_event,
-    domain::{dead_letter::State, replay::Caution},
-    store::{Chosen, NewReplay, StoredDeadLetter},
+    domain::{dead_letter::State, replay::ReplayLimits},
+    store::{NewReplay, Selection, StoredDeadLetter},
 };
 
 /// A single replay has mostly ended within this, and its page can say how.
-const SOON: Duration = Duration::from_secs(3);
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Template)]
 #[template(path = "dead_letters/edit.html")]
@@ -118,8 +119,11 @@ pub async fn send(
         let after = indented(&edited).unwrap_or_else(|| edited.clone());
         return page(&somebody, &letter, edited, String::new(), Some(diff::lines(&before, &after)));
     }
-    let new =
-        NewReplay { asked: "1 by id, edited".to_owned(), caution: Caution::default(), by: somebody.by() };
-    let job = console.jobs.begin_and_wait(&new, &Chosen::Edited(facts.id, body), SOON).await?;
+    let new = NewReplay {
+        asked: "1 by id, edited".to_owned(),
+        caution: ReplayLimits::default(),
+        by: somebody.by(),
+    };
+    let job = console.jobs.begin_and_wait(&new, &Selection::Edited(facts.id, body), START_TIMEOUT).await?;
     Ok(Redirect::to(&format!("/replays/{}", job.id)).into_response())
 }

@@ -14,10 +14,10 @@ use crate::{
         pages::{
             Answer,
             fields::{Asked, Errors, Fields},
-            frame::{Frame, Section},
+            format::{capital, grouped, short, spaced, unsigned},
             html,
+            layout::{Frame, Section},
             lists::{Chip, Choice, Pager, choices, handler_choices},
-            words::{capital, grouped, short, spaced, unsigned},
         },
     },
     domain::dead_letter::{Reason, State},
@@ -25,10 +25,10 @@ use crate::{
 };
 
 /// Of more letters the page says "at least": to count a million takes longer than anybody waits for a page.
-const MOST_COUNTED: usize = 100_000;
+const MAX_COUNTED: usize = 100_000;
 const A_PAGE: usize = 50;
 /// Lines of the summary: the rest are found by searching.
-const MOST_LINES: usize = 6;
+const MAX_LINES: usize = 6;
 
 /// How many died for one reason at one handler, and where these are listed.
 struct Line {
@@ -69,7 +69,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
         // A page of a long list does not need it counted again.
         let counted = !page.items.is_empty() && after.is_none();
         let summary =
-            if counted { Some(store.dead_letter_summary(&filter, Some(MOST_COUNTED)).await?) } else { None };
+            if counted { Some(store.dead_letter_summary(&filter, Some(MAX_COUNTED)).await?) } else { None };
         (page, summary)
     } else {
         (Page { items: Vec::new(), next: None }, None)
@@ -118,7 +118,7 @@ fn total(summary: &Summary, state: Option<State>) -> String {
 }
 
 fn lines(summary: &Summary, search: &Fields) -> Vec<Line> {
-    let lines = summary.lines.iter().take(MOST_LINES).map(|line| {
+    let lines = summary.lines.iter().take(MAX_LINES).map(|line| {
         let count = grouped(unsigned(line.count));
         let reason = spaced(line.reason.as_str());
         let mut narrowed = search.with("reason", line.reason.as_str());

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::{
     console::pages::{
         fields::href,
-        words::{moment, short, spaced},
+        format::{moment, short, spaced},
     },
     domain::dead_letter::{DeadLetter, Reason},
 };

@@ -4,8 +4,8 @@ use crate::{
     console::pages::{
         executions::time,
         fields::{Errors, Fields},
+        format::{capital, spaced},
         lists::{Chip, chips},
-        words::{capital, spaced},
     },
     domain::{dead_letter::State, event::EventId},
     store::DeadLetterFilter,

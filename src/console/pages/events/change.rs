@@ -13,8 +13,9 @@ use crate::{
         pages::{
             Answer,
             fields::{Errors, Fields, Form},
-            frame::{Frame, Section, done},
-            html, with_status,
+            html,
+            layout::{Frame, Section, done},
+            with_status,
         },
         problem::Problem,
     },

@@ -13,10 +13,10 @@ use crate::{
         pages::{
             Answer,
             fields::Asked,
-            frame::{Frame, Section},
+            format::{grouped, typed},
             html,
+            layout::{Frame, Section},
             lists::groups,
-            words::{grouped, typed},
         },
     },
     domain::event::EventName,

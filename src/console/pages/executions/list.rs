@@ -15,10 +15,10 @@ use crate::{
         pages::{
             Answer,
             fields::{Asked, Errors, Fields},
-            frame::{Frame, Section},
+            format::{capital, moment, spaced},
             html,
+            layout::{Frame, Section},
             lists::{Chip, Choice, Group, Pager, choices, groups, handler_choices},
-            words::{capital, moment, spaced},
         },
     },
     domain::execution::{Disposition, Status},

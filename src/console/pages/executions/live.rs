@@ -32,12 +32,12 @@ use crate::{
     store::{Cursor, ExecutionFilter},
 };
 
-const LOOK_EVERY: Duration = Duration::from_millis(700);
+const POLL_INTERVAL: Duration = Duration::from_millis(700);
 /// While the database does not answer.
-const PAUSE: Duration = Duration::from_secs(3);
+const RETRY_DELAY: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 200;
 /// After this the browser connects again, and shows again who it is.
-const LONGEST: Duration = Duration::from_mins(10);
+const MAX_DURATION: Duration = Duration::from_mins(10);
 /// A browser that was asleep does not get what happened meanwhile.
 const OLDEST: i64 = 10;
 
@@ -81,7 +81,7 @@ pub async fn live(
     let end = async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(LONGEST) => {}
+            () = tokio::time::sleep(MAX_DURATION) => {}
         }
     };
     let events = tail.events().take_until(end);
@@ -103,7 +103,7 @@ impl Tail {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if !std::mem::take(&mut self.is_first) {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             if !is_still_known(&self.console, &self.headers).await {
                 return None;
@@ -122,7 +122,7 @@ impl Tail {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a live tail waits for the database");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                     return Some(Event::default().event("problem").data("Waiting for the database"));
                 }
             }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::{
     console::pages::{
         fields::href,
-        words::{duration, moment, short},
+        format::{duration, moment, short},
     },
     domain::execution::{Disposition, EventRef, Execution, HandlerRef, Status},
     store::ExecutionRow,

@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use crate::{
     console::pages::{
         fields::{Errors, Fields},
+        format::{capital, spaced},
         lists::{Chip, chips},
-        words::{capital, spaced},
     },
     domain::{
         event::EventId,
-        moment::{InvalidMoment, parse_moment},
+        time::{InvalidMoment, parse_moment},
     },
     store::ExecutionFilter,
 };

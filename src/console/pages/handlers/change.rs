@@ -13,11 +13,11 @@ use crate::{
         access::{Identity, Operator},
         pages::{
             fields::{Asked, Form},
-            frame::{Frame, Section, done},
+            format::typed,
             html,
+            layout::{Frame, Section, done},
             lists::{Group, groups},
             with_status,
-            words::typed,
         },
     },
     domain::{

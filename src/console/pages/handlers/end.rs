@@ -14,8 +14,9 @@ use crate::{
         access::{Identity, Operator},
         pages::{
             fields::Form,
-            frame::{Frame, Section, done},
-            html, with_status,
+            html,
+            layout::{Frame, Section, done},
+            with_status,
         },
         problem::Problem,
     },

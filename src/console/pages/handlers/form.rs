@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use crate::{
     console::pages::{
         fields::{Errors, Fields},
-        words::typed,
+        format::typed,
     },
     domain::{
         handler::{Handler, HandlerId, HandlerSpec, Priority, Timeout},

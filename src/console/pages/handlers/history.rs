@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use crate::{
-    console::pages::words::{capital, moment, short, spaced},
+    console::pages::format::{capital, moment, short, spaced},
     store::HistoryEntry,
 };
 
 /// A change, told.
-pub struct Told {
+pub struct HistoryView {
     pub action: String,
     pub by: String,
     pub at: String,
@@ -28,10 +28,10 @@ pub struct Change {
 /// What a form was made of is out of date.
 pub struct Stale {
     /// What others did meanwhile, the latest first.
-    pub entries: Vec<Told>,
+    pub entries: Vec<HistoryView>,
 }
 
-impl Told {
+impl HistoryView {
     pub fn of(entry: &HistoryEntry) -> Self {
         let tone = match entry.action.as_str() {
             "created" | "enabled" => "good",
@@ -54,7 +54,7 @@ impl Stale {
     /// Each change is one entry and one version: those after `seen` are the first so many.
     pub fn since(seen: i64, now: i64, history: &[HistoryEntry]) -> Self {
         let count = usize::try_from(now.saturating_sub(seen)).unwrap_or_default();
-        Self { entries: history.iter().take(count).map(Told::of).collect() }
+        Self { entries: history.iter().take(count).map(HistoryView::of).collect() }
     }
 }
 

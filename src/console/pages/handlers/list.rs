@@ -10,10 +10,10 @@ use crate::{
         pages::{
             Answer,
             fields::{Asked, Errors, Fields},
-            frame::{Frame, Section},
+            format::{capital, grouped},
             html,
+            layout::{Frame, Section},
             lists::{Chip, Group, Pager, chips, groups},
-            words::{capital, grouped},
         },
         problem::{FieldError, Problem},
     },

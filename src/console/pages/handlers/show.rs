@@ -5,16 +5,16 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::{Path, State};
 
-use super::{Answer, history::Told, named};
+use super::{Answer, history::HistoryView, named};
 use crate::{
     console::{
         Console,
         access::{Identity, Operator, Viewer},
         pages::{
             fields::{Asked, Form},
-            frame::{Frame, Section, done},
+            format::{moment, typed},
             html,
-            words::{moment, typed},
+            layout::{Frame, Section, done},
         },
         problem::Problem,
     },
@@ -42,7 +42,7 @@ struct ShowPage {
     retry: String,
     at_a_time: String,
     updated: String,
-    history: Vec<Told>,
+    history: Vec<HistoryView>,
     handler: Handler,
 }
 
@@ -90,7 +90,7 @@ pub async fn page(
         retry: retry(console, spec),
         at_a_time: spec.max_concurrency.map_or_else(|| "no limit of its own".to_owned(), |n| n.to_string()),
         updated: format!("{} UTC", moment(handler.updated_at)),
-        history: history.iter().map(Told::of).collect(),
+        history: history.iter().map(HistoryView::of).collect(),
         handler,
     })
 }

@@ -15,11 +15,11 @@ use crate::{
             body::Body,
             executions::{answers, code},
             fields::Form,
-            frame::{Frame, Section},
+            format::duration,
             html,
+            layout::{Frame, Section},
             sample::SampleForm,
             with_status,
-            words::duration,
         },
     },
     domain::{execution::Status, handler::Handler},
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What came of it.
-struct Told {
+struct TestView {
     tone: &'static str,
     headline: String,
     duration: String,
@@ -46,7 +46,7 @@ struct TestPage {
     problem: String,
     /// Which part has the focus: the first field, until there is something to read.
     focus: &'static str,
-    trial: Option<Told>,
+    trial: Option<TestView>,
 }
 
 fn page(
@@ -54,7 +54,7 @@ fn page(
     handler: Handler,
     form: SampleForm,
     problem: String,
-    trial: Option<Told>,
+    trial: Option<TestView>,
 ) -> Answer {
     let frame = Frame::in_section(Section::Handlers, &format!("Test {}", handler.spec.name), somebody);
     let focus = if trial.is_none() { "first" } else { "" };
@@ -82,13 +82,13 @@ pub async fn test(
     };
     let sample = Sample { object_id, data: Some(data) };
     match console.trials.run(handler.id, &sample).await {
-        Ok(trial) => page(&somebody, handler, form, String::new(), Some(Told::of(&trial))),
+        Ok(trial) => page(&somebody, handler, form, String::new(), Some(TestView::of(&trial))),
         Err(TrialError::Store(error)) => Err(error.into()),
         Err(error) => page(&somebody, handler, form, error.to_string(), None),
     }
 }
 
-impl Told {
+impl TestView {
     fn of(trial: &Trial) -> Self {
         let succeeded = trial.status == Status::Success;
         let answered = trial.response.as_ref().map(code).filter(|code| !code.is_empty());

@@ -6,15 +6,15 @@ use crate::{
     broker::{QueueDepth, QueueKind},
     console::pages::{
         fields::Fields,
-        words::{ago, capital, grouped, handler_name, short, typed},
+        format::{ago, capital, grouped, handler_name, short, typed},
     },
     domain::{handler::Status, process::Concern},
-    overview::{Picture, Waiting},
+    status::{StatusSnapshot, Waiting},
     store::SeenProcess,
 };
 
 /// Queues that are listed: the deepest.
-const MOST_QUEUES: usize = 8;
+const MAX_QUEUES: usize = 8;
 
 /// A handler that failed.
 pub struct Failing {
@@ -58,7 +58,7 @@ pub struct Process {
     pub tone: &'static str,
 }
 
-pub fn failing(picture: &Picture) -> Vec<Failing> {
+pub fn failing(picture: &StatusSnapshot) -> Vec<Failing> {
     let lines = picture.failing_handlers.iter().map(|failing| Failing {
         name: handler_name(failing.handler_id, failing.handler_name.as_deref(), failing.status.is_none()),
         told: format!("{} of {}", grouped(failing.counts.failures), grouped(failing.counts.attempts)),
@@ -79,7 +79,7 @@ pub fn failing(picture: &Picture) -> Vec<Failing> {
     lines.collect()
 }
 
-pub fn circuits(picture: &Picture) -> Vec<Circuit> {
+pub fn circuits(picture: &StatusSnapshot) -> Vec<Circuit> {
     let workers =
         picture.processes.iter().filter_map(|seen| Some((seen, seen.process.report.worker.as_ref()?)));
     let circuits =
@@ -118,7 +118,7 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
         })
         .collect();
     worth.sort_by_key(|queue| std::cmp::Reverse(queue.depth.map_or(u32::MAX, |depth| depth.messages)));
-    let lines = worth.into_iter().take(MOST_QUEUES).map(|queue| {
+    let lines = worth.into_iter().take(MAX_QUEUES).map(|queue| {
         let number =
             |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| grouped(u64::from(value)));
         Queue {

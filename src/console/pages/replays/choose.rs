@@ -21,17 +21,17 @@ use crate::{
     },
     domain::{
         dead_letter::State,
-        replay::{Caution, MAX_RATE, Share, Source},
+        replay::{MAX_RATE, ReplayLimits, ReplayScope, Source},
     },
-    store::{Chosen, DeadLetterFilter, NewReplay},
+    store::{DeadLetterFilter, NewReplay, Selection},
 };
 
 /// A single one has mostly ended within this, and its page can say how.
-const SOON: Duration = Duration::from_secs(3);
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What was chosen, and how it is told.
 pub(super) struct Choice {
-    pub chosen: Chosen,
+    pub chosen: Selection,
     pub source: Source,
     /// For the record of the job.
     pub asked: String,
@@ -53,7 +53,7 @@ fn letters(fields: &Fields) -> Result<Choice, Problem> {
         let hidden = fields.only(&["id"]).pairs().to_vec();
         return Ok(Choice {
             asked: format!("{} by id", ids.len()),
-            chosen: Chosen::Letters(ids),
+            chosen: Selection::Letters(ids),
             source,
             hidden,
         });
@@ -66,23 +66,23 @@ fn letters(fields: &Fields) -> Result<Choice, Problem> {
         told if told.is_empty() => "every open one".to_owned(),
         told => told,
     };
-    Ok(Choice { asked, chosen: Chosen::LettersBy(filter), source, hidden: search.pairs().to_vec() })
+    Ok(Choice { asked, chosen: Selection::LettersBy(filter), source, hidden: search.pairs().to_vec() })
 }
 
 fn executions(fields: &Fields) -> Result<Choice, Problem> {
     let names: Vec<&str> = executions::SEARCH.iter().map(|(name, _)| *name).collect();
     let share = match fields.get("share") {
-        "handler" => Share::HandlerOnly,
-        "event" => Share::WholeEvent,
-        _ => Share::AsRecorded,
+        "handler" => ReplayScope::HandlerOnly,
+        "event" => ReplayScope::WholeEvent,
+        _ => ReplayScope::AsRecorded,
     };
-    let whole = if share == Share::WholeEvent { ", the whole event" } else { "" };
+    let whole = if share == ReplayScope::WholeEvent { ", the whole event" } else { "" };
     let ids = ids(fields)?;
     let source = Source::Executions;
     if !ids.is_empty() {
         let hidden = fields.only(&["id", "share"]).pairs().to_vec();
         let asked = format!("{} by id{whole}", ids.len());
-        return Ok(Choice { asked, chosen: Chosen::Executions(ids, share), source, hidden });
+        return Ok(Choice { asked, chosen: Selection::Executions(ids, share), source, hidden });
     }
     let search = fields.only(&names);
     if search == Fields::default() {
@@ -95,7 +95,7 @@ fn executions(fields: &Fields) -> Result<Choice, Problem> {
     readable(&errors)?;
     let hidden = fields.only(&[&names[..], &["share"]].concat()).pairs().to_vec();
     let asked = format!("{filter}{whole}");
-    Ok(Choice { asked, chosen: Chosen::ExecutionsBy(filter, share), source, hidden })
+    Ok(Choice { asked, chosen: Selection::ExecutionsBy(filter, share), source, hidden })
 }
 
 fn readable(errors: &Errors) -> Result<(), Problem> {
@@ -146,8 +146,8 @@ pub async fn replay_letter(
     if letter.row.state != State::Open {
         return Err(Problem::conflict(format!("it is {} already", letter.row.state)));
     }
-    let new = NewReplay { asked: "1 by id".to_owned(), caution: Caution::default(), by: somebody.by() };
-    let job = console.jobs.begin_and_wait(&new, &Chosen::Letters(vec![id]), SOON).await?;
+    let new = NewReplay { asked: "1 by id".to_owned(), caution: ReplayLimits::default(), by: somebody.by() };
+    let job = console.jobs.begin_and_wait(&new, &Selection::Letters(vec![id]), START_TIMEOUT).await?;
     Ok(watch(job.id))
 }
 
@@ -166,15 +166,15 @@ async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fi
     if !errors.is_empty() {
         return confirm(console, somebody, choice, sent, errors).await;
     }
-    let usual = Caution::default();
-    let caution = Caution {
+    let usual = ReplayLimits::default();
+    let caution = ReplayLimits {
         rate: rate.unwrap_or(usual.rate),
         max_failures: max_failures.unwrap_or(usual.max_failures),
     };
     let new = NewReplay { asked: choice.asked, caution, by: somebody.by() };
     let job = match &choice.chosen {
-        Chosen::Letters(ids) | Chosen::Executions(ids, _) if ids.len() == 1 => {
-            console.jobs.begin_and_wait(&new, &choice.chosen, SOON).await?
+        Selection::Letters(ids) | Selection::Executions(ids, _) if ids.len() == 1 => {
+            console.jobs.begin_and_wait(&new, &choice.chosen, START_TIMEOUT).await?
         }
         _ => console.jobs.begin(&new, &choice.chosen).await?,
     };

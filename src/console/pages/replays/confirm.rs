@@ -11,12 +11,13 @@ use crate::{
         pages::{
             Answer,
             fields::{Errors, Fields},
-            frame::{Frame, Section},
-            html, with_status,
-            words::{counted, grouped, short, unsigned},
+            format::{counted, grouped, short, unsigned},
+            html,
+            layout::{Frame, Section},
+            with_status,
         },
     },
-    domain::replay::{Caution, Source},
+    domain::replay::{ReplayLimits, Source},
     store::PlanLine,
 };
 
@@ -58,7 +59,7 @@ pub(super) async fn confirm(
 ) -> Answer {
     let plan = console.letters.plan(&choice.chosen).await?;
     let total = unsigned(plan.iter().map(|line| line.count).sum());
-    let usual = Caution::default();
+    let usual = ReplayLimits::default();
     let or = |name, usual: String| if typed.has(name) { typed.get(name).to_owned() } else { usual };
     let (action, cancel, cancel_word, section, nothing) = match choice.source {
         Source::DeadLetters => (

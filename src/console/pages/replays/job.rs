@@ -13,10 +13,10 @@ use crate::{
         pages::{
             Answer,
             fields::{Asked, Fields},
-            frame::{Frame, Section},
+            format::{grouped, moment, unsigned},
             html,
+            layout::{Frame, Section},
             lists::Pager,
-            words::{grouped, moment, unsigned},
         },
         problem::Problem,
     },

@@ -20,7 +20,7 @@ use crate::{
     domain::{address::AddressRules, outcome::Outcome},
     runner::{
         HttpSettings,
-        address::Gate,
+        address::AddressFilter,
         testing::{Trial, http_settings, request, success},
         tls::tests::Authority,
     },
@@ -33,7 +33,7 @@ fn runner(settings: &HttpSettings, moved: &Arc<AtomicBool>, max_age: Duration) -
         let host = if moved.load(Ordering::SeqCst) { 2 } else { 1 };
         Box::pin(async move { Ok(vec![SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))]) })
     };
-    let gate = Gate::with_lookup(AddressRules::default(), Arc::new(lookup));
+    let gate = AddressFilter::with_lookup(AddressRules::default(), Arc::new(lookup));
     HttpRunner::with_gate(settings, gate, max_age).expect("a runner")
 }
 
@@ -131,5 +131,5 @@ async fn a_call_ends_on_the_connection_that_it_was_begun_on() {
 
 #[test]
 fn the_age_of_a_connection_is_within_a_minute() {
-    assert!(MAX_AGE + super::super::client::PING < Duration::from_mins(1));
+    assert!(MAX_AGE + super::super::client::PING_INTERVAL < Duration::from_mins(1));
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     runner::{
         Call,
-        address::Gate,
+        address::AddressFilter,
         testing::{Trial, failure, http_settings, request, success},
     },
 };
@@ -56,7 +56,7 @@ fn denying(answers: &'static [&'static [Ipv4Addr]]) -> HttpRunner {
         let found = answers[turn].iter().map(|ip| SocketAddr::from((*ip, 0))).collect();
         Box::pin(async move { Ok(found) })
     };
-    HttpRunner::with_gate(&http_settings(), Gate::with_lookup(rules, Arc::new(lookup)), MAX_AGE)
+    HttpRunner::with_gate(&http_settings(), AddressFilter::with_lookup(rules, Arc::new(lookup)), MAX_AGE)
         .expect("a runner")
 }
 

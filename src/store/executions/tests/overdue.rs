@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{
-    dead_letter::{DeadLetter, Letter},
+    dead_letter::{DeadLetter, DeadLetterMessage},
     handler::HandlerId,
     trace::Trace,
 };
@@ -26,7 +26,7 @@ fn in_next_run(mut execution: Execution) -> Execution {
     execution
 }
 
-fn letter(event: &str, handler: Option<i64>) -> Letter {
+fn letter(event: &str, handler: Option<i64>) -> DeadLetterMessage {
     let facts: DeadLetter = serde_json::from_value(serde_json::json!({
         "id": Uuid::now_v7(), "event_id": event, "run_id": event, "event_name": "clients.create", "object_id": "12",
         "reason": "crash_loop", "error": "died", "handler_id": handler, "handler_name": null, "attempts": 1,
@@ -35,7 +35,14 @@ fn letter(event: &str, handler: Option<i64>) -> Letter {
     }))
     .expect("a letter");
     let body = bytes::Bytes::from_static(b"{}");
-    Letter { facts, body, content_type: None, exchange: None, routing_key: None, trace: Trace::default() }
+    DeadLetterMessage {
+        facts,
+        body,
+        content_type: None,
+        exchange: None,
+        routing_key: None,
+        trace: Trace::default(),
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::console::{
-    api::{extract::escaped, voice::plain},
+    api::{extract::escaped, serde_messages::plain},
     problem::FieldError,
 };
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use crate::{
     console::{
-        api::{extract::escaped, voice::plain},
+        api::{extract::escaped, serde_messages::plain},
         problem::FieldError,
     },
     domain::{

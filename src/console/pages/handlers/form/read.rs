@@ -7,9 +7,9 @@ use crate::{
     console::pages::fields::Errors,
     domain::{
         handler::HandlerSpec,
-        moment::parse_duration,
         retry::RetryOverrides,
         task::{HeaderName, HeaderValue, MASK, Task, by_name},
+        time::parse_duration,
     },
 };
 

@@ -6,9 +6,9 @@ use super::{HandlerId, InvalidField};
 
 /// Handlers by id, each with its version when it was looked at. As text: `12@3,14@1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SeenHandlers(Vec<(HandlerId, i64)>);
+pub struct HandlerVersions(Vec<(HandlerId, i64)>);
 
-impl SeenHandlers {
+impl HandlerVersions {
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -18,13 +18,13 @@ impl SeenHandlers {
     }
 }
 
-impl FromIterator<(HandlerId, i64)> for SeenHandlers {
+impl FromIterator<(HandlerId, i64)> for HandlerVersions {
     fn from_iter<I: IntoIterator<Item = (HandlerId, i64)>>(seen: I) -> Self {
         Self(seen.into_iter().collect())
     }
 }
 
-impl fmt::Display for SeenHandlers {
+impl fmt::Display for HandlerVersions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (id, version)) in self.iter().enumerate() {
             write!(f, "{}{id}@{version}", if n == 0 { "" } else { "," })?;
@@ -33,7 +33,7 @@ impl fmt::Display for SeenHandlers {
     }
 }
 
-impl FromStr for SeenHandlers {
+impl FromStr for HandlerVersions {
     type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -53,10 +53,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for text in ["", "12@3", "12@3,14@1"] {
-            assert_eq!(text.parse::<SeenHandlers>().expect(text).to_string(), text);
+            assert_eq!(text.parse::<HandlerVersions>().expect(text).to_string(), text);
         }
         for text in ["12", "12@", "@3", "12@3,x@1"] {
-            assert!(text.parse::<SeenHandlers>().is_err(), "{text}");
+            assert!(text.parse::<HandlerVersions>().is_err(), "{text}");
         }
     }
 }

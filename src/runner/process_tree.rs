@@ -5,7 +5,7 @@
 //! looks at what it adopted: what belongs to no call that still runs is killed, and what is dead is reaped. That costs a
 //! script nothing; a launcher that stayed above each one would cost a second process each.
 //!
-//! Whose an adopted process is tells [`MARK`], which it inherited in its environment. One that took care to lose it is
+//! Whose an adopted process is tells [`CALL_ID`], which it inherited in its environment. One that took care to lose it is
 //! killed when every call has ended that ran when it was first seen. Beyond reach is what others start for a
 //! script: cron, at, systemd, a container engine.
 //!
@@ -23,16 +23,16 @@ use watch::{begun, watch};
 
 use super::working_dir::WorkingDir;
 
-pub use process::MARK;
+pub use process::CALL_ID;
 
 /// One call of a script. When it is dropped nothing of it may live any more; its directory is over after that.
-pub struct Family {
+pub struct ProcessTree {
     number: u64,
     id: String,
     dir: Option<WorkingDir>,
 }
 
-impl Family {
+impl ProcessTree {
     /// A new call, which works in `dir`.
     pub fn begin(dir: WorkingDir) -> Self {
         let Some(watch) = watch() else { return Self { number: 0, id: String::new(), dir: Some(dir) } };
@@ -46,7 +46,7 @@ impl Family {
         Self { number, id: format!("{}-{number}", watch.prefix), dir: Some(dir) }
     }
 
-    /// The value of [`MARK`].
+    /// The value of [`CALL_ID`].
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -64,7 +64,7 @@ impl Family {
     }
 
     /// Its process has ended: what else of it lives is killed, mostly within milliseconds.
-    pub fn over(&self) {
+    pub fn finish(&self) {
         if let Some(watch) = watch() {
             let mut state = watch.state.lock();
             state.live.remove(&self.number);
@@ -75,18 +75,18 @@ impl Family {
     }
 }
 
-impl Drop for Family {
+impl Drop for ProcessTree {
     fn drop(&mut self) {
-        self.over();
+        self.finish();
         match watch() {
             Some(watch) => watch.state.lock().dirs.extend(self.dir.take()),
-            None => self.dir.take().into_iter().for_each(WorkingDir::over),
+            None => self.dir.take().into_iter().for_each(WorkingDir::finish),
         }
     }
 }
 
 /// Waits until nothing is left of the calls that are over, at most `limit`.
-pub fn settle(limit: Duration) {
+pub fn reap_all(limit: Duration) {
     let Some(watch) = begun() else { return };
     let mut state = watch.state.lock();
     state.asked += 1;

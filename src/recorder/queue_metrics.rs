@@ -16,15 +16,15 @@ use crate::{
     telemetry::metrics::{dead_letters_open, queue_messages},
 };
 
-const EVERY: Duration = Duration::from_secs(15);
+const POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// To count a million takes the database longer than what is learnt by it is worth.
-const MOST_COUNTED: usize = 100_000;
+const MAX_COUNTED: usize = 100_000;
 
 /// Tells of what waits, until `stop`.
 pub(super) async fn keep(store: Store, broker: BrokerSettings, stop: CancellationToken) {
     let queues = QueueWatch::new(broker);
     let mut events: Vec<EventName> = Vec::new();
-    let mut tick = interval(EVERY);
+    let mut tick = interval(POLL_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let telling = async {
         loop {
@@ -56,6 +56,6 @@ async fn tell_of_queues(queues: &QueueWatch, events: &[EventName]) {
 
 async fn tell_of_letters(store: &Store) {
     let open = DeadLetterFilter { state: Some(State::Open), ..DeadLetterFilter::default() };
-    let counted = store.dead_letter_summary(&open, Some(MOST_COUNTED)).await;
+    let counted = store.dead_letter_summary(&open, Some(MAX_COUNTED)).await;
     dead_letters_open(counted.ok().map(|summary| summary.total));
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::domain::moment::{InvalidMoment, parse_moment};
+use crate::domain::time::{InvalidMoment, parse_moment};
 
 /// A day, a time or an age.
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -6,7 +6,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The variable that tells which call a process belongs to.
-pub const MARK: &str = "PROVISIONING_CALL_ID";
+pub const CALL_ID: &str = "PROVISIONING_CALL_ID";
 
 /// More of an environment is not looked at: ours comes first.
 const ENVIRONMENT: usize = 256 * 1024;
@@ -83,14 +83,14 @@ impl Adopted {
         waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
     }
 
-    /// The value of [`MARK`] in the environment that it was started with.
+    /// The value of [`CALL_ID`] in the environment that it was started with.
     pub(super) fn mark(&self) -> Option<String> {
         use io::Read;
         let mut environment = Vec::new();
         let file = fs::File::open(format!("/proc/{}/environ", self.pid)).ok()?;
         file.take(ENVIRONMENT as u64).read_to_end(&mut environment).ok()?;
         let value =
-            |entry: &[u8]| entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+            |entry: &[u8]| entry.strip_prefix(CALL_ID.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
         environment.split(|byte| *byte == 0).find_map(value).and_then(|value| String::from_utf8(value).ok())
     }
 }

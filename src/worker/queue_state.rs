@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{domain::event::EventName, telemetry::metrics::EventMeters};
 
 /// The lane of one event.
-pub(super) struct Lane {
+pub(super) struct QueueState {
     pub event: EventName,
     /// What may run at a time, over all connections: what was taken on a lost one may still run.
     pub room: Semaphore,
@@ -33,14 +33,14 @@ pub(super) struct Lane {
 }
 
 /// A delivery in its lane, until this is dropped.
-pub(super) struct Held<'a>(&'a Lane);
+pub(super) struct Held<'a>(&'a QueueState);
 
 /// A delivery that waits for its turn, until this is dropped.
-pub(super) struct Waiting<'a>(&'a Lane);
+pub(super) struct Waiting<'a>(&'a QueueState);
 
 /// How a lane moves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Progress {
     /// Deliveries that it holds.
     pub held: usize,
     /// It holds all that it may.
@@ -53,7 +53,7 @@ pub(super) struct Pace {
     pub acknowledged: u64,
 }
 
-impl Lane {
+impl QueueState {
     pub(super) fn new(event: EventName, limit: u16) -> Self {
         let limit = usize::from(limit);
         Self {
@@ -83,7 +83,7 @@ impl Lane {
     }
 
     /// Something in it has ended.
-    pub(super) fn move_on(&self) {
+    pub(super) fn record_progress(&self) {
         *self.moved.lock() = Instant::now();
     }
 
@@ -92,9 +92,9 @@ impl Lane {
         self.meters.acknowledged();
     }
 
-    pub(super) fn pace(&self) -> Pace {
+    pub(super) fn progress(&self) -> Progress {
         let held = self.held.load(Ordering::Relaxed);
-        Pace {
+        Progress {
             held,
             is_full: held >= self.taking.load(Ordering::Relaxed).clamp(1, self.limit),
             has_waiting: self.waiting.load(Ordering::Relaxed) > 0,
@@ -112,7 +112,7 @@ impl Lane {
     pub(super) fn rebuild(&self) {
         std::mem::take(&mut *self.cut.lock()).cancel();
         self.renew.notify_one();
-        self.move_on();
+        self.record_progress();
     }
 }
 
@@ -120,7 +120,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
         self.0.meters.let_go();
-        self.0.move_on();
+        self.0.record_progress();
     }
 }
 

@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// How long one look serves.
-const FRESH: Duration = Duration::from_secs(2);
+const CACHE_TTL: Duration = Duration::from_secs(2);
 /// A process that was not heard of for this long is not shown: it tells of itself every ten seconds.
 const SEEN_WITHIN: Duration = Duration::from_mins(1);
-const FAILING: usize = 10;
+const MAX_FAILING: usize = 10;
 
 /// How it goes.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Picture {
+pub struct StatusSnapshot {
     pub activity: Activity,
     /// Those that were seen in the last minute.
     pub processes: Vec<SeenProcess>,
@@ -65,10 +65,10 @@ pub struct Policies {
     pub error: Option<String>,
 }
 
-type Seen = Mutex<Option<(Instant, Arc<Picture>)>>;
+type Seen = Mutex<Option<(Instant, Arc<StatusSnapshot>)>>;
 
 /// Looks.
-pub struct Overview {
+pub struct StatusWatch {
     store: Store,
     queues: QueueWatch,
     policies: PolicyWatch,
@@ -76,20 +76,20 @@ pub struct Overview {
     day: Seen,
 }
 
-impl Overview {
+impl StatusWatch {
     pub fn new(store: Store, broker: BrokerSettings) -> Self {
         let (queues, policies) = (QueueWatch::new(broker.clone()), PolicyWatch::new(broker));
         Self { store, queues, policies, hour: Seen::default(), day: Seen::default() }
     }
 
     /// How it goes, as it was at most two seconds ago. That the broker is away is part of the picture.
-    pub async fn look(&self, period: Period) -> Result<Arc<Picture>, StoreError> {
+    pub async fn snapshot(&self, period: Period) -> Result<Arc<StatusSnapshot>, StoreError> {
         let mut seen = match period {
             Period::Hour => self.hour.lock().await,
             Period::Day => self.day.lock().await,
         };
         if let Some((at, picture)) = &*seen
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_TTL
         {
             return Ok(Arc::clone(picture));
         }
@@ -98,19 +98,19 @@ impl Overview {
         Ok(picture)
     }
 
-    async fn look_now(&self, period: Period) -> Result<Picture, StoreError> {
+    async fn look_now(&self, period: Period) -> Result<StatusSnapshot, StoreError> {
         let store = &self.store;
         let policies = async { Ok::<_, StoreError>(self.policies().await) };
         let (activity, processes, failing_handlers, open_dead_letters, waiting, policies) = tokio::try_join!(
             store.activity(period),
             store.list_processes(SEEN_WITHIN),
-            store.failing_handlers(FAILING),
-            store.open_dead_letters(FAILING),
+            store.failing_handlers(MAX_FAILING),
+            store.open_dead_letters(MAX_FAILING),
             self.waiting(),
             policies,
         )?;
         let failing_since = a_day_ago();
-        Ok(Picture {
+        Ok(StatusSnapshot {
             activity,
             processes,
             failing_handlers,

@@ -5,14 +5,14 @@ use serde_json::value::RawValue;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Run, Trouble};
+use super::{EventRun, RequeueReason};
 use crate::{
     broker::result,
     domain::{
         execution::{Disposition, EventRef, Execution, HandlerRef},
         outcome::{Outcome, Response},
         plan::{Plan, Step},
-        reply::ShareOf,
+        reply::NamedHandler,
         trace::Trace,
         verdict::Verdict,
     },
@@ -39,15 +39,15 @@ impl Attempted {
     }
 }
 
-impl Run<'_> {
+impl EventRun<'_> {
     /// A handler ended well: it allowed the event, changed it for those after it, or forbade it.
     pub(crate) async fn record_ended(
         &mut self,
         handler: &Registered,
         step: Step,
         mut attempted: Attempted,
-    ) -> Result<(), Trouble> {
-        self.touched = true;
+    ) -> Result<(), RequeueReason> {
+        self.has_side_effects = true;
         let trace = attempted.trace.take();
         match std::mem::replace(&mut attempted.verdict, Verdict::Allow) {
             Verdict::Allow => {
@@ -76,7 +76,7 @@ impl Run<'_> {
     }
 
     /// The event has no enabled handler.
-    pub(crate) async fn record_unhandled(&mut self) -> Result<(), Trouble> {
+    pub(crate) async fn record_unhandled(&mut self) -> Result<(), RequeueReason> {
         if !self.worker.record_unhandled {
             return Ok(());
         }
@@ -84,22 +84,22 @@ impl Run<'_> {
     }
 
     /// The event ran, and its publisher gets no answer.
-    pub(super) async fn record_unanswered(&mut self, why: String) -> Result<(), Trouble> {
+    pub(super) async fn record_unanswered(&mut self, why: String) -> Result<(), RequeueReason> {
         let mut execution = self.blank(Disposition::NotAnswered)?;
         execution.error = Some(why);
         self.publish_record(&execution, None).await
     }
 
     /// A planned handler is not enabled for this event any more.
-    pub(crate) async fn record_skipped(&mut self, step: Step) -> Result<(), Trouble> {
-        self.touched = true;
+    pub(crate) async fn record_skipped(&mut self, step: Step) -> Result<(), RequeueReason> {
+        self.has_side_effects = true;
         let known = self.worker.registry.snapshot().handler_ref(step.handler);
         self.record_passed(Some(known), step.attempt.number(), Disposition::HandlerOff).await
     }
 
     /// Another handler has the number of one that was planned: whose event it was not, must not get it.
-    pub(crate) async fn record_another(&mut self, step: Step) -> Result<(), Trouble> {
-        self.touched = true;
+    pub(crate) async fn record_another(&mut self, step: Step) -> Result<(), RequeueReason> {
+        self.has_side_effects = true;
         let error = format!(
             "handler {} was another one when this was planned, and is not there any more: was the database restored from a backup?",
             step.handler
@@ -119,7 +119,7 @@ impl Run<'_> {
         mut attempted: Attempted,
         disposition: Disposition,
         retry_at: Option<Timestamp>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RequeueReason> {
         let trace = attempted.trace.take();
         let mut execution = self.execution_of(handler, step, attempted, disposition)?;
         execution.retry_at = retry_at;
@@ -132,7 +132,7 @@ impl Run<'_> {
         step: Step,
         attempted: Attempted,
         disposition: Disposition,
-    ) -> Result<Execution, Trouble> {
+    ) -> Result<Execution, RequeueReason> {
         let mut execution = self.blank(disposition)?;
         execution.handler = Some(HandlerRef::from(&handler.handler));
         execution.attempt = step.attempt.number();
@@ -149,7 +149,7 @@ impl Run<'_> {
         handler: Option<HandlerRef>,
         attempt: u32,
         disposition: Disposition,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RequeueReason> {
         let mut execution = self.blank(disposition)?;
         execution.handler = handler;
         execution.attempt = attempt;
@@ -157,7 +157,7 @@ impl Run<'_> {
         self.publish_record(&execution, None).await
     }
 
-    fn blank(&self, disposition: Disposition) -> Result<Execution, Trouble> {
+    fn blank(&self, disposition: Disposition) -> Result<Execution, RequeueReason> {
         let request = String::from_utf8(self.event.body.to_vec()).map_err(anyhow::Error::from)?;
         Ok(Execution {
             id: Uuid::now_v7(),
@@ -182,10 +182,14 @@ impl Run<'_> {
 
     /// Publishes without waiting: the confirms are awaited together, before the acknowledgement.
     /// `trace` is the attempt's; else the result carries the event's.
-    async fn publish_record(&mut self, execution: &Execution, trace: Option<Trace>) -> Result<(), Trouble> {
+    async fn publish_record(
+        &mut self,
+        execution: &Execution,
+        trace: Option<Trace>,
+    ) -> Result<(), RequeueReason> {
         if let Some(asked) = &mut self.asked {
-            let share = execution.handler.as_ref().map(|h| ShareOf { id: h.id, name: h.name.clone() });
-            asked.tally.note(share, execution.disposition, execution.error.as_deref());
+            let share = execution.handler.as_ref().map(|h| NamedHandler { id: h.id, name: h.name.clone() });
+            asked.builder.note(share, execution.disposition, execution.error.as_deref());
         }
         let outgoing = result(&self.worker.names, execution, trace.as_ref().unwrap_or(&self.trace))?;
         self.unconfirmed.push(self.worker.publishers.results.publish(outgoing).await);

@@ -9,10 +9,10 @@ use crate::{
     telemetry::metrics::PublishMeters,
 };
 
-const EVERY: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// It is told at once, every minute, and when it is over.
-pub(super) struct Complaint {
+pub(super) struct RefusalLog {
     purpose: &'static str,
     meters: PublishMeters,
     told: Option<Instant>,
@@ -20,14 +20,14 @@ pub(super) struct Complaint {
     hindrance: Option<Hindrance>,
 }
 
-impl Complaint {
+impl RefusalLog {
     pub(super) fn new(purpose: &'static str) -> Self {
         Self { purpose, meters: PublishMeters::new(purpose), told: None, hindrance: None }
     }
 
     pub(super) fn refused(&mut self, exchange: &str, waiting: usize) {
         self.meters.refused();
-        if self.told.is_none_or(|last| last.elapsed() >= EVERY) {
+        if self.told.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.told = Some(Instant::now());
             warn!(
                 exchange,

@@ -14,8 +14,8 @@ use lapin::{
 
 use super::{
     declare::within,
-    design::Names,
     error::{BrokerError, is_not_found},
+    names::Names,
     publisher::Outgoing,
 };
 use crate::domain::{event::EventName, execution::Execution};

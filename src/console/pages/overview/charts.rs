@@ -4,7 +4,7 @@ use crate::{
     console::pages::{
         chart::{Bar, Hit, Line, as_float, ceiling, line, place, stacked},
         fields::Fields,
-        words::{duration, grouped},
+        format::{duration, grouped},
     },
     store::{Activity, ActivityPoint, Counts},
 };

@@ -11,9 +11,12 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::{Worker, lane::Lane};
+use super::{Worker, queue_state::QueueState};
 use crate::{
-    broker::{Burial, Confirm, Delivery, Facts, MAX_HEADER_BYTES, PutOff, Unconfirmed, copy_of, dead_letter},
+    broker::{
+        Confirm, Deferred, Delivery, MAX_HEADER_BYTES, MessageMeta, NewDeadLetter, Unconfirmed, dead_letter,
+        retry_of,
+    },
     domain::{
         dead_letter::{DeadLetter, Reason},
         event::{Arrival, Event, EventId, EventName, Malformed, RunId, decode, readable},
@@ -24,12 +27,12 @@ use crate::{
     telemetry::metrics::{DeliveryKind, dead_letter as count_dead_letter},
     telemetry::traces::Span,
 };
-use replies::Asked;
+use replies::ReplyRequest;
 
 /// One run.
-pub(super) struct Run<'a> {
+pub(super) struct EventRun<'a> {
     worker: &'a Worker,
-    pub lane: &'a Lane,
+    pub lane: &'a QueueState,
     pub event: Event,
     id: RunId,
     pub plan: Plan,
@@ -41,21 +44,21 @@ pub(super) struct Run<'a> {
     /// It is the platform's own message, not a copy of ours.
     is_first: bool,
     /// What it is to do may be done: it was delivered before, or published again.
-    pub came_before: bool,
+    pub is_redelivery: bool,
     /// Its attempt was put off in that run, which another worker may have had as well, and done.
-    pub put_off_in: Option<PutOff>,
+    pub put_off_in: Option<Deferred>,
     /// When this delivery was taken.
     taken_at: Timestamp,
     begun: Instant,
     /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
-    touched: bool,
+    has_side_effects: bool,
     unconfirmed: Vec<Confirm>,
-    asked: Option<Asked>,
+    asked: Option<ReplyRequest>,
 }
 
 /// Why a delivery goes back to its queue: our trouble, not a handler's.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum RequeueReason {
     #[error("it had not begun when the worker was asked to stop")]
     NotStarted,
     #[error("the drain ran out of time")]
@@ -69,29 +72,29 @@ pub(super) enum Trouble {
     Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<anyhow::Error> for Trouble {
+impl From<anyhow::Error> for RequeueReason {
     fn from(error: anyhow::Error) -> Self {
         Self::Unwritable(error.into())
     }
 }
 
 /// A delivery that is no event.
-pub(super) struct NoEvent {
+pub(super) struct MalformedDelivery {
     name: EventName,
-    facts: Facts,
+    facts: MessageMeta,
     why: Malformed,
 }
 
-impl<'a> Run<'a> {
+impl<'a> EventRun<'a> {
     pub(super) fn open(
         worker: &'a Worker,
-        lane: &'a Lane,
+        lane: &'a QueueState,
         delivery: &Delivery,
-    ) -> Result<Self, Box<NoEvent>> {
+    ) -> Result<Self, Box<MalformedDelivery>> {
         let name = &lane.event;
-        let facts = Facts::of(delivery);
-        let refuse = |why, facts| Box::new(NoEvent { name: name.clone(), facts, why });
-        let copy = copy_of(delivery, &worker.names).map_err(Malformed);
+        let facts = MessageMeta::of(delivery);
+        let refuse = |why, facts| Box::new(MalformedDelivery { name: name.clone(), facts, why });
+        let copy = retry_of(delivery, &worker.names).map_err(Malformed);
         let copy = match copy.and_then(|copy| check_headers(&facts, copy.is_some()).map(|()| copy)) {
             Ok(copy) => copy,
             Err(why) => return Err(refuse(why, facts)),
@@ -122,7 +125,7 @@ impl<'a> Run<'a> {
             .as_ref()
             .and_then(|traces| traces.begin(&facts.trace, &event, &worker.names.event_queue(name)));
         let trace = span.as_ref().map_or_else(|| facts.trace.clone(), |span| span.trace().clone());
-        let asked = if is_first { Asked::by(&facts, &plan, worker, name) } else { None };
+        let asked = if is_first { ReplyRequest::by(&facts, &plan, worker, name) } else { None };
         Ok(Self {
             worker,
             lane,
@@ -133,11 +136,11 @@ impl<'a> Run<'a> {
             _span: span,
             first_failed_at,
             is_first,
-            came_before,
+            is_redelivery: came_before,
             put_off_in,
             taken_at: Timestamp::now(),
             begun: Instant::now(),
-            touched: false,
+            has_side_effects: false,
             unconfirmed: Vec::new(),
             asked,
         })
@@ -152,7 +155,7 @@ impl<'a> Run<'a> {
         };
         self.lane.meters.took(kind);
         if let DeliveryKind::First = kind {
-            self.worker.presence.took(&self.event.name);
+            self.worker.presence.count_event(&self.event.name);
             // A publisher's clock may be ahead of ours.
             let since = Timestamp::now().duration_since(self.event.dt);
             self.lane.meters.waited(since.try_into().unwrap_or_default());
@@ -170,7 +173,7 @@ impl<'a> Run<'a> {
 
     /// The next step of the plan.
     pub(super) fn next_step(&mut self) -> Option<Step> {
-        if self.touched {
+        if self.has_side_effects {
             // Like the attempt, it is told of the first handler of a copy's plan alone.
             self.first_failed_at = None;
         }
@@ -194,16 +197,20 @@ impl<'a> Run<'a> {
     }
 
     /// Waits until the broker has everything that was published about this run.
-    pub(super) async fn confirmed(self) -> Result<(), Trouble> {
+    pub(super) async fn confirmed(self) -> Result<(), RequeueReason> {
         try_join_all(self.unconfirmed.into_iter().map(Confirm::confirmed)).await?;
         Ok(())
     }
 }
 
-impl NoEvent {
+impl MalformedDelivery {
     /// Makes a dead letter of it, with its bytes as they came; unpacked, where that can be done.
-    pub(super) async fn bury(self: Box<Self>, worker: &Worker, delivery: &Delivery) -> Result<(), Trouble> {
-        let Facts { message_id, timestamp, .. } = &self.facts;
+    pub(super) async fn publish_dead_letter(
+        self: Box<Self>,
+        worker: &Worker,
+        delivery: &Delivery,
+    ) -> Result<(), RequeueReason> {
+        let MessageMeta { message_id, timestamp, .. } = &self.facts;
         let body = &delivery.body;
         let run_id = EventId::of_message(message_id.as_deref(), self.name.as_str(), *timestamp, body);
         let (error, name, run) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
@@ -213,13 +220,13 @@ impl NoEvent {
         };
         let content_type = self.facts.content_type.as_deref();
         let body = readable(&delivery.body, self.facts.content_encoding.as_deref(), worker.max_event_bytes);
-        let burial = Burial { letter: &letter, body, content_type, trace: &self.facts.trace };
+        let burial = NewDeadLetter { letter: &letter, body, content_type, trace: &self.facts.trace };
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
         confirm.confirmed().await?;
         count_dead_letter(&self.name, Reason::Malformed);
         warn!(event = %self.name, event_id = %run_id, error, "malformed: a dead letter");
-        if copy_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
-            Asked::answer_malformed(worker, &self.facts, run_id, &error).await?;
+        if retry_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
+            ReplyRequest::answer_malformed(worker, &self.facts, run_id, &error).await?;
         }
         Ok(())
     }
@@ -227,7 +234,7 @@ impl NoEvent {
 
 /// Refuses what the broker's client could not read, and bounds what any publisher can set. The headers of a copy are ours,
 /// and the broker's on its way.
-fn check_headers(facts: &Facts, is_copy: bool) -> Result<(), Malformed> {
+fn check_headers(facts: &MessageMeta, is_copy: bool) -> Result<(), Malformed> {
     if let Some(unreadable) = &facts.unreadable {
         return Err(Malformed(unreadable.clone()));
     }

@@ -2,40 +2,40 @@
 
 use tracing::warn;
 
-use super::{Run, Trouble};
+use super::{EventRun, RequeueReason};
 use crate::{
-    broker::{Facts, reply},
+    broker::{MessageMeta, reply},
     domain::{
         event::{EventId, EventName},
         handler::{HandlerId, Mode},
         plan::Plan,
-        reply::Tally,
+        reply::ReplyBuilder,
     },
     worker::Worker,
 };
 
 /// Where an answer is awaited, and what it comes to.
-pub(super) struct Asked {
+pub(super) struct ReplyRequest {
     reply_to: String,
     correlation_id: Option<String>,
-    pub(super) tally: Tally,
+    pub(super) builder: ReplyBuilder,
 }
 
-impl Asked {
+impl ReplyRequest {
     /// None: nobody asks.
-    pub(super) fn by(facts: &Facts, plan: &Plan, worker: &Worker, name: &EventName) -> Option<Self> {
+    pub(super) fn by(facts: &MessageMeta, plan: &Plan, worker: &Worker, name: &EventName) -> Option<Self> {
         let reply_to = facts.reply_to.clone()?;
         let snapshot = worker.registry.snapshot();
         let intercepts = |id: &HandlerId| {
             snapshot.enabled(*id, name).is_some_and(|h| h.handler.spec.mode == Mode::Intercept)
         };
-        let tally = Tally::new(plan.handlers().filter(intercepts).collect());
-        Some(Self { reply_to, correlation_id: facts.correlation_id.clone(), tally })
+        let tally = ReplyBuilder::new(plan.handlers().filter(intercepts).collect());
+        Some(Self { reply_to, correlation_id: facts.correlation_id.clone(), builder: tally })
     }
 
     /// Without waiting for the confirm: who asked has a deadline, and will not ask what became of it.
-    async fn answer(self, worker: &Worker, id: EventId, body: &[u8]) -> Result<(), Trouble> {
-        let answer = self.tally.into_reply(id, body);
+    async fn answer(self, worker: &Worker, id: EventId, body: &[u8]) -> Result<(), RequeueReason> {
+        let answer = self.builder.into_reply(id, body);
         let outgoing = reply(&self.reply_to, self.correlation_id.as_deref(), &answer)?;
         drop(worker.publishers.replies.publish(outgoing).await);
         Ok(())
@@ -54,14 +54,14 @@ impl Asked {
     /// What is no event is not answered by any handler.
     pub(super) async fn answer_malformed(
         worker: &Worker,
-        facts: &Facts,
+        facts: &MessageMeta,
         id: EventId,
         error: &str,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RequeueReason> {
         let Some(reply_to) = facts.reply_to.clone() else { return Ok(()) };
-        let mut tally = Tally::default();
+        let mut tally = ReplyBuilder::default();
         tally.leave_open(format!("malformed: {error}"));
-        let asked = Self { reply_to, correlation_id: facts.correlation_id.clone(), tally };
+        let asked = Self { reply_to, correlation_id: facts.correlation_id.clone(), builder: tally };
         match asked.refusal(worker, &id) {
             // There is a dead letter of it.
             Some(_) => Ok(()),
@@ -70,9 +70,9 @@ impl Asked {
     }
 }
 
-impl Run<'_> {
+impl EventRun<'_> {
     /// Answers whoever asked, at the end of the first pass.
-    pub(crate) async fn answer(&mut self) -> Result<(), Trouble> {
+    pub(crate) async fn answer(&mut self) -> Result<(), RequeueReason> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         match asked.refusal(self.worker, &self.event.id) {
             Some(why) => self.record_unanswered(why).await,
@@ -82,7 +82,7 @@ impl Run<'_> {
 
     pub(super) fn leave_open(&mut self, why: &str) {
         if let Some(asked) = &mut self.asked {
-            asked.tally.leave_open(why);
+            asked.builder.leave_open(why);
         }
     }
 }

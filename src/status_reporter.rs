@@ -23,15 +23,15 @@ use crate::{
     telemetry::metrics::Exposition,
 };
 
-const EVERY: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// For the last words of a process that ends.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FINAL_REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Part = Box<dyn Fn(&mut ProcessReport) + Send + Sync>;
 type Shown = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
 /// This process, as others see it.
-pub struct Presence {
+pub struct StatusReporter {
     process: Process,
     parts: Mutex<Vec<Part>>,
     shown: Mutex<Vec<Shown>>,
@@ -42,7 +42,7 @@ pub struct Presence {
     clock: Mutex<Option<ClockAhead>>,
 }
 
-impl Presence {
+impl StatusReporter {
     pub fn new(roles: Vec<Role>) -> Arc<Self> {
         let process = Process {
             id: Uuid::now_v7(),
@@ -62,13 +62,13 @@ impl Presence {
     }
 
     /// From now on `part` is asked for each report.
-    pub fn tells(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
+    pub fn add_report(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
         self.parts.lock().push(Box::new(part));
         self.grown.notify_one();
     }
 
     /// From now on `part` adds to what is shown with the metrics.
-    pub fn shows(&self, part: impl Fn(&mut Exposition) + Send + Sync + 'static) {
+    pub fn add_metrics(&self, part: impl Fn(&mut Exposition) + Send + Sync + 'static) {
         self.shown.lock().push(Box::new(part));
     }
 
@@ -82,7 +82,7 @@ impl Presence {
     }
 
     /// Counts an event that was taken from its queue.
-    pub fn took(&self, event: &EventName) {
+    pub fn count_event(&self, event: &EventName) {
         let mut taken = self.taken.lock();
         match taken.get_mut(event) {
             Some(count) => *count += 1,
@@ -95,21 +95,21 @@ impl Presence {
         let mut untold = EventCounts::new();
         let telling = async {
             loop {
-                self.tell(&store, &mut untold).await;
-                tokio::select! { () = self.grown.notified() => {}, () = tokio::time::sleep(EVERY) => {} }
+                self.send_report(&store, &mut untold).await;
+                tokio::select! { () = self.grown.notified() => {}, () = tokio::time::sleep(REPORT_INTERVAL) => {} }
             }
         };
         tokio::select! { () = stop.cancelled() => {}, () = telling => {} }
         let farewell = async {
-            self.tell(&store, &mut untold).await;
+            self.send_report(&store, &mut untold).await;
             store.forget_process(self.process.id).await
         };
-        if !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(FINAL_REPORT_TIMEOUT, farewell).await, Ok(Ok(()))) {
             debug!("this process stays in the list of processes until it is found silent");
         }
     }
 
-    async fn tell(&self, store: &Store, untold: &mut EventCounts) {
+    async fn send_report(&self, store: &Store, untold: &mut EventCounts) {
         let now = Timestamp::now();
         let minute = TimestampRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc);
         let minute = now.round(minute).unwrap_or(now);

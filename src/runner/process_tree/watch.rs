@@ -17,10 +17,10 @@ use super::{
 };
 
 /// While scripts run, orphans that are dead are reaped this often.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two looks; and where a look costs much (many processes on the machine), so many times what it took of a core.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const SHARE: u32 = 30;
 
 /// For so long what is killed is looked after at a stretch.
@@ -76,10 +76,10 @@ impl Watch {
             let before = process::cpu_time();
             left = self.sweep(&mut seen);
             let took = process::cpu_time().saturating_sub(before);
-            dirs.into_iter().for_each(WorkingDir::over);
+            dirs.into_iter().for_each(WorkingDir::finish);
             self.state.lock().done = asked;
             self.changed.notify_all();
-            thread::sleep((took * SHARE).clamp(PAUSE, IDLE));
+            thread::sleep((took * SHARE).clamp(POLL_INTERVAL, IDLE_INTERVAL));
         }
     }
 
@@ -89,7 +89,7 @@ impl Watch {
         let idle = |state: &mut State| state.asked == state.done && state.dirs.is_empty();
         while idle(&mut state) {
             if left || !state.live.is_empty() {
-                self.changed.wait_while_for(&mut state, idle, IDLE);
+                self.changed.wait_while_for(&mut state, idle, IDLE_INTERVAL);
                 break;
             }
             self.changed.wait(&mut state);

@@ -4,19 +4,19 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::debug;
 
-use super::{Run, Trouble};
+use super::{EventRun, RequeueReason};
 use crate::domain::{
     dead_letter::Reason,
     execution::Disposition,
     handler::{HandlerId, Mode, OnFailure},
     plan::Plan,
-    reply::ShareOf,
+    reply::NamedHandler,
     resume::{Recorded, Resumption, of_this_event, resume},
 };
 
-impl Run<'_> {
+impl EventRun<'_> {
     /// Leaves out of the plan what is `recorded` of this run (None: nobody knows). False if nothing is left.
-    pub(crate) async fn resume(&mut self, recorded: Option<Vec<Recorded>>) -> Result<bool, Trouble> {
+    pub(crate) async fn resume(&mut self, recorded: Option<Vec<Recorded>>) -> Result<bool, RequeueReason> {
         let recorded = of_this_event(recorded.unwrap_or_default(), &self.request_digest());
         let snapshot = self.worker.registry.snapshot();
         let spec = |id| snapshot.enabled(id, &self.event.name);
@@ -30,8 +30,8 @@ impl Run<'_> {
         let Resumption { plan, not_reached } = resume(&self.plan, &recorded, halts, intercepts);
         if let Some(asked) = &mut self.asked {
             for row in &recorded {
-                let share = row.handler.map(|id| ShareOf { id, name: snapshot.handler_ref(id).name });
-                asked.tally.note(share, row.disposition, row.error.as_deref());
+                let share = row.handler.map(|id| NamedHandler { id, name: snapshot.handler_ref(id).name });
+                asked.builder.note(share, row.disposition, row.error.as_deref());
             }
         }
         debug!(
@@ -73,13 +73,13 @@ impl Run<'_> {
     }
 
     /// The event was published before.
-    pub(crate) async fn record_duplicate(&mut self) -> Result<(), Trouble> {
+    pub(crate) async fn record_duplicate(&mut self) -> Result<(), RequeueReason> {
         self.leave_open("it was published before, and that one is answered");
         self.record_passed(None, 0, Disposition::Duplicate).await
     }
 
     /// Makes a dead letter of the plan before anything of it runs: it seems to take workers down.
-    pub(crate) async fn give_up_crashing(&mut self, begun: u32) -> Result<(), Trouble> {
+    pub(crate) async fn give_up_crashing(&mut self, begun: u32) -> Result<(), RequeueReason> {
         self.leave_open("it seems to take workers down, and was given up");
         let plan = std::mem::replace(&mut self.plan, Plan::new([]));
         let error = format!(
@@ -90,6 +90,6 @@ impl Run<'_> {
         // Of several it is not known which one.
         let only = if let [only] = handlers.as_slice() { Some(*only) } else { None };
         let made = plan.first_attempt().number() - 1;
-        self.bury(self.letter(Reason::CrashLoop, &error, only, made, &plan)).await
+        self.publish_dead_letter(self.letter(Reason::CrashLoop, &error, only, made, &plan)).await
     }
 }

@@ -22,14 +22,14 @@ use super::{
 use crate::store::{Cursor, Result, StoreError, session::Session};
 
 /// A window is begun no later than this: it takes half a second, as a rule.
-const BUDGET: Duration = Duration::from_millis(1500);
+const TIME_BUDGET: Duration = Duration::from_millis(1500);
 /// For one window: one that was taken too large must not cost seconds.
 const BOUND: &str = "SET LOCAL statement_timeout = '2s'";
-const SMALLEST_WINDOW: Duration = Duration::from_secs(1);
+const MIN_WINDOW: Duration = Duration::from_secs(1);
 const FIRST_WINDOW: Duration = Duration::from_mins(10);
 /// Of what is read, and of what an index finds.
-const LARGEST_READ: Duration = Duration::from_hours(24);
-const LARGEST_INDEXED: Duration = Duration::from_hours(10 * 24);
+const MAX_SCANNED_WINDOW: Duration = Duration::from_hours(24);
+const MAX_INDEXED_WINDOW: Duration = Duration::from_hours(10 * 24);
 
 /// What was found, and how far back it came if the time ended before that did.
 pub(super) async fn look_back(
@@ -51,7 +51,7 @@ pub(super) async fn look_back(
     let (mut reading, mut indexing) = (FIRST_WINDOW, FIRST_WINDOW);
     while until > oldest && found.len() < limit {
         // Each page comes on from its place, however slowly: else the next one would begin there again.
-        if started.elapsed() > BUDGET && until < begun_at {
+        if started.elapsed() > TIME_BUDGET && until < begun_at {
             return Ok((found, Some(until)));
         }
         let text_by =
@@ -64,13 +64,13 @@ pub(super) async fn look_back(
         match bounded(session, &part, text_by, limit - found.len(), after).await {
             Ok(part) => found.extend(part),
             // It had grown over quiet times and met a busy one.
-            Err(StoreError::TooSlow) if *window > SMALLEST_WINDOW => {
-                *window = (*window / 8).max(SMALLEST_WINDOW);
+            Err(StoreError::TooSlow) if *window > MIN_WINDOW => {
+                *window = (*window / 8).max(MIN_WINDOW);
                 continue;
             }
             Err(error) => return Err(error),
         }
-        let left = BUDGET.saturating_sub(started.elapsed());
+        let left = TIME_BUDGET.saturating_sub(started.elapsed());
         *window = next_window(*window, asked.elapsed(), left, text_by);
         until = since;
     }
@@ -107,7 +107,7 @@ fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> Times
 
 /// About half a second a window: small enough to stop in time, large enough to cross quiet months.
 fn next_window(window: Duration, took: Duration, left: Duration, text_by: TextBy) -> Duration {
-    let largest = if text_by == TextBy::Index { LARGEST_INDEXED } else { LARGEST_READ };
+    let largest = if text_by == TextBy::Index { MAX_INDEXED_WINDOW } else { MAX_SCANNED_WINDOW };
     let next = match took.as_millis() {
         0..100 => window.saturating_mul(4),
         100..300 => window.saturating_mul(2),
@@ -117,7 +117,7 @@ fn next_window(window: Duration, took: Duration, left: Duration, text_by: TextBy
     // What took a while and is to end in time.
     let fits =
         if took.as_millis() < 20 { next } else { next.min(window.mul_f64(left.div_duration_f64(took))) };
-    fits.clamp(SMALLEST_WINDOW, largest)
+    fits.clamp(MIN_WINDOW, largest)
 }
 
 /// When the oldest and the newest execution started.

@@ -17,9 +17,9 @@ use futures_util::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 
 /// What is taken beyond what was read, at most, in bytes.
-const MOST: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// For this long, at most.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_DURATION: Duration = Duration::from_secs(5);
 
 struct Rest {
     body: BodyDataStream,
@@ -27,7 +27,7 @@ struct Rest {
 }
 
 /// Answers once the request has been taken whole, within bounds.
-pub async fn linger(request: Request, next: Next) -> Response {
+pub async fn drain_unread_body(request: Request, next: Next) -> Response {
     // It sends the body only once that is read from, and sees an answer before.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
@@ -36,7 +36,7 @@ pub async fn linger(request: Request, next: Next) -> Response {
     let response = next.run(Request::from_parts(head, lent)).await;
     if !asks_first || rest.lock().begun {
         // What becomes of it changes nothing about the answer.
-        let _ = tokio::time::timeout(LONGEST, discard(read(rest))).await;
+        let _ = tokio::time::timeout(MAX_DURATION, discard(read(rest))).await;
     }
     response
 }
@@ -51,7 +51,7 @@ fn read(rest: Arc<Mutex<Rest>>) -> impl Stream<Item = Result<Bytes, axum::Error>
 
 async fn discard(rest: impl Stream<Item = Result<Bytes, axum::Error>>) {
     let (mut rest, mut taken) = (pin!(rest), 0);
-    while taken <= MOST
+    while taken <= MAX_BYTES
         && let Some(Ok(bytes)) = rest.next().await
     {
         taken += bytes.len();

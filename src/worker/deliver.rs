@@ -5,49 +5,53 @@ use tracing::warn;
 use super::{
     Worker,
     admission::admit,
-    attempt::{Turn, take_turn},
-    lane::Lane,
-    run::{Run, Trouble},
+    attempt::{StepResult, run_step},
+    event_run::{EventRun, RequeueReason},
+    queue_state::QueueState,
 };
 use crate::{
     broker::{Delivery, handlers_seen},
-    domain::decide::{Rest, Settlement, decide},
+    domain::decide::{Decision, Remaining, decide},
 };
 
 /// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
 /// broker, and gives it back where that could not be done.
 ///
 /// `lane` is what this event may take of the process.
-pub(super) async fn process(worker: &Worker, lane: &Lane, delivery: Delivery) {
+pub(super) async fn process(worker: &Worker, lane: &QueueState, delivery: Delivery) {
     let _held = lane.hold();
     let stuck = lane.cut();
     let told = tokio::select! {
-        told = tell(worker, lane, &delivery) => told,
-        () = worker.cut.cancelled() => Err(Trouble::Cut),
-        () = stuck.cancelled() => Err(Trouble::Stuck),
+        told = handle_delivery(worker, lane, &delivery) => told,
+        () = worker.cut.cancelled() => Err(RequeueReason::Cut),
+        () = stuck.cancelled() => Err(RequeueReason::Stuck),
     };
     match told {
         Ok(()) => {
-            delivery.duty.acknowledge();
+            delivery.ack.acknowledge();
             lane.note_acknowledged();
         }
         Err(trouble) => {
             lane.meters.returned();
-            if !matches!(trouble, Trouble::NotStarted | Trouble::Stuck) {
+            if !matches!(trouble, RequeueReason::NotStarted | RequeueReason::Stuck) {
                 warn!(event = %lane.event, error = format!("{:#}", anyhow::Error::new(trouble)), "an event goes back to its queue");
             }
-            delivery.duty.requeue();
+            delivery.ack.requeue();
         }
     }
 }
 
-async fn tell(worker: &Worker, lane: &Lane, delivery: &Delivery) -> Result<(), Trouble> {
+async fn handle_delivery(
+    worker: &Worker,
+    lane: &QueueState,
+    delivery: &Delivery,
+) -> Result<(), RequeueReason> {
     if let Some(seen) = handlers_seen(delivery, &worker.names) {
-        worker.registry.catch_up_with(&seen).await;
+        worker.registry.wait_for_versions(&seen).await;
     }
-    let mut run = match Run::open(worker, lane, delivery) {
+    let mut run = match EventRun::open(worker, lane, delivery) {
         Ok(run) => run,
-        Err(malformed) => return malformed.bury(worker, delivery).await,
+        Err(malformed) => return malformed.publish_dead_letter(worker, delivery).await,
     };
     run.count_arrival(delivery);
     // Held to the end: until all is confirmed, what comes again would find nothing recorded.
@@ -59,7 +63,7 @@ async fn tell(worker: &Worker, lane: &Lane, delivery: &Delivery) -> Result<(), T
     run.confirmed().await
 }
 
-async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
+async fn run_plan(worker: &Worker, run: &mut EventRun<'_>) -> Result<(), RequeueReason> {
     if run.plan.is_empty() {
         run.record_unhandled().await?;
     }
@@ -68,40 +72,40 @@ async fn run_plan(worker: &Worker, run: &mut Run<'_>) -> Result<(), Trouble> {
             run.hand_over(step).await?;
             break;
         }
-        let (handler, attempted) = match take_turn(worker, run, step).await {
-            Turn::Made(handler, attempted) => (handler, *attempted),
-            Turn::Off => {
+        let (handler, attempted) = match run_step(worker, run, step).await {
+            StepResult::Attempted(handler, attempted) => (handler, *attempted),
+            StepResult::Disabled => {
                 run.record_skipped(step).await?;
                 continue;
             }
-            Turn::Another => {
+            StepResult::Replaced => {
                 run.record_another(step).await?;
                 continue;
             }
-            Turn::Elsewhere(recorded) => {
+            StepResult::EndedElsewhere(recorded) => {
                 run.plan = run.plan.with_first(step);
                 if run.resume(Some(recorded)).await? {
                     continue;
                 }
                 break;
             }
-            Turn::NoTime => {
+            StepResult::DeadlineReached => {
                 run.hand_over(step).await?;
                 break;
             }
         };
         let on_failure = handler.handler.spec.on_failure();
         match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
-            Settlement::Done => run.record_ended(&handler, step, attempted).await?,
-            Settlement::Retry { plan, delay, rest } => {
+            Decision::Done => run.record_ended(&handler, step, attempted).await?,
+            Decision::Retry { plan, delay, rest } => {
                 run.retry(&handler, step, attempted, &plan, delay).await?;
-                if rest == Rest::Moved {
+                if rest == Remaining::Transferred {
                     break;
                 }
             }
-            Settlement::GiveUp { reason, plan, rest } => {
+            Decision::GiveUp { reason, plan, rest } => {
                 run.give_up(&handler, step, attempted, &plan, reason).await?;
-                if rest == Rest::Moved {
+                if rest == Remaining::Transferred {
                     break;
                 }
             }

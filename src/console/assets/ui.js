@@ -1,7 +1,7 @@
 // Small conveniences: copying, checking all, the drop-down that closes, the / key.
 import { announce } from "./page.js";
 
-export function followSmallThings() {
+export function followControls() {
   document.addEventListener("click", (event) => {
     const copy = event.target.closest?.("[data-copy]");
     if (copy) copyFrom(copy);

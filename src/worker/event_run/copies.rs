@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::{Run, Trouble};
+use super::{EventRun, RequeueReason};
 use crate::{
-    broker::{Burial, CopyOf, PutOff, dead_letter, retry_copy},
+    broker::{CopyOf, Deferred, NewDeadLetter, dead_letter, retry_copy},
     domain::{
         dead_letter::{DeadLetter, Reason, dead_letter_id, header_error},
         execution::Disposition,
-        handler::{HandlerId, SeenHandlers, Status},
+        handler::{HandlerId, HandlerVersions, Status},
         outcome::{Failure, Outcome},
         plan::{Plan, Step},
     },
@@ -20,7 +20,7 @@ use crate::{
     worker::{attempt::Attempted, registry::Registered},
 };
 
-impl Run<'_> {
+impl EventRun<'_> {
     /// Publishes a copy that tries again after `delay`, and then the result that says so.
     pub(crate) async fn retry(
         &mut self,
@@ -29,8 +29,8 @@ impl Run<'_> {
         attempted: Attempted,
         plan: &Plan,
         delay: Duration,
-    ) -> Result<(), Trouble> {
-        self.touched = true;
+    ) -> Result<(), RequeueReason> {
+        self.has_side_effects = true;
         // One that only found no room has not failed.
         let is_busy = matches!(attempted.outcome, Outcome::PutOff { is_failing: false, .. });
         let failed_now = (!is_busy).then_some(attempted.started_at);
@@ -38,7 +38,7 @@ impl Run<'_> {
         let retry_at = Timestamp::now() + delay;
         let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
         let is_put_off = matches!(attempted.outcome, Outcome::PutOff { .. });
-        let put_off_in = is_put_off.then(|| PutOff { run_id: self.id.clone(), since: self.taken_at });
+        let put_off_in = is_put_off.then(|| Deferred { run_id: self.id.clone(), since: self.taken_at });
         self.publish_copy(plan, &run_id, delay, first_failed_at, put_off_in).await?;
         self.lane.meters.retried();
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
@@ -52,11 +52,12 @@ impl Run<'_> {
         attempted: Attempted,
         plan: &Plan,
         reason: Reason,
-    ) -> Result<(), Trouble> {
-        self.touched = true;
+    ) -> Result<(), RequeueReason> {
+        self.has_side_effects = true;
         let error = attempted.error().unwrap_or_default();
         self.first_failed_at.get_or_insert(attempted.started_at);
-        self.bury(self.letter(reason, error, Some(step.handler), step.attempt.number(), plan)).await?;
+        self.publish_dead_letter(self.letter(reason, error, Some(step.handler), step.attempt.number(), plan))
+            .await?;
         if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
             // Boxed, as every event's task would hold room for it: it asks the database, and hardly ever happens.
             Box::pin(self.disable_gone(handler)).await;
@@ -94,10 +95,14 @@ impl Run<'_> {
     }
 
     /// Publishes a dead letter; it is confirmed when this returns.
-    pub(super) async fn bury(&self, letter: DeadLetter) -> Result<(), Trouble> {
+    pub(super) async fn publish_dead_letter(&self, letter: DeadLetter) -> Result<(), RequeueReason> {
         let body = self.event.body.clone();
-        let burial =
-            Burial { letter: &letter, body, content_type: Some("application/json"), trace: &self.trace };
+        let burial = NewDeadLetter {
+            letter: &letter,
+            body,
+            content_type: Some("application/json"),
+            trace: &self.trace,
+        };
         let outgoing = dead_letter(&self.worker.names, burial)?;
         self.worker.publishers.letters.publish(outgoing).await.confirmed().await?;
         count_dead_letter(&self.event.name, letter.reason);
@@ -115,9 +120,9 @@ impl Run<'_> {
 
     /// Leaves `step` and the rest of the plan to a fresh copy that is delivered at once. A delivery
     /// of which nothing has run yet simply goes back.
-    pub(crate) async fn hand_over(&mut self, step: Step) -> Result<(), Trouble> {
-        if !self.touched && self.worker.draining.is_cancelled() {
-            return Err(Trouble::NotStarted);
+    pub(crate) async fn hand_over(&mut self, step: Step) -> Result<(), RequeueReason> {
+        if !self.has_side_effects && self.worker.draining.is_cancelled() {
+            return Err(RequeueReason::NotStarted);
         }
         self.leave_open("the rest of its handlers was handed over");
         let plan = self.plan.with_first(step);
@@ -132,10 +137,10 @@ impl Run<'_> {
         run_id: &str,
         delay: Duration,
         first_failed_at: Option<Timestamp>,
-        put_off_in: Option<PutOff>,
-    ) -> Result<(), Trouble> {
+        put_off_in: Option<Deferred>,
+    ) -> Result<(), RequeueReason> {
         let run_id = &self.id.next(run_id);
-        let seen = &SeenHandlers::default();
+        let seen = &HandlerVersions::default();
         let (event, trace) = (&self.event, &self.trace);
         let copy = CopyOf { event, plan, run_id, first_failed_at, put_off_in, seen, trace };
         let outgoing = retry_copy(&self.worker.names, &copy, delay);
