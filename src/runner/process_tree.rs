@@ -51,7 +51,7 @@ impl ProcessTree {
         &self.id
     }
 
-    /// To be held from before its process is started until after [`Family::started`].
+    /// To be held from before its process is started until after [`ProcessTree::started`].
     pub fn starting() -> Option<RwLockReadGuard<'static, ()>> {
         watch().map(|watch| watch.starts.read())
     }

@@ -122,7 +122,7 @@ fn put_off(error: String) -> Outcome {
     Outcome::PutOff { error, wait, is_failing: false }
 }
 
-/// Waits until the circuit may be closed, and as long again as it has waited so far, up to [`LONGEST_REFUSAL`]: that
+/// Waits until the circuit may be closed, and as long again as it has waited so far, up to [`MAX_CIRCUIT_WAIT`]: that
 /// doubles from time to time. The clocks of those who note and read that may differ, or be set: then it waits that long.
 fn refuse(run: &EventRun<'_>, refused: Rejected) -> Outcome {
     let so_far = run.failing_for().min(MAX_CIRCUIT_WAIT);

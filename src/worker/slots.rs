@@ -39,7 +39,7 @@ impl Slots {
         }
     }
 
-    /// Waits for room: for a slot of the handler's own `max_concurrency` at most [`PATIENCE`], for
+    /// Waits for room: for a slot of the handler's own `max_concurrency` at most [`SLOT_TIMEOUT`], for
     /// a script slot for as long as the caller does.
     pub(super) async fn acquire(&self, handler: &Handler) -> Slot {
         let is_script = handler.spec.task.kind() == TaskType::Script;
