@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Reply, World, envelope};
+use crate::support::{Endpoint, Reply, World};
 
 const EVENTS: usize = 200;
 
 async fn publish(world: &World) {
     for object in 0..EVENTS {
-        let body = envelope("clients.create", object as u64, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{object}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{object}")), object as u64, &json!({})).await;
     }
 }
 

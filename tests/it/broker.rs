@@ -32,8 +32,7 @@ async fn a_retry_that_misses_its_queue_is_sent_again() {
     let endpoint = Endpoint::start(|_, before| Reply::status(if before == 0 { 503 } else { 200 })).await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/"), "--initial-interval", "2s"]);
     let mut worker = world.worker().await;
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     endpoint.wait_for(1).await;
     assert!(worker.terminate().await.success());
     world.broker.delete_queue("events.clients.create").await;
@@ -108,10 +107,7 @@ async fn a_queue_that_exists_otherwise_is_used_and_told() {
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     let checked = world.run(&["check"]);
     let told = checked.assert_done().stdout();
@@ -129,8 +125,7 @@ async fn a_handler_at_its_max_concurrency_has_no_more_calls_at_a_time() {
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/"), "--max-concurrency", "2"]);
     world.serve().await;
     for number in 0..6 {
-        let body = envelope("clients.create", number, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{number}")), number, &json!({})).await;
     }
     world.wait_for_executions(6, &["--status", "success"]).await;
     let calls = endpoint.calls();
@@ -176,8 +171,7 @@ async fn a_consumer_that_was_given_up_keeps_no_events() {
     // Now it carries out what it was asked before, too.
     silent.speaks_again();
     for number in 0..EVENTS {
-        let body = envelope("clients.create", number as u64, &json!({}));
-        world.broker.publish("clients.create", None, body.as_bytes()).await;
+        world.publish("clients.create", None, number as u64, &json!({})).await;
     }
     world.wait_for_executions(EVENTS, &["--status", "success"]).await;
     eventually("one consumer", || async {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, World, envelope, eventually};
+use crate::support::{Endpoint, World, eventually};
 
 const CATALOGUE: [(&str, &str, &str); 15] = [
     ("Clients", "create", "clients.create"),
@@ -39,7 +39,7 @@ async fn every_event_reaches_its_handlers_and_no_others() {
     }
     world.serve().await;
     for (number, (_, _, name)) in CATALOGUE.into_iter().enumerate() {
-        world.broker.publish(name, None, envelope(name, number as u64, &json!({})).as_bytes()).await;
+        world.publish(name, None, number as u64, &json!({})).await;
     }
     let executions = world.wait_for_executions(CATALOGUE.len(), &["--status", "success"]).await;
 
@@ -78,17 +78,11 @@ async fn an_event_type_is_added_and_removed_while_workers_run() {
         .assert_failed(1, "is not in the catalogue");
     world.run(&["events", "add", "clients.suspend"]).assert_done();
     // Its queue is there before the worker knows of it: what is published at once is not lost.
-    world
-        .broker
-        .publish("clients.suspend", Some("early"), envelope("clients.suspend", 1, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.suspend", Some("early"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--disposition", "no_handler", "--event-id", "early"]).await;
     let id = world.handler("suspend", "clients.suspend", &["--http", &endpoint.url("/")]).to_string();
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    world
-        .broker
-        .publish("clients.suspend", Some("late"), envelope("clients.suspend", 2, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.suspend", Some("late"), 2, &json!({})).await;
     endpoint.wait_for(1).await;
     world.wait_for_executions(1, &["--event-id", "late"]).await;
 
@@ -110,10 +104,7 @@ async fn an_event_type_is_added_and_removed_while_workers_run() {
 async fn an_event_without_handlers_is_recorded() {
     let mut world = World::new().await;
     world.serve().await;
-    world
-        .broker
-        .publish("clients.update", Some("lonely"), envelope("clients.update", 7, &json!({"a": 1})).as_bytes())
-        .await;
+    world.publish("clients.update", Some("lonely"), 7, &json!({"a": 1})).await;
     let executions = world.wait_for_executions(1, &[]).await;
     assert_eq!(executions[0]["disposition"], "no_handler");
     assert_eq!(executions[0]["status"], "skipped");

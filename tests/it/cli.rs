@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, Reply, World, envelope};
+use crate::support::{Endpoint, Reply, World};
 
 fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -184,10 +184,7 @@ async fn json_has_the_names_of_the_design() {
     let endpoint = Endpoint::ok().await;
     let id = world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]).to_string();
     world.serve().await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 5, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 5, &json!({})).await;
     world.broker.publish("clients.create", Some("e2"), b"garbage").await;
     let executions = world.wait_for_executions(1, &[]).await;
     let expected = [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Process, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Process, Reply, World, eventually};
 
 /// So few that half of the calls may fail without opening the circuit.
 const EVENTS: usize = 6;
@@ -37,8 +37,7 @@ fn jump(world: &World, by: &str) {
 
 async fn publish(world: &World, round: u64) {
     for object in 0..EVENTS {
-        let body = envelope("clients.create", object as u64, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("{round}-{object}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("{round}-{object}")), object as u64, &json!({})).await;
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     handler_docs::example,
-    support::{Process, World, envelope},
+    support::{Process, World},
 };
 
 /// A user id as `OpenShift` gives them: in no file, and of the group root.
@@ -117,8 +117,7 @@ async fn the_scripts_of_the_docs_run_by_a_random_user_on_a_read_only_root() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     world.wait_for_consumer("events.clients.create").await;
-    let body = envelope("clients.create", 12, &json!({"id": 12, "name": "Ann"}));
-    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    world.publish("clients.create", Some("e1"), 12, &json!({"id": 12, "name": "Ann"})).await;
     let executions = world.wait_for_executions(2, &[]).await;
     for execution in executions {
         let shown = world.json(&["executions", "show", execution["id"].as_str().expect("an id")]);

@@ -51,8 +51,7 @@ fn calls(endpoint: &Endpoint) -> BTreeMap<u64, usize> {
 
 async fn publish(world: &World, event: &str, count: usize) {
     for number in 0..count {
-        let body = envelope(event, number as u64, &json!({"number": number}));
-        world.broker.publish(event, Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish(event, Some(&format!("e{number}")), number as u64, &json!({"number": number})).await;
     }
 }
 
@@ -153,10 +152,7 @@ async fn what_would_run_nothing_is_refused_and_stays_open() {
     let id = world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]).to_string();
     world.serve().await;
     publish(&world, "clients.create", 1).await;
-    world
-        .broker
-        .publish("clients.suspend", Some("unknown"), envelope("clients.suspend", 7, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.suspend", Some("unknown"), 7, &json!({})).await;
     let letters = world.wait_for_dead_letters(2).await;
     let of = |reason: &str| {
         letters.iter().find(|l| l["reason"] == reason).unwrap()["id"].as_str().unwrap().to_owned()

@@ -80,10 +80,7 @@ async fn anyone_may_bind_a_queue_to_the_results() {
     let id = world.handler("CRM", "clients.create", &["--http", &endpoint.url("/api"), "--priority", "3"]);
     world.serve().await;
     let queue = world.broker.bind_own_queue("results", "clients.create.success").await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 5, &json!({"a": 1})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 5, &json!({"a": 1})).await;
     world.wait_for_executions(1, &[]).await;
     let message = world.broker.take(&queue).await.expect("the result");
     let result: Value = serde_json::from_slice(&message.delivery.data).unwrap();
@@ -104,10 +101,7 @@ async fn a_deleted_event_queue_is_declared_and_consumed_again() {
     world.serve().await;
     world.broker.delete_queue("events.clients.create").await;
     world.wait_for_consumer("events.clients.create").await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 5, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 5, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     world.end().await;
 }
@@ -120,10 +114,7 @@ async fn results_are_recorded_although_their_queue_was_deleted() {
     let worker = world.worker().await;
     world.keep(worker);
     world.broker.delete_queue("execution-log").await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 5, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 5, &json!({})).await;
     eventually("the result is in unrouted", || async {
         world.broker.depth("unrouted").await.unwrap().0 == 1
     })
@@ -148,14 +139,7 @@ async fn an_intercept_handler_modifies_and_forbids() {
         world.handler(name, "clients.update", &flags);
     }
     world.serve().await;
-    world
-        .broker
-        .publish(
-            "clients.update",
-            Some("e1"),
-            envelope("clients.update", 5, &json!({"name": "old"})).as_bytes(),
-        )
-        .await;
+    world.publish("clients.update", Some("e1"), 5, &json!({"name": "old"})).await;
     let executions = world.wait_for_executions(3, &[]).await;
     let of = |name: &str| executions.iter().find(|e| e["handler"]["name"] == name).unwrap();
     assert_eq!(

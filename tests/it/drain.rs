@@ -8,7 +8,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Endpoint, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Reply, World, eventually};
 
 const EVENTS: usize = 400;
 
@@ -24,8 +24,7 @@ async fn sigterm_in_mid_load_loses_and_repeats_nothing() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     for number in 0..EVENTS {
-        let body = envelope("clients.create", number as u64, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{number}")), number as u64, &json!({})).await;
     }
     endpoint.wait_for(100).await;
     let status = first.terminate().await;
@@ -54,8 +53,7 @@ async fn sighup_drains_like_sigterm() {
     let mut worker = world.worker().await;
     let recorder = world.recorder().await;
     world.keep(recorder);
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", None, body.as_bytes()).await;
+    world.publish("clients.create", None, 1, &json!({})).await;
     eventually("it is taken", || async {
         world.json(&["status"])["processes"][0]["process"]["report"]["worker"]["in_flight"] == 1
             || world.broker.depth("events.clients.create").await.is_some_and(|(waiting, _)| waiting == 0)
@@ -79,10 +77,7 @@ async fn a_drain_hands_over_the_rest_of_a_plan() {
     let mut worker = world.worker().await;
     let recorder = world.recorder().await;
     world.keep(recorder);
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     slow.wait_for(1).await;
     assert!(worker.terminate().await.success());
     assert_eq!(next.count(), 0, "the next handler does not begin in a drain");
@@ -104,8 +99,7 @@ async fn scripts_that_wait_for_their_turn_do_not_begin_in_a_drain() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     for number in 0..12 {
-        let body = envelope("clients.create", number, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{number}")), number, &json!({})).await;
     }
     let runs = world.dir.path().join("runs");
     let count = || std::fs::read_to_string(&runs).map_or(0, |runs| runs.lines().count());

@@ -106,10 +106,7 @@ async fn results_that_are_none_do_not_hold_up_the_recorder() {
             .await
             .unwrap();
     }
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     let letters = world.wait_for_dead_letters(3).await;
     assert!(letters.iter().all(|letter| letter["reason"] == "malformed"));

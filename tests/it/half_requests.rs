@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
 use crate::support::{
     Endpoint, Process, Reply, World,
     console::{client, listening},
-    envelope, eventually,
+    eventually,
 };
 
 const HALF_A_HEAD: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n";
@@ -71,8 +71,7 @@ async fn half_requests_keep_nobody_out() {
     let open = descriptors(&process);
     assert!(open < 500, "{open} descriptors are open");
     for n in 0..20 {
-        let body = envelope("clients.create", n, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{n}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{n}")), n, &json!({})).await;
     }
     let done = world.wait_for_executions(20, &["--status", "success"]).await;
     assert!(done.iter().all(|execution| execution["attempt"] == 1));
@@ -100,8 +99,7 @@ async fn want_of_descriptors_is_no_failure_of_a_handler() {
     let limit = Rlimit { current: Some(most), maximum: Some(most) };
     prlimit(Pid::from_raw(worker.pid().try_into().unwrap()), Resource::Nofile, limit).unwrap();
     for n in 0..40 {
-        let body = envelope("clients.create", n, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{n}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{n}")), n, &json!({})).await;
     }
     eventually("some were not called for want of descriptors", || async {
         worker.log().contains("for want of something")

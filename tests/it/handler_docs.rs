@@ -203,8 +203,7 @@ async fn the_scripts_of_the_page_run() {
     let first = format!("clients.update of 12: {} bytes\n", body.len());
     assert_eq!(said, ["client 12 Ann e1_2\n", "client 12 Ann e1_2\n", &first, "done before\n"]);
 
-    let nameless = envelope("clients.update", 13, &json!({"id": 13}));
-    world.broker.publish("clients.update", Some("e2"), nameless.as_bytes()).await;
+    world.publish("clients.update", Some("e2"), 13, &json!({"id": 13})).await;
     let letter = world.wait_for_dead_letters(1).await.remove(0);
     assert_eq!((&letter["handler_name"], &letter["reason"]), (&json!("Sync"), &json!("permanent")));
     world.wait_for_executions(6, &[]).await;
@@ -221,8 +220,7 @@ async fn the_intercepting_script_of_the_page_changes_and_forbids() {
     world.handler("after", "clients.accounts.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
     for (id, limit) in [("low", 100), ("high", 20_000)] {
-        let body = envelope("clients.accounts.create", 1, &json!({"credit_limit": limit}));
-        world.broker.publish("clients.accounts.create", Some(id), body.as_bytes()).await;
+        world.publish("clients.accounts.create", Some(id), 1, &json!({"credit_limit": limit})).await;
     }
     let forbidden = world.wait_for_executions(1, &["--disposition", "forbidden"]).await.remove(0);
     assert_eq!(forbidden["event"]["id"], "high");

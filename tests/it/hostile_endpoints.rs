@@ -177,8 +177,7 @@ struct Cost {
 async fn suffer(world: &World, worker: &Process, neighbour: &Endpoint, case: &Case) -> Cost {
     let (at_rest, called) = (worker.begin_peak_kib(), neighbour.count());
     for n in 0..CALLS {
-        let body = envelope(case.event, n, &Value::Object(serde_json::Map::new()));
-        world.broker.publish(case.event, None, body.as_bytes()).await;
+        world.publish(case.event, None, n, &Value::Object(serde_json::Map::new())).await;
     }
     let begun = Instant::now();
     let event = envelope("clients.create", 1, &Value::Object(serde_json::Map::new()));

@@ -44,8 +44,7 @@ pub fn unreadable_properties() -> Vec<(u16, Vec<u8>, String)> {
 async fn publish_good(world: &World, first: u64) {
     for id in first..first + GOOD {
         for event in ["clients.create", "clients.update"] {
-            let body = envelope(event, id, &json!({}));
-            world.broker.publish(event, Some(&format!("{event}-{id}")), body.as_bytes()).await;
+            world.publish(event, Some(&format!("{event}-{id}")), id, &json!({})).await;
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, Process, World, envelope, eventually};
+use crate::support::{Endpoint, Process, World, eventually};
 
 /// What the worker may grow by while a script does its worst.
 const MEMORY_KIB: u64 = 24 * 1024;
@@ -81,8 +81,7 @@ impl Stage {
     async fn publish(&mut self, event: &str) -> String {
         self.events += 1;
         let id = format!("e{}", self.events);
-        let body = envelope(event, self.events, &json!({"id": self.events}));
-        self.world.broker.publish(event, Some(&id), body.as_bytes()).await;
+        self.world.publish(event, Some(&id), self.events, &json!({"id": self.events})).await;
         id
     }
 

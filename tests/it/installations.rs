@@ -42,8 +42,7 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
     let finding = found(&world);
     assert_eq!(finding["state"], "failed", "{finding}");
     for object in 0..20 {
-        let body = envelope("clients.create", object, &json!({}));
-        world.broker.publish("clients.create", None, body.as_bytes()).await;
+        world.publish("clients.create", None, object, &json!({})).await;
     }
     endpoint.wait_for(20).await;
     world.run(&["take-over"]).assert_failed(1, "End them first");
@@ -78,8 +77,7 @@ async fn a_second_installation_is_refused_when_the_broker_comes_back() {
     let endpoint = Endpoint::start(|_, _| Reply::status(400)).await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", None, body.as_bytes()).await;
+    world.publish("clients.create", None, 1, &json!({})).await;
     let letters = world.wait_for_dead_letters(1).await;
     let replay = ["dead-letters", "replay", letters[0]["id"].as_str().expect("an id"), "--yes"];
 
@@ -145,8 +143,7 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
     let id = world.handler("old", "clients.create", &["--http", &old.url("/")]);
     let worker = world.worker().await;
     for object in [1, 2] {
-        let body = envelope("clients.create", object, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{object}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{object}")), object, &json!({})).await;
     }
     old.wait_for(2).await;
     // One waits in the delay ladder, one as a dead letter that nobody has recorded.
@@ -172,7 +169,7 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
     let letters = world.wait_for_dead_letters(1).await;
     assert_no_replay(&world, letters[0]["id"].as_str().expect("an id"));
     assert_eq!(new.count(), 0, "it was not meant");
-    world.broker.publish("clients.create", None, envelope("clients.create", 3, &json!({})).as_bytes()).await;
+    world.publish("clients.create", None, 3, &json!({})).await;
     new.wait_for(1).await;
     world.keep(worker);
     world.keep(recorder);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Policy, Proxy, World, address, envelope, eventually};
+use crate::support::{Endpoint, Policy, Proxy, World, address, eventually};
 
 const EVENTS: [&str; 3] = ["clients.create", "clients.delete", "clients.balance_zero"];
 const NEIGHBOURS: u64 = 20;
@@ -27,12 +27,10 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     let policy = Policy::set(&world, "events.clients.create", &json!({"delivery-limit": 10}));
     for object in 0..NEIGHBOURS {
         for event in EVENTS {
-            let body = envelope(event, object, &json!({}));
-            world.broker.publish(event, Some(&format!("{event}-{object}")), body.as_bytes()).await;
+            world.publish(event, Some(&format!("{event}-{object}")), object, &json!({})).await;
         }
         if object == NEIGHBOURS / 2 {
-            let body = envelope(EVENTS[0], 13, &json!({"note": "EICAR-STANDARD-ANTIVIRUS"}));
-            world.broker.publish(EVENTS[0], Some("virus"), body.as_bytes()).await;
+            world.publish(EVENTS[0], Some("virus"), 13, &json!({"note": "EICAR-STANDARD-ANTIVIRUS"})).await;
         }
     }
     let worker = world.worker().await;
@@ -97,7 +95,7 @@ async fn fewer_channels_than_queues_are_enough() {
     world.keep(worker);
     world.keep(recorder);
     for event in &events {
-        world.broker.publish(event, Some(event), envelope(event, 1, &json!({})).as_bytes()).await;
+        world.publish(event, Some(event), 1, &json!({})).await;
     }
     world.wait_for_executions(events.len(), &["--status", "success"]).await;
     world.end().await;

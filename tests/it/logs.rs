@@ -10,14 +10,13 @@ use serde_json::json;
 
 use crate::{
     monitoring::get,
-    support::{Endpoint, Process, Reply, World, envelope, eventually, free_port},
+    support::{Endpoint, Process, Reply, World, eventually, free_port},
 };
 
 /// Each of them makes a dead letter, and a line of warning.
 async fn publish(world: &World, events: std::ops::Range<u64>) {
     for object in events {
-        let body = envelope("clients.create", object, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{object}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{object}")), object, &json!({})).await;
     }
 }
 

@@ -10,9 +10,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Endpoint, Kind, Process, Proxy, Reply, Step, World, address, console, envelope, eventually,
-};
+use crate::support::{Endpoint, Kind, Process, Proxy, Reply, Step, World, address, console, eventually};
 
 /// Where a process tells of itself.
 pub async fn told_at(process: &Process) -> String {
@@ -68,8 +66,7 @@ fn lint(text: &str) {
 }
 
 async fn publish(world: &World, event: &str, object: u64) {
-    let body = envelope(event, object, &json!({}));
-    world.broker.publish(event, Some(&format!("{event}-{object}")), body.as_bytes()).await;
+    world.publish(event, Some(&format!("{event}-{object}")), object, &json!({})).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

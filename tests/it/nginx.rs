@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{
     Endpoint, Process, World,
     console::{Answer, Api, PASSWORD, answer},
-    envelope, eventually, free_port,
+    eventually, free_port,
 };
 
 /// nginx; dropped, it ends.
@@ -147,8 +147,7 @@ async fn the_console_works_below_a_path_that_is_taken_off_or_handed_on() {
             }
             text
         };
-        let body = envelope("clients.create", 100, &json!({}));
-        world.broker.publish("clients.create", None, body.as_bytes()).await;
+        world.publish("clients.create", None, 100, &json!({})).await;
         let rows =
             tokio::time::timeout(Duration::from_secs(30), rows).await.expect("rows arrive while it goes on");
         assert!(rows.contains("href=\"/ops/executions/") && !rows.contains("href=\"/executions"), "{rows}");

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Process, World, envelope, eventually, free_port};
+use crate::support::{Endpoint, Process, World, eventually, free_port};
 
 /// `PgBouncer` with nothing but what it needs; dropped, it ends.
 struct Pooler {
@@ -75,8 +75,7 @@ async fn through_a_pooler_of_sessions_everything_works() {
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     tokio::time::timeout(Duration::from_secs(20), async {
         for object in 0.. {
-            let body = envelope("clients.create", object, &json!({}));
-            world.broker.publish("clients.create", None, body.as_bytes()).await;
+            world.publish("clients.create", None, object, &json!({})).await;
             tokio::time::sleep(Duration::from_millis(200)).await;
             if endpoint.count() > 0 {
                 break;

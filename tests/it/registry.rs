@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 
-use crate::support::{Endpoint, World, envelope};
+use crate::support::{Endpoint, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_created_while_three_workers_run_is_called_on_each() {
@@ -21,8 +21,7 @@ async fn a_handler_created_while_three_workers_run_is_called_on_each() {
     world.handler("new", "clients.create", &["--http", &endpoint.url("/")]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     for number in 0..90 {
-        let body = envelope("clients.create", number, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{number}")), number, &json!({})).await;
     }
     let executions = world.wait_for_executions(90, &[]).await;
     assert!(executions.iter().all(|e| e["disposition"] == "done"), "no worker missed the new handler");
@@ -40,10 +39,7 @@ async fn changes_are_live_within_a_second() {
     let id = world.handler("CRM", "clients.create", &["--http", &old.url("/")]).to_string();
     let second = || tokio::time::sleep(Duration::from_secs(1));
     let publish = async |id: &str| {
-        world
-            .broker
-            .publish("clients.create", Some(id), envelope("clients.create", 1, &json!({})).as_bytes())
-            .await;
+        world.publish("clients.create", Some(id), 1, &json!({})).await;
     };
     second().await;
     publish("a").await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Reply, World, eventually};
 
 async fn world() -> World {
     let mut world = World::new().await;
@@ -16,7 +16,7 @@ async fn world() -> World {
 }
 
 async fn publish(world: &World, event: &str, id: &str) {
-    world.broker.publish(event, Some(id), envelope(event, 12, &json!({"id": 12})).as_bytes()).await;
+    world.publish(event, Some(id), 12, &json!({"id": 12})).await;
 }
 
 /// Erlang slews its clock by up to 1 % to follow the system's: the broker's seconds may be that much shorter.

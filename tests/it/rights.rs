@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     monitoring::told_at,
-    support::{Endpoint, Process, Reply, World, console, envelope, eventually, rabbitmqctl},
+    support::{Endpoint, Process, Reply, World, console, eventually, rabbitmqctl},
 };
 
 /// A user of the broker for one world, gone with it.
@@ -75,8 +75,7 @@ async fn rights_that_are_taken_away_are_told_once_and_missed_no_longer_than_they
         }
         eventually(&format!("without {missed} rights, not ready"), || async {
             let object_id = published.fetch_add(1, Ordering::Relaxed);
-            let event = envelope("clients.create", object_id, &json!({}));
-            world.broker.publish("clients.create", None, event.as_bytes()).await;
+            world.publish("clients.create", None, object_id, &json!({})).await;
             !is_ready(&worker_at).await
         })
         .await;

@@ -50,7 +50,7 @@ async fn exit_codes_say_whether_to_try_again() {
     world.handler("outside", "clients.delete", &["--script", "/bin/true"]);
     world.serve().await;
     for event in ["clients.create", "clients.update", "clients.delete"] {
-        world.broker.publish(event, Some(event), envelope(event, 1, &json!({})).as_bytes()).await;
+        world.publish(event, Some(event), 1, &json!({})).await;
     }
     let letters = world.wait_for_dead_letters(2).await;
     let error = |id: &str| {
@@ -103,8 +103,7 @@ async fn what_a_script_sees(uid: Option<u32>, settings: &[(&str, &str)]) -> Stri
     world.uid = uid;
     world.serve().await;
     world.uid = None;
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     let listed = world.wait_for_executions(1, &["--status", "success"]).await;
     let shown = world.json(&["executions", "show", listed[0]["id"].as_str().unwrap()]);
     let seen = shown["response"]["stdout"].as_str().unwrap().to_owned();
@@ -165,8 +164,7 @@ async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
             assert!(checked.stdout().contains(word), "check tells {word:?}: {}", checked.stdout());
         }
         world.serve().await;
-        let body = envelope("clients.create", 1, &json!({}));
-        world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+        world.publish("clients.create", Some("e1"), 1, &json!({})).await;
         let letters = world.wait_for_dead_letters(scripts.len()).await;
         for (_, told) in scripts {
             let errors = letters.iter().map(|letter| letter["error"].as_str().unwrap());

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Reply, World, eventually};
 
 /// The base64 of 32 bytes.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -41,8 +41,7 @@ async fn secrets_are_encrypted_and_requests_carry_them() {
     world.run(&["handlers", "update", &id, "--header", "X-Tenant: s3cret-too"]).assert_done();
     assert_eq!(world.count(IN_CLEAR).await, 0);
     world.serve().await;
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     endpoint.wait_for(1).await;
     let call = &endpoint.calls()[0];
     assert_eq!((call.header("authorization"), call.header("x-tenant")), ("Bearer s3cret", "s3cret-too"));
@@ -83,8 +82,7 @@ async fn a_worker_without_the_key_puts_off_and_never_calls_unsigned() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     let mut worker = world.worker().await;
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     let put_off = world.wait_for_executions(1, &["--status", "fail"]).await;
     assert_eq!(put_off[0]["disposition"], "retrying");
     let error = put_off[0]["error"].as_str().unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{
     Endpoint, Proxy, Reply, World, address,
     console::{answer, client, listening},
-    envelope, eventually,
+    eventually,
 };
 
 pub(crate) fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
@@ -44,10 +44,7 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     .await;
     broker.open();
     world.wait_for_consumer("events.clients.create").await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     assert!(process.is_running());
     world.keep(process);
@@ -70,8 +67,7 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     world.wait_for_consumer("events.clients.create").await;
     postgres.close().await;
     for number in 0..50 {
-        let body = envelope("clients.create", number, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{number}")), number, &json!({})).await;
     }
     endpoint.wait_for(50).await;
     assert!(world.executions(&[]).is_empty());
@@ -80,8 +76,7 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
 
     // The broker goes away in mid-load as well; everything goes on by itself.
     for number in 50..100 {
-        let body = envelope("clients.create", number, &json!({}));
-        world.broker.publish("clients.create", Some(&format!("e{number}")), body.as_bytes()).await;
+        world.publish("clients.create", Some(&format!("e{number}")), number, &json!({})).await;
         if number == 60 {
             broker.close().await;
         }
@@ -108,10 +103,7 @@ async fn a_process_ends_although_the_broker_is_away() {
     postgres.open();
     let mut process = world.spawn(&[]);
     world.wait_for_consumer("events.clients.create").await;
-    world
-        .broker
-        .publish("clients.create", Some("e1"), envelope("clients.create", 1, &json!({})).as_bytes())
-        .await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     endpoint.wait_for(1).await;
     broker.close().await;
     eventually("the loss is noticed", || async { process.log().contains("connection to the broker lost") })

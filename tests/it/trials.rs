@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Endpoint, Reply, World, envelope};
+use crate::support::{Endpoint, Reply, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trial_shows_what_was_sent_and_what_a_worker_would_make_of_it() {
@@ -111,7 +111,7 @@ async fn a_denied_address_is_refused_when_saved_when_tested_and_when_called() {
     );
     world.serve().await;
     for event in ["clients.update", "clients.delete"] {
-        world.broker.publish(event, None, envelope(event, 1, &json!({})).as_bytes()).await;
+        world.publish(event, None, 1, &json!({})).await;
     }
     let letters = world.wait_for_dead_letters(2).await;
     assert!(

@@ -68,7 +68,7 @@ async fn a_full_database_of_the_previous_version_is_all_there_after_the_upgrade(
 
     // And work goes on where it stood: a new event, a letter, an execution, and the replay that was stopped.
     world.serve().await;
-    world.broker.publish(EVENT, Some("new"), envelope(EVENT, 1, &json!({})).as_bytes()).await;
+    world.publish(EVENT, Some("new"), 1, &json!({})).await;
     endpoint.wait_for(2).await;
     world.json(&["dead-letters", "replay", "--resume", "2", "--yes"]);
     endpoint.wait_for(22).await;
@@ -144,7 +144,7 @@ async fn a_database_that_a_newer_version_migrated_is_worked_with() {
     world.keep(worker);
     let recorder = world.recorder().await;
     world.keep(recorder);
-    world.broker.publish(EVENT, Some("e1"), envelope(EVENT, 1, &json!({})).as_bytes()).await;
+    world.publish(EVENT, Some("e1"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     assert_eq!((endpoint.count(), endpoint.calls()[0].path.as_str()), (1, "/plain"));
     world.end().await;
@@ -169,7 +169,7 @@ async fn a_database_that_is_not_migrated_yet_is_told_of() {
     world.set("database.migrate", "false");
     let worker = world.worker().await;
     eventually("the worker warns", || async { worker.log().contains("lacks migrations") }).await;
-    world.broker.publish(EVENT, Some("e1"), envelope(EVENT, 1, &json!({})).as_bytes()).await;
+    world.publish(EVENT, Some("e1"), 1, &json!({})).await;
     endpoint.wait_for(2).await;
     world.run(&["migrate"]).assert_done();
     world.keep(worker);
@@ -216,7 +216,7 @@ async fn members_and_headers_of_a_newer_version_are_ignored() {
     world.keep(worker);
 
     // A result: one that this version made, with more in it.
-    world.broker.publish(EVENT, Some("e1"), envelope(EVENT, 1, &json!({})).as_bytes()).await;
+    world.publish(EVENT, Some("e1"), 1, &json!({})).await;
     endpoint.wait_for(2).await;
     eventually("both results", || async {
         world.broker.depth("execution-log").await.is_some_and(|(messages, _)| messages == 2)
@@ -287,7 +287,7 @@ async fn a_worker_restarts_beside_others_while_the_database_is_newer() {
     world.keep(second);
     for number in 0..20 {
         let id = format!("e{number}");
-        world.broker.publish(EVENT, Some(&id), envelope(EVENT, number, &json!({})).as_bytes()).await;
+        world.publish(EVENT, Some(&id), number, &json!({})).await;
     }
     world.wait_for_executions(20, &["--status", "success"]).await;
     world.end().await;

@@ -92,8 +92,7 @@ async fn what_expires_by_a_policy_is_told_and_replayed() {
     world.keep(recorder);
     assert!(worker.terminate().await.success());
     let policy = Policy::set(&world, "events.clients.create", &json!({"message-ttl": 500}));
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("late"), body.as_bytes()).await;
+    world.publish("clients.create", Some("late"), 1, &json!({})).await;
     let letters = world.wait_for_dead_letters(1).await;
     assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("late")));
     assert_eq!((&letters[0]["event_name"], &letters[0]["plan"]), (&json!("clients.create"), &json!([])));
@@ -115,8 +114,7 @@ async fn what_is_delivered_too_often_and_never_called_is_no_crash_loop() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     assert!(worker.terminate().await.success());
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("often"), body.as_bytes()).await;
+    world.publish("clients.create", Some("often"), 1, &json!({})).await;
     let channel = world.broker.connection.create_channel().await.unwrap();
     let queue = world.broker.name("events.clients.create");
     // As if its connection were lost each time: the queue's own limit is 100.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::text;
-use crate::support::{Endpoint, Reply, World, console::Api, envelope, eventually, query};
+use crate::support::{Endpoint, Reply, World, console::Api, eventually, query};
 
 const ROLES: [&str; 5] = ["worker", "recorder", "console", "owner", "records"];
 
@@ -133,8 +133,7 @@ async fn each_role_does_its_work_with_the_rights_it_has() {
     world.run(&["events", "add", "clients.suspend"]).assert_done();
     api.sign_in("ann").await;
     for _ in 0..2 {
-        let body = envelope("clients.create", 1, &json!({}));
-        world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+        world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     }
     // Two handlers, and the same event again.
     world.wait_for_executions(3, &[]).await;

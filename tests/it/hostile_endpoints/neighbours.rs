@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{Case, over_tcp, over_tls};
-use crate::support::{Endpoint, World, envelope, hostile::Authority};
+use crate::support::{Endpoint, World, hostile::Authority};
 
 /// Events of a burst, of each of two kinds.
 const BURST: u64 = 600;
@@ -60,7 +60,7 @@ impl Neighbours {
             begun.elapsed()
         };
         let publish = async |event: &str, number| {
-            world.broker.publish(event, None, envelope(event, number, &json!({})).as_bytes()).await;
+            world.publish(event, None, number, &json!({})).await;
         };
         let publish_all = async {
             for number in 0..BURST / 50 {

@@ -273,6 +273,12 @@ impl World {
         .await;
     }
 
+    /// Publishes an event in the platform's envelope.
+    pub async fn publish(&self, event: &str, message_id: Option<&str>, object_id: u64, data: &Value) {
+        let body = super::envelope(event, object_id, data);
+        self.broker.publish(event, message_id, body.as_bytes()).await;
+    }
+
     /// Creates a handler and gives its id.
     pub fn handler(&self, name: &str, event: &str, args: &[&str]) -> i64 {
         let create = ["handlers", "create", "--name", name, "--event", event];

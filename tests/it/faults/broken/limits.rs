@@ -10,7 +10,7 @@ use crate::{
         checker::Allowed,
         scene::{CUT, Scene, Setup, UNDER_WAY},
     },
-    support::{Endpoint, Reply, Services, World, console::Api, envelope, eventually},
+    support::{Endpoint, Reply, Services, World, console::Api, eventually},
 };
 
 both_forms!(memory_alarm, consumer_timeout);
@@ -103,8 +103,7 @@ async fn what_was_replayed_to_a_broker_that_blocks_runs_once() {
     let endpoint = Endpoint::start(|_, n| Reply::status(if n == 0 { 400 } else { 200 })).await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
+    world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     let letter = world.wait_for_dead_letters(1).await[0]["id"].as_str().expect("an id").to_owned();
     let api = Api::start(&mut world).await;
     services.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;

@@ -11,7 +11,7 @@ use crate::{
     support::{
         Endpoint, Services, World,
         console::{Api, answer},
-        envelope, eventually,
+        eventually,
     },
 };
 
@@ -99,8 +99,7 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     .await;
 
     // So it is: nobody records, and what was to be recorded is gone.
-    let body = envelope("clients.create", 1, &json!({}));
-    world.broker.publish("clients.create", None, body.as_bytes()).await;
+    world.publish("clients.create", None, 1, &json!({})).await;
     endpoint.wait_for(1).await;
     eventually("the record vanished", || async { world.broker.depth("execution-log").await == Some((0, 0)) })
         .await;
