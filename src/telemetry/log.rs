@@ -39,7 +39,14 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     if json {
-        fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(to).boxed()
+        // The fields of the event and the attempt that a line belongs to stand beside its own.
+        json_subscriber::fmt::layer()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .flatten_span_list_on_top_level(true)
+            .with_writer(to)
+            .boxed()
     } else {
         fmt::layer().with_ansi(is_colourful()).with_writer(to).boxed()
     }

@@ -113,7 +113,7 @@ pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) ->
     };
     let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed(), trace };
     count(worker, run, &handler, &attempted);
-    log(run, &handler, step, &attempted);
+    log(run, &handler, &attempted);
     StepResult::Attempted(handler, Box::new(attempted))
 }
 
@@ -179,18 +179,14 @@ fn count(worker: &Worker, run: &EventRun<'_>, handler: &Registered, attempted: &
     run.lane.record_progress();
 }
 
-fn log(run: &EventRun<'_>, handler: &Registered, step: Step, attempted: &Attempted) {
+fn log(run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
     if let Outcome::PutOff { error, .. } = &attempted.outcome {
         // No attempt was made; of an open circuit it is told once.
-        debug!(event_id = %run.event.id, handler = %handler.handler.id, error, "put off");
+        debug!(error, "put off");
         return;
     }
     info!(
-        event = %run.event.name,
-        event_id = %run.event.id,
-        handler = %handler.handler.id,
         name = %handler.handler.spec.name,
-        attempt = step.attempt.number(),
         outcome = attempted.outcome.word(),
         error = attempted.error(),
         duration_ms = u64::try_from(attempted.duration.as_millis()).unwrap_or(u64::MAX),

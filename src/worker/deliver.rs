@@ -1,6 +1,6 @@
 //! What happens to a delivery: one event's story.
 
-use tracing::warn;
+use tracing::{Instrument, Span, error_span, field::Empty, warn};
 
 use super::{
     Worker,
@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     broker::{Delivery, handlers_seen},
-    domain::decide::{Decision, Remaining, decide},
+    domain::{
+        decide::{Decision, Remaining, decide},
+        plan::Step,
+    },
 };
 
 /// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
@@ -19,6 +22,12 @@ use crate::{
 ///
 /// `lane` is what this event may take of the process.
 pub(super) async fn process(worker: &Worker, lane: &QueueState, delivery: Delivery) {
+    // At the level of errors, so that no filter takes an event's id from a line that is logged.
+    let span = error_span!("event", event = %lane.event, event_id = Empty, run_id = Empty);
+    settle(worker, lane, delivery).instrument(span).await;
+}
+
+async fn settle(worker: &Worker, lane: &QueueState, delivery: Delivery) {
     let _held = lane.hold();
     let stuck = lane.cut();
     let told = tokio::select! {
@@ -34,7 +43,10 @@ pub(super) async fn process(worker: &Worker, lane: &QueueState, delivery: Delive
         Err(trouble) => {
             lane.meters.returned();
             if !matches!(trouble, RequeueReason::NotStarted | RequeueReason::Stuck) {
-                warn!(event = %lane.event, error = format!("{:#}", anyhow::Error::new(trouble)), "an event goes back to its queue");
+                warn!(
+                    error = format!("{:#}", anyhow::Error::new(trouble)),
+                    "an event goes back to its queue"
+                );
             }
             delivery.ack.requeue();
         }
@@ -53,6 +65,7 @@ async fn handle_delivery(
         Ok(run) => run,
         Err(malformed) => return malformed.publish_dead_letter(worker, delivery).await,
     };
+    Span::current().record("event_id", run.event.id.as_str()).record("run_id", run.id.as_str());
     run.count_arrival(delivery);
     // Held to the end: until all is confirmed, what comes again would find nothing recorded.
     let admitted = admit(worker, &mut run, delivery, lane).await?;
@@ -72,44 +85,49 @@ async fn run_plan(worker: &Worker, run: &mut EventRun<'_>) -> Result<(), Requeue
             run.hand_over(step).await?;
             break;
         }
-        let (handler, attempted) = match run_step(worker, run, step).await {
-            StepResult::Attempted(handler, attempted) => (handler, *attempted),
-            StepResult::Disabled => {
-                run.record_skipped(step).await?;
-                continue;
-            }
-            StepResult::Replaced => {
-                run.record_another(step).await?;
-                continue;
-            }
-            StepResult::EndedElsewhere(recorded) => {
-                run.plan = run.plan.with_first(step);
-                if run.resume(Some(recorded)).await? {
-                    continue;
-                }
-                break;
-            }
-            StepResult::DeadlineReached => {
-                run.hand_over(step).await?;
-                break;
-            }
-        };
-        let on_failure = handler.handler.spec.on_failure();
-        match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
-            Decision::Done => run.record_ended(&handler, step, attempted).await?,
-            Decision::Retry { plan, delay, rest } => {
-                run.retry(&handler, step, attempted, &plan, delay).await?;
-                if rest == Remaining::Transferred {
-                    break;
-                }
-            }
-            Decision::GiveUp { reason, plan, rest } => {
-                run.give_up(&handler, step, attempted, &plan, reason).await?;
-                if rest == Remaining::Transferred {
-                    break;
-                }
-            }
+        let attempt = error_span!("attempt", handler = %step.handler, attempt = step.attempt.number());
+        if take_step(worker, run, step).instrument(attempt).await? == Remaining::Transferred {
+            break;
         }
     }
     Ok(())
+}
+
+/// Runs one step and does what follows from it; says whether this delivery goes on with the plan.
+async fn take_step(worker: &Worker, run: &mut EventRun<'_>, step: Step) -> Result<Remaining, RequeueReason> {
+    let (handler, attempted) = match run_step(worker, run, step).await {
+        StepResult::Attempted(handler, attempted) => (handler, *attempted),
+        StepResult::Disabled => {
+            run.record_skipped(step).await?;
+            return Ok(Remaining::Kept);
+        }
+        StepResult::Replaced => {
+            run.record_another(step).await?;
+            return Ok(Remaining::Kept);
+        }
+        StepResult::EndedElsewhere(recorded) => {
+            run.plan = run.plan.with_first(step);
+            let goes_on = run.resume(Some(recorded)).await?;
+            return Ok(if goes_on { Remaining::Kept } else { Remaining::Transferred });
+        }
+        StepResult::DeadlineReached => {
+            run.hand_over(step).await?;
+            return Ok(Remaining::Transferred);
+        }
+    };
+    let on_failure = handler.handler.spec.on_failure();
+    match decide(&attempted.outcome, step, &run.plan, on_failure, &handler.policy) {
+        Decision::Done => {
+            run.record_ended(&handler, step, attempted).await?;
+            Ok(Remaining::Kept)
+        }
+        Decision::Retry { plan, delay, rest } => {
+            run.retry(&handler, step, attempted, &plan, delay).await?;
+            Ok(rest)
+        }
+        Decision::GiveUp { reason, plan, rest } => {
+            run.give_up(&handler, step, attempted, &plan, reason).await?;
+            Ok(rest)
+        }
+    }
 }

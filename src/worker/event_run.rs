@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use tracing::warn;
+use tracing::{Span as LogSpan, warn};
 
 use super::{Worker, queue_state::QueueState};
 use crate::{
@@ -34,7 +34,7 @@ pub(super) struct EventRun<'a> {
     worker: &'a Worker,
     pub lane: &'a QueueState,
     pub event: Event,
-    id: RunId,
+    pub id: RunId,
     pub plan: Plan,
     /// The publisher's, or what was begun for an event that came without.
     pub trace: Trace,
@@ -224,7 +224,8 @@ impl MalformedDelivery {
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
         confirm.confirmed().await?;
         count_dead_letter(&self.name, Reason::Malformed);
-        warn!(event = %self.name, event_id = %run_id, error, "malformed: a dead letter");
+        LogSpan::current().record("event_id", run_id.as_str());
+        warn!(error, "malformed: a dead letter");
         if retry_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
             ReplyRequest::answer_malformed(worker, &self.facts, run_id, &error).await?;
         }

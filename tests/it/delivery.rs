@@ -6,7 +6,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Endpoint, Reply, World, envelope, eventually};
+use crate::support::{Endpoint, Reply, World, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_gets_the_event_byte_for_byte_with_its_headers() {

@@ -50,7 +50,7 @@ impl Inbox {
         let arrived = self.0.ask(claim).await;
         if arrived == Some(Arrived::WithOtherBody) {
             id_reused(&event.name);
-            warn!(event = %event.name, event_id = %event.id, "no duplicate: its id was used for another body (worker.deduplicate)");
+            warn!("no duplicate: its id was used for another body (worker.deduplicate)");
         }
         arrived == Some(Arrived::Again)
     }

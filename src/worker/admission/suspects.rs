@@ -80,7 +80,7 @@ impl Suspects {
         let mut turn = SuspectPermit { too_often: None, suspects: self, run: key.clone(), _alone: alone };
         let begun = self.begun.ask(key).await.unwrap_or(0);
         turn.too_often = Some(begun).filter(|begun| *begun >= self.limit);
-        debug!(event = %run.event.name, event_id = %run.event.id, begun, "a suspect has its turn");
+        debug!(begun, "a suspect has its turn");
         turn
     }
 }

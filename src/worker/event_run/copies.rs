@@ -107,9 +107,6 @@ impl EventRun<'_> {
         self.worker.publishers.letters.publish(outgoing).await.confirmed().await?;
         count_dead_letter(&self.event.name, letter.reason);
         warn!(
-            event = %self.event.name,
-            event_id = %self.event.id,
-            handler = letter.handler_id.map(|id| id.0),
             name = letter.handler_name.as_ref().map(tracing::field::display),
             reason = %letter.reason,
             error = letter.error,
@@ -126,7 +123,7 @@ impl EventRun<'_> {
         }
         self.leave_open("the rest of its handlers was handed over");
         let plan = self.plan.with_first(step);
-        info!(event = %self.event.name, event_id = %self.event.id, %plan, "the rest of the plan is handed over");
+        info!(%plan, "the rest of the plan is handed over");
         let run_id = format!("handover/{}/{}", step.handler, step.attempt.number());
         self.publish_copy(&plan, &run_id, Duration::ZERO, self.first_failed_at, None).await
     }

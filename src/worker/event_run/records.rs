@@ -104,7 +104,7 @@ impl EventRun<'_> {
             "handler {} was another one when this was planned, and is not there any more: was the database restored from a backup?",
             step.handler
         );
-        warn!(event = %self.event.name, event_id = %self.event.id, error, "a handler is skipped");
+        warn!(error, "a handler is skipped");
         let mut execution = self.blank(Disposition::HandlerOff)?;
         execution.attempt = step.attempt.number();
         execution.error = Some(error);

@@ -43,10 +43,10 @@ impl ReplyRequest {
 
     /// Why there must be no answer: whoever can publish events could have anything put into the dead letters, or into another
     /// event's queue.
-    fn refusal(&self, worker: &Worker, id: &EventId) -> Option<String> {
+    fn refusal(&self, worker: &Worker) -> Option<String> {
         let is_own = worker.names.is_own(&self.reply_to);
         is_own.then(|| {
-            warn!(event_id = %id, reply_to = self.reply_to, "not answered: reply_to is a queue of provisiond's own");
+            warn!(reply_to = self.reply_to, "not answered: reply_to is a queue of provisiond's own");
             format!("reply_to {} is a queue of provisiond's own", self.reply_to)
         })
     }
@@ -62,7 +62,7 @@ impl ReplyRequest {
         let mut tally = ReplyBuilder::default();
         tally.leave_open(format!("malformed: {error}"));
         let asked = Self { reply_to, correlation_id: facts.correlation_id.clone(), builder: tally };
-        match asked.refusal(worker, &id) {
+        match asked.refusal(worker) {
             // There is a dead letter of it.
             Some(_) => Ok(()),
             None => asked.answer(worker, id, &[]).await,
@@ -74,7 +74,7 @@ impl EventRun<'_> {
     /// Answers whoever asked, at the end of the first pass.
     pub(crate) async fn answer(&mut self) -> Result<(), RequeueReason> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
-        match asked.refusal(self.worker, &self.event.id) {
+        match asked.refusal(self.worker) {
             Some(why) => self.record_unanswered(why).await,
             None => asked.answer(self.worker, self.event.id.clone(), &self.event.body).await,
         }

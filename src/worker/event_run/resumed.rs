@@ -35,8 +35,6 @@ impl EventRun<'_> {
             }
         }
         debug!(
-            event = %self.event.name,
-            event_id = %self.event.id,
             recorded = recorded.len(),
             left = %plan,
             "a delivery came again"
