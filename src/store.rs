@@ -1,8 +1,8 @@
-//! PostgreSQL: the catalogue, handlers and their history, executions, dead letters and their replays, the inbox,
-//! which processes there are and what goes on.
+//! PostgreSQL: handlers and their history, the event catalogue, executions, dead letters and replays, the inbox,
+//! processes and counts.
 //!
-//! All of tokio-postgres is in here: what leaves are types of the domain, and errors that say what a
-//! caller can do about them. Nothing in here retries: whoever calls knows whether that is sensible.
+//! This is the only module that uses tokio-postgres. It returns domain types, and errors that say what a caller can
+//! do. It never retries: the caller knows whether a retry makes sense.
 
 mod activity;
 mod changes;
@@ -50,16 +50,16 @@ pub use replays::{
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// The database, through a pool of connections. Cheap to clone.
+/// The database, through connection pools. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: deadpool_postgres::Pool,
-    /// For what must be answered while the others are all busy: whether the database answers, who somebody is.
+    /// Connections for short work that must not wait for the main pool: health checks and console sessions.
     reserved: deadpool_postgres::Pool,
-    /// Whose turn it is to search text, which may keep a connection busy for seconds.
+    /// Permits for text searches: each search may keep a connection busy for seconds.
     text_searches: std::sync::Arc<tokio::sync::Semaphore>,
-    /// For connections that are not of the pool.
+    /// Opens connections outside of the pools, and cancels statements.
     dedicated: std::sync::Arc<pool::Dialer>,
-    /// What secrets are encrypted with.
+    /// Encrypts and decrypts the secrets of handlers.
     seals: std::sync::Arc<crate::domain::seal::Seals>,
 }

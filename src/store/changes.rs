@@ -1,7 +1,7 @@
-//! Hearing of changes: a connection of its own that listens.
+//! A dedicated connection that listens for changes of handlers and event types.
 //!
-//! A notification says only that something changed; what it is now is read. Notifications that were
-//! sent while nobody listened are gone, so after a lost connection everything is read again.
+//! A notification only says that something changed; the reader then reads the current state. Notifications that were
+//! sent while nobody listened are lost, so the reader reads everything again after a lost connection.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -10,24 +10,24 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::{Result, Store, StoreError};
 
-/// The name in `migrations/`.
+/// The channel that the triggers in `migrations/` notify.
 const CHANNEL: &str = "provisiond_handlers";
 
-/// A listening connection says nothing for hours: only asking tells a quiet one from a dead one.
+/// How often to check a listening connection: it is idle for hours, and only a query shows whether it is alive.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Changes of handlers and event types, from now on.
+/// Notifications about changes of handlers and event types, since listening began.
 pub struct Changes {
     client: Client,
-    /// Holds at most one: many changes at once are one reason to look.
+    /// Holds at most one notification: many changes at once cause one read.
     heard: mpsc::Receiver<()>,
     driver: AbortHandle,
     ask_at: Instant,
 }
 
 impl Store {
-    /// Listens. What changed before is not told: read after this, not before.
+    /// Starts to listen. Earlier changes are not reported, so read the current state after this call, not before it.
     pub async fn listen(&self) -> Result<Changes> {
         let (client, mut connection) = self.dedicated.dial().await?;
         let (sender, heard) = mpsc::channel(1);
@@ -35,7 +35,7 @@ impl Store {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
                     Ok(AsyncMessage::Notification(_)) => {
-                        // Full: somebody is told already.
+                        // The channel is full: a notification is pending already.
                         let _ = sender.try_send(());
                     }
                     Ok(_) => {}
@@ -54,10 +54,10 @@ impl Store {
 }
 
 impl Changes {
-    /// Waits for the next change, or several. May be dropped and called again without missing one.
+    /// Waits for the next change, or several. The future may be dropped and called again; no notification is lost.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] once the connection is lost: listen again.
+    /// [`StoreError::Unavailable`] if the connection is lost: listen again.
     pub async fn changed(&mut self) -> Result<()> {
         loop {
             tokio::select! {
@@ -106,7 +106,7 @@ mod tests {
             store.create_handler(&handler_spec("a", "clients.create"), None, "me").await.expect("created");
         store.delete_handler(handler.id, None, "me", None).await.expect("deleted");
         assert!(heard(&mut changes).await, "of handlers");
-        // Two transactions make one or two reasons to look.
+        // Two transactions cause one or two notifications.
         let _ = heard(&mut changes).await;
 
         let name = "a.b".parse().expect("a name");

@@ -1,4 +1,4 @@
-//! The database's clock, which decides what is deleted for its age.
+//! The database's clock, by which old records are deleted.
 
 use std::time::Instant;
 
@@ -7,16 +7,16 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use super::{Result, Store, StoreError, session::Session};
 use crate::domain::clock::{ClockAhead, ClockJump};
 
-/// A table or column is not there: PostgreSQL's codes.
+/// SQLSTATE codes: the table or the column does not exist.
 const NOT_THERE: [&str; 2] = ["42P01", "42703"];
 
 impl Store {
-    /// What time it is there.
+    /// Returns the current time by the database's clock.
     pub async fn moment(&self) -> Result<Timestamp> {
         moment(&mut self.session().await?).await
     }
 
-    /// How far this host's clock is ahead of the database's.
+    /// Returns how far this host's clock is ahead of the database's clock.
     pub async fn clock_ahead(&self) -> Result<ClockAhead> {
         let mut session = self.session().await?;
         let (asked_at, asked) = (Timestamp::now(), Instant::now());
@@ -26,7 +26,8 @@ impl Store {
     }
 }
 
-/// What is beyond these between two looks is a jump. Recorders look once an hour at least.
+/// Records the current time. If the clock went back by more than an hour or forward by more than a day since the last
+/// record, this is a jump. Recorders record the time at least once an hour.
 const WATCH: &str = "UPDATE installation SET
         clock_before_jump = CASE WHEN jumped THEN clock_seen ELSE clock_before_jump END,
         clock_after_jump = CASE WHEN jumped THEN now ELSE clock_after_jump END,
@@ -37,13 +38,14 @@ const WATCH: &str = "UPDATE installation SET
         FROM installation) AS look";
 
 impl Store {
-    /// Notes what the database's clock says now, and whether it has moved by days since that was last done.
+    /// Records the database's current time, and returns the last jump of its clock while nothing may be deleted.
     pub async fn watch_clock(&self) -> Result<Option<ClockJump>> {
         self.session().await?.execute(WATCH, &[]).await?;
         self.clock_jump().await
     }
 
-    /// The last jump of the database's clock, while it is doubted. None in tables of an older version.
+    /// Returns the last jump of the database's clock while nothing may be deleted because of it. `None` also if the
+    /// tables are of an older version.
     pub async fn clock_jump(&self) -> Result<Option<ClockJump>> {
         let jump = "SELECT clock_before_jump, clock_after_jump, clock_timestamp() FROM installation
             WHERE clock_after_jump IS NOT NULL";
@@ -59,7 +61,7 @@ impl Store {
     }
 }
 
-/// The UTC day, by the database's clock.
+/// Returns the current UTC day by the database's clock.
 pub(super) async fn today(session: &mut Session) -> Result<Date> {
     Ok(moment(session).await?.to_zoned(TimeZone::UTC).date())
 }

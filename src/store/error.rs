@@ -1,35 +1,36 @@
-//! What can go wrong with the database, told apart by what a caller does about it.
+//! Database errors, grouped by what a caller can do about them.
 
 use deadpool_postgres::PoolError;
 
 use crate::domain::{invisible::all_visible, seal::SealError};
 
-/// Why the database did not do what it was asked.
+/// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("there is no {0}")]
     NotFound(String),
-    /// The optimistic lock: somebody else was faster.
+    /// Optimistic lock: the row was changed since the caller read it.
     #[error("it was changed meanwhile and is at version {version} now: look at it and try again")]
     Conflict { version: i64 },
-    /// A rule says no; the text says which.
+    /// A rule forbids the change; the text explains the rule.
     #[error("{0}")]
     Refused(String),
     #[error("the search took too long: narrow it by time, event, handler or object")]
     TooSlow,
     #[error("too many searches through text are under way: try again in some seconds")]
     TooManySearches,
-    /// No connection, shut down, read only, out of space: not the caller's fault, and worth trying again.
+    /// No connection, shutdown, read-only or out of space. Not the caller's fault, and a retry may succeed.
     #[error("PostgreSQL is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What was to be written cannot be stored, however often it is tried.
+    /// PostgreSQL rejects the data. A retry cannot succeed.
     #[error("PostgreSQL refuses the content")]
     BadData(#[source] SqlError),
     #[error("PostgreSQL failed")]
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What PostgreSQL said. Without its detail, which quotes the row: bodies and secrets stay out of logs.
+/// An error from PostgreSQL. Its detail is left out because it quotes the row: bodies and secrets must not get into
+/// logs.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message} (SQLSTATE {code})")]
 pub struct SqlError {
@@ -47,12 +48,12 @@ impl StoreError {
         Self::Other(why.into().into())
     }
 
-    /// For changes that a person asked for: a broken rule becomes the sentence that explains it.
+    /// For changes by a person: turns a violated constraint into a sentence that explains it.
     pub(super) fn into_refusal(self) -> Self {
         match self {
             Self::BadData(error) => {
                 let rule = match error.code.as_str() {
-                    // What text and jsonb cannot hold.
+                    // Characters that `text` and `jsonb` cannot hold.
                     "22021" | "22P05" => Some("a NUL character cannot be stored"),
                     _ => error.constraint.as_deref().and_then(rule),
                 };
@@ -102,8 +103,8 @@ impl From<tokio_postgres::Error> for StoreError {
 impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
         match error {
-            // Whatever keeps a connection from being made, a wrong password included, may be mended
-            // while we wait. The cause of a refused one is told without its detail, as above.
+            // Whatever prevents a connection, even a wrong password, may be repaired while the caller waits. The
+            // error of a refused connection is converted without its detail, as above.
             PoolError::Backend(error) => match Self::from(error) {
                 Self::Other(source) => Self::Unavailable(source),
                 Self::BadData(error) => Self::Unavailable(error.into()),
@@ -123,18 +124,18 @@ impl From<PoolError> for StoreError {
 }
 
 enum Class {
-    /// The statement's values are at fault.
+    /// The values of the statement are wrong.
     Content,
-    /// The server's state is at fault.
+    /// The server has a temporary problem.
     Passing,
-    /// This program, its rights or its schema are at fault.
+    /// This program, its rights or its schema are wrong.
     Ours,
 }
 
 fn class(code: &str) -> Class {
     match code {
-        // read_only_sql_transaction: a standby, or a database set so until its disk is freed.
-        // query_canceled, lock_not_available: too slow now, not for ever.
+        // 25006 `read_only_sql_transaction`: a standby, or a database that is read-only until its disk is freed.
+        // 57014 `query_canceled`, 55P03 `lock_not_available`: too slow now, but a retry may succeed.
         "25006" | "57014" | "55P03" => Class::Passing,
         _ => match code.get(..2) {
             Some("22" | "23" | "54") => Class::Content,
@@ -145,7 +146,7 @@ fn class(code: &str) -> Class {
     }
 }
 
-/// For names that are typed now. What is stored already is read as it is.
+/// Rejects a name with invisible characters. For names that are entered now; stored names are not checked.
 ///
 /// # Errors
 /// [`StoreError::Refused`].
@@ -153,7 +154,7 @@ pub(super) fn visible(what: &str, text: &str) -> Result<(), StoreError> {
     all_visible(text).map_err(|why| StoreError::Refused(format!("{what} {why}")))
 }
 
-/// The sentence for a constraint of `migrations/`.
+/// The sentence for a violated constraint of `migrations/`.
 fn rule(constraint: &str) -> Option<&'static str> {
     Some(match constraint {
         "event_types_name" => {
@@ -211,7 +212,7 @@ mod tests {
     fn every_rule_of_handlers_has_a_sentence() {
         let sql = include_str!("../../migrations/V1__foundation.sql");
         let names = sql.split("CONSTRAINT ").skip(1).filter_map(|rest| rest.split_whitespace().next());
-        // Neither can be broken by a change that a person asks for.
+        // No change by a person can violate these.
         let inner = ["handlers_version", "handlers_previous_secret"];
         let told = names.filter(|n| n.starts_with("handlers_") || n.starts_with("event_types_"));
         for name in told.filter(|n| !inner.contains(n)) {

@@ -1,14 +1,14 @@
-//! Which installation this database is of.
+//! The installation that this database belongs to.
 
 use uuid::Uuid;
 
 use super::{Result, Store};
 
-/// The table is not there: PostgreSQL's code.
+/// SQLSTATE: the table does not exist.
 const NO_TABLE: &str = "42P01";
 
 impl Store {
-    /// Its id; none in tables of an older version.
+    /// Returns the id of the installation; `None` if the tables are of an older version.
     pub async fn installation(&self) -> Result<Option<Uuid>> {
         let row = self.session().await?.query_opt("SELECT id FROM installation", &[]).await;
         match row {

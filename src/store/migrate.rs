@@ -1,4 +1,4 @@
-//! The schema: embedded migrations, applied forward only.
+//! The database schema: embedded migrations, applied forward only.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use tokio_postgres::Client;
 
 use super::{Result, Store, StoreError};
 
-/// Held while migrations are applied, so that many processes may start at once. Part of the protocol
-/// between versions: never change it.
+/// Advisory lock of the process that applies migrations: many processes may start at the same time. All versions must
+/// use the same number, so never change it.
 const LOCK: i64 = 0x7072_6f76_6973_696f;
 
-/// How long one process waits for another that migrates.
+/// How long a process waits for another one that applies migrations.
 const LOCK_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// PostgreSQL 13, as `server_version_num` says it.
+/// PostgreSQL 13, in the format of `server_version_num`.
 const OLDEST_SERVER: i32 = 130_000;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Which migrations a database has, against those of this binary. Names are as `V1__foundation`.
+/// The migrations of a database, compared with those of this binary. A name is like `V1__foundation`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct MigrationState {
     pub applied: Vec<String>,
     pub pending: Vec<String>,
-    /// Applied by a newer binary. Migrations only add, so this one still runs.
+    /// Applied by a newer binary. Migrations only add to the schema, so this binary still runs.
     pub newer: Vec<String>,
-    /// Applied in another form than this binary has them: the database was not made by a release.
+    /// Applied with other content than in this binary: the database was not made by a release.
     pub differing: Vec<String>,
 }
 
 impl MigrationState {
-    /// What a newer version did to the database, and what that means for this program; none: nothing.
+    /// A sentence about the migrations of a newer version; `None` if there are none.
     pub fn newer_told(&self) -> Option<String> {
         (!self.newer.is_empty()).then(|| {
             format!(
@@ -46,18 +46,18 @@ impl MigrationState {
 }
 
 impl Store {
-    /// Applies what is pending and returns its names.
+    /// Applies pending migrations and returns their names.
     ///
     /// # Errors
-    /// Beside the database's: the server is too old, another process holds the lock for too long, or
-    /// an applied migration differs from this binary's.
+    /// Besides the database's errors: the server is too old, its encoding is not UTF8, another process holds the lock
+    /// for too long, or an applied migration differs from this binary's.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
         let mut session = self.session().await?;
         let version = session.query_opt("SHOW server_version_num", &[]).await?;
         check_server(version.as_ref().map(|row| row.get(0)))?;
         let encoding = session.query_opt("SHOW server_encoding", &[]).await?;
         check_encoding(encoding.as_ref().map(|row| row.get(0)))?;
-        // DDL on large tables takes its time; the connection is not used for anything else.
+        // DDL on large tables takes long. The connection is used for nothing else.
         let client = session.take_over()?;
         let settings = format!("SET statement_timeout = 0; SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
         client.batch_execute(&settings).await.map_err(StoreError::from)?;
@@ -77,7 +77,7 @@ impl Store {
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 
-    /// Looks only.
+    /// Compares the migrations and changes nothing.
     pub async fn migration_state(&self) -> Result<MigrationState> {
         let mut session = self.session().await?;
         state(session.take_over()?).await
@@ -92,7 +92,7 @@ fn check_server(version: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Events hold any text.
+/// Requires UTF8, because events may have any text.
 fn check_encoding(encoding: Option<&str>) -> anyhow::Result<()> {
     match encoding {
         Some("UTF8") => Ok(()),

@@ -1,16 +1,16 @@
-//! Keyset pages: the place where the next page goes on, not the number of rows to skip.
+//! Keyset pages: the next page starts after a row, not after a number of rows.
 
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// A part of a list, newest first.
+/// A page of a list, newest first.
 #[derive(Debug)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Where the next page goes on; none at the end. A search through text may give a page with fewer
-    /// rows than asked for, even none, and still go on: it has looked back this far in its time.
+    /// Where the next page starts; `None` at the end. A text search that runs out of time returns fewer rows than
+    /// requested, or none, and a cursor to continue.
     pub next: Option<Cursor>,
 }
 
@@ -21,13 +21,13 @@ pub struct Cursor {
     pub id: Uuid,
 }
 
-/// A text that is no cursor.
+/// The text is not a cursor.
 #[derive(Debug, thiserror::Error)]
 #[error("copy the cursor of the line \"there are more: --after …\"")]
 pub struct InvalidCursor;
 
 impl<T> Page<T> {
-    /// Of up to `limit + 1` rows, which is how a list learns whether there are more.
+    /// Makes a page from up to `limit + 1` rows; the extra row shows that there are more.
     pub(super) fn of(mut items: Vec<T>, limit: usize, place: impl Fn(&T) -> Cursor) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);

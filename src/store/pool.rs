@@ -1,7 +1,7 @@
-//! How connections are made: a lazy pool, and single ones beside it.
+//! Connections: a pool that connects on demand, and single connections outside of it.
 //!
-//! Every step has a bound: a server that accepts and never speaks, a link that drops packets and a
-//! statement that runs away all end in an error within seconds.
+//! Every step has a timeout. A server that accepts but never answers, a network that drops packets, and a statement
+//! that does not end all cause an error within seconds.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,28 +15,28 @@ use tokio_postgres::{CancelToken, Client, Config, Connection, Socket, config::Ss
 use super::{Result, Store, StoreError, tls};
 use crate::domain::seal::Seals;
 
-/// The server gives a statement up after this long; a session waits a little longer for the answer.
+/// The server cancels a statement after this time. A session waits a little longer for the answer.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections beside the pool's that are never used for long work.
+/// Connections outside of the main pool that are never used for long work.
 const RESERVED: usize = 2;
-/// At a time, and never more than half of the pool: the rest is for everybody else.
+/// The most text searches at the same time. They may also use only half of the pool, but at least one connection.
 const MAX_TEXT_SEARCHES: usize = 4;
 
-/// Where the database is, and how it is reached.
+/// The address of the database, and how to connect to it.
 #[derive(Clone)]
 pub struct StoreSettings {
-    /// `postgres://…` or `key=value …`; `sslmode` is `disable` (as if absent) or `verify-full`.
+    /// `postgres://…` or `key=value …`. `sslmode` is `disable` (the default) or `verify-full`.
     pub url: String,
     pub pool_size: usize,
-    /// For a connection to be made, handshakes included, and for one of the pool to become free.
+    /// The timeout for a new connection, handshakes included, and for a connection of the pool to become free.
     pub connect_timeout: Duration,
-    /// Trusted instead of the system's authorities. Alone, it means `verify-full`.
+    /// CA certificates that replace those of the system. Without an `sslmode`, this means `verify-full`.
     pub ca_file: Option<PathBuf>,
-    /// What secrets are encrypted with.
+    /// Encrypts and decrypts the secrets of handlers.
     pub seals: Seals,
 }
 
-/// Makes single connections.
+/// Opens single connections, and makes the pools.
 pub(super) struct Dialer {
     config: Config,
     tls: tls::Connector,
@@ -46,15 +46,15 @@ pub(super) struct Dialer {
 type Dialed = (Client, Connection<Socket, <tls::Connector as MakeTlsConnect<Socket>>::Stream>);
 
 impl Store {
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.reserved_session().await?.query_opt("SELECT 1", &[]).await.map(drop)
     }
 
-    /// Makes no connection yet: the first use does.
+    /// Makes the pools. The first use connects.
     ///
     /// # Errors
-    /// If the settings cannot be right: the url, the CA file.
+    /// If the URL or the CA file is not valid.
     pub fn connect(settings: &StoreSettings) -> anyhow::Result<Self> {
         let dialer = Dialer::new(settings)?;
         let text_searches = (settings.pool_size / 2).clamp(1, MAX_TEXT_SEARCHES);
@@ -70,7 +70,7 @@ impl Store {
 
 impl Dialer {
     fn new(settings: &StoreSettings) -> anyhow::Result<Self> {
-        // The url may hold a password: no error quotes it.
+        // The URL may contain a password, so no error quotes it.
         let from_url = tls::take_from_url(&settings.url).context("the database url is not usable")?;
         let mut config: Config = from_url.url.parse().context("the database url is not usable")?;
         if config.get_hosts().is_empty() {
@@ -104,16 +104,16 @@ impl Dialer {
             .timeouts(Timeouts {
                 wait: Some(self.timeout),
                 create: Some(self.timeout),
-                // An idle connection whose link is dead must not cost its user much.
+                // An idle connection may be dead, and its user must not wait long to find out.
                 recycle: Some(Duration::from_secs(2)),
             })
             .build()
             .context("the connection pool cannot be built")
     }
 
-    /// Asks the server to end the statement that a connection is busy with; whether it does is not known.
+    /// Asks the server to cancel the statement of a connection. Whether the server does it is unknown.
     pub(super) async fn cancel(&self, token: CancelToken) {
-        // Who wanted it is gone already; without this, the statement ends at its own timeout.
+        // The caller is gone. If this fails, the statement ends at its own timeout.
         let _ = tokio::time::timeout(self.timeout, token.cancel_query(self.tls.clone())).await;
     }
 
@@ -136,12 +136,12 @@ fn bound(config: &mut Config, connect_timeout: Duration) {
         .keepalives_idle(Duration::from_secs(4))
         .keepalives_interval(Duration::from_secs(2))
         .keepalives_retries(3)
-        // What was sent and is not acknowledged: keepalives do not look at that.
+        // For sent data that is not acknowledged; keepalives do not cover it.
         .tcp_user_timeout(Duration::from_secs(10));
 }
 
-/// What every connection of a pool is told once it is made: as statements, because poolers refuse them as `options`. What
-/// the url sets in its own `options` stays as it is.
+/// SQL that sets up each new connection of a pool. These are statements because poolers reject them as `options`.
+/// Settings in the URL's own `options` are kept.
 fn session_settings(own: &str) -> String {
     let statement_timeout = STATEMENT_TIMEOUT.as_millis().to_string();
     [

@@ -1,7 +1,7 @@
-//! Whether a pooler stands between, and gives each transaction another connection.
+//! Detects a connection pooler that gives each transaction another connection.
 //!
-//! Notifications, advisory locks, prepared statements and settings belong to a connection. Behind such a pooler changes of
-//! handlers would not be heard of, and our settings would reach other programs.
+//! Notifications, advisory locks, prepared statements and settings belong to a connection. Behind such a pooler,
+//! provisiond would miss changes of handlers, and its settings would reach other programs.
 
 use std::future::poll_fn;
 
@@ -9,12 +9,14 @@ use tokio_postgres::Client;
 
 use super::{Result, Store, StoreError};
 
-/// A pooler with connections to spare may give the same one twice.
+/// How often the check is repeated: a pooler with spare connections may give the same one twice.
 const ROUNDS: usize = 3;
 
 impl Store {
+    /// Fails if the database is behind a pooler in transaction mode.
+    ///
     /// # Errors
-    /// [`StoreError::Refused`] where a connection does not stay the same one.
+    /// [`StoreError::Refused`] if a connection changes between transactions.
     pub async fn refuse_transaction_pooler(&self) -> Result<()> {
         let (one, other) = (self.connection().await?, self.connection().await?);
         let pid = backend(&one).await?;
@@ -34,7 +36,7 @@ impl Store {
         Ok(())
     }
 
-    /// Ends when it is dropped.
+    /// Opens a connection that closes when it is dropped.
     async fn connection(&self) -> Result<Client> {
         let (client, mut connection) = self.dedicated.dial().await?;
         tokio::spawn(
@@ -44,9 +46,9 @@ impl Store {
     }
 }
 
-/// The process of PostgreSQL that answers.
+/// Returns the id of the server process behind a connection.
 async fn backend(client: &Client) -> Result<i32> {
-    // Not prepared: that, too, is of a connection.
+    // Not prepared: prepared statements belong to a connection too.
     let rows = client.simple_query("SELECT pg_backend_pid()").await?;
     let pid = rows.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),

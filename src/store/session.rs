@@ -1,8 +1,8 @@
-//! One connection of the pool, for a while.
+//! A connection that is borrowed from the pool.
 //!
-//! A connection that is given back in the middle of a statement or a transaction (its user was
-//! cancelled, or waited too long) would hand its rest to the next one. Here it is closed instead, and
-//! the server rolls back.
+//! A connection that returned to the pool in the middle of a statement or a transaction (its user was cancelled or
+//! timed out) would leave the rest to its next user. A session closes such a connection instead, and the server rolls
+//! back.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -17,9 +17,9 @@ use super::{
     sql::Query,
 };
 
-/// A server that has not answered by now will not: its own limit has passed.
+/// How long a session waits for an answer. The server's own timeout has passed by then.
 const ANSWER_TIMEOUT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(2));
-/// For the turn of a search through text.
+/// How long a text search waits for its permit.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -27,16 +27,16 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Session {
     /// Absent only while it is dropped.
     client: Option<Object>,
-    /// A statement was sent and not answered.
+    /// A statement was sent and is not answered yet.
     busy: bool,
     /// A transaction is open, or settings were changed.
     unclean: bool,
-    /// What it may search with; absent if it does something else.
+    /// The permit and the dialer of a search; absent for other work.
     searching: Option<Searching>,
 }
 
-/// A search whose user goes away is ended at the server before another may begin: who asks again and again and never
-/// waits would have any number of them under way.
+/// If the user of a search goes away, the statement is cancelled at the server before the permit is released.
+/// Otherwise a user who repeats a search without waiting could have any number of them running.
 struct Searching {
     _turn: Option<OwnedSemaphorePermit>,
     dialer: Arc<Dialer>,
@@ -47,12 +47,12 @@ impl Store {
         Ok(Session::new(self.pool.get().await?))
     }
 
-    /// One that is free also when searches and pages use up the pool. Only for what takes milliseconds.
+    /// Returns a session that is free even if searches and pages use up the pool. Only for work of milliseconds.
     pub(super) async fn reserved_session(&self) -> Result<Session> {
         Ok(Session::new(self.reserved.get().await?))
     }
 
-    /// For what a person looks for. Searches through text wait for their turn, without a connection.
+    /// Returns a session for a person's search. A text search first waits for a permit, without a connection.
     ///
     /// # Errors
     /// [`StoreError::TooManySearches`].
@@ -75,7 +75,7 @@ impl Session {
         Self { client: Some(client), busy: false, unclean: false, searching: None }
     }
 
-    /// Runs a statement that is prepared once a connection.
+    /// Runs a statement that each connection prepares once.
     pub(super) async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
         let client = self.client.as_ref().ok_or_else(gone)?;
         answered(&mut self.busy, async {
@@ -89,7 +89,7 @@ impl Session {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
-    /// Hands over row by row as they come: of very many, not all are held at once.
+    /// Passes each row to `take` when it arrives, so that many rows are not in memory at the same time.
     pub(super) async fn each(
         &mut self,
         sql: &str,
@@ -110,7 +110,7 @@ impl Session {
         .await?
     }
 
-    /// The number of rows that were written.
+    /// Runs a statement and returns the number of rows written.
     pub(super) async fn execute(&mut self, sql: &str, params: Params<'_>) -> Result<u64> {
         let client = self.client.as_ref().ok_or_else(gone)?;
         answered(&mut self.busy, async {
@@ -120,7 +120,7 @@ impl Session {
         .await
     }
 
-    /// Runs a search. It is planned for its own values each time: which index is best depends on them.
+    /// Runs a search. It is planned for its own values each time, because the best index depends on them.
     pub(super) async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Row>> {
         let client = self.client.as_ref().ok_or_else(gone)?;
         let found = answered(&mut self.busy, client.query_typed(query.sql(), &query.params())).await;
@@ -153,8 +153,8 @@ impl Session {
         Ok(())
     }
 
-    /// For work that manages its own transactions and sets the session up for itself: the connection
-    /// does not go back into the pool.
+    /// Returns the connection for work that manages its own transactions and settings. The connection does not return
+    /// to the pool.
     pub(super) fn take_over(&mut self) -> Result<&mut Client> {
         self.unclean = true;
         let client = self.client.as_mut().ok_or_else(gone)?;
@@ -168,7 +168,7 @@ impl Drop for Session {
         match (self.searching.take(), Handle::try_current()) {
             (Some(searching), Ok(runtime)) if self.busy => {
                 runtime.spawn(async move {
-                    // Whole: the turn is over when the statement is.
+                    // The permit must live until the statement is cancelled.
                     let Searching { _turn, dialer } = searching;
                     dialer.cancel(client.cancel_token()).await;
                     drop(Object::take(client));
@@ -189,8 +189,8 @@ async fn answered<T>(
         .map_err(|_| StoreError::unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))?;
     *busy = false;
     answer.map_err(|error| {
-        // A setting that a session keeps for its life: one that was opened while writing was forbidden would
-        // refuse to write for ever. It is closed, like one that was left in the middle of a statement.
+        // A session keeps this setting: a connection that was opened while the database was read-only could never
+        // write. It is closed, like one in the middle of a statement.
         *busy = error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
         error.into()
     })

@@ -1,23 +1,23 @@
-//! Sessions of the console.
+//! Sessions of console users.
 
 use std::time::Duration;
 
 use super::{Result, Store};
 use crate::domain::access::TokenHash;
 
-/// Of one user; more than anybody has open. The oldest ends when another begins.
+/// The most sessions of one user, more than anybody needs. A further session ends the oldest one.
 const MAX_SESSIONS: i64 = 50;
 
-/// A session as it was begun; whether its user may still come in is not known here.
+/// A session as it was stored. Whether its user still has access must be checked elsewhere.
 #[derive(Debug)]
 pub struct StoredSession {
     pub user: String,
-    /// The hash of what it was begun with.
+    /// The hash of the credential that the user signed in with.
     pub credential: Vec<u8>,
 }
 
 impl Store {
-    /// Begins a session that ends when it is not used for `lasts`; forgets those that have ended.
+    /// Begins a session that ends when it is not used for `lasts`. Deletes expired sessions.
     pub async fn begin_session(
         &self,
         token: &TokenHash,
@@ -34,8 +34,8 @@ impl Store {
         session.execute(forget, &[&user, &MAX_SESSIONS]).await.map(drop)
     }
 
-    /// The session, if it has not ended; it then lasts for `lasts` from now on. (Written once in a tenth of that time,
-    /// not at every request.)
+    /// Returns the session if it has not expired, and extends it to `lasts` from now. The extension is written at
+    /// most once in a tenth of that time, not at every request.
     pub async fn continue_session(
         &self,
         token: &TokenHash,

@@ -1,6 +1,6 @@
-//! SQL that depends on what is asked: searches, and inserts of many rows.
+//! SQL that depends on the input: searches, and inserts of many rows.
 //!
-//! Values travel as parameters only; the text is put together of literals of this crate.
+//! Values are always parameters. The SQL text consists only of literals of this crate.
 
 mod text;
 
@@ -12,25 +12,25 @@ pub(super) use text::{bytea_escaped, clean, clean_opt, contains, json_forms};
 
 type Value<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
-/// A search that grows by conditions.
+/// A search, built from conditions.
 ///
-/// One `($1 IS NULL OR column = $1)` a filter would be shorter, and would hide from the planner which
-/// filters are there: at ten million rows that is the difference between an index and a scan.
+/// One `($1 IS NULL OR column = $1)` for each filter would be shorter, but would hide from the planner which filters
+/// are set. With ten million rows, this decides between an index and a scan.
 pub(super) struct Query<'a> {
     sql: String,
     values: Vec<(Value<'a>, Type)>,
     conditions: usize,
-    /// Text of many rows is read, which takes time.
+    /// The search reads the text of many rows, which takes time.
     reads_text: bool,
 }
 
 impl<'a> Query<'a> {
-    /// `head` ends before the `WHERE`.
+    /// Starts a search; `head` ends before the `WHERE`.
     pub(super) fn new(head: &str) -> Self {
         Self { sql: head.to_owned(), values: Vec::new(), conditions: 0, reads_text: false }
     }
 
-    /// A search whose head holds a value already: each `?` in it stands for that.
+    /// Starts a search with a value in its head: each `?` in `head` stands for `value`.
     pub(super) fn with(head: &str, value: impl ToSql + Sync + Send + 'a, ty: Type) -> Self {
         let mut query = Self::new(&head.replace('?', "$1"));
         query.values.push((Box::new(value), ty));
@@ -44,8 +44,8 @@ impl<'a> Query<'a> {
         self.condition(&condition.replace('?', &placeholder));
     }
 
-    /// Adds the alternatives of `condition`, one for each of `patterns`, all of which are looked for in text. (`= ANY` of an array would be shorter,
-    /// and is not what a trigram index looks at.)
+    /// Adds `condition` once for each of `patterns`, joined by `OR`. All of them search text. (`= ANY` of an array
+    /// would be shorter, but cannot use a trigram index.)
     pub(super) fn and_any(&mut self, condition: &'static str, patterns: Vec<String>) {
         let alternatives: Vec<String> = patterns
             .into_iter()
@@ -63,7 +63,7 @@ impl<'a> Query<'a> {
         self.condition(condition);
     }
 
-    /// Adds the condition of a page; `?at` and `?id` in it stand for its place.
+    /// Adds the condition of a page; `?at` and `?id` in it stand for the cursor's values.
     pub(super) fn and_place(
         &mut self,
         condition: &'static str,
@@ -76,7 +76,7 @@ impl<'a> Query<'a> {
         self.condition(&condition.replace("?at", &format!("${at}")).replace("?id", &format!("${id}")));
     }
 
-    /// Ends with what follows the conditions: grouping, order.
+    /// Appends what follows the conditions, such as grouping and order.
     pub(super) fn end(&mut self, tail: &'static str) {
         self.sql.push(' ');
         self.sql.push_str(tail);
@@ -113,11 +113,11 @@ impl<'a> Query<'a> {
     }
 }
 
-/// One column of many rows, written by `UNNEST`.
+/// The values of one column for many rows, inserted with `UNNEST`.
 pub(super) struct Column<'a> {
     name: &'static str,
     ty: &'static str,
-    /// What is written: the value, or something made of it.
+    /// The SQL expression that is inserted: the column itself, or a conversion of it.
     read: &'static str,
     values: Value<'a>,
 }
@@ -137,7 +137,7 @@ impl<'a> Column<'a> {
     }
 }
 
-/// One statement for all rows; what is there already stays as it is.
+/// One statement that inserts all rows. Existing rows stay unchanged.
 pub(super) fn insert_all(table: &str, columns: &[Column<'_>]) -> String {
     let arrays = columns.iter().enumerate().map(|(n, column)| format!("${}::{}[]", n + 1, column.ty));
     let list = |part: fn(&Column<'_>) -> &'static str| -> String {

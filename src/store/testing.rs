@@ -1,4 +1,4 @@
-//! A database of its own for each test, dropped with it.
+//! A separate database for each test, dropped at the test's end.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -16,7 +16,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// With the schema.
+    /// Creates a database with the schema.
     pub(crate) async fn migrated() -> Self {
         let database = Self::empty().await;
         database.store.migrate().await.expect("migrated");
@@ -35,12 +35,12 @@ impl Database {
         &self.store
     }
 
-    /// Runs SQL as somebody with `psql` would.
+    /// Runs SQL directly, as somebody with `psql` would.
     pub(crate) async fn psql(&self, sql: &str) {
         self.store.session().await.expect("a session").batch(sql).await.expect(sql);
     }
 
-    /// The first column of the first row, which is text.
+    /// Returns the first column of the first row, which must be text.
     pub(crate) async fn ask(&self, sql: &str) -> String {
         let mut session = self.store.session().await.expect("a session");
         session.query_opt(sql, &[]).await.expect(sql).expect("a row").get(0)
@@ -73,7 +73,7 @@ fn admin() -> String {
     std::env::var("DATABASE_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
 }
 
-/// The url without its database.
+/// The URL of the server, without a database.
 pub(super) fn server() -> String {
     let url = admin();
     url.rsplit_once('/').expect("a url with a database").0.to_owned()
@@ -95,7 +95,7 @@ pub(super) fn handler_spec(name: &str, event: &str) -> crate::domain::handler::H
     .expect("a spec")
 }
 
-/// The same database, by a process with these keys.
+/// The same database, for a process with these keys.
 pub(super) fn with_keys(store: &Store, seals: Seals) -> Store {
     Store { seals: std::sync::Arc::new(seals), ..store.clone() }
 }

@@ -1,6 +1,6 @@
-//! TLS to PostgreSQL: none, or with the server's certificate and name verified.
+//! TLS to PostgreSQL: off, or with verification of the server's certificate and name.
 //!
-//! libpq's ways in between (`prefer`, `allow`) are refused: they protect from nobody.
+//! The modes of libpq in between (`prefer`, `allow`) are rejected because they protect against nobody.
 
 mod connector;
 
@@ -14,16 +14,16 @@ pub(super) use connector::Connector;
 
 const CA_FILE: &str = "database.ca_file";
 
-/// What a url says about TLS, which tokio-postgres understands only in part.
+/// The TLS settings in a URL. tokio-postgres understands only some of them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UrlTls {
-    /// The url without `sslmode` and `sslrootcert`.
+    /// The URL without `sslmode` and `sslrootcert`.
     pub url: String,
     pub required: bool,
     pub ca_file: Option<PathBuf>,
 }
 
-/// Takes `sslmode` and `sslrootcert` out of a url or a `key=value` string.
+/// Removes `sslmode` and `sslrootcert` from a URL or a `key=value` string.
 pub(super) fn take_from_url(url: &str) -> anyhow::Result<UrlTls> {
     let (head, pairs, separator) = match url.split_once('?') {
         Some((head, query)) if url.contains("://") => (Some(head), query, '&'),
@@ -53,13 +53,13 @@ pub(super) fn take_from_url(url: &str) -> anyhow::Result<UrlTls> {
 fn verifies(mode: &str) -> anyhow::Result<bool> {
     match mode {
         "disable" => Ok(false),
-        // What libpq does not verify here, we do.
+        // libpq verifies less for `require` and `verify-ca`. provisiond always verifies everything.
         "require" | "verify-ca" | "verify-full" => Ok(true),
         _ => bail!("sslmode={mode} is not supported: say verify-full (TLS, verified) or disable (no TLS)"),
     }
 }
 
-/// Trusts the certificates of `ca_file`, or those of the system.
+/// A connector that trusts the certificates of `ca_file`, or those of the system.
 pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<Connector> {
     let builder = match ca_file {
         Some(path) => tls::config(tls::authorities(CA_FILE, path)?, Roots::Own),
@@ -68,7 +68,7 @@ pub(super) fn verifying(ca_file: Option<&Path>) -> anyhow::Result<Connector> {
     Ok(Connector::new(builder?.with_no_client_auth()))
 }
 
-/// For connections without TLS: a connector that is never asked.
+/// A connector for connections without TLS, which never use it.
 pub(super) fn unused() -> anyhow::Result<Connector> {
     tls::without_trust().map(Connector::new)
 }

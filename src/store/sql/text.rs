@@ -1,8 +1,9 @@
-//! Text as columns hold it, and as patterns find it.
+//! Text for columns, and patterns for searches.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// Text columns hold every character but NUL: one in a name or an answer must not fail its batch.
+/// Replaces NUL, the only character that text columns cannot hold. A NUL in a name or a response must not fail its
+/// batch.
 pub(in crate::store) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
@@ -11,7 +12,7 @@ pub(in crate::store) fn clean_opt(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(clean)
 }
 
-/// A `LIKE` pattern for `text` anywhere.
+/// A `LIKE` pattern that finds `text` anywhere.
 pub(in crate::store) fn contains(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
@@ -25,8 +26,8 @@ pub(in crate::store) fn contains(text: &str) -> String {
     clean(&pattern).into_owned()
 }
 
-/// The forms that `text` has in JSON as publishers write it: plain, or with everything escaped that
-/// Python (`ü` as `\u00fc`) or PHP (`/` as `\/`) escapes.
+/// The forms that `text` may have in JSON: plain, escaped as Python does (`ü` as `\u00fc`), and escaped as PHP does
+/// (also `/` as `\/`).
 pub(in crate::store) fn json_forms(text: &str) -> Vec<String> {
     let ascii = json_escaped(text);
     let slashes = ascii.replace('/', "\\/");
@@ -54,7 +55,7 @@ fn json_escaped(text: &str) -> String {
     escaped
 }
 
-/// `text` as `encode(bytea, 'escape')` writes it: so a body that is no text can be searched.
+/// `text` as `encode(bytea, 'escape')` writes it, so that a body that is not text can be searched.
 pub(in crate::store) fn bytea_escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {

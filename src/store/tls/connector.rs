@@ -1,7 +1,7 @@
-//! TLS streams to PostgreSQL that know the hash of the server's certificate for SCRAM's channel binding.
+//! TLS streams to PostgreSQL. They know the hash of the server's certificate, for the channel binding of SCRAM.
 //!
-//! As tokio-postgres-rustls makes them, but for certificates signed with RSA-PSS or with ECDSA and SHA-512 too, and with
-//! errors that say what to do.
+//! Like tokio-postgres-rustls, but also for certificates that are signed with RSA-PSS, or with ECDSA and SHA-512, and
+//! with errors that say what to do.
 
 use std::{
     convert::Infallible,
@@ -23,11 +23,11 @@ use tokio_rustls::{TlsConnector, client};
 
 use crate::tls::{Peer, explained, hash_bits};
 
-/// Makes TLS streams of one configuration.
+/// Makes TLS streams with one configuration.
 #[derive(Clone)]
 pub struct Connector(Arc<ClientConfig>);
 
-/// For one connection.
+/// Makes the TLS stream of one connection.
 pub struct Connect {
     host: String,
     connector: TlsConnector,
@@ -106,8 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 }
 
-/// `tls-server-end-point` (RFC 5929): the certificate's hash, by the hash function of its signature. None: its signature
-/// has no hash function of its own, as that of Ed25519.
+/// `tls-server-end-point` (RFC 5929): the hash of the certificate, by the hash function of its signature. `None` if
+/// the signature has no hash function of its own, as with Ed25519.
 fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     match hash_bits(certificate)? {
         256 => Some(Sha256::digest(certificate).to_vec()),
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// A certificate that `openssl` signed itself.
+    /// A self-signed certificate, made with `openssl`.
     fn certificate(key: &[&str], options: &[&str]) -> CertificateDer<'static> {
         let dir = tempfile::tempdir().expect("a directory");
         let made = Command::new("openssl")
