@@ -1,9 +1,9 @@
-//! What is going on, in numbers: how many events and executions, how they ended, how long they took, which handlers fail.
+//! Activity in numbers: events, executions by disposition, durations, and which handlers fail.
 //!
-//! Read from counts that are kept beside the executions (`V6__statistics.sql`) and not from these: a busy hour has
-//! millions of them, and an overview asks every few seconds. The recorder adds a batch to the counts in the statement
-//! that inserts it, and only what that really inserted: a result that is delivered twice is counted once. A minute is
-//! some forty rows however much happened in it, a handler's hour is one.
+//! The numbers come from count tables (`V6__statistics.sql`), not from the executions: a busy hour has millions of
+//! executions, and the console reads the numbers every few seconds. The recorder updates the counts in the statement
+//! that inserts a batch, and counts only rows that are new, so a result that is delivered twice counts once. A minute
+//! has about forty rows however many executions it had; an hour of a handler has one row.
 
 mod tally;
 
@@ -17,28 +17,28 @@ use super::{Result, Store, StoreError, handlers::last_name};
 use crate::domain::handler::{HandlerId, Status};
 use tally::{ActivityBucket, counted};
 
-/// How far back, and in which steps.
+/// The time range of an activity report, and its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
-    /// The last hour, minute by minute.
+    /// The last hour, by minute.
     Hour,
-    /// The last day, hour by hour.
+    /// The last day, by hour.
     Day,
 }
 
-/// What went on.
+/// Counts of events and executions over a time range, in steps.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Activity {
-    /// When the first point begins.
+    /// Start of the first point.
     pub since: Timestamp,
     pub step_seconds: u32,
-    /// Oldest first, without gaps. The last one is still going on.
+    /// Oldest first, without gaps. The last point is not complete yet.
     pub points: Vec<ActivityPoint>,
-    /// All points together.
+    /// The sum of all points.
     pub total: Counts,
 }
 
-/// What went on in one step.
+/// The counts of one step.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ActivityPoint {
     pub at: Timestamp,
@@ -46,39 +46,44 @@ pub struct ActivityPoint {
     pub counts: Counts,
 }
 
-/// How much there was, and how long it took.
+/// Numbers of events and executions, and how long successful executions took.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = ActivityCounts)]
 pub struct Counts {
-    /// That workers took from their queues: not retries, and not what was delivered again.
+    /// Events that workers took from their queues, without retries and redeliveries.
     pub events: u64,
-    /// Executions, by what became of them.
+    /// Executions with the disposition `done`.
     pub done: u64,
+    /// Executions with the disposition `forbidden`.
     pub forbidden: u64,
+    /// Executions with the disposition `retrying`.
     pub retrying: u64,
+    /// Executions with the disposition `dead_lettered`.
     pub dead_lettered: u64,
-    /// No handler, switched off, not reached, published twice.
+    /// Executions with the status `skipped`, such as `no_handler` or `duplicate`.
     pub skipped: u64,
-    /// How long what succeeded took: half of it, 95 and 99 of a hundred were faster. Right within a sixth.
+    /// Milliseconds within which half of the successful executions ended, accurate to about a sixth.
     pub p50_ms: Option<f64>,
+    /// Milliseconds within which 95 % of the successful executions ended.
     pub p95_ms: Option<f64>,
+    /// Milliseconds within which 99 % of the successful executions ended.
     pub p99_ms: Option<f64>,
 }
 
-/// How a handler did.
+/// How many attempts a handler made, and how many of them failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HandlerCounts {
     pub attempts: u64,
     pub failures: u64,
 }
 
-/// A handler that failed.
+/// A handler with failed attempts.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct FailingHandler {
     pub handler_id: HandlerId,
-    /// Of a deleted handler the last one; absent where nothing is known of it any more.
+    /// The current name, or the last name of a deleted handler. `null` if no name is known.
     pub handler_name: Option<String>,
-    /// Absent where it was deleted since.
+    /// `null` if the handler was deleted.
     pub status: Option<Status>,
     #[serde(flatten)]
     pub counts: HandlerCounts,
@@ -92,7 +97,7 @@ impl Period {
         }
     }
 
-    /// As `date_trunc` calls it; also its length in seconds, and how many there are.
+    /// The step's name in `date_trunc`, its length in seconds, and the number of steps.
     const fn steps(self) -> (&'static str, u32, u32) {
         match self {
             Self::Hour => ("minute", 60, 60),
@@ -101,8 +106,8 @@ impl Period {
     }
 }
 
-/// What is counted by the hour since 24 hours ago begins with this hour: a search of the executions from then on finds
-/// the same.
+/// The start of the hour, 24 hours ago. The hourly counts that are summed begin there, so a search of executions from
+/// this time on finds the same executions.
 pub fn a_day_ago() -> Timestamp {
     (truncated(Timestamp::now(), Unit::Hour)) - 24.hours()
 }
@@ -113,7 +118,7 @@ fn truncated(at: Timestamp, unit: Unit) -> Timestamp {
 }
 
 impl Store {
-    /// What went on in the last hour or day.
+    /// Reads the activity of the last hour or day.
     pub async fn activity(&self, period: Period) -> Result<Activity> {
         let (step, step_seconds, count) = period.steps();
         let last = truncated(Timestamp::now(), period.unit());
@@ -131,9 +136,9 @@ impl Store {
         Ok(Activity { since, step_seconds, points, total: total.counts() })
     }
 
-    /// The handlers that failed most often since [`a_day_ago`], at most `limit`.
+    /// Returns the handlers with the most failures since [`a_day_ago`], at most `limit`.
     pub async fn failing_handlers(&self, limit: usize) -> Result<Vec<FailingHandler>> {
-        // Attempts are added up for those few alone.
+        // Attempts are added up for these handlers only.
         let sql = concat!(
             "SELECT f.handler_id, f.failures, a.attempts, h.status, coalesce(h.name, ",
             last_name!("f.handler_id"),
@@ -165,7 +170,7 @@ impl Store {
         failing.collect::<anyhow::Result<_>>().map_err(|error| StoreError::Other(error.into()))
     }
 
-    /// How these handlers did since [`a_day_ago`]; those that made no attempt are left out.
+    /// Returns the counts of these handlers since [`a_day_ago`], without handlers that made no attempt.
     pub async fn handler_counts(&self, handlers: &[HandlerId]) -> Result<HashMap<HandlerId, HandlerCounts>> {
         let sql = "SELECT handler_id, sum(attempts) AS attempts, sum(failures) AS failures
             FROM handler_hours LEFT JOIN handlers ON id = handler_id
@@ -178,7 +183,7 @@ impl Store {
         counts.collect::<anyhow::Result<_>>().map_err(|error| StoreError::Other(error.into()))
     }
 
-    /// Deletes counts of before yesterday's hour: nobody asks for them.
+    /// Deletes counts that are older than 25 hours; nothing reads them.
     pub async fn forget_counts(&self) -> Result<()> {
         let mut session = self.session().await?;
         for sql in [

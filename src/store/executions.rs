@@ -1,4 +1,4 @@
-//! Executions: written in batches here, searched in `search`, kept a day a partition in `partitions`.
+//! Executions: inserted in batches here, searched in `search`, stored in daily partitions (`partitions`).
 
 mod attempts;
 mod counts;
@@ -30,11 +30,11 @@ pub use history::RunKey;
 pub use row::ExecutionRow;
 
 impl Store {
-    /// Writes a batch in one statement, and counts it; executions that are there already stay as they are. Gives the
-    /// number of new ones. A day that has no partition yet gets one.
+    /// Inserts a batch in one statement, updates the counts, and returns the number of new executions. Existing ones
+    /// stay unchanged. Creates the daily partitions that are missing.
     ///
     /// # Errors
-    /// [`StoreError::BadData`] if one of them cannot be stored; then none is.
+    /// [`StoreError::BadData`] if one of them cannot be stored; then none is stored.
     pub async fn insert_executions(&self, batch: &[Execution]) -> Result<u64> {
         let columns = columns(batch);
         let (sql, values) = (counts::counted(&insert_all("executions", &columns)), values_of(&columns));
@@ -56,7 +56,7 @@ fn number(counted: Option<&Row>) -> Result<u64> {
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-/// The row of each execution, column by column.
+/// The values of all executions, column by column.
 fn columns(batch: &[Execution]) -> Vec<Column<'_>> {
     let mut columns = event_columns(batch);
     columns.extend(handler_columns(batch));
@@ -130,7 +130,7 @@ fn response_columns(batch: &[Execution]) -> Vec<Column<'_>> {
     ]
 }
 
-/// A count that no honest worker reaches stays the largest there is.
+/// Clamps a count to `i32::MAX`, which no correct worker reaches.
 fn int(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Counts put together: those of a step from its minutes, and of all steps.
+//! Sums of counts: the minutes of one step, and all steps.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::{
     store::{Result, StoreError, session::Session},
 };
 
-/// One step, while it is put together.
+/// The counts of one step, while its rows are added.
 #[derive(Default)]
 pub(super) struct ActivityBucket {
     counts: Counts,
     durations: Durations,
-    /// The same, to add it elsewhere.
+    /// The same durations as counts by bucket: `merge` adds them to another step.
     buckets: Vec<(u16, u64)>,
 }
 
@@ -58,7 +58,7 @@ impl ActivityBucket {
     }
 }
 
-/// What was counted since then, by step.
+/// Reads the counts since `since`, by step.
 pub(super) async fn counted(
     session: &mut Session,
     step: &str,

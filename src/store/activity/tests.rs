@@ -32,7 +32,7 @@ async fn what_is_written_twice_is_counted_once() {
         execution(now, Some(8), "forbidden", 5000),
         execution(now, Some(8), "handler_off", 0),
         execution(now, None, "no_handler", 0),
-        // The day before yesterday is not asked for.
+        // Outside of both periods.
         execution(now - 50.hours(), Some(7), "retrying", 1),
     ];
     assert_eq!(store.insert_executions(&batch).await.expect("written"), 8);
@@ -69,7 +69,7 @@ async fn recorders_that_write_at_once_count_everything() {
         let store = database.store().clone();
         async move {
             for _ in 0..20 {
-                // In different orders, as they come from the broker.
+                // In two different orders: batches arrive from the broker in any order.
                 let handlers: Vec<i64> = if n % 2 == 0 { (0..25).collect() } else { (0..25).rev().collect() };
                 let batch: Vec<_> = handlers
                     .into_iter()

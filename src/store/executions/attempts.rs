@@ -1,4 +1,4 @@
-//! The attempts for one event.
+//! The attempts for one event, and overdue retries.
 
 use tokio_postgres::types::Type;
 
@@ -8,17 +8,19 @@ use crate::{
     store::{Result, Store, sql::Query},
 };
 
-/// Each may come with megabytes.
+/// The most attempts in one answer: each may have megabytes of bodies.
 const MAX_ATTEMPTS: usize = 100;
 
-/// Counted no further.
+/// The most overdue retries that are counted.
 const MAX_OVERDUE: i64 = 1000;
 
 impl Store {
-    /// Retries of the last hour's failures that were due more than two minutes ago, and of which nothing was recorded since.
+    /// Counts retries that are more than two minutes overdue: attempts of the last hour that neither an execution nor
+    /// a dead letter followed.
     ///
-    /// A retry is a run of its own, and keeps the attempt number if the attempt was put off: it is known by its event and
-    /// handler. A row of the same run that ended another way is of another worker, which was given the delivery meanwhile.
+    /// A retry is a run of its own and is found by its event and handler. Its attempt number is no help: a deferred
+    /// attempt keeps the number. If the same run also has a row that is not `retrying`, another worker got the
+    /// delivery as well, and the retry is not overdue.
     pub async fn overdue_retries(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM (
                 SELECT FROM executions e
@@ -43,8 +45,8 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// The latest attempts for an event, of one handler or of all, oldest first, with what was sent and
-    /// answered; at most 100.
+    /// Returns the latest attempts for an event, of one handler or of all, oldest first, with requests and responses;
+    /// at most 100.
     pub async fn attempts(&self, event_id: &str, handler: Option<HandlerId>) -> Result<Vec<Execution>> {
         let mut query = Query::new(&format!("SELECT {COLUMNS}, {BODIES} FROM executions"));
         query.and("event_id = ?", event_id, Type::TEXT);

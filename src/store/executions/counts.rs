@@ -1,9 +1,10 @@
-//! Counting a batch while it is inserted.
+//! Updates the counts in the statement that inserts a batch.
 
-/// `insert`, which ends before its `RETURNING`, with the counts of what it really inserted; gives the number of that.
+/// Extends `insert`, which must not have a `RETURNING` yet, so that it also counts the rows it inserted. The
+/// statement returns the number of these rows.
 ///
-/// Both counts are updated in the order of their keys, so that recorders that write at the same time wait for each
-/// other and never for ever.
+/// Both count tables are updated in the order of their keys. Concurrent recorders then wait for each other and cannot
+/// deadlock.
 pub(super) fn counted(insert: &str) -> String {
     format!(
         "WITH inserted AS (

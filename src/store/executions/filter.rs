@@ -1,4 +1,4 @@
-//! Which executions are asked for.
+//! The filter for searches of executions.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::{
     store::sql::{Query, clean, contains, json_forms},
 };
 
-/// Which executions are asked for; what is absent does not matter.
+/// A filter for executions. An absent field matches every execution.
 #[derive(Clone, Debug, Default)]
 pub struct ExecutionFilter {
     pub status: Option<Status>,
@@ -24,32 +24,34 @@ pub struct ExecutionFilter {
     pub handler: Option<HandlerId>,
     pub object_id: Option<String>,
     pub event_id: Option<EventId>,
-    /// Text in what was sent or answered; the case of ASCII letters does not matter.
+    /// Text in the request or the response. The case of ASCII letters is ignored.
     pub data: Option<String>,
-    /// Text in the error, likewise.
+    /// Text in the error. The case of ASCII letters is ignored.
     pub error: Option<String>,
-    /// Started then or later.
+    /// Started at this time or later.
     pub since: Option<Timestamp>,
-    /// Started before then.
+    /// Started before this time.
     pub until: Option<Timestamp>,
 }
 
-/// How text is looked for. Both find the same: the columns collate as "C", where only the case of ASCII letters is none.
+/// How a search compares text. Both ways find the same rows: in the collation "C" of the columns, only ASCII letters
+/// have upper and lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum TextBy {
-    /// As a trigram index can; without one, four times as slow as the other.
+    /// With `ILIKE`, which can use a trigram index. Without the index it takes four times as long as
+    /// [`Self::Reading`].
     Index,
-    /// By reading all of it.
+    /// With `strpos`, by reading all of the text.
     Reading,
 }
 
 impl ExecutionFilter {
-    /// The conditions, without order and limit.
+    /// Starts a query with the conditions, without order and limit.
     pub(in crate::store) fn query(&self, text_by: TextBy) -> Query<'_> {
         self.continued(Query::new(&format!("SELECT {COLUMNS} FROM executions")), text_by)
     }
 
-    /// `query` with the conditions.
+    /// Adds the conditions to `query`.
     pub(in crate::store) fn continued<'a>(&'a self, query: Query<'a>, text_by: TextBy) -> Query<'a> {
         let mut query = self.with_facts(query);
         if let Some(text) = &self.data {
@@ -57,7 +59,8 @@ impl ExecutionFilter {
             query.and_any(anywhere, forms);
         }
         if let Some(text) = &self.error {
-            // What is done has no error; the index of what is not is read in its stead.
+            // An execution that is `done` has no error. This condition lets PostgreSQL read the partial index of the
+            // others.
             query.and_that("disposition <> 'done'");
             let (found, forms) = text_by.in_error(text);
             query.and_any(found, forms);
@@ -66,8 +69,8 @@ impl ExecutionFilter {
     }
 
     fn with_facts<'a>(&'a self, mut query: Query<'a>) -> Query<'a> {
-        // The second conditions say nothing new, but in the words of the partial indexes: the planner does
-        // not see through a parameter.
+        // The second conditions are redundant, but they repeat the conditions of partial indexes: the planner cannot
+        // derive them from a parameter.
         if let Some(status) = self.status {
             query.and("status = ?", status.as_str(), Type::TEXT);
             if status != Status::Success {
@@ -102,7 +105,7 @@ impl ExecutionFilter {
     }
 }
 
-/// As a person reads it: what a job remembers of what was asked. Empty where nothing is.
+/// The filter in words for people, which a replay job stores. Empty without conditions.
 impl fmt::Display for ExecutionFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
@@ -122,7 +125,7 @@ impl fmt::Display for ExecutionFilter {
 }
 
 impl TextBy {
-    /// A condition for each form of a text in what was sent or answered.
+    /// The condition on requests and responses, and a pattern for each form of the text.
     fn anywhere(self, forms: &[String]) -> (&'static str, Vec<String>) {
         match self {
             Self::Index => (
@@ -145,7 +148,7 @@ impl TextBy {
     }
 }
 
-/// As the database's `lower` leaves it, in the collation "C".
+/// The same as PostgreSQL's `lower` in the collation "C".
 fn lowered(text: &str) -> String {
     clean(text).to_ascii_lowercase()
 }

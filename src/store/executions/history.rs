@@ -1,4 +1,4 @@
-//! What is recorded of runs whose delivery came again.
+//! Reads what is recorded of runs that were redelivered.
 
 use std::collections::HashMap;
 
@@ -11,18 +11,19 @@ use crate::{
     store::{Result, Store, StoreError, clock::today},
 };
 
-/// One run of an event.
+/// Identifies one run of an event.
 pub type RunKey = (EventId, RunId);
 
-/// An id that a publisher gave to thousands of events says nothing about one of them.
+/// The most rows to read. A publisher may give one id to thousands of events; their rows then say nothing about one
+/// of them.
 const MAX_ROWS: i64 = 20_000;
 
 impl Store {
-    /// The rows of these runs that were started today or yesterday (UTC, by the database's clock): a delivery comes again soon
-    /// after it was begun, and older partitions need not be looked at.
+    /// Returns the executions of these runs that started today or yesterday (UTC, by the database's clock). A
+    /// redelivery follows soon after its run began, so older partitions need not be read.
     ///
     /// # Errors
-    /// Beside the database's: there are too many rows to read in the time that a delivery can wait.
+    /// Besides the database's errors: there are too many rows to read while a delivery waits.
     pub async fn recorded(&self, runs: &[RunKey]) -> Result<HashMap<RunKey, Vec<Recorded>>> {
         let event_ids: Vec<&str> = runs.iter().map(|(event, _)| event.as_str()).collect();
         let run_ids: Vec<&str> = runs.iter().map(|(_, run)| run.as_str()).collect();
@@ -47,7 +48,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Whether anything of this run was recorded, whenever that was.
+    /// Whether any execution of this run is recorded, at any time.
     pub async fn is_recorded(&self, event: &EventId, run: &RunId) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT FROM executions WHERE event_id = $1 AND run_id = $2)";
         let row = self.session().await?.query_opt(sql, &[&event.as_str(), &run.as_str()]).await?;

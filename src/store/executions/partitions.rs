@@ -1,26 +1,26 @@
-//! Table `executions` has one partition a UTC day.
+//! The table `executions` has one partition for each UTC day.
 //!
-//! A partition is made aside and then attached: `CREATE TABLE … PARTITION OF` would lock the whole
-//! table against readers and writers. Dropping needs that lock, for a moment; it gives up quickly
-//! where a long search holds it, since everybody queues behind who waits for it.
+//! A partition is created as a separate table and then attached: `CREATE TABLE … PARTITION OF` would lock the whole
+//! table against readers and writers. Dropping a partition needs that lock for a moment. It gives up after a second
+//! if a long search uses the table, because all other queries would queue behind the waiting lock.
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 
 use crate::store::{Result, SqlError, Store, StoreError, clock::today, session::Session};
 
-/// One process at a time makes or drops partitions. Part of the protocol between versions.
+/// Advisory lock: one process at a time creates or drops partitions. All versions must use the same number.
 const LOCK: i64 = 0x7061_7274_6974_696f;
 
-/// What came of dropping old partitions.
+/// The result of dropping old partitions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DroppedPartitions {
     pub dropped: Vec<Date>,
-    /// In use just now: they go next time.
+    /// Partitions in use, which are dropped next time.
     pub busy: Vec<Date>,
 }
 
 impl Store {
-    /// Makes the partitions of today and of the next `ahead` days.
+    /// Creates the partitions of today and of the next `ahead` days.
     pub async fn ensure_partitions(&self, ahead: u16) -> Result<()> {
         let mut session = self.session().await?;
         let today = today(&mut session).await?;
@@ -34,8 +34,8 @@ impl Store {
         Ok(())
     }
 
-    /// Drops the partitions of days that ended more than `days` days ago, and whose rows were all recorded before that,
-    /// both by the database's clock. Tables that somebody attached under other names are left alone.
+    /// Drops partitions of days that ended more than `days_kept` days ago, unless one of their rows was recorded
+    /// since then, by the database's clock. Tables that somebody attached under other names stay.
     pub async fn drop_partitions_older_than(&self, days_kept: u16) -> Result<DroppedPartitions> {
         let mut session = self.session().await?;
         let oldest = today(&mut session).await?.saturating_sub(i64::from(days_kept).days());
@@ -44,7 +44,7 @@ impl Store {
             match drop_day(&mut session, day, oldest).await? {
                 Drop::Dropped => result.dropped.push(day),
                 Drop::Busy => result.busy.push(day),
-                // A worker whose clock is behind wrote it lately.
+                // A worker whose clock is behind wrote into it recently.
                 Drop::Recent => {}
             }
         }
@@ -52,23 +52,23 @@ impl Store {
     }
 }
 
-/// When a UTC day begins.
+/// Returns the start of a UTC day.
 pub(super) fn start_of(day: Date) -> Timestamp {
     day.to_zoned(TimeZone::UTC).map_or(Timestamp::MIN, |start| start.timestamp())
 }
 
-/// The UTC day.
+/// Returns the UTC day of `at`.
 pub(super) fn day_of(at: Timestamp) -> Date {
     at.to_zoned(TimeZone::UTC).date()
 }
 
-/// Whether PostgreSQL found no partition for a row. Its code is that of any broken CHECK, but those
-/// name their constraint; its message is translated.
+/// Whether PostgreSQL found no partition for a row. The SQLSTATE is that of any violated CHECK, but those name their
+/// constraint. The message cannot be used because it is translated.
 pub(super) fn is_missing(error: &SqlError) -> bool {
     error.code == "23514" && error.constraint.is_none()
 }
 
-/// Makes the partition of `day`, unless it is there.
+/// Creates the partition of `day` unless it exists.
 pub(super) async fn make(session: &mut Session, day: Date) -> Result<()> {
     let (Some(name), Ok(next)) = (name_of(day), day.tomorrow()) else {
         return Err(StoreError::BadData(SqlError {
@@ -80,7 +80,7 @@ pub(super) async fn make(session: &mut Session, day: Date) -> Result<()> {
     session.begin().await?;
     session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     if !days(session).await?.contains(&day) {
-        // All of it is made of a date.
+        // Safe to format into SQL: every part comes from a date.
         let ddl = format!(
             "CREATE TABLE IF NOT EXISTS {name}
                  (LIKE executions INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE);
@@ -103,7 +103,7 @@ async fn drop_day(session: &mut Session, day: Date, oldest: Date) -> Result<Drop
     session.begin().await?;
     session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     if !days(session).await?.contains(&day) {
-        // Another process was quicker.
+        // Another process dropped it first.
         return session.rollback().await.map(|()| Drop::Recent);
     }
     match session.batch(&format!("SET LOCAL lock_timeout = '1s'; {}", lock(&name))).await {
@@ -121,12 +121,12 @@ async fn drop_day(session: &mut Session, day: Date, oldest: Date) -> Result<Drop
     session.commit().await.map(|()| Drop::Dropped)
 }
 
-/// Against rows that are being recorded; in the order in which those lock.
+/// Locks out rows that are being recorded. Inserts lock the tables in the same order.
 fn lock(partition: &str) -> String {
     format!("LOCK TABLE ONLY executions, ONLY {partition} IN ACCESS EXCLUSIVE MODE")
 }
 
-/// The days that have a partition of ours, oldest first.
+/// Returns the days that have a partition of provisiond, oldest first.
 pub(super) async fn days(session: &mut Session) -> Result<Vec<Date>> {
     let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                WHERE i.inhparent = 'executions'::regclass ORDER BY c.relname";

@@ -1,4 +1,4 @@
-//! Rows of `executions` as values.
+//! Reads rows of `executions`.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,9 +16,7 @@ use crate::{
     store::{Cursor, Result, StoreError, handlers::last_name},
 };
 
-/// An execution as lists show it: without the bodies, which [`Store::execution`] gives.
-///
-/// [`Store::execution`]: crate::store::Store::execution
+/// An execution as in lists, without request and response bodies.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ExecutionRow {
     pub id: Uuid,
@@ -30,7 +28,7 @@ pub struct ExecutionRow {
     pub status: Status,
     pub disposition: Disposition,
     pub error: Option<String>,
-    /// Its code alone.
+    /// HTTP status, exit code or signal, without body and output.
     pub response: Option<Response>,
     pub modified: bool,
     pub retry_at: Option<Timestamp>,
@@ -38,13 +36,13 @@ pub struct ExecutionRow {
     pub duration_ms: u64,
     pub worker: WorkerId,
     pub trace_id: Option<String>,
-    /// When it reached the table, by the database's clock.
+    /// When the recorder stored it, by the database's clock.
     pub recorded_at: Timestamp,
 }
 
 pub(super) const COLUMNS: &str = concat!(
     "id, event_id, event_name, object_id, event_dt, run_id, handler_id, coalesce(handler_name, ",
-    // A worker that skips a deleted handler knows its number alone.
+    // A worker that skips a deleted handler knows only its id.
     last_name!("executions.handler_id"),
     ") AS handler_name,
     handler_priority, handler_mode, handler_task_type, handler_task_target, attempt, max_attempts, status,
@@ -53,7 +51,7 @@ pub(super) const COLUMNS: &str = concat!(
     recorded_at"
 );
 
-/// What [`execution`] reads beside [`COLUMNS`].
+/// The columns that [`execution`] reads besides [`COLUMNS`].
 pub(super) const BODIES: &str = "request, response_body, response_stdout, response_stderr";
 
 impl ExecutionRow {
@@ -69,7 +67,7 @@ pub(super) fn execution_row(row: &Row) -> Result<ExecutionRow> {
     })
 }
 
-/// Reads a row of [`COLUMNS`] and [`BODIES`].
+/// Reads a row with [`COLUMNS`] and [`BODIES`].
 pub(super) fn execution(row: &Row) -> Result<Execution> {
     let head = execution_row(row)?;
     let request: String = row.try_get("request")?;

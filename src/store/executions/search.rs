@@ -1,4 +1,4 @@
-//! Searching the Execution Logs: newest first, by filters, in keyset pages.
+//! Searches the Execution Logs, newest first, with filters and keyset pages.
 
 use jiff::{Timestamp, ToSpan};
 use uuid::Uuid;
@@ -13,13 +13,13 @@ use crate::{
     store::{Cursor, Page, Result, Store, StoreError, session::Session},
 };
 
-/// A tail shows what was recorded this long ago or longer: rows become visible in the order of their
-/// commits, and a batch that is being committed now must not be passed over.
+/// A tail shows rows that were recorded at least a second ago. Rows become visible in the order of their commits;
+/// without the delay, a tail could skip a batch that is being committed.
 const TAIL_DELAY: &str = "recorded_at <= now() - interval '1 second'";
 
 impl Store {
-    /// Newest first. A search through text looks back for two seconds, and then gives what it found
-    /// and where to go on.
+    /// Returns a page of executions, newest first. A text search ends after about two seconds, with what it found and
+    /// a cursor to continue.
     ///
     /// # Errors
     /// [`StoreError::TooSlow`], [`StoreError::TooManySearches`].
@@ -37,7 +37,7 @@ impl Store {
             (search(&mut session, filter, TextBy::Reading, limit + 1, after).await?, None)
         };
         let mut page = Page::of(rows, limit, ExecutionRow::cursor);
-        // What started exactly then was looked at: no id is below nil.
+        // All rows that started at exactly this time were searched: no id is below nil.
         page.next = page.next.or(searched_to.map(|at| Cursor { at, id: Uuid::nil() }));
         Ok(page)
     }
@@ -50,9 +50,9 @@ impl Store {
         execution(&row.ok_or_else(|| StoreError::NotFound(format!("execution {id}")))?)
     }
 
-    /// What was recorded after `after` (the `recorded_at` and `id` of the last one seen), in that
-    /// order; of a tail that begins, the last `limit`. About a second late, and only what started
-    /// within the last two days. `since` and `until` do not matter.
+    /// Returns executions that were recorded after `after` (`recorded_at` and `id` of the last one seen), in that
+    /// order. Without `after`, returns the last `limit`. Rows appear about a second late, and only if they started
+    /// within the last two days. `since` and `until` are ignored.
     pub async fn tail_executions(
         &self,
         filter: &ExecutionFilter,
@@ -88,7 +88,7 @@ pub(super) async fn search(
 ) -> Result<Vec<ExecutionRow>> {
     let mut query = filter.query(text_by);
     if let Some(after) = after {
-        // The first condition says nothing new, but picks partitions; a comparison of rows does not.
+        // The first condition is redundant, but it lets PostgreSQL skip partitions; a row comparison does not.
         query.and_place("started_at <= ?at AND (started_at, id) < (?at, ?id)", after.at, after.id);
     }
     query.end("ORDER BY started_at DESC, id DESC");

@@ -43,7 +43,7 @@ fn json(execution: &Execution) -> String {
     serde_json::to_string(execution).expect("JSON")
 }
 
-/// A time as the database keeps it.
+/// The current time, with the precision of the database.
 fn now() -> Timestamp {
     Timestamp::from_microsecond(Timestamp::now().as_microsecond()).expect("a time")
 }
@@ -114,7 +114,7 @@ async fn what_cannot_be_stored_is_told_from_what_is_down() {
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
 }
 
-/// Prints the rates that `PERFORMANCE.md` is compared with.
+/// Prints the insert rates, to compare with `docs/performance.md`.
 #[tokio::test]
 #[ignore = "a measurement: run it alone, in a release build"]
 async fn insert_rates() {

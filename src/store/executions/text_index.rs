@@ -1,9 +1,9 @@
-//! Text in executions is found by trigrams once their day has ended.
+//! The trigram index for text searches of executions, created for each day after it has ended.
 //!
-//! Such an index, kept up while rows are inserted, costs more than all the rest of it (the recorder's batch of 500 takes
-//! four times as long); made once for a whole day that nothing is added to any more, it costs a few seconds a hundred
-//! thousand executions, at a time of our choosing. It takes half as much room again as the executions. Without the
-//! extension `pg_trgm`, or of the last day or two, text is searched by reading (see `search`).
+//! Maintaining this index during inserts costs more than the inserts themselves: the recorder's batch of 500 takes
+//! four times as long. Creating it for a whole day that gets no more rows costs a few seconds for a hundred thousand
+//! executions, at a time of our choice. The index takes half as much space as the executions. Without the extension
+//! `pg_trgm`, and for the last day or two, a search reads the text (see `windowed_search`).
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,16 @@ use jiff::{ToSpan, civil::Date};
 use super::partitions::{self, day_of};
 use crate::store::{Result, Store, clock::moment, session::Session};
 
-/// One process at a time makes such an index. Part of the protocol between versions.
+/// Advisory lock: one process at a time creates a text index. All versions must use the same number.
 const LOCK: i64 = 0x7472_6967_7261_6d73;
 
-/// Results of a day come in late: most of them are there after this.
+/// How long to wait after the end of a day: most of its late results are stored by then.
 const LATE_HOURS: i64 = 1;
 
 impl Store {
-    /// Makes the index of the latest ended day that has none, and gives that day; none if there is nothing to do. Takes
-    /// its time. Dropping it loses nothing: the server makes it to its end, or it is made again.
+    /// Creates the index of the latest ended day without one, and returns that day. `None` if there is no such day,
+    /// `pg_trgm` is missing, or another process is creating an index. This takes long. Dropping the future is safe:
+    /// either the server completes the index, or a later call creates it again.
     pub async fn index_text_of_a_day(&self) -> Result<Option<Date>> {
         let mut session = self.session().await?;
         let today = day_of(moment(&mut session).await? - LATE_HOURS.hours());
@@ -38,9 +39,9 @@ impl Store {
         if !locked.try_get::<_, bool>(0)? {
             return Ok(None);
         }
-        // It waits for every transaction that began before.
+        // `CONCURRENTLY` waits for every transaction that began before.
         client.batch_execute("SET statement_timeout = 0; SET lock_timeout = '10min'").await?;
-        // What was interrupted leaves an invalid index behind.
+        // An interrupted creation leaves an invalid index behind.
         client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {partition}_text")).await?;
         let columns = ["error", "request", "response_body", "response_stdout", "response_stderr"]
             .map(|column| format!("{column} gin_trgm_ops"))
@@ -48,13 +49,13 @@ impl Store {
         let index =
             format!("CREATE INDEX CONCURRENTLY {partition}_text ON {partition} USING gin ({columns})");
         client.batch_execute(&index).await?;
-        // The end of the connection does so too, but takes a moment: the next day's turn comes at once.
+        // Closing the connection also releases the lock, but later: the call for the next day follows at once.
         client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
         Ok(Some(day))
     }
 }
 
-/// The days whose text is found by an index.
+/// Returns the days that have a valid text index.
 pub(super) async fn indexed_days(session: &mut Session) -> Result<BTreeSet<Date>> {
     let sql = "SELECT t.relname::text FROM pg_inherits p
         JOIN pg_class t ON t.oid = p.inhrelid

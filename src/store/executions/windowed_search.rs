@@ -1,9 +1,9 @@
-//! Searching text in executions, newest first: time is searched in windows that grow while they are cheap, for two
-//! seconds at most.
+//! Searches text in executions, newest first, in windows of time that grow while they are cheap, for about two
+//! seconds.
 //!
-//! Days that have ended have an index of their text (`text_index`), and a month of them is crossed in some hundred
-//! milliseconds. What is newer is read, as are all days where there is no such index: some hundred thousand
-//! executions a second. What was not reached in time is told, and where to go on.
+//! Days that have ended have a text index (`text_index`): a search crosses a month of them in some hundred
+//! milliseconds. Newer days, and all days without this index, are read at some hundred thousand executions a second.
+//! If the time is over, the result says where to continue.
 
 use std::{
     collections::BTreeSet,
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::store::{Cursor, Result, StoreError, session::Session};
 
-/// A window is begun no later than this: it takes half a second, as a rule.
+/// The time of a search after which no new window begins. A window usually takes half a second.
 const TIME_BUDGET: Duration = Duration::from_millis(1500);
-/// For one window: one that was taken too large must not cost seconds.
+/// The timeout of one window: it limits the cost of a window that is too large.
 const BOUND: &str = "SET LOCAL statement_timeout = '2s'";
 const MIN_WINDOW: Duration = Duration::from_secs(1);
 const FIRST_WINDOW: Duration = Duration::from_mins(10);
-/// Of what is read, and of what an index finds.
+/// The largest windows, for days that are read and for days with an index.
 const MAX_SCANNED_WINDOW: Duration = Duration::from_hours(24);
 const MAX_INDEXED_WINDOW: Duration = Duration::from_hours(10 * 24);
 
-/// What was found, and how far back it came if the time ended before that did.
+/// Returns the rows found and, if the time was over first, how far back the search came.
 pub(super) async fn look_back(
     session: &mut Session,
     filter: &ExecutionFilter,
@@ -50,7 +50,8 @@ pub(super) async fn look_back(
     let (begun_at, mut found) = (until, Vec::new());
     let (mut reading, mut indexing) = (FIRST_WINDOW, FIRST_WINDOW);
     while until > oldest && found.len() < limit {
-        // Each page comes on from its place, however slowly: else the next one would begin there again.
+        // Each page searches at least one window, even a slow one. Otherwise the next page would begin at the same
+        // place.
         if started.elapsed() > TIME_BUDGET && until < begun_at {
             return Ok((found, Some(until)));
         }
@@ -63,7 +64,7 @@ pub(super) async fn look_back(
         let asked = Instant::now();
         match bounded(session, &part, text_by, limit - found.len(), after).await {
             Ok(part) => found.extend(part),
-            // It had grown over quiet times and met a busy one.
+            // The window had grown in quiet times and reached a busy time.
             Err(StoreError::TooSlow) if *window > MIN_WINDOW => {
                 *window = (*window / 8).max(MIN_WINDOW);
                 continue;
@@ -94,7 +95,7 @@ async fn bounded(
     found
 }
 
-/// Where the window before `until` begins: all of it lies in days that are searched the same way.
+/// Returns the start of the window that ends at `until`. All days of one window are searched in the same way.
 fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> Timestamp {
     let wanted = until.saturating_sub(window).unwrap_or(Timestamp::MIN);
     let mut day = day_of(just_before(until));
@@ -105,7 +106,8 @@ fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> Times
     wanted.max(start_of(day))
 }
 
-/// About half a second a window: small enough to stop in time, large enough to cross quiet months.
+/// Sizes the next window to take about half a second: short enough to stop in time, long enough to cross quiet
+/// months.
 fn next_window(window: Duration, took: Duration, left: Duration, text_by: TextBy) -> Duration {
     let largest = if text_by == TextBy::Index { MAX_INDEXED_WINDOW } else { MAX_SCANNED_WINDOW };
     let next = match took.as_millis() {
@@ -114,13 +116,13 @@ fn next_window(window: Duration, took: Duration, left: Duration, text_by: TextBy
         300..600 => window,
         _ => window / 2,
     };
-    // What took a while and is to end in time.
+    // After a slow window, the next one must fit into the time that is left.
     let fits =
         if took.as_millis() < 20 { next } else { next.min(window.mul_f64(left.div_duration_f64(took))) };
     fits.clamp(MIN_WINDOW, largest)
 }
 
-/// When the oldest and the newest execution started.
+/// Returns when the oldest and the newest execution started.
 async fn extent(session: &mut Session) -> Result<Option<(Timestamp, Timestamp)>> {
     let row = session.query_opt("SELECT min(started_at), max(started_at) FROM executions", &[]).await?;
     let Some(row) = row else { return Ok(None) };

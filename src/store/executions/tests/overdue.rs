@@ -1,4 +1,4 @@
-//! Which retries are overdue.
+//! Tests which retries are overdue.
 
 use super::*;
 use crate::domain::{
@@ -7,20 +7,20 @@ use crate::domain::{
     trace::Trace,
 };
 
-/// An attempt of ten minutes ago whose retry was due five minutes ago.
+/// An attempt from ten minutes ago whose retry was due five minutes ago.
 fn retrying(event: &str) -> Execution {
     let at = now() - 10.minutes();
     Execution { retry_at: Some(at + 5.minutes()), ..of(event, failed(at, "circuit open")) }
 }
 
-/// `execution`, of this event, in its first run.
+/// `execution` of this event, in the event's first run.
 fn of(event: &str, mut execution: Execution) -> Execution {
     execution.event.id = event.to_owned().try_into().expect("an id");
     execution.run_id = execution.event.id.clone().into();
     execution
 }
 
-/// `execution` as the copy runs it: a run of its own.
+/// `execution` as a retry copy runs it, which is another run.
 fn in_next_run(mut execution: Execution) -> Execution {
     execution.run_id = execution.run_id.next("7/1");
     execution

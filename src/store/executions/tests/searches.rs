@@ -1,4 +1,4 @@
-//! What searches find.
+//! Tests what searches find.
 
 use super::*;
 use crate::{domain::handler::HandlerId, store::Cursor};
@@ -47,7 +47,7 @@ async fn every_filter_finds_its_own() {
     ] {
         let found: Vec<Uuid> = found.into_iter().map(|e| e.id).collect();
         assert_eq!(ids(store, &filter).await, found, "{filter:?}");
-        // As it is asked where text is indexed, and by replays.
+        // The same search, as for indexed days and for replays.
         let mut session = store.session().await.expect("a session");
         let rows = search::search(&mut session, &filter, TextBy::Index, 100, None).await.expect("rows");
         assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), found, "{filter:?} by an index");
@@ -61,7 +61,7 @@ async fn pages_follow_each_other_without_gap_or_repeat() {
     let database = Database::migrated().await;
     let store = database.store();
     let at = now();
-    // Several at the same time, over three days.
+    // Ten at the same time, on each of three days.
     let batch: Vec<Execution> = (0..30).map(|n| done(at - (24 * (n / 10)).hours())).collect();
     store.insert_executions(&batch).await.expect("written");
     for filter in
@@ -100,7 +100,7 @@ async fn text_is_found_in_days_with_and_without_their_index() {
     let today = partitions::day_of(at);
     assert!((4..=6).contains(&indexed.len()) && indexed.iter().all(|day| *day < today), "{indexed:?}");
     assert!(indexed.is_sorted_by(|a, b| a > b), "the latest first: {indexed:?}");
-    // One that was interrupted is made again.
+    // An index whose creation was interrupted is created again.
     let day = indexed[1];
     let index = format!("executions_{}_text", day.strftime("%Y%m%d"));
     database
@@ -122,7 +122,7 @@ async fn a_tail_follows_what_is_recorded() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let first = store.tail_executions(&all, 10, None).await.expect("a tail");
     assert_eq!(first.iter().map(|row| row.id).collect::<Vec<_>>(), [late.id]);
-    // It started before the other, and was recorded after.
+    // Started before the other one, but recorded after it.
     store.insert_executions(std::slice::from_ref(&early)).await.expect("written");
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let place = Some(Cursor { at: first[0].recorded_at, id: first[0].id });
