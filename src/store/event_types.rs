@@ -7,24 +7,24 @@ use tokio_postgres::Row;
 use super::{Result, Store, StoreError, error::visible, session::Session};
 use crate::domain::event::{EventName, InvalidEventName};
 
-/// One kind of event that handlers can name.
+/// A kind of event that handlers can be created for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct EventType {
     pub name: EventName,
-    /// The heading it stands under in forms: `Clients Packages`.
+    /// The heading above it in forms: `Clients Packages`.
     #[serde(rename = "group")]
     pub group_title: String,
-    /// What it is called there: `renew`.
+    /// Its label below that heading: `renew`.
     pub title: String,
-    /// The order of lists and forms.
+    /// The order in lists and forms.
     pub position: i64,
-    /// Not in the catalogue any more; its queue may still hold events.
+    /// When it was removed from the catalogue. Its queue may still hold events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<Timestamp>,
 }
 
-/// A change of the catalogue that is made and not yet committed: in between, the caller declares or
-/// unbinds the queue. Dropping it takes the change back.
+/// An uncommitted change of the catalogue. Before the commit, the caller declares or unbinds the queue. Dropping this
+/// rolls the change back.
 #[must_use = "dropping it takes the change back"]
 pub struct Pending {
     event_type: EventType,
@@ -41,7 +41,7 @@ impl Pending {
 const COLUMNS: &str = "name, group_title, title, position, removed_at";
 
 impl Store {
-    /// In the order of the catalogue.
+    /// Lists event types in the order of the catalogue.
     pub async fn list_event_types(&self, include_removed: bool) -> Result<Vec<EventType>> {
         let sql =
             format!("SELECT {COLUMNS} FROM event_types WHERE removed_at IS NULL OR $1 ORDER BY position");
@@ -49,10 +49,11 @@ impl Store {
         rows.iter().map(event_type).collect()
     }
 
-    /// Event types that executions or open dead letters name and nothing here knows: this database was restored to an
-    /// earlier moment.
+    /// Returns names of event types that executions or open dead letters have and the table `event_types` does not.
+    /// They are missing because this database was restored to an earlier state.
     pub async fn forgotten_event_types(&self) -> Result<Vec<EventName>> {
-        // Each name is one look into the index of the executions. What no queue took needs none.
+        // Each step reads the next name from an index of the executions. Unrouted dead letters are left out: they
+        // need no queue.
         let sql = "WITH RECURSIVE names (name) AS (
                 (SELECT event_name FROM executions ORDER BY event_name LIMIT 1)
                 UNION ALL
@@ -63,14 +64,14 @@ impl Store {
                 UNION SELECT event_name FROM dead_letters WHERE state = 'open' AND reason <> 'unrouted') found
             WHERE name NOT IN (SELECT name FROM event_types) ORDER BY name LIMIT 100";
         let rows = self.session().await?.query(sql, &[]).await?;
-        // A dead letter may have been published with any name.
+        // A dead letter may have any text as its event name.
         Ok(rows.iter().filter_map(|row| row.get::<_, &str>(0).parse().ok()).collect())
     }
 
-    /// Adds an event type, or a removed one again.
+    /// Adds an event type, or restores a removed one.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it is in the catalogue already, or a title is none.
+    /// [`StoreError::Refused`] if it is in the catalogue already, or if a title is invalid.
     pub async fn add_event_type(&self, name: &EventName, group_title: &str, title: &str) -> Result<Pending> {
         visible("the group", group_title)?;
         visible("the title", title)?;
@@ -89,14 +90,15 @@ impl Store {
         Ok(Pending { event_type: event_type(&row)?, session })
     }
 
-    /// Takes an event type out of the catalogue.
+    /// Removes an event type from the catalogue.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] while handlers name it, disabled and archived ones too; it says which.
+    /// [`StoreError::NotFound`]; [`StoreError::Refused`] while handlers use it, also disabled or archived ones. The
+    /// error names them.
     pub async fn remove_event_type(&self, name: &EventName) -> Result<Pending> {
         let mut session = self.session().await?;
         session.begin().await?;
-        // The lock makes whoever is about to give a handler this event wait, and then look again.
+        // With this lock, a concurrent change that gives a handler this event waits and then checks again.
         let known = "SELECT 1 FROM event_types WHERE name = $1 AND removed_at IS NULL FOR UPDATE";
         if session.query_opt(known, &[&name.as_str()]).await?.is_none() {
             return Err(StoreError::NotFound(format!("event type {name}")));

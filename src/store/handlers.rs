@@ -1,4 +1,4 @@
-//! Handlers: read here, changed in `change`, remembered in `history`.
+//! Handlers: read here, changed in `change`, with their history in `history`.
 
 mod change;
 mod history;
@@ -26,18 +26,19 @@ pub use history::{Action, HistoryEntry};
 pub(super) use names::last_name;
 pub(super) use sealed::open;
 
-/// Which handlers are asked for.
+/// A filter for lists of handlers.
 #[derive(Clone, Debug, Default)]
 pub struct HandlerFilter {
     pub event: Option<EventName>,
     pub task_type: Option<TaskType>,
-    /// None: enabled and disabled ones, not archived ones.
+    /// `None`: enabled and disabled handlers, but not archived ones.
     pub status: Option<Status>,
-    /// In the name, the url or path, or the script's arguments; not in headers, which may be secret.
+    /// Text in the name, the URL or path, or the arguments of a script. Headers are not searched because they may be
+    /// secret.
     pub text: Option<String>,
-    /// Of a url, only in its scheme, host and port, and not in arguments: for who may not see the rest.
+    /// For viewers: of a URL, searches only scheme, host and port, and no arguments.
     pub only_shown: bool,
-    /// The last handler of the page before.
+    /// The last handler of the previous page.
     pub after: Option<HandlerId>,
 }
 
@@ -46,7 +47,7 @@ pub(super) const COLUMNS: &str =
     max_concurrency, signing_secret IS NOT NULL AS signed, created_at, updated_at, version";
 
 impl Store {
-    /// By id; at most `limit`.
+    /// Lists handlers by id, at most `limit`.
     pub async fn list_handlers(&self, filter: &HandlerFilter, limit: usize) -> Result<Vec<Handler>> {
         let mut query = Query::new(&format!("SELECT {COLUMNS} FROM handlers"));
         match filter.status {
@@ -61,7 +62,7 @@ impl Store {
         }
         if let Some(text) = &filter.text {
             let anywhere = if filter.only_shown {
-                // What is looked for letter by letter is found, too.
+                // Searching reveals a text letter by letter, so text that viewers may not see is not searched.
                 r"(name ILIKE ? OR regexp_replace(task_target, '^([a-z]+://[^/]*).*', '\1') ILIKE ?)"
             } else {
                 "(name ILIKE ? OR task_target ILIKE ? OR task ->> 'args' ILIKE ?)"
@@ -77,7 +78,7 @@ impl Store {
         rows.iter().map(handler).collect()
     }
 
-    /// How many are enabled for each event that has any.
+    /// Counts the enabled handlers for each event that has any.
     pub async fn enabled_handlers(&self) -> Result<HashMap<String, u64>> {
         let sql = "SELECT event, count(*) FROM handlers WHERE status = 'enabled' GROUP BY event";
         let rows = self.session().await?.query(sql, &[]).await?;
@@ -101,10 +102,10 @@ pub(super) fn not_found(id: HandlerId) -> StoreError {
     StoreError::NotFound(format!("handler {id}"))
 }
 
-/// Reads a row of [`COLUMNS`].
+/// Reads a row with [`COLUMNS`].
 ///
 /// # Errors
-/// If somebody wrote past this program what it would have refused: it says which handler.
+/// If somebody wrote into the table what provisiond would have rejected. The error names the handler.
 pub(super) fn handler(row: &Row) -> Result<Handler> {
     let id = HandlerId(row.try_get("id")?);
     let spec = spec(row).map_err(|error| {

@@ -14,27 +14,27 @@ use crate::domain::{
     seal::Seals,
 };
 
-/// All that workers need to plan and run, as of one moment.
+/// All that workers need to plan and run events, from one snapshot of the database.
 pub struct Registry {
-    /// Removed ones too: their queues may still hold events.
+    /// Also removed event types: their queues may still hold events.
     pub event_types: Vec<EventType>,
-    /// Of every status: what is passed over is recorded by name. By event, priority and id: the order
-    /// in which they run.
+    /// Handlers of every status, because skipped handlers are recorded by name. By event, priority and id, which is
+    /// the order in which they run.
     pub handlers: Vec<RegisteredHandler>,
-    /// Written past this program in a form it cannot run.
+    /// Handlers that somebody wrote into the table in an invalid form.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A handler with what it signs with.
+/// A handler with its signing secrets.
 pub struct RegisteredHandler {
     pub handler: Handler,
-    /// The secrets that are valid now, the newest first; none: it is not signed.
+    /// The signing secrets that are valid now, newest first. Empty if requests are not signed.
     pub secrets: Vec<SecretString>,
-    /// Why it cannot be called by this process: its secrets cannot be decrypted here.
+    /// Why this process cannot call the handler: its secrets cannot be decrypted here.
     pub unusable: Option<String>,
 }
 
-/// A handler that does not take part because its row makes no sense. The others must not suffer.
+/// A handler that is left out because its row is not valid. The other handlers still run.
 #[derive(Debug)]
 pub struct Unreadable {
     pub id: HandlerId,
@@ -42,7 +42,7 @@ pub struct Unreadable {
 }
 
 impl Store {
-    /// One query each, in one snapshot.
+    /// Reads the event types and all handlers, in one snapshot.
     pub async fn load_registry(&self) -> Result<Registry> {
         let mut session = self.session().await?;
         session.begin().await?;
@@ -57,12 +57,12 @@ impl Store {
         };
         session.each(&with_secrets(), &[], |row| registry.take(row, &self.seals)).await?;
         session.commit().await?;
-        // A hundred thousand are sorted here in a few milliseconds, and there on disk.
+        // Sorting a hundred thousand handlers takes a few milliseconds here; the server would sort them on disk.
         registry.handlers.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
         Ok(registry)
     }
 
-    /// One handler, with what it signs with.
+    /// Reads one handler with its signing secrets.
     ///
     /// # Errors
     /// [`super::StoreError::NotFound`].

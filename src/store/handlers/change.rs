@@ -1,4 +1,4 @@
-//! Changes of handlers, each in one transaction with its entry in the history.
+//! Changes handlers. One transaction writes the change and its history entry.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::store::{
     sql::{clean, clean_opt},
 };
 
-/// The event type, held against removal until the end of the transaction.
+/// Reads the event type, and locks it against removal until the end of the transaction.
 const TYPE: &str = "WITH type AS (
     SELECT name AS type_name FROM event_types WHERE name = $2 AND removed_at IS NULL FOR KEY SHARE)";
 
 impl Store {
     /// # Errors
-    /// [`StoreError::Refused`] if a rule says no.
+    /// [`StoreError::Refused`] if a rule forbids it.
     pub async fn create_handler(
         &self,
         spec: &HandlerSpec,
@@ -35,7 +35,7 @@ impl Store {
         visible("the name", spec.name.as_str())?;
         let mut session = self.session().await?;
         session.begin().await?;
-        // Its secrets are sealed for this handler and no other: its id is needed first.
+        // Secrets are encrypted for one handler id, so the id is needed first.
         let id = session.query_opt("SELECT nextval(pg_get_serial_sequence('handlers', 'id'))", &[]).await?;
         let id = HandlerId(id.ok_or_else(|| StoreError::other("no id was given"))?.try_get(0)?);
         let values = Values::of(&self.seals, id, spec)?;
@@ -55,11 +55,11 @@ impl Store {
         Ok(created)
     }
 
-    /// Changes what an operator decides. A change that changes nothing is not recorded.
+    /// Changes the settings of a handler. A change without effect is not recorded.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if it is not at `expected_version`, where one
-    /// is given; [`StoreError::Refused`] if a rule says no.
+    /// [`StoreError::NotFound`]; [`StoreError::Conflict`] if `expected_version` is given and the handler has another
+    /// version; [`StoreError::Refused`] if a rule forbids the change.
     pub async fn update_handler(
         &self,
         id: HandlerId,
@@ -95,7 +95,7 @@ impl Store {
         Ok(after)
     }
 
-    /// As [`Store::update_handler`], of the status alone.
+    /// Changes only the status, as [`Store::update_handler`] does.
     pub async fn set_handler_status(
         &self,
         id: HandlerId,
@@ -108,7 +108,7 @@ impl Store {
         self.update_handler(id, expected_version, change, by, note).await
     }
 
-    /// Deletes it; its history and its executions remain. Gives what was deleted.
+    /// Deletes a handler and returns it. Its history and its executions stay.
     pub async fn delete_handler(
         &self,
         id: HandlerId,
@@ -124,7 +124,7 @@ impl Store {
         Ok(before)
     }
 
-    /// Signs with `new` from now on, and with the secret before it as well for `keep_previous`.
+    /// Sets a new signing secret. Requests are also signed with the previous secret for `keep_previous`.
     pub async fn rotate_secret(
         &self,
         id: HandlerId,
@@ -142,7 +142,7 @@ impl Store {
         self.change_secret((id, expected_version), set, &params, Action::SecretSet, by).await
     }
 
-    /// Signs no more.
+    /// Removes the signing secret, and the previous one.
     pub async fn remove_secret(
         &self,
         id: HandlerId,
@@ -178,7 +178,7 @@ impl Store {
         Ok(after)
     }
 
-    /// The handler as it is, in a transaction that keeps others from changing it.
+    /// Reads a handler and locks it against other changes until the end of the transaction.
     async fn lock_handler(&self, id: HandlerId, expected: Option<i64>) -> Result<(Session, Handler)> {
         let mut session = self.session().await?;
         session.begin().await?;
@@ -200,7 +200,7 @@ fn not_in_catalogue(spec: &HandlerSpec) -> StoreError {
     StoreError::Refused(format!("{} is not in the catalogue: add it first", spec.event))
 }
 
-/// An entry to be written.
+/// A history entry to write.
 struct Entry<'a> {
     before: Option<&'a Handler>,
     after: Option<&'a Handler>,

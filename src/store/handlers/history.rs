@@ -1,4 +1,4 @@
-//! What was changed about a handler, by whom, and how it was before and after.
+//! The history of handlers: who changed what, with the settings before and after.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -24,8 +24,8 @@ text_enum! {
     }
 }
 
-/// One change. `before` and `after` are the handler as an operator describes it, with `signed` for
-/// whether it has a signing secret; `before` is absent of the first, `after` of the last.
+/// One change of a handler. `before` and `after` are its settings, with `signed` for whether it has a signing secret.
+/// `before` is `null` in the first entry, `after` in the entry of a deletion.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct HistoryEntry {
     pub id: i64,
@@ -39,7 +39,7 @@ pub struct HistoryEntry {
 }
 
 impl Action {
-    /// What a change from `before` to `after` is called: by the status, if that is all there is.
+    /// Names a change from `before` to `after`: by the new status if only the status changed.
     pub(super) fn between(before: &HandlerSpec, after: &HandlerSpec) -> Self {
         let only_status = HandlerSpec { status: after.status, ..before.clone() } == *after;
         match after.status {
@@ -51,8 +51,8 @@ impl Action {
     }
 }
 
-/// The side of an entry. Values of headers may be secret: that they are there is told, not what they are
-/// (`HeaderValue` masks itself).
+/// The settings of a handler as an entry stores them. Header values may be secret, so they are masked (`HeaderValue`
+/// masks itself).
 pub(super) fn snapshot(spec: &HandlerSpec, signed: bool) -> Result<Value> {
     #[derive(Serialize)]
     struct Snapshot<'a> {
@@ -64,7 +64,7 @@ pub(super) fn snapshot(spec: &HandlerSpec, signed: bool) -> Result<Value> {
 }
 
 impl Store {
-    /// Newest first; also of a handler that was deleted.
+    /// Returns the history of a handler, newest first, also of a deleted one.
     pub async fn handler_history(&self, id: HandlerId) -> Result<Vec<HistoryEntry>> {
         let sql = "SELECT id, changed_at, changed_by, action, note, before, after FROM handler_history
                    WHERE handler_id = $1 ORDER BY id DESC";

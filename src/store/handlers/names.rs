@@ -1,9 +1,9 @@
-//! The names of handlers that were deleted, from their history.
+//! The names of deleted handlers, from their history.
 
-/// SQL for the last name of the handler whose id is the expression `$id`; null where it has no history.
+/// SQL for the last name of the handler whose id is the expression `$id`; null without a history.
 ///
-/// A look into an index a row: only for few rows, or as the second of a `coalesce`, which PostgreSQL asks for only where the
-/// first is null.
+/// This costs one index look-up a row. Use it for few rows, or as the second argument of `coalesce`, which PostgreSQL
+/// evaluates only if the first is null.
 macro_rules! last_name {
     ($id:literal) => {
         concat!(

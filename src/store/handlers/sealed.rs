@@ -1,5 +1,5 @@
-//! What of a handler is secret: what it signs with, and the values of its headers. Encrypted on the way in; opened only
-//! for who calls the handler, so that lists and changes need no key.
+//! The secrets of handlers: signing secrets and header values. They are encrypted when they are stored, and decrypted
+//! only to call the handler. Lists and changes of other settings need no key.
 
 use std::collections::BTreeMap;
 
@@ -16,29 +16,29 @@ use crate::{
     store::{Result, Store, StoreError},
 };
 
-/// What a signing secret is, of its handler: the one in use as well as the one before it.
+/// The name of a signing secret in its `owner`, for the current and the previous one.
 pub(super) const SIGNING: &str = "signing secret";
 
-/// What `migrate` did about secrets that are not stored as they would be now.
+/// What `migrate` did with secrets that were not in the current form (see [`SecretsFound::current`]).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// Whose secrets were written anew.
+    /// How many handlers had secrets that were converted.
     pub handlers: usize,
-    /// Whose secrets cannot be decrypted.
+    /// Handlers whose secrets cannot be decrypted.
     pub unreadable: Vec<HandlerId>,
 }
 
-/// How the secrets of all handlers are stored; each handler is counted once, by the worst.
+/// How the secrets of all handlers are stored. Each handler counts once, by its worst secret.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SecretsFound {
-    /// As they would be now.
+    /// In the current form: encrypted with the current key, or in clear if there is no key.
     pub current: usize,
-    /// In clear though there is a key, or by another key.
+    /// Encrypted with another key, or in clear although there is a key.
     pub stale: usize,
     pub unreadable: Vec<(HandlerId, SealError)>,
 }
 
-/// What the seal of a secret is bound to.
+/// What an encrypted secret is bound to: it cannot be decrypted for another handler or purpose.
 pub(super) fn owner(id: HandlerId, what: &str) -> String {
     format!("handler {id}: {what}")
 }
@@ -47,7 +47,7 @@ fn header(name: &str) -> String {
     format!("header {name}")
 }
 
-/// A task as it is stored. What is sealed already stays as it is: it was not changed.
+/// Returns a task in its stored form. A value that is already encrypted was not changed and stays as it is.
 pub(super) fn task(seals: &Seals, id: HandlerId, task: &Task) -> Result<Value> {
     let mut stored = serde_json::to_value(task).map_err(|e| StoreError::Other(e.into()))?;
     if let Task::Http { headers, .. } = task
@@ -70,7 +70,7 @@ pub(super) fn task(seals: &Seals, id: HandlerId, task: &Task) -> Result<Value> {
     Ok(stored)
 }
 
-/// Opens what is needed to call a handler: its headers in place, and what it signs with.
+/// Decrypts what a call of a handler needs: the headers, in place, and the signing secrets.
 pub(in crate::store) fn open(
     seals: &Seals,
     id: HandlerId,
@@ -95,7 +95,7 @@ pub(in crate::store) fn open(
 }
 
 impl Store {
-    /// Looks at every handler's secrets.
+    /// Checks how the secrets of every handler are stored.
     pub async fn find_secrets(&self) -> Result<SecretsFound> {
         let mut found = SecretsFound::default();
         let sql = format!("SELECT {COLUMNS} FROM handlers WHERE {HAS_SECRETS} ORDER BY id");
@@ -109,8 +109,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Writes anew every secret that is not stored as it would be now: in clear, or by a key before this one. That is
-    /// no change of the handler.
+    /// Converts every secret that is not in the current form, such as one in clear, or one encrypted with a previous
+    /// key. The handler's version stays the same.
     pub async fn reseal_secrets(&self) -> Result<Resealed> {
         let mut done = Resealed::default();
         let mut session = self.session().await?;
@@ -156,7 +156,7 @@ impl Stored {
         })
     }
 
-    /// As it would be stored now; nothing if that is how it is.
+    /// Returns the row in the current form, or `None` if it has that form already.
     fn renewed(mut self, seals: &Seals) -> Result<Option<Self>, SealError> {
         let mut changed = false;
         let mut renew = |what: &str, stored: &mut String| {

@@ -43,7 +43,7 @@ async fn a_stale_update_is_refused() {
     assert!(matches!(store.delete_handler(id, Some(1), "you", None).await, Err(StoreError::Conflict { .. })));
     let same = store.update_handler(id, None, rename("b"), "me", None).await.expect("nothing to do");
     assert_eq!(same.version, 2);
-    // At once, without a version: one after the other.
+    // Two concurrent updates without a version run one after the other.
     let (a, b) = tokio::join!(
         store.update_handler(id, None, rename("c"), "me", None),
         store.update_handler(id, None, |spec| HandlerSpec { mode: Mode::Intercept, ..spec }, "me", None),

@@ -1,4 +1,4 @@
-//! What an operator decides about a handler, as the columns of its row.
+//! The settings of a handler as the columns of its row.
 
 use tokio_postgres::types::{Json, ToSql};
 
@@ -8,7 +8,7 @@ use crate::{
     store::Result,
 };
 
-/// A specification as columns, in the order of [`Values::params`].
+/// The settings of a handler as columns, in the order of [`Values::params`].
 pub(super) struct Values<'a> {
     name: &'a str,
     event: &'a str,
@@ -23,7 +23,7 @@ pub(super) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Of the handler `id`, its secrets as they are stored.
+    /// Converts the settings of handler `id`, with its secrets in their stored form.
     pub(super) fn of(seals: &Seals, id: HandlerId, spec: &'a HandlerSpec) -> Result<Self> {
         let timeout = spec.timeout.map(|t| i32::try_from(t.duration().as_millis()).unwrap_or(i32::MAX));
         Ok(Self {

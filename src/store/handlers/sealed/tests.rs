@@ -32,7 +32,7 @@ fn spec() -> HandlerSpec {
     spec
 }
 
-/// All that the database holds of handlers, as somebody with a copy of it reads it.
+/// Everything that the database stores about handlers, as somebody with a copy of it reads it.
 async fn at_rest(database: &Database) -> String {
     let sql = "SELECT (SELECT string_agg(h::text, ' ') FROM handlers h)
         || coalesce((SELECT string_agg(h::text, ' ') FROM handler_history h), '')";
@@ -56,7 +56,7 @@ async fn with_a_key_nothing_secret_is_at_rest() {
     let id = store.create_handler(&spec(), Some(&"whsec_b2xk".into()), "me").await.expect("created").id;
     store.rotate_secret(id, None, &"whsec_bmV3".into(), Duration::from_mins(1), "me").await.expect("rotated");
     let rename = |spec| HandlerSpec { name: "CRM 2".parse().expect("a name"), ..spec };
-    // By a process that has no key: what it does not change stays as it is.
+    // A process without a key changes the name: the secrets stay as they are.
     database.store().update_handler(id, None, rename, "me", None).await.expect("updated");
 
     let stored = at_rest(&database).await;
@@ -97,7 +97,7 @@ async fn migrating_encrypts_what_was_in_clear_and_changes_the_key() {
     );
     let before = clear.handler(id).await.expect("there");
 
-    // On, to another key, and off again.
+    // Encrypt, change the key, and decrypt again.
     for (keys, in_clear) in
         [(seals(1, &[]), false), (seals(2, &[1]), false), (Seals::new(None, vec![key(2)]), true)]
     {
