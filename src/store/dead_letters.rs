@@ -1,4 +1,4 @@
-//! Dead letters: written here, searched in `search` by `filter`, closed in `close`.
+//! Dead letters: inserted here, searched in `search` (by the filter in `filter`), closed in `close`.
 
 mod close;
 mod filter;
@@ -19,11 +19,11 @@ pub use row::{DeadLetterRow, StoredDeadLetter};
 pub use search::Summary;
 
 impl Store {
-    /// Writes a batch in one statement; those that are there already stay as they are, whatever became
-    /// of them. Gives the number of new ones.
+    /// Inserts a batch in one statement and returns the number of new dead letters. Existing ones stay unchanged,
+    /// whatever their state is.
     ///
     /// # Errors
-    /// [`super::StoreError::BadData`] if one of them cannot be stored; then none is.
+    /// [`super::StoreError::BadData`] if one of them cannot be stored; then none is stored.
     pub async fn insert_dead_letters(&self, batch: &[DeadLetterMessage]) -> Result<u64> {
         let mut columns = columns(batch);
         columns.extend(message_columns(batch));
@@ -45,7 +45,7 @@ fn columns(batch: &[DeadLetterMessage]) -> Vec<Column<'_>> {
         Column::of("handler_id", "bigint", batch, |d| d.facts.handler_id.map(|id| id.0)),
         Column::of("handler_name", "text", batch, |d| d.facts.handler_name.as_ref().map(HandlerName::as_str)),
         Column::of("attempts", "integer", batch, |d| int(d.facts.attempts)),
-        // UNNEST would take an array of arrays apart: plans travel as text.
+        // `UNNEST` flattens arrays of arrays, so plans are sent as text.
         Column::of("plan", "text", batch, |d| Plan::of(&d.facts.plan, &[]).to_string())
             .read_as("string_to_array(plan, ',')::bigint[]"),
         Column::of("plan_created", "text", batch, |d| {

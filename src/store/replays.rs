@@ -1,7 +1,7 @@
-//! Replay jobs: planned here, filled in `create`, taken item by item in `claim`, run in `run`.
+//! Replay jobs: previewed in `plan`, created in `create`, run in `run` with items that `claim` locks.
 //!
-//! What a job comprises is written down when it is made: that is what was counted and asked about, and
-//! what a resumed job goes on with.
+//! A job stores its items when it is created. A user confirmed exactly these items, and a resumed job continues with
+//! them.
 
 mod claim;
 mod control;
@@ -19,7 +19,7 @@ pub use create::{NewReplay, Selection};
 pub use plan::{PlanLine, PlannedHandler};
 pub use run::{ClaimedItem, ReplayItem, ReplayRun, Settled};
 
-/// A job.
+/// A replay job.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Replay {
     pub id: i64,
@@ -36,15 +36,15 @@ pub struct Replay {
     pub counts: Counts,
 }
 
-/// What became of a job's items.
+/// How many items of a job are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = ReplayCounts)]
 pub struct Counts {
     pub waiting: i64,
     pub replayed: i64,
-    /// Nothing would have run; the letter stays open.
+    /// Not replayed, for example because no handler would have run. A dead letter stays open.
     pub refused: i64,
-    /// Somebody else was faster.
+    /// Skipped: replayed or discarded meanwhile by somebody else, or gone.
     pub passed: i64,
 }
 
@@ -54,7 +54,7 @@ impl Counts {
     }
 }
 
-/// Why so many items were refused.
+/// A reason why items were refused, and how many.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Refusal {
     pub why: String,
@@ -76,7 +76,7 @@ impl Store {
         replay(&mut self.session().await?, id).await
     }
 
-    /// Jobs that can be resumed, the newest first; at most 20.
+    /// Lists jobs that are not finished, newest first; at most 20.
     pub async fn unfinished_replays(&self, source: Source) -> Result<Vec<Replay>> {
         let sql = format!(
             "{SELECT} WHERE r.state <> 'finished' AND source = $1 GROUP BY r.id ORDER BY r.id DESC LIMIT 20"
@@ -84,14 +84,14 @@ impl Store {
         self.session().await?.query(&sql, &[&source.as_str()]).await?.iter().map(read).collect()
     }
 
-    /// Changes how fast a job goes, from its next run on, and when it stops.
+    /// Changes the rate and the failure limit of a job, from its next run on.
     pub async fn set_caution(&self, id: i64, caution: ReplayLimits) -> Result<()> {
         let rate = i32::try_from(caution.rate).unwrap_or(i32::MAX);
         let sql = "UPDATE replays SET rate = $2, max_failures = $3 WHERE id = $1";
         self.session().await?.execute(sql, &[&id, &rate, &i32::from(caution.max_failures)]).await.map(drop)
     }
 
-    /// What was refused in a job and why: the most frequent reasons first.
+    /// Lists why items of a job were refused, the most frequent reason first.
     pub async fn refusals(&self, id: i64) -> Result<Vec<Refusal>> {
         let sql = "SELECT coalesce(why, ''), count(*) FROM replay_items
                    WHERE replay_id = $1 AND state = 'refused' GROUP BY why ORDER BY 2 DESC, 1 LIMIT 20";

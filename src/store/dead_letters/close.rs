@@ -1,4 +1,4 @@
-//! Closing dead letters without replaying them, and forgetting closed ones when their time is over.
+//! Discards dead letters, and deletes closed ones after their retention.
 
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -9,10 +9,10 @@ use crate::{
     store::{Result, Store, sql::Query},
 };
 
-/// Rows that one statement changes: it stays far from its time limit.
+/// Rows that one statement changes. The limit keeps the statement far below its timeout.
 const AT_ONCE: usize = 5000;
 
-/// Which letters are closed.
+/// Which dead letters are discarded.
 #[derive(Clone, Copy, Debug)]
 pub enum Closing<'a> {
     These(&'a [Uuid]),
@@ -20,8 +20,8 @@ pub enum Closing<'a> {
 }
 
 impl Store {
-    /// Discards open letters; gives how many. One that is being replayed just now is waited for, and then is
-    /// not open any more.
+    /// Discards open dead letters and returns how many. Waits for a dead letter that is being replayed, and skips it
+    /// if the replay closes it.
     pub async fn discard_dead_letters(&self, which: Closing<'_>, note: &str, by: &str) -> Result<u64> {
         let open;
         let mut chosen = match which {
@@ -51,8 +51,9 @@ impl Store {
         }
     }
 
-    /// Deletes letters that were replayed or discarded, and jobs that ended or were left, more than `days`
-    /// ago; gives the number of letters. An open letter is never deleted.
+    /// Deletes dead letters that were closed more than `days` days ago, and returns how many. Also deletes replay
+    /// jobs that ended that long ago; a job without an end counts from its creation. An open dead letter is never
+    /// deleted.
     pub async fn forget_closed_dead_letters(&self, days: u16) -> Result<u64> {
         let (days, at_once) = (i32::from(days), i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
         let mut session = self.session().await?;

@@ -1,4 +1,4 @@
-//! Which dead letters are asked for.
+//! The filter for searches of dead letters.
 
 use std::fmt;
 
@@ -13,31 +13,31 @@ use crate::{
     store::sql::{Query, bytea_escaped, clean, contains, json_forms},
 };
 
-/// Which dead letters are asked for; what is absent does not matter.
+/// A filter for dead letters. An absent field matches every dead letter.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
-    /// The name it was published by; of an unrouted event it may be any text.
+    /// The event name it was published with; for an unrouted event this can be any text.
     pub event: Option<String>,
     pub event_id: Option<String>,
     pub handler: Option<HandlerId>,
     pub reason: Option<Reason>,
     pub object_id: Option<String>,
-    /// In the body or the error; the case of ASCII letters does not matter.
+    /// Text in the body or the error. The case of ASCII letters is ignored.
     pub text: Option<String>,
-    /// Died then or later.
+    /// Died at this time or later.
     pub since: Option<Timestamp>,
-    /// Died before then.
+    /// Died before this time.
     pub until: Option<Timestamp>,
     pub state: Option<State>,
 }
 
 impl DeadLetterFilter {
-    /// `head` with the conditions, without order and limit.
+    /// Starts a query with `head` and the conditions, without order and limit.
     pub(in crate::store) fn query(&self, head: &str) -> Query<'_> {
         self.continued(Query::new(head))
     }
 
-    /// `query` with the conditions.
+    /// Adds the conditions to `query`.
     pub(in crate::store) fn continued<'a>(&'a self, mut query: Query<'a>) -> Query<'a> {
         if let Some(event) = &self.event {
             query.and("event_name = ?", clean(event), Type::TEXT);
@@ -70,7 +70,7 @@ impl DeadLetterFilter {
     }
 }
 
-/// As a person reads it: what a job remembers of what was asked. Empty where nothing is; the state does not matter.
+/// The filter in words for people, which a replay job stores. Empty without conditions; `state` is left out.
 impl fmt::Display for DeadLetterFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
@@ -87,8 +87,8 @@ impl fmt::Display for DeadLetterFilter {
     }
 }
 
-/// In the words of the indexes of `V3__replays.sql`: the beginning of a body has trigrams, the rare body that goes
-/// on is found by its size and read whole.
+/// These expressions must be the same as in the indexes of `V3__replays.sql`. The first 16 KiB of a body have a
+/// trigram index. The rare longer bodies are found by their size and read completely.
 const ANYWHERE: &str = "error ILIKE ? OR encode(substring(body FOR 16384), 'escape') COLLATE \"C\" ILIKE ?
     OR (octet_length(body) > 16384 AND encode(body, 'escape') COLLATE \"C\" ILIKE ?)";
 

@@ -1,4 +1,4 @@
-//! Open dead letters at a glance: by reason, and at the handlers that have the most.
+//! Counts of open dead letters, by reason and by handler.
 
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -12,9 +12,9 @@ use crate::{
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct OpenDeadLetters {
     pub total: u64,
-    /// The most first.
+    /// The most frequent reason first.
     pub reasons: Vec<OfReason>,
-    /// The most first; not all of them.
+    /// The handlers with the most open dead letters, the most first. The list is not complete.
     pub handlers: Vec<OfHandler>,
 }
 
@@ -29,17 +29,17 @@ pub struct OfReason {
 #[schema(as = DeadLettersOfHandler)]
 pub struct OfHandler {
     pub handler_id: HandlerId,
-    /// Of a deleted handler the last one; absent where nothing is known of it any more.
+    /// The current name, or the last name of a deleted handler. `null` if no name is known.
     pub handler_name: Option<String>,
-    /// Whether it was deleted since.
+    /// Whether the handler was deleted.
     pub deleted: bool,
     pub count: u64,
 }
 
 impl Store {
-    /// At most this many handlers.
+    /// Counts the open dead letters. Lists at most `handlers` handlers.
     pub async fn open_dead_letters(&self, handlers: usize) -> Result<OpenDeadLetters> {
-        // From dead_letters_count alone, read once for both.
+        // Reads only the index `dead_letters_count`, once for both groupings.
         let sql = concat!(
             "WITH counted AS (
                 SELECT reason, handler_id, count(*) AS count FROM dead_letters

@@ -1,4 +1,4 @@
-//! Rows of `dead_letters` as values.
+//! Reads rows of `dead_letters`.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use crate::{
     store::{Cursor, Result, StoreError},
 };
 
-/// A dead letter as lists show it: without its body.
+/// A dead letter as in lists, without its body.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct DeadLetterRow {
     #[serde(flatten)]
@@ -34,7 +34,7 @@ impl DeadLetterRow {
     }
 }
 
-/// All that is kept of a dead letter.
+/// A dead letter with its body and its message properties.
 #[derive(Clone, Debug)]
 pub struct StoredDeadLetter {
     pub row: DeadLetterRow,
@@ -50,11 +50,11 @@ pub(in crate::store) const COLUMNS: &str =
     plan, plan_created, first_failed_at, died_at, worker_host, worker_pid, worker_version, state, state_changed_at,
     state_changed_by, state_note, recorded_at";
 
-/// What [`stored`] reads beside [`COLUMNS`].
+/// The columns that [`stored`] reads besides [`COLUMNS`].
 pub(in crate::store) const MESSAGE: &str =
     "body, content_type, exchange, routing_key, traceparent, tracestate";
 
-/// Reads a row of [`COLUMNS`] and [`MESSAGE`].
+/// Reads a row with [`COLUMNS`] and [`MESSAGE`].
 pub(in crate::store) fn stored(row: &Row) -> Result<StoredDeadLetter> {
     Ok(StoredDeadLetter {
         row: dead_letter_row(row)?,

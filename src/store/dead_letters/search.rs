@@ -1,4 +1,4 @@
-//! Searching the dead letters, counting them, reading one.
+//! Searches and counts dead letters, and reads one.
 
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -13,32 +13,32 @@ use crate::{
     store::{Cursor, Page, Result, Store, StoreError, sql::Query},
 };
 
-/// Of what a search through text finds.
+/// The count of a text search stops here.
 const MAX_COUNTED: usize = 10_000;
-/// Letters that are read at once for an export.
+/// Dead letters that one part of an export has at most.
 const EXPORTED_AT_ONCE: usize = 200;
 
-/// How many dead letters there are.
+/// The number of dead letters, by reason and handler.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Summary {
     pub total: i64,
-    /// There are more: counting ended there.
+    /// `true` if counting stopped at its limit, so there may be more.
     pub cut: bool,
     pub lines: Vec<SummaryLine>,
 }
 
-/// How many died for one reason at one handler.
+/// The number of dead letters with one reason and one handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SummaryLine {
     pub reason: Reason,
     pub handler_id: Option<HandlerId>,
-    /// As the latest letter says.
+    /// The handler's name in its latest dead letter.
     pub handler_name: Option<String>,
     pub count: i64,
 }
 
 impl Store {
-    /// Newest first.
+    /// Returns a page of dead letters, newest first.
     ///
     /// # Errors
     /// [`StoreError::TooSlow`], [`StoreError::TooManySearches`].
@@ -54,14 +54,14 @@ impl Store {
         Ok(Page::of(rows, limit, DeadLetterRow::cursor))
     }
 
-    /// The next ones of an export, newest first, with what each message was; none at the end. Bodies come to
-    /// a mebibyte at most, and one more body: what is in memory is bounded, however large they are.
+    /// Returns the next part of an export with bodies, newest first; empty at the end. The bodies of a part have at
+    /// most 1 MiB plus one more body, which bounds the memory.
     pub async fn export_dead_letters(
         &self,
         filter: &DeadLetterFilter,
         after: Option<Cursor>,
     ) -> Result<Vec<StoredDeadLetter>> {
-        // The length of a body is read from its row alone, so bodies that are left for later are not read now.
+        // The length of a body is known without reading the body, so bodies of a later part are not read now.
         let select = format!(
             "SELECT * FROM (
                  SELECT *, coalesce(sum(octet_length(body)) OVER (
@@ -74,16 +74,16 @@ impl Store {
         rows.iter().map(stored).collect()
     }
 
-    /// Counts by reason and handler, the most first; of all, or of `most`. Of a search through text never all: the
-    /// others would have to be read one by one.
+    /// Counts dead letters by reason and handler, the most first. Counting stops after `most`. For a text search it
+    /// always stops at `MAX_COUNTED`, because every match must be read.
     pub async fn dead_letter_summary(
         &self,
         filter: &DeadLetterFilter,
         most: Option<usize>,
     ) -> Result<Summary> {
         let most = if filter.text.is_some() { Some(MAX_COUNTED) } else { most };
-        // Counted first, from an index alone; then each group's handler gets its name, by an order that only
-        // the index of handlers has: along died_at a handler that is rare would be looked for long.
+        // First count with an index only. Then look up each handler's name, in an order that only the handler index
+        // has: with the index on `died_at`, the search for a rare handler would take long.
         let mut query = filter.query("WITH found AS (SELECT reason, handler_id FROM dead_letters");
         if let Some(most) = most {
             query.limit(most);

@@ -29,7 +29,7 @@ fn letter(at: Timestamp) -> DeadLetterMessage {
     }
 }
 
-/// What the recorder makes of bytes that are no event.
+/// The dead letter of a message that is not a valid event.
 fn malformed(at: Timestamp) -> DeadLetterMessage {
     let mut new = letter(at);
     new.facts = DeadLetter {

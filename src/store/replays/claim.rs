@@ -1,4 +1,4 @@
-//! Taking one item in hand: its row, what would run, and whether somebody else was faster.
+//! Claims one item: locks it, finds the handlers that would run, and detects that somebody else was faster.
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl ReplayRun {
-    /// Waits for whoever replays or discards the same letter just now.
+    /// Claims a dead letter. Waits while somebody else replays or discards it.
     pub(super) async fn letter(&mut self, id: Uuid, edited: Option<Vec<u8>>) -> Result<ClaimedItem> {
         let sql = format!(
             "SELECT {COLUMNS}, {MESSAGE}, (
@@ -57,7 +57,9 @@ impl ReplayRun {
         })))
     }
 
-    /// Waits for whoever replays the same share just now, and leaves it to them if they did since this job was made.
+    /// Claims an execution. `share` is the event id or, if only one handler is replayed, the event id and the handler
+    /// id. Waits while another job replays the same share, and skips it if that job did so since this job was
+    /// created.
     pub(super) async fn execution(&mut self, id: Uuid, share: &str) -> Result<ClaimedItem> {
         self.session.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&share]).await?;
         let other = "SELECT r.id, r.created_by FROM replay_items i JOIN replays r ON r.id = i.replay_id
@@ -104,10 +106,10 @@ impl ReplayRun {
     }
 }
 
-/// Whether the handler `h` has the number of `p`, a handler that is gone.
+/// Whether the handler `h` has the same id as the planned handler `p`, but is another one.
 const IS_ANOTHER: &str = is_another!("p.created", "died_at");
 
-/// Handlers `h` as text.
+/// The ids and versions of the handlers `h`, as text.
 const SEEN: &str = "coalesce(string_agg(h.id || '@' || h.version, ',' ORDER BY h.priority, h.id), '')";
 
 fn enabled(row: &Row) -> Result<HandlerVersions> {

@@ -1,15 +1,15 @@
-//! Stopping a job, and going on with it, from outside of its run.
+//! Stops and resumes a job from outside of its run.
 
 use super::{Replay, replay, run::LOCK};
 use crate::store::{Result, Store, session::Session};
 
 impl Store {
-    /// Whether a process runs this job now, rather than having left it.
+    /// Whether a process runs this job now. The row of a job whose process was killed still says `running`.
     pub async fn is_replay_running(&self, id: i64) -> Result<bool> {
         has_runner(&mut self.session().await?, id).await
     }
 
-    /// Asks whoever runs the job to stop; one that nobody runs, because its process was killed, is stopped here.
+    /// Asks the process that runs the job to stop. If there is none, because it was killed, marks the job as stopped.
     pub async fn stop_replay(&self, id: i64, by: &str) -> Result<Replay> {
         let mut session = self.session().await?;
         replay(&mut session, id).await?;
@@ -24,17 +24,17 @@ impl Store {
         replay(&mut session, id).await
     }
 
-    /// Marks a job as one that will run: who looks must not take it for stopped while it waits for its turn.
+    /// Marks a stopped job as running, so that it does not look stopped while it waits for its turn to run.
     pub async fn resume_replay(&self, id: i64) -> Result<()> {
         let sql = "UPDATE replays SET state = 'running', ended_at = NULL, note = NULL, stop_asked_by = NULL
                    WHERE id = $1 AND state = 'stopped'";
         self.session().await?.execute(sql, &[&id]).await.map(drop)
     }
 
-    /// Jobs, the newest first: those below `before`, where that is given.
+    /// Lists jobs, newest first; with `before`, only those with smaller ids.
     pub async fn list_replays(&self, limit: usize, before: Option<i64>) -> Result<Vec<Replay>> {
         let (limit, before) = (i64::try_from(limit).unwrap_or(i64::MAX), before.unwrap_or(i64::MAX));
-        // The newest jobs first, and only then their items, which may be millions.
+        // Select the newest jobs first, and only then count their items, which may be millions.
         let sql = format!(
             "{} WHERE r.id IN (SELECT id FROM replays WHERE id < $1 ORDER BY id DESC LIMIT $2)
              GROUP BY r.id ORDER BY r.id DESC",

@@ -1,4 +1,4 @@
-//! Writing down what a job comprises.
+//! Creates a job with all its items.
 
 use bytes::Bytes;
 use tokio_postgres::types::Type;
@@ -16,25 +16,25 @@ use crate::{
     },
 };
 
-/// Letters that one statement takes up: it stays far from its time limit.
+/// Dead letters that one statement adds. The limit keeps the statement far below its timeout.
 const MAX_ITEMS: usize = 50_000;
 
-/// A job to be made.
+/// The settings of a new job.
 #[derive(Clone, Debug)]
 pub struct NewReplay {
-    /// What is asked for, as a person reads it.
+    /// What is replayed, in words for people.
     pub asked: String,
     pub caution: ReplayLimits,
     pub by: String,
 }
 
-/// What a job is made of.
+/// Which items a job replays.
 #[derive(Clone, Debug)]
 pub enum Selection {
     Letters(Vec<Uuid>),
-    /// Those that are open now.
+    /// Dead letters that match the filter and are open now.
     LettersBy(DeadLetterFilter),
-    /// With another body.
+    /// One dead letter, with an edited body.
     Edited(Uuid, Bytes),
     Executions(Vec<Uuid>, ReplayScope),
     ExecutionsBy(ExecutionFilter, ReplayScope),
@@ -50,10 +50,10 @@ impl Selection {
 }
 
 impl Store {
-    /// Makes a job; nothing runs yet. All of it is written down, or nothing.
+    /// Creates a job with all its items, or nothing. The job does not run yet.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if one of the ids is none; [`StoreError::TooSlow`].
+    /// [`StoreError::NotFound`] if one of the ids does not exist; [`StoreError::TooSlow`].
     pub async fn create_replay(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay> {
         let mut session = self.session().await?;
         session.begin().await?;
@@ -97,7 +97,7 @@ async fn fill(session: &mut Session, id: i64, chosen: &Selection) -> Result<()> 
     }
 }
 
-/// Takes up the open letters of `filter`, oldest first, a part at a time.
+/// Adds the open dead letters that match `filter`, oldest first, in several statements.
 async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -> Result<()> {
     let open = DeadLetterFilter { state: Some(State::Open), ..filter.clone() };
     let mut after: Option<Cursor> = None;
@@ -123,7 +123,7 @@ async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -
     }
 }
 
-/// Of several executions of one share (attempts, or handlers of one event) the first is taken.
+/// Of several executions with the same share (attempts, or handlers of one event), only the first is added.
 fn executions<'a>(id: i64, share: ReplayScope) -> Query<'a> {
     let head = match share {
         ReplayScope::AsRecorded | ReplayScope::HandlerOnly => {
@@ -149,7 +149,7 @@ async fn executions_by(session: &mut Session, mut query: Query<'_>, share: Repla
     session.search(&query).await.map(drop)
 }
 
-/// That each of `ids` is there; `taken` of them were found.
+/// Checks that all `ids` exist, unless `taken` shows that all of them were found.
 async fn check_all(
     session: &mut Session,
     table: &'static str,

@@ -1,4 +1,4 @@
-//! What a replay would do, before anybody says yes.
+//! Previews what a replay would do, for the confirmation.
 
 use serde::Serialize;
 use tokio_postgres::{Row, types::Type};
@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Whether the handler `h` is another one than that which was created at `$created` (microseconds, 0: unknown) and failed
-/// before `$died_at`. It may have the same number after a restore of the database.
+/// SQL: whether the handler `h` is not the handler that failed. That one was created at `$created` (microseconds; 0
+/// if unknown) and failed before `$died_at`. After a restore of the database, another handler may have its id.
 macro_rules! is_another {
     ($created:literal, $died_at:literal) => {
         concat!(
@@ -35,28 +35,29 @@ macro_rules! is_another {
 }
 pub(super) use is_another;
 
-/// How much of one event and handler a replay would send.
+/// How many items of one event and handler a replay would send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PlanLine {
     pub event: String,
-    /// None: the whole event.
+    /// `null` for the whole event.
     pub handler_id: Option<HandlerId>,
     pub handler_name: Option<String>,
     pub count: i64,
-    /// Enabled handlers for it now: of a handler 0 or 1. With 0 a replay may be refused.
+    /// How many handlers are enabled for it now; with a handler id, 0 or 1. With 0 a replay may be refused.
     pub enabled: i64,
-    /// The handler is gone, and another one has its number (after a restore of the database): a replay refuses these.
+    /// The handler is gone, and another handler has its id after a restore of the database. A replay refuses these
+    /// items.
     pub replaced: bool,
 }
 
 impl Store {
-    /// The open letters of `filter`, the most first.
+    /// Counts the open dead letters that match `filter`, the largest count first.
     pub async fn plan_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<PlanLine>> {
         let open = DeadLetterFilter { state: Some(State::Open), ..filter.clone() };
         self.plan_of(open.query(LETTERS), LETTERS_BY_HANDLER).await
     }
 
-    /// Those of `ids` that are open.
+    /// Counts those of `ids` that are open.
     pub async fn plan_these_letters(&self, ids: &[uuid::Uuid]) -> Result<Vec<PlanLine>> {
         let mut query = Query::new(LETTERS);
         query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
@@ -64,7 +65,8 @@ impl Store {
         self.plan_of(query, LETTERS_BY_HANDLER).await
     }
 
-    /// The events of the executions of `filter`, or their handlers' shares; each counts once.
+    /// Counts the events or, by scope, the handlers of events in the executions that match `filter`. Each counts
+    /// once.
     pub async fn plan_executions(
         &self,
         filter: &ExecutionFilter,
@@ -77,7 +79,7 @@ impl Store {
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
     }
 
-    /// `ids`, likewise.
+    /// Counts the executions `ids` in the same way.
     pub async fn plan_these_executions(
         &self,
         ids: &[uuid::Uuid],
@@ -91,8 +93,8 @@ impl Store {
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
     }
 
-    /// The handlers that a replay of `letter` concerns, in order: those of its plan, or those that are enabled for the
-    /// event now.
+    /// Returns the handlers in the plan of `letter`, in order. Without a plan, returns the handlers that are enabled
+    /// for the event now.
     pub async fn planned_handlers(&self, letter: &DeadLetter) -> Result<Vec<PlannedHandler>> {
         let event = clean(&letter.event_name);
         let mut session = self.session().await?;
@@ -126,16 +128,16 @@ impl Store {
     }
 }
 
-/// A handler of a plan as it is now.
+/// A handler of a plan in its current state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PlannedHandler {
     pub id: HandlerId,
-    /// Of a deleted handler the last one; none where nothing is known of it any more.
+    /// The current name, or the last name of a deleted handler. `null` if no name is known.
     pub name: Option<String>,
     pub deleted: bool,
-    /// For this event: a replay would run it.
+    /// Whether it is enabled for this event, so that a replay would run it.
     pub enabled: bool,
-    /// It is gone, and the handler of this name has its number (after a restore of the database).
+    /// If the handler is gone and another one has its id after a restore of the database: the other handler's name.
     pub replaced_by: Option<String>,
 }
 
@@ -153,7 +155,8 @@ const PLANNED: &str = concat!(
     ORDER BY p.place"
 );
 
-/// Told by when they died, which an index has, and not by `plan_created`: of a million letters that reads every one.
+/// `replaced` is decided by `died_at`, which an index contains. Using `plan_created` would read each of a million
+/// dead letters.
 const LETTERS: &str = "WITH g AS (SELECT event_name, handler_id, of_created, count(*) AS count,
         coalesce(died_at < of_created, false) AS replaced
     FROM dead_letters LEFT JOIN (SELECT id AS of_id, created_at AS of_created FROM handlers) h ON of_id = handler_id";

@@ -1,8 +1,8 @@
-//! Running a job: one item at a time, each in a transaction of its own that is committed when the broker has
-//! confirmed the copy.
+//! Runs a job item by item. Each item has its own transaction, which is committed after the broker confirmed the
+//! copy.
 //!
-//! All of a run is on one connection. It holds an advisory lock on the job, and a row lock on the letter
-//! in hand: both end with the process, however that ends, and nobody has to tell a dead claim from a live one.
+//! A run uses one connection. It holds an advisory lock on the job and a row lock on the claimed dead letter. The
+//! server releases both when the process ends for any reason, so no claim can be left behind.
 
 use std::collections::VecDeque;
 
@@ -20,11 +20,11 @@ use crate::{
     store::{Result, Store, StoreError, session::Session},
 };
 
-/// Beside the job's id: part of the protocol between versions.
+/// The first key of the advisory lock; the second key is the job's id. All versions must use the same number.
 pub(super) const LOCK: i32 = 0x7265_706c;
 const READ_AHEAD: i64 = 500;
 
-/// A job in hand.
+/// A job that this process runs.
 pub struct ReplayRun {
     pub(super) session: Session,
     pub job: Replay,
@@ -43,52 +43,52 @@ struct Ahead {
 /// The next item, locked until it is settled.
 pub enum ClaimedItem {
     Replay(Box<ReplayItem>),
-    /// Somebody else was faster, or it is gone: this says who or why.
+    /// Skip it: somebody else was faster, or it is gone. The text says who or why.
     Pass(String),
-    /// It may not be sent back: this says why.
+    /// It must not be replayed. The text says why.
     Refuse(String),
 }
 
-/// What is to be sent back.
+/// An item to replay.
 #[derive(Debug)]
 pub struct ReplayItem {
-    /// The letter or the execution, and what makes this replay differ from others of it.
+    /// Identifies this replay: the id of the dead letter, or the ids of the job and the execution.
     pub key: String,
     pub event_name: String,
     pub event_id: Option<String>,
     pub body: Bytes,
     pub content_type: Option<String>,
-    /// The body is not the letter's own.
+    /// The body was edited and is not the original one.
     pub edited: bool,
-    /// Empty: it is planned afresh.
+    /// Empty: the event is planned again.
     pub plan: Vec<HandlerId>,
-    /// When those were created, as far as that is known.
+    /// When the handlers of `plan` were created, as far as known.
     pub plan_created: Vec<i64>,
-    /// Of the plan, or of the event: those that would run.
+    /// The enabled handlers of `plan` or, if that is empty, of the event.
     pub enabled: HandlerVersions,
-    /// Of the plan: those that are gone, and whose numbers other handlers have by now.
+    /// Handlers of `plan` that are gone, and whose ids other handlers have now.
     pub replaced: Vec<HandlerId>,
     pub trace: Trace,
 }
 
-/// What became of an item.
+/// The result of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// The broker has it; with a word for the letter.
+    /// The broker confirmed the copy. The text is a note for the dead letter.
     Replayed(Option<String>),
     Refused(String),
     Passed(String),
 }
 
 impl Store {
-    /// Takes a job in hand.
+    /// Starts to run a job.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if somebody else has it, or it is finished.
+    /// [`StoreError::NotFound`]; [`StoreError::Refused`] if another process runs the job, or if it is finished.
     pub async fn run_replay(&self, id: i64) -> Result<ReplayRun> {
         let mut session = self.session().await?;
         let job = replay(&mut session, id).await?;
-        // The lock outlives transactions: the connection does not go back into the pool.
+        // The lock outlives transactions, so the connection must not return to the pool.
         session.take_over()?;
         let key = i32::try_from(id).unwrap_or(i32::MAX);
         let row = session.query_opt("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK, &key]).await?;
@@ -105,14 +105,14 @@ impl Store {
 }
 
 impl ReplayRun {
-    /// Who asked this job to stop, since it runs.
+    /// Returns who asked this job to stop since this run began.
     pub async fn stop_asked_by(&mut self) -> Result<Option<String>> {
         let sql = "SELECT stop_asked_by FROM replays WHERE id = $1";
         let row = self.session.query_opt(sql, &[&self.job.id]).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
-    /// The names of the events that wait in this job.
+    /// Returns the names of the events that still wait in this job.
     pub async fn events(&mut self) -> Result<Vec<EventName>> {
         let sql = match self.job.source {
             Source::DeadLetters => {
@@ -129,7 +129,7 @@ impl ReplayRun {
         Ok(rows.iter().filter_map(|row| row.get::<_, &str>(0).parse().ok()).collect())
     }
 
-    /// Locks the next item; none: every one is settled. It must be settled before the next one.
+    /// Locks the next item; `None` if all are settled. Settle or release it before the next call.
     pub async fn next(&mut self) -> Result<Option<ClaimedItem>> {
         if self.ahead.is_empty() {
             self.read_ahead().await?;
@@ -162,7 +162,7 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// Settles the item in hand, and its letter with it.
+    /// Settles the claimed item and, if it was replayed, its dead letter.
     pub async fn settle(&mut self, settled: &Settled) -> Result<()> {
         let (state, why) = match settled {
             Settled::Replayed(note) => ("replayed", note.as_deref()),
@@ -180,12 +180,12 @@ impl ReplayRun {
         self.session.batch("COMMIT").await
     }
 
-    /// Gives the item in hand back, unsettled.
+    /// Unlocks the claimed item without settling it.
     pub async fn release(&mut self) -> Result<()> {
         self.session.batch("ROLLBACK").await
     }
 
-    /// Ends the run: the job is finished, or can be resumed.
+    /// Ends the run. The job is then finished, or stopped and can be resumed.
     pub async fn end(mut self, state: JobState, note: Option<&str>) -> Result<Replay> {
         let sql = "UPDATE replays SET state = $2, note = $3, ended_at = now() WHERE id = $1";
         self.session.execute(sql, &[&self.job.id, &state.as_str(), &note]).await?;

@@ -77,7 +77,7 @@ async fn a_job_replays_each_of_its_letters_oldest_first() {
     assert!(busy.contains("running already"), "{busy}");
     assert_eq!(run.events().await.expect("events")[0].as_str(), "clients.create");
     assert_eq!(replay_one(&mut run).await, Some(ids[0].to_string()));
-    // Whoever is killed now settled one and holds another; both locks go with the connection.
+    // A process that is killed now has settled one item and claimed another. Both locks end with its connection.
     run.next().await.expect("claimed");
     drop(run);
     let mut run = loop {
@@ -109,7 +109,7 @@ async fn two_jobs_share_their_letters() {
     let mut ann = store.run_replay(first.id).await.expect("taken");
     let mut bob = store.run_replay(second.id).await.expect("taken");
     let Some(ClaimedItem::Replay(_)) = ann.next().await.expect("claimed") else { panic!("open") };
-    // Bob waits for the letter that Ann has in hand.
+    // Bob waits for the dead letter that Ann has claimed.
     let (settled, passed) = tokio::join!(ann.settle(&Settled::Replayed(None)), replay_one(&mut bob));
     settled.expect("settled");
     assert!(passed.expect("one").contains("replayed already, by Ann"));
