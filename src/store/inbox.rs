@@ -1,4 +1,4 @@
-//! Which events were begun lately, so that one published twice is known.
+//! Remembers which events began recently, to detect an event that was published twice.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,45 +9,46 @@ use uuid::Uuid;
 
 use super::{Result, Store, session::Params};
 
-/// One delivery's word that it is the first of its event.
+/// A delivery's claim to be the first one of its event.
 #[derive(Clone, Debug)]
 pub struct InboxClaim {
     pub event_id: String,
     pub event_name: String,
-    /// Random, made for this delivery.
+    /// Random, new for each delivery.
     pub id: Uuid,
     pub body_hash: Vec<u8>,
 }
 
-/// What is known of a delivery's event.
+/// The result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrived {
-    /// Nobody else claimed it.
+    /// No other delivery claimed the event.
     First,
-    /// Another delivery did, with the same body.
+    /// Another delivery claimed the event, with the same body or (in a row of an older version) an unknown body.
     Again,
-    /// Another delivery used its id for another body: it is no duplicate, whoever sent which.
+    /// Another delivery has the same id and another body, so neither is a duplicate.
     WithOtherBody,
 }
 
-/// Rows that are deleted in one statement: a purge must not hold up those who claim.
+/// Rows that one statement deletes: a purge must not block claims for long.
 const PURGE_ROWS: i64 = 5000;
 
 impl Store {
-    /// Writes `claims`, and says of each what is known, in their order. Of two for the same event within `window`, also in
-    /// the same batch, one is the first.
+    /// Writes `claims` and returns their results in the same order. Of several claims for one event within `window`,
+    /// also in one batch, exactly one is the first.
     pub async fn claim(&self, claims: &[InboxClaim], window: Duration) -> Result<Vec<Arrived>> {
         let key = |claim: &InboxClaim| (claim.event_id.clone(), claim.event_name.clone());
         let mut seen = HashSet::new();
-        // A statement may not touch a row twice; and all take their locks in one order, or two workers
-        // that were sent the same events would wait for each other.
+        // A statement may not touch a row twice. All statements lock rows in the same order: otherwise two workers
+        // with the same events could deadlock.
         let mut first: Vec<&InboxClaim> = claims.iter().filter(|claim| seen.insert(key(claim))).collect();
         first.sort_by_key(|c| (&c.event_id, &c.event_name));
         let ids: Vec<&str> = first.iter().map(|c| c.event_id.as_str()).collect();
         let names: Vec<&str> = first.iter().map(|c| c.event_name.as_str()).collect();
         let ours: Vec<Uuid> = first.iter().map(|c| c.id).collect();
         let hashes: Vec<&[u8]> = first.iter().map(|c| c.body_hash.as_slice()).collect();
-        // A row of somebody else's is written as it is: only what is written is read in its latest form.
+        // A row that another delivery claimed is written unchanged: `RETURNING` returns only rows that are written,
+        // in their latest version.
         let sql = "INSERT INTO inbox (event_id, event_name, claim, body_hash)
                 SELECT * FROM UNNEST($1::text[], $2::text[], $3::uuid[], $4::bytea[])
             ON CONFLICT (event_id, event_name) DO UPDATE SET (claim, body_hash, claimed_at) = (
@@ -71,7 +72,7 @@ impl Store {
         Ok(claims.iter().map(arrived).collect())
     }
 
-    /// Deletes some claims that are older than `window`. Gives their number; 0 when none are left.
+    /// Deletes some claims that are older than `window`, and returns how many; 0 if none are left.
     pub async fn purge_inbox(&self, window: Duration) -> Result<u64> {
         let sql = "DELETE FROM inbox WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM inbox WHERE claimed_at < now() - make_interval(secs => $1) LIMIT $2))";

@@ -1,7 +1,7 @@
-//! Which processes there are: each writes a row of its own every few seconds, and takes it away when it ends.
+//! Running processes. Each one writes its own row every few seconds, and deletes it when it ends.
 //!
-//! One that was killed leaves its row behind: whoever lists them says how fresh they must be, by the database's clock,
-//! since those of the processes may differ.
+//! A process that was killed leaves its row behind, so the caller of a list says how old a report may be. The age is
+//! measured by the database's clock, because the clocks of the processes may differ.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::domain::{
     process::{ProcessReport, Role},
 };
 
-/// A process, as it tells of itself.
+/// A process and its latest report.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Process {
-    /// Of this run of it.
+    /// New at each start of the process.
     pub id: Uuid,
     #[serde(flatten)]
     pub who: WorkerId,
@@ -32,22 +32,22 @@ pub struct Process {
     pub report: ProcessReport,
 }
 
-/// A process as it was when it was last heard of.
+/// A process, with the time of its latest report.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SeenProcess {
     #[serde(flatten)]
     pub process: Process,
-    /// By the database's clock.
+    /// The time of the latest report, by the database's clock.
     pub seen_at: Timestamp,
-    /// How long ago that was.
+    /// Milliseconds since the latest report.
     pub silent_ms: u64,
 }
 
-/// Events that were taken from their queues, by minute.
+/// Events that were taken from their queues, by minute and event type.
 pub type EventCounts = BTreeMap<(Timestamp, EventName), u64>;
 
 impl Store {
-    /// Writes what a process tells of itself, and adds the events that it took since it last told.
+    /// Stores the report of a process, and adds the events it took since its previous report.
     pub async fn report_process(&self, of: &Process, events: &EventCounts) -> Result<()> {
         let sql = "WITH counted AS (
                 INSERT INTO event_minutes (minute, event_name, events)
@@ -68,12 +68,12 @@ impl Store {
         self.session().await?.execute(sql, &values).await.map(drop)
     }
 
-    /// A process that ends takes its row away.
+    /// Deletes the row of a process that ends.
     pub async fn forget_process(&self, id: Uuid) -> Result<()> {
         self.session().await?.execute("DELETE FROM processes WHERE id = $1", &[&id]).await.map(drop)
     }
 
-    /// Those that were heard of within this time, by host and pid.
+    /// Lists processes that reported within this time, by host and pid.
     pub async fn list_processes(&self, within: Duration) -> Result<Vec<SeenProcess>> {
         let sql = "SELECT id, host, pid, version, roles, started_at, report, seen_at,
                 (1000 * extract(epoch FROM now() - seen_at))::bigint AS silent_ms
@@ -84,7 +84,7 @@ impl Store {
         seen.map_err(|error| StoreError::Other(error.into()))
     }
 
-    /// Deletes the rows of processes that were killed, by how long they have been silent.
+    /// Deletes the rows of killed processes: those without a report for `silent`.
     pub async fn forget_silent_processes(&self, silent: Duration) -> Result<u64> {
         let sql = "DELETE FROM processes WHERE seen_at < now() - $1 * interval '1 second'";
         self.session().await?.execute(sql, &[&silent.as_secs_f64()]).await
@@ -97,7 +97,7 @@ fn seen_process(row: &Row) -> anyhow::Result<SeenProcess> {
         pid: row.try_get::<_, i64>("pid")?.try_into()?,
         version: row.try_get("version")?,
     };
-    // A role that a newer version has is not known here; neither may be its report.
+    // A newer version may have roles that this version does not know, and another form of report.
     let roles: Vec<&str> = row.try_get("roles")?;
     let roles = roles.into_iter().filter_map(|role| role.parse().ok()).collect();
     let report: Json<serde_json::Value> = row.try_get("report")?;

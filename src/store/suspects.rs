@@ -1,12 +1,13 @@
-//! Runs that may take workers down: how often each was begun, and never ended.
+//! Runs that may crash a worker: how often each one began without ending.
 
 use super::{Result, RunKey, Store};
 
-/// What nobody began for this long was settled by a process that could not say so, or is gone with its queue.
+/// The age at which a row is deleted: the run was settled by a process that could not record it, or its queue is
+/// gone.
 const FORGOTTEN: &str = "7 days";
 
 impl Store {
-    /// Notes that `run` begins. Gives how often it began before, without an end.
+    /// Records that `run` begins. Returns how often it began before without ending.
     pub async fn begin_suspect(&self, (event, run): &RunKey) -> Result<u32> {
         let sql = "INSERT INTO suspects (event_id, run_id, begun) VALUES ($1, $2, 1)
             ON CONFLICT (event_id, run_id) DO UPDATE SET begun = suspects.begun + 1, begun_at = now()
@@ -16,7 +17,7 @@ impl Store {
         Ok(before.and_then(|before| before.try_into().ok()).unwrap_or(0))
     }
 
-    /// Notes that `run` has ended, well or not; and forgets what nobody began for long.
+    /// Records that `run` has ended, with or without success. Also deletes old rows.
     pub async fn end_suspect(&self, (event, run): &RunKey) -> Result<()> {
         let sql = format!(
             "DELETE FROM suspects WHERE (event_id, run_id) = ($1, $2) OR begun_at < now() - interval '{FORGOTTEN}'"
