@@ -1,9 +1,10 @@
-//! The configuration: what is in force, and where each value came from.
+//! The configuration in force, and the source of each value.
 //!
-//! The `config` crate reads and merges the layers: the embedded `config/default.toml`, a file, the
-//! environment. The merged values are read key by key rather than through one `Deserialize`, because
-//! that stops at the first error and does not know where a value was set; here every error is
-//! told at once. `default.toml` says which keys exist: a section is added there, and as a struct.
+//! The `config` crate reads and merges the layers: the embedded `config/default.toml`, a file, the environment. This
+//! module then reads the merged values key by key. One `Deserialize` for everything would stop at the first error and
+//! would not know where a value was set; here all errors are reported at once.
+//!
+//! `default.toml` defines which keys exist. To add a section, add it there and as a struct here.
 
 mod amqp;
 mod console;
@@ -44,10 +45,10 @@ pub use sections::{Listen, Recorder, Telemetry, Worker};
 use layers::Layers;
 use reader::Reader;
 
-/// Where a file is looked for if none is named; the first that exists counts.
+/// Default paths of the configuration file; the first one that exists is used.
 const FILES: [&str; 2] = ["config/provisiond.toml", "/etc/provisiond/provisiond.toml"];
 
-/// The configuration in force. Valid: what is impossible did not load.
+/// The configuration in force. It is valid: `load` rejects impossible values.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub amqp: Amqp,
@@ -62,15 +63,15 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
-/// The configuration, and the story of each value.
+/// The configuration, and where each value was set.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// In the order of `default.toml`.
+    /// In the order of the keys in `default.toml`.
     pub settings: Vec<Setting>,
 }
 
-/// One key, fit to be shown: secrets are masked.
+/// The value and the source of one key. Secrets are masked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setting {
     pub key: String,
@@ -86,11 +87,11 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Loads the configuration from `explicit` (else the file that `PROVISIOND_CONFIG` names, else the first
-/// of the usual files that exists) and from `env`.
+/// Loads the configuration from a file and from `env`. The file is `explicit`, else the one that `PROVISIOND_CONFIG`
+/// names, else the first of the default paths that exists.
 ///
 /// # Errors
-/// Every unknown key, bad value and impossible pair, with the place where it was set.
+/// All unknown keys, bad values and contradictions, each with the place where it was set.
 pub fn load(
     explicit: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
@@ -103,15 +104,15 @@ pub fn load(
     reader.finish(config)
 }
 
-/// The variables of this process, for [`load`]. One that is not UTF-8 is not passed over in silence: its
-/// value arrives with replacement characters.
+/// The environment variables of this process, for [`load`]. A variable that is not UTF-8 is not dropped silently: its
+/// value gets replacement characters.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 impl Config {
-    /// The longest that one attempt of a handler may take.
+    /// The timeout of one attempt of the handler `spec`.
     pub fn timeout_of(&self, spec: &HandlerSpec) -> Duration {
         let default = match spec.task.kind() {
             TaskType::Http => self.http.timeout,
@@ -120,7 +121,7 @@ impl Config {
         spec.timeout.unwrap_or(default).duration()
     }
 
-    /// Reads every section before it gives up, so that all that is wrong is told.
+    /// Reads every section before it returns, so that the errors of all sections are reported together.
     fn read(reader: &mut Reader) -> Option<Self> {
         let amqp = Amqp::read(reader);
         let database = Database::read(reader);

@@ -14,34 +14,33 @@ use super::{
 };
 use crate::domain::text_enum::text_enum;
 
-/// Where the broker is, and what everything there is called.
+/// The broker's nodes, and the prefix and type of the queues.
 #[derive(Clone, Debug)]
 pub struct Amqp {
-    /// The nodes of one cluster, to be tried in turn. At least one; all name the same virtual host.
+    /// The nodes of one cluster, tried in turn. At least one; all have the same virtual host.
     pub urls: Vec<AmqpUrl>,
-    /// The beginning of every name.
+    /// The first part of every exchange's and queue's name.
     pub prefix: String,
     pub queue_type: QueueType,
     /// Whole seconds.
     pub heartbeat: Duration,
-    /// For one attempt to reach one node.
+    /// Timeout of one attempt to connect to one node.
     pub connect_timeout: Duration,
-    /// CA certificates (PEM) that TLS trusts beside those of the system.
+    /// CA certificates (PEM) that TLS trusts in addition to those of the system.
     pub ca_file: Option<PathBuf>,
     pub management_url: ManagementUrl,
 }
 
 text_enum! {
-    /// The kind of every queue of ours.
+    /// The type of all queues of provisiond.
     QueueType {
         Quorum = "quorum",
-        /// On a single node only: no crash limit, at most once between the levels of the ladder.
+        /// For a single node. No crash limit, and at most once between the levels of the delay ladder.
         Classic = "classic",
     }
 }
 
-/// The url of a node: `amqp` or `amqps`, with a host, no parameters. `Display` and `Debug` mask the
-/// password.
+/// The URL of a node: `amqp` or `amqps`, with a host and without parameters. `Display` and `Debug` mask the password.
 #[derive(Clone)]
 pub struct AmqpUrl {
     raw: SecretString,
@@ -98,7 +97,8 @@ fn prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// A list of urls. In a text the comma that parts two of them stands before a scheme: others are part of a password.
+/// Parses a list of URLs. In a text, a comma separates URLs only if a scheme follows; any other comma belongs to a
+/// password.
 fn urls(value: &Value) -> Result<Vec<AmqpUrl>, String> {
     match &value.kind {
         ValueKind::String(text) if !text.trim_start().starts_with('[') => {
@@ -120,7 +120,7 @@ fn urls(value: &Value) -> Result<Vec<AmqpUrl>, String> {
     }
 }
 
-/// The virtual host that an url's path names, as the broker compares it.
+/// The virtual host in the path of a URL, decoded as the broker compares it.
 fn vhost(path: &str) -> String {
     match path.strip_prefix('/') {
         None => "/".to_owned(),
@@ -129,7 +129,7 @@ fn vhost(path: &str) -> String {
 }
 
 impl AmqpUrl {
-    /// With the password: for the connection only.
+    /// Includes the password: use it for the connection only.
     pub fn raw(&self) -> &str {
         self.raw.expose_secret()
     }
@@ -138,7 +138,7 @@ impl AmqpUrl {
         self.tls
     }
 
-    /// No error repeats the text, which may hold a password.
+    /// Errors never repeat the text, because it may contain a password.
     fn parse(text: &str) -> Result<Self, String> {
         let form = "an url is amqp://user:password@host:5672/vhost";
         let text = text.trim();
@@ -151,7 +151,7 @@ impl AmqpUrl {
         };
         match url.host() {
             None => return Err(format!("{form}; this one has no host")),
-            // The client library would connect to localhost in its place.
+            // For an IPv6 address the client library would connect to localhost instead.
             Some(Host::Ipv6(_)) => {
                 return Err("an IPv6 address is not possible here: give a host name".into());
             }
@@ -170,7 +170,8 @@ impl AmqpUrl {
                 amqp.connect_timeout and amqp.ca_file (? is written %3F, # is %23)"
                 .into());
         }
-        // A second url behind the first would be taken for a part of its virtual host, and shown with its password.
+        // Otherwise a second URL after the first would count as part of the virtual host, and its password would be
+        // shown.
         if text.contains(char::is_whitespace) || url.path().contains(['@', ':', ';']) {
             return Err(format!(
                 "{form}; several urls are divided by commas, and in a virtual host @ is written %40, : %3A, ; %3B, a blank %20"

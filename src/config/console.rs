@@ -13,25 +13,26 @@ use super::{
 };
 use crate::domain::access::{AccountName, PasswordHash, Role, TokenHash};
 
-/// What the console's own paths begin with. A path of the public url that begins like one of them could be either.
+/// First segments of the console's own paths. The path of `console.public_url` must not begin with one, because
+/// requests would be ambiguous.
 pub const OWN_PATHS: [&str; 9] =
     ["api", "assets", "dead-letters", "events", "executions", "handlers", "healthz", "sign-in", "sign-out"];
 
-/// The console and the REST API: where they listen, and who may use them.
+/// Settings of the console and the REST API: where they listen, and who may use them.
 #[derive(Clone, Debug)]
 pub struct Console {
     pub listen: SocketAddr,
-    /// Where browsers find it, if not at `listen`.
+    /// The URL that browsers use, if it is not `listen`.
     pub public_url: Option<PublicUrl>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub users: Vec<Account<PasswordHash>>,
     pub tokens: Vec<Account<TokenHash>>,
-    /// A session that is not used for this long ends.
+    /// A session ends after this time without a request.
     pub session_timeout: Duration,
 }
 
-/// Somebody, or a program, that may use the console. `Display` shows no hash.
+/// A user or a token that may use the console. `Display` does not show the hash.
 #[derive(Clone, Debug)]
 pub struct Account<H> {
     pub name: AccountName,
@@ -45,7 +46,7 @@ impl<H> fmt::Display for Account<H> {
     }
 }
 
-/// Where browsers find the console: scheme, host and port as they write them, and perhaps a path.
+/// The URL that browsers use for the console: scheme, host, port and an optional path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
     origin: String,
@@ -58,7 +59,7 @@ impl PublicUrl {
         &self.origin
     }
 
-    /// Below which everything is: empty, or a slash and more, without one at the end.
+    /// The path prefix of all pages: empty, or `/…` without a slash at the end.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -122,7 +123,7 @@ pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
     text(value)?.parse().map_err(|_| form.to_owned())
 }
 
-/// A list of tables; in the environment as a TOML array. No error repeats a hash.
+/// Parses a list of tables; in the environment it is a TOML array. Errors never repeat a hash.
 fn accounts<H: FromStr<Err: fmt::Display>>(value: &Value, hash: &str) -> Result<Vec<Account<H>>, String> {
     let form =
         || format!("must be a list of {{name = \"…\", {hash} = \"…\", role = \"viewer\" or \"operator\"}}");
@@ -151,7 +152,7 @@ fn accounts<H: FromStr<Err: fmt::Display>>(value: &Value, hash: &str) -> Result<
     Ok(accounts)
 }
 
-/// Nothing if a key is missing or unknown.
+/// Returns `None` if a key is missing or unknown.
 fn account<H: FromStr<Err: fmt::Display>>(
     table: &Map<String, Value>,
     hash: &str,

@@ -11,7 +11,7 @@ use super::{
 
 const FORM: &str = "must be postgres://user:password@host:5432/database";
 
-/// What may stand after the `?` of a url beside `sslmode`.
+/// Parameters that are allowed after the `?` of the URL, besides `sslmode`.
 const OPTIONS: [&str; 16] = [
     "application_name",
     "channel_binding",
@@ -31,21 +31,21 @@ const OPTIONS: [&str; 16] = [
     "user",
 ];
 
-/// Where the database is, and how it is used.
+/// The database's URL, and how it is used.
 #[derive(Clone, Debug)]
 pub struct Database {
     pub url: DatabaseUrl,
-    /// Connections that are opened at most.
+    /// Maximum number of connections of the pool.
     pub pool_size: usize,
-    /// Whether `serve` brings the tables up to date.
+    /// Whether `serve` applies migrations at its start.
     pub migrate: bool,
-    /// For one attempt to reach one host.
+    /// Timeout of one attempt to connect to one host.
     pub connect_timeout: Duration,
     /// CA certificates (PEM) that TLS trusts instead of those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A `postgres://` url with at least one host. `Display` and `Debug` mask the password.
+/// A `postgres://` URL with at least one host. `Display` and `Debug` mask the password.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     raw: SecretString,
@@ -73,7 +73,7 @@ impl Database {
 }
 
 impl DatabaseUrl {
-    /// With the password: for the connection only.
+    /// Includes the password: use it for the connection only.
     pub fn raw(&self) -> &str {
         self.raw.expose_secret()
     }
@@ -87,13 +87,13 @@ impl DatabaseUrl {
         has("channel_binding=require") && !has("sslmode=require") && !has("sslmode=verify-full")
     }
 
-    /// No error repeats the text, which may hold a password.
+    /// Errors never repeat the text, because it may contain a password.
     fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = ["postgres://", "postgresql://"]
             .into_iter()
             .find_map(|scheme| Some((scheme, text.strip_prefix(scheme)?)))
             .ok_or(FORM)?;
-        // The first @ ends the credentials, as tokio_postgres has it.
+        // The first @ ends the credentials, as in `tokio_postgres`.
         let (credentials, rest) = rest.split_once('@').map_or((None, rest), |(c, rest)| (Some(c), rest));
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         if credentials.is_some_and(|c| c.contains(['/', '?'])) || place.contains('@') {
@@ -114,12 +114,12 @@ impl DatabaseUrl {
     }
 }
 
-/// Refuses what must not be after the `?`.
+/// Rejects parameters that are not allowed after the `?`.
 fn check_query(query: &str) -> Result<(), String> {
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=') {
             Some(("sslmode", "disable" | "require" | "verify-full")) => {}
-            // `prefer` would go on without TLS where somebody in the middle says there is none.
+            // With `prefer`, an attacker between client and server can disable TLS.
             Some(("sslmode", _)) => return Err("sslmode must be disable, require or verify-full".into()),
             Some(("password", _)) => return Err("the password belongs before the host".into()),
             Some(("connect_timeout", _)) => return Err("the timeout is database.connect_timeout".into()),
@@ -129,7 +129,7 @@ fn check_query(query: &str) -> Result<(), String> {
                 return Err("client certificates (sslcert, sslkey) are not supported".into());
             }
             Some(("ssl" | "requiressl", _)) => return Err("TLS is asked for by sslmode=verify-full".into()),
-            // Percent-encoded, it could be `password` after all.
+            // A percent-encoded name could be `password`, so the error must not repeat it.
             Some((name, _)) if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
                 return Err(format!("{name} is not known; after the ? may stand {}", OPTIONS.join(", ")));
             }

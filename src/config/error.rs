@@ -1,19 +1,19 @@
-//! What is wrong with a configuration.
+//! Errors of a configuration.
 
 use std::fmt;
 
-/// Everything that is wrong, one line each.
+/// All errors of a configuration. `Display` writes one line for each.
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
-/// One thing that is wrong. Never holds a value that may be secret.
+/// One error. It never contains a value that may be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// None where a whole file is unusable.
+    /// `None` if a whole file is unusable.
     pub key: Option<String>,
     /// `default`, `file …` or `environment variable …`.
     pub source: String,
-    /// What is wrong, and what is allowed.
+    /// The problem, and which values are allowed.
     pub problem: String,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Says of a key that does not exist which one is meant, or which there are.
+/// The error for an unknown key: suggests the key that was probably meant, or lists the keys of the section.
 pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     if let Some(meant) = closest(key, known.clone()) {
         return format!("there is no such key or section; did you mean {meant}?");
@@ -55,13 +55,12 @@ pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str> + 
     format!("there is no section {section}; there are {}", sections.join(", "))
 }
 
-/// Whether `key` lies in `section` or in one of its sub-sections.
+/// Whether `key` is in `section` or in one of its subsections.
 pub(super) fn is_within(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// The key or section that was probably meant: one or two slips of the finger away, or of the same name
-/// in another section.
+/// The key or section that was probably meant: at most two typing errors away, or the same name in another section.
 fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = key.rsplit('.').next();
     let sections = |key: &'a str| key.match_indices('.').filter_map(move |(dot, _)| key.get(..dot));

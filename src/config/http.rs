@@ -10,18 +10,18 @@ use super::{
 };
 use crate::domain::{address::AddressRules, handler::Timeout};
 
-/// How HTTP tasks are run.
+/// Settings of HTTP tasks.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// Of a handler that says nothing else; the body included.
+    /// The default timeout of one attempt; it includes reading the body.
     pub timeout: Timeout,
-    /// For connecting, within the timeout.
+    /// Timeout for connecting; `timeout` includes this time.
     pub connect_timeout: Duration,
-    /// Where a handler may point.
+    /// The addresses that handlers may call.
     pub rules: AddressRules,
-    /// CA certificates (PEM) that are trusted beside those of the system.
+    /// CA certificates (PEM) that TLS trusts in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Certificate, chain and key (PEM) that are shown to who asks.
+    /// Client certificate, chain and key (PEM), for endpoints that request a certificate.
     pub client_cert: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ impl Http {
     }
 }
 
-/// A network, or an address that stands for itself alone.
+/// Parses a network, or a single address as a network of one.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let alone = text.parse::<IpAddr>().map(IpNet::from);

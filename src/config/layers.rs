@@ -1,9 +1,8 @@
-//! The layers of the configuration, from the weakest to the strongest: embedded defaults, a file, the
-//! environment.
+//! The layers of the configuration, from the weakest to the strongest: embedded defaults, a file, the environment.
 //!
-//! Of the environment, `PROVISIOND_SECTION__KEY` is a key: a variable is ours if it holds the two
-//! underscores. Others that begin with `PROVISIOND_` belong to our scripts and tests and are left alone,
-//! except those that can only be a key written with one underscore.
+//! An environment variable `PROVISIOND_SECTION__KEY` sets a key; the two underscores mark it. Other variables that
+//! begin with `PROVISIOND_` belong to scripts and tests of this repository and are ignored. A variable that would be
+//! a key if it had two underscores is an error.
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +19,10 @@ use super::{
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "PROVISIOND_";
-/// Variables that other programs use too.
+/// Variables with a common name, which other programs also use.
 const ALIASES: [(&str, &str); 2] = [("AMQP_URL", "amqp.url"), ("DATABASE_URL", "database.url")];
 
-/// Values by their dotted key; each knows where it came from.
+/// Values by their dotted key. Each value knows its source.
 pub(super) type Values = BTreeMap<String, Value>;
 
 /// The merged layers.
@@ -31,7 +30,7 @@ pub(super) struct Layers {
     /// The values in force.
     pub values: Values,
     pub defaults: Values,
-    /// What no layer should have held.
+    /// Keys and files that were rejected.
     pub errors: Vec<ConfigError>,
 }
 
@@ -91,9 +90,9 @@ impl Layers {
         known
     }
 
-    /// Takes what `default.toml` knows out of `table`, and refuses the rest.
+    /// Moves the keys that `default.toml` has from `table` to `known`, and rejects the others.
     fn take_known(&mut self, path: &str, table: Map<String, Value>, source: &str, known: &mut Values) {
-        // Errors come in an order that does not change from run to run.
+        // Sorted, so that errors have the same order in every run.
         for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
             let key = join(path, &name);
             match value.kind {
@@ -115,7 +114,7 @@ impl Layers {
         env.sort();
         let mut known = Values::new();
         for (alias, key) in ALIASES {
-            // Empty is what a compose file makes of a variable that is not set.
+            // A compose file passes an unset variable as an empty one.
             if let Some((_, text)) = env.iter().find(|(name, text)| name == alias && !text.trim().is_empty())
             {
                 self.take_variable(alias, key, text, &mut known);
@@ -167,7 +166,7 @@ impl Layers {
     }
 }
 
-/// Parses TOML. The error tells line and column but not the line itself: it may hold a password.
+/// Parses TOML. The error contains line and column but not the line itself, which may hold a password.
 fn parse(source: Option<&String>, text: &str) -> Result<Map<String, Value>, String> {
     FileFormat::Toml.parse(source, text).map_err(|error| {
         let told = error.to_string();

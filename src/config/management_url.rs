@@ -8,7 +8,7 @@ use url::Url;
 const FORM: &str = "must be http://host:15672, or https://; a user and password, if they are others than those of amqp.url, \
     stand before the host: http://user:password@host:15672";
 
-/// Where RabbitMQ's management API is, if it is to be asked. `Display` and `Debug` mask the password.
+/// The URL of RabbitMQ's management API, if one is configured. `Display` and `Debug` mask the password.
 #[derive(Clone, Default)]
 pub struct ManagementUrl {
     raw: Option<SecretString>,
@@ -16,7 +16,7 @@ pub struct ManagementUrl {
 }
 
 impl ManagementUrl {
-    /// With the password: for the request only.
+    /// Includes the password: use it for the request only.
     pub fn raw(&self) -> Option<&str> {
         self.raw.as_ref().map(ExposeSecret::expose_secret)
     }
@@ -25,7 +25,7 @@ impl ManagementUrl {
         self.masked.starts_with("https:")
     }
 
-    /// No error repeats the text, which may hold a password.
+    /// Errors never repeat the text, because it may contain a password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {

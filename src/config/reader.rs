@@ -1,4 +1,4 @@
-//! Reads the merged values key by key and remembers what was wrong and what can be shown.
+//! Reads the merged values key by key, and collects errors and the settings to show.
 
 use std::fmt::Display;
 
@@ -24,7 +24,7 @@ impl Reader {
         Self { values, defaults, settings: Vec::new(), errors }
     }
 
-    /// What was read, if nothing was wrong.
+    /// Returns `config` if there was no error.
     pub fn finish(self, config: Option<Config>) -> Result<Loaded, ConfigErrors> {
         match config {
             Some(config) if self.errors.is_empty() => Ok(Loaded { config, settings: self.settings }),
@@ -32,12 +32,12 @@ impl Reader {
         }
     }
 
-    /// The value of `key`. It is shown as it was written.
+    /// Reads `key`. `provisiond config` shows the value as it was written.
     pub fn get<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
         self.read(key, parse, |raw, _| value::to_json(raw))
     }
 
-    /// The value of `key`, which may be secret. It is shown as `Display` has it.
+    /// Reads `key`, whose value may be secret. It is shown through `Display`.
     pub fn get_masked<T: Display>(
         &mut self,
         key: &str,
@@ -46,7 +46,7 @@ impl Reader {
         self.read(key, parse, |_, parsed| parsed.to_string().into())
     }
 
-    /// The list at `key`, whose entries may be secret. They are shown as `Display` has them.
+    /// Reads the list `key`, whose entries may be secret. They are shown through `Display`.
     pub fn get_masked_list<T: Display>(
         &mut self,
         key: &str,
@@ -55,8 +55,8 @@ impl Reader {
         self.read(key, parse, |_, parsed| parsed.iter().map(ToString::to_string).collect())
     }
 
-    /// Refuses `key` because of what `other` says. Says nothing if one of them is already refused: then
-    /// this follows from it.
+    /// Rejects `key` because of the value of `other`. Does nothing if one of them already has an error, because this
+    /// error follows from it.
     pub fn clash(&mut self, key: &str, other: &str, problem: &str) {
         if self.errors.iter().any(|e| e.key.as_deref().is_some_and(|k| k == key || k == other)) {
             return;
@@ -65,8 +65,8 @@ impl Reader {
         self.refuse(key, problem);
     }
 
-    /// A bad value is noted, and the default stands in for it so that the rest is looked at too.
-    /// Nothing only if the default is bad.
+    /// Reads and parses `key`. If the value is bad, it adds an error and returns the default, so that the other keys
+    /// are checked too. Returns `None` only if the default is bad.
     fn read<T>(
         &mut self,
         key: &str,
@@ -95,7 +95,7 @@ impl Reader {
         self.errors.push(ConfigError { key: Some(key.to_owned()), source, problem });
     }
 
-    /// Whether somebody has set it.
+    /// Whether a file or the environment sets `key`.
     pub fn is_set(&self, key: &str) -> bool {
         self.values.get(key).and_then(Value::origin).is_some()
     }

@@ -16,42 +16,42 @@ use super::{
 };
 use crate::domain::handler::Timeout;
 
-/// How scripts are run.
+/// Settings of script tasks.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// Of a handler that says nothing else.
+    /// The default timeout of one attempt.
     pub timeout: Timeout,
-    /// Absolute. Empty: script handlers are refused.
+    /// Directories (absolute) that scripts must be in. Empty: script handlers are rejected.
     pub roots: Vec<PathBuf>,
-    /// Users, by name or number, whose scripts are run, beside root's, provisiond's own and `user`'s; `%name` is a group
-    /// that may write to scripts.
+    /// Users, by name or number, whose scripts may run, in addition to those of root, provisiond's own user and
+    /// `user`. `%name` is a group that may write to scripts.
     pub owners: Vec<String>,
-    /// Beside what provisiond sets itself. Each name once.
+    /// Variables in addition to those that provisiond sets. Each name occurs once.
     pub env: Vec<Variable>,
-    /// Between TERM and KILL.
+    /// Time between TERM and KILL.
     pub kill_grace: Duration,
-    /// Scripts at a time in this process. Never 0: the default is worked out.
+    /// Maximum number of scripts that run at the same time in this process. Never 0: 0 is replaced by the default.
     pub concurrency: usize,
-    /// The user that scripts run as, by name, if not provisiond's own.
+    /// The user that scripts run as (name or number), if it is not provisiond's own.
     pub user: Option<String>,
     pub limits: Limits,
 }
 
-/// What each process of a script may use.
+/// Resource limits of each process of a script.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes.
     pub address_space: Option<u64>,
     pub open_files: Option<u64>,
     pub cpu_seconds: Option<u64>,
-    /// Of the user that scripts run as, in all.
+    /// Limit for all processes and threads of the user that scripts run as.
     pub processes: Option<u64>,
 }
 
-/// A variable of a script's environment. `Display` and `Debug` mask the value.
+/// A variable of a script's environment. `Display` and `Debug` mask its value.
 #[derive(Clone, Debug)]
 pub enum Variable {
-    /// As provisiond itself has it, if it has it.
+    /// Passed on from provisiond's own environment, if it is set there.
     Passed(String),
     Set {
         name: String,
@@ -109,7 +109,7 @@ impl Variable {
         }
     }
 
-    /// No error repeats what follows the `=`, which may be secret.
+    /// Errors never repeat the text after the `=`, because it may be secret.
     fn parse(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
@@ -126,7 +126,7 @@ impl Variable {
         }
     }
 
-    /// The value that is set, if one is.
+    /// The value of a `Set` variable.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::Passed(_) => None,

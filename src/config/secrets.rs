@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::seal::{SealingKey, Seals};
 
-/// With what secrets are encrypted in the database.
+/// The keys that encrypt secrets in the database.
 #[derive(Clone, Debug)]
 pub struct Secrets {
     pub seals: Seals,
@@ -40,12 +40,12 @@ impl Secrets {
     }
 }
 
-/// No error repeats the text, which may be nearly a key.
+/// Errors never repeat the text, because it may be almost a key.
 fn parse(text: &str) -> Result<SealingKey, String> {
     SealingKey::from_str(text).map_err(|error| error.to_string())
 }
 
-/// The keys of a file, one a line: the one in use, then those before it.
+/// Reads the keys from a file, one per line: the current key first, then the previous ones.
 fn key_file(value: &Value) -> Result<Vec<SealingKey>, String> {
     let Some(path) = path_or_none(value)? else { return Ok(Vec::new()) };
     let text =

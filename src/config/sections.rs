@@ -1,4 +1,4 @@
-//! The sections that are little more than their keys: `worker`, `retry`, `recorder`, `telemetry`.
+//! The sections that consist of little more than their keys: `worker`, `retry`, `recorder`, `telemetry`.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,67 +18,68 @@ use crate::domain::{
     text_enum::text_enum,
 };
 
-/// How deliveries are taken.
+/// Settings of the worker.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// Deliveries of one event at a time.
+    /// Maximum number of unacknowledged deliveries of one event type.
     pub concurrency: u16,
     /// A larger event is malformed.
     pub max_event_bytes: usize,
     /// Whether an event without an enabled handler is recorded.
     pub record_unhandled: bool,
-    /// For how long an event is remembered, to know it when it is published again.
+    /// How long the ids of events are kept to detect an event that is published twice.
     pub deduplicate: Option<Duration>,
-    /// A delivery that came this often before is given up.
+    /// An event that ran alone this often and never ended becomes a dead letter.
     pub crash_limit: u32,
-    /// How long running handlers may go on while draining.
+    /// How long running handlers may continue during a drain.
     pub drain_timeout: Duration,
 }
 
-/// How executions and dead letters are kept.
+/// Settings of the recorder.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    /// Rows in one statement, at most.
+    /// Maximum number of rows in one statement.
     pub batch_size: usize,
-    /// How long a row waits for others.
+    /// How long a row waits for more rows.
     pub batch_delay: Duration,
     pub retention_days: u16,
-    /// Of dead letters that are not open.
+    /// Retention of dead letters that are not open.
     pub dead_letter_retention_days: u16,
-    /// Whether dead letters are taken from their queue.
+    /// Whether the recorder moves dead letters from their queue to the database.
     pub drain_dead_letters: bool,
-    /// Whether text is indexed once a day has ended.
+    /// Whether the text of a day is indexed after the day has ended.
     pub index_text: bool,
 }
 
-/// What is logged, and how; where traces go.
+/// Settings of the log, metrics and traces.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// Directives of an `EnvFilter`; valid.
+    /// Valid directives of an `EnvFilter`.
     pub log: String,
     pub log_format: LogFormat,
     /// An OpenTelemetry collector: `http` or `https`, without user and query.
     pub otlp_endpoint: Option<Url>,
-    /// Of the events that come without a trace.
+    /// Share of the events without a trace that is traced.
     pub otlp_sample_ratio: f64,
     pub listen: Listen,
-    /// Handlers whose attempts are counted one by one.
+    /// Maximum number of handlers that have their own metric series.
     pub handler_series: usize,
 }
 
-/// Where metrics and health are told.
+/// Where `/metrics`, `/healthz` and `/readyz` are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// None: nowhere.
+    /// `None`: not served.
     pub address: Option<SocketAddr>,
-    /// Somebody set it: then it must be free.
+    /// Whether the configuration sets the address. If it does, an address in use is an error; the default address is
+    /// optional.
     pub is_chosen: bool,
 }
 
 text_enum! {
-    /// How the log looks.
+    /// The format of the log.
     LogFormat {
-        /// Human on a terminal, JSON elsewhere.
+        /// `Human` on a terminal, `Json` otherwise.
         Auto = "auto",
         Human = "human",
         Json = "json",
@@ -95,12 +96,13 @@ impl LogFormat {
     }
 }
 
-/// Above the count that makes a suspect (`worker/admission.rs`), below the limit of the queue (`broker/design.rs`).
+/// At least 3: an event is a suspect after 3 deliveries (`worker/admission/suspects.rs`). At most 90: below the
+/// delivery limit of 100 of the event queues (`broker/topology.rs`).
 const CRASH_LIMITS: std::ops::RangeInclusive<u32> = 3..=90;
 
 impl Worker {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        // RabbitMQ takes 16 MiB; headers and what handlers add must fit as well.
+        // RabbitMQ accepts messages up to 16 MiB; headers and the data that handlers add must fit too.
         let sizes = KIB..=8 * MIB;
         let windows = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
         Some(Self {
@@ -117,7 +119,7 @@ impl Worker {
     }
 }
 
-/// Each key by itself, then all together: the rules are the domain's.
+/// Checks each key by itself, then all together. The rules are in `domain/retry.rs`.
 pub(super) fn retry(reader: &mut Reader) -> Option<RetryPolicy> {
     let alone =
         |overrides: RetryOverrides| overrides.validate().map_err(|e| format!("must be {}", e.allowed));
@@ -188,7 +190,7 @@ impl Telemetry {
     }
 }
 
-/// Does not repeat what was said: a password may be in it, in the wrong place.
+/// Errors never repeat the text, because it may contain a password in the wrong place.
 fn collector(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let is_plain = |url: &Url| {
@@ -213,7 +215,7 @@ fn directives(value: &Value) -> Result<String, String> {
     let form = "must be a level (error, warn, info, debug, trace, off), or levels by target, such as \
         \"info,provisiond::worker=debug\"";
     let parts: Vec<&str> = text(value)?.split(',').map(str::trim).collect();
-    // `EnvFilter` takes any word for a target, and would log everything of a target "inof".
+    // `EnvFilter` accepts any word as a target, and would then log everything of a target "inof".
     let level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let odd = |part: &&&str| !part.contains(['=', '[', ']', '{', '}']) && !level(part);
     if let Some(odd) = parts.iter().find(odd) {

@@ -1,4 +1,4 @@
-//! Stories of whole configurations.
+//! Tests of whole configurations.
 
 mod bad_values;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A file with `text`, and the directory that keeps it.
+/// A file with `text`, and the temporary directory that holds it.
 fn file(text: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("provisiond.toml");

@@ -1,4 +1,4 @@
-//! From a raw value to a number, a duration, a size, a word: each says what is allowed if it is not that.
+//! Converts raw values to numbers, durations, sizes and enumerations. Errors say what is allowed.
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const TIB: u64 = 1 << 40;
 
-/// The text of an environment variable, as a value like the default of its key; as text if it is none.
+/// Converts the text of an environment variable to the type of the key's default. If that fails, it stays a text.
 pub(super) fn from_text(text: &str, like: &ValueKind) -> ValueKind {
     let trimmed = text.trim();
     let typed = match like {
@@ -19,7 +19,7 @@ pub(super) fn from_text(text: &str, like: &ValueKind) -> ValueKind {
         ValueKind::Float(_) => trimmed.parse().map(ValueKind::Float).ok(),
         _ => None,
     };
-    // A secret's file, a shell's $(cat …), an editor: they leave a newline at the end.
+    // A secret file, a shell's $(cat …) or an editor leaves a newline at the end.
     typed.unwrap_or_else(|| ValueKind::String(trimmed.to_owned()))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn duration(allowed: RangeInclusive<Duration>) -> impl Fn(&Value) -> 
 pub(super) fn any_duration(value: &Value) -> Result<Duration, String> {
     let unit = "must be a number with a unit, such as 500ms, 30s or 5m";
     let ValueKind::String(text) = &value.kind else { return Err(format!("{unit}, not {}", said(value))) };
-    // humantime takes a bare 0, and its units are more than is told here.
+    // humantime accepts a bare 0, and more units than the error lists.
     match parse_duration(text) {
         Some(duration) if !text.bytes().all(|b| b.is_ascii_digit()) => Ok(duration),
         _ => Err(format!("{unit}, not {}", said(value))),
@@ -90,7 +90,7 @@ pub(super) fn timeout(value: &Value) -> Result<Timeout, String> {
     Timeout::try_from(duration).map_err(|_| format!("must be 1ms to 10m, not {}", said(value)))
 }
 
-/// Bytes.
+/// A size in bytes.
 pub(super) fn size(allowed: RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u64, String> {
     move |value| {
         let size = match &value.kind {
@@ -129,7 +129,7 @@ fn format_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
 
-/// `none`, the word or number that stands for none, or what `parse` takes.
+/// `None` for the word or number `none`, else the result of `parse`.
 pub(super) fn none_or<T>(
     none: &'static str,
     parse: impl Fn(&Value) -> Result<T, String>,
@@ -140,7 +140,7 @@ pub(super) fn none_or<T>(
     }
 }
 
-/// `""` for none, or what `parse` takes.
+/// `None` for `""`, else the result of `parse`.
 pub(super) fn text_or_none<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> impl Fn(&Value) -> Result<Option<T>, String> {
@@ -154,12 +154,12 @@ pub(super) fn path_or_none(value: &Value) -> Result<Option<PathBuf>, String> {
     text_or_none(|text| Ok(PathBuf::from(text)))(value)
 }
 
-/// One of an enumeration's words.
+/// One of the words of an enumeration.
 pub(super) fn word<T: FromStr<Err: Display>>(value: &Value) -> Result<T, String> {
     text(value)?.parse().map_err(|e: T::Err| e.to_string())
 }
 
-/// Without the spaces and newlines around it. Does not repeat what was said: it may be secret.
+/// The text without leading and trailing white space. Errors never repeat the value, because it may be secret.
 pub(super) fn text(value: &Value) -> Result<&str, String> {
     match &value.kind {
         ValueKind::String(text) => Ok(text.trim()),
@@ -167,7 +167,7 @@ pub(super) fn text(value: &Value) -> Result<&str, String> {
     }
 }
 
-/// A list of what `parse` takes: an array, a text that is a TOML array, or a text with commas.
+/// A list, each entry read by `parse`: an array, a text that contains a TOML array, or a text with commas.
 pub(super) fn list<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> impl Fn(&Value) -> Result<Vec<T>, String> {
@@ -195,7 +195,7 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
     }
 }
 
-/// What was said instead, short enough for a line. Only for keys that hold no secret.
+/// The rejected value, short enough for one line. Use it only for keys that hold no secret.
 fn said(value: &Value) -> String {
     match &value.kind {
         ValueKind::Array(_) => "a list".into(),

@@ -1,11 +1,11 @@
-//! Every kind of value that is refused, and how that is told.
+//! Every kind of rejected value, and its error message.
 
 use super::load_with;
 
 const OTLP_ENDPOINT: &str = "telemetry.otlp_endpoint (file F): must be the http or https url of a collector, such as \
     \"http://127.0.0.1:4318\", without user, password and query (headers: OTEL_EXPORTER_OTLP_HEADERS), or \"\" for none";
 
-/// What is wrong, and what is told.
+/// Bad values, and the expected errors.
 const BAD_VALUES: &[(&str, &str)] = &[
     ("amqp.prefix = 'a b'", "amqp.prefix (file F): must be 1 to 60 of A-Z a-z 0-9 _ . -, not \"a b\""),
     ("amqp.queue_type = 'lazy'", "amqp.queue_type (file F): \"lazy\" is not one of quorum, classic"),
