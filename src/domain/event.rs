@@ -1,6 +1,6 @@
 //! An event: its name, its identity and its envelope.
 //!
-//! The body stays the bytes that came; only what provisiond itself needs is read out of it.
+//! The body stays byte for byte as received; provisiond parses only the fields that it needs.
 
 mod cloud_event;
 mod decode;
@@ -26,13 +26,13 @@ pub use sample::{ObjectId, compose, compose_fitting, sample_data};
 #[derive(Clone, Debug)]
 pub struct Event {
     pub id: EventId,
-    /// Whether its publisher gave the id: only then are two with the same id the same event told twice.
+    /// Whether the publisher gave the id. Only then do two events with the same id count as duplicates.
     pub is_identified: bool,
     pub name: EventName,
-    /// The entity it is about, as text (`12` and `"12"` are the same object).
+    /// The entity that the event is about, as text (`12` and `"12"` are the same object).
     pub object_id: String,
-    /// When it happened, as its publisher says.
+    /// When the event happened, according to its publisher.
     pub dt: Timestamp,
-    /// The envelope as handlers get it: JSON, byte for byte as it came unless a handler changed it.
+    /// The envelope that handlers receive: JSON, byte for byte as published unless a handler changed it.
     pub body: Bytes,
 }

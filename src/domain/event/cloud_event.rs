@@ -1,4 +1,4 @@
-//! A CloudEvents 1.0 event in structured mode, turned into the envelope.
+//! Converts a CloudEvents 1.0 event in structured mode to the envelope.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! From the bytes of a delivery to an [`Event`], or to the reason why not.
+//! Decodes the bytes of a delivery to an [`Event`], or says why they are malformed.
 //!
-//! Two shapes are understood: provisiond's own envelope, and a CloudEvent, which is turned into the
-//! envelope here so that nothing behind this door knows of it.
+//! It accepts two formats: provisiond's own envelope, and a CloudEvent. A CloudEvent is converted to the envelope
+//! here, so that no other module needs to know the format.
 
 use std::borrow::Cow;
 
@@ -34,10 +34,10 @@ struct Head<'a> {
     object_id: &'a RawValue,
 }
 
-/// Reads `arrival`, of at most `max_bytes`.
+/// Decodes `arrival`, whose body may have at most `max_bytes`, compressed and decompressed.
 ///
 /// # Errors
-/// [`Malformed`] says what was expected and where the body stopped being that.
+/// [`Malformed`] says what was expected, and where the body differs.
 pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malformed> {
     let body = plain(arrival.body, arrival.content_encoding, max_bytes)?;
     let text = std::str::from_utf8(&body)
@@ -67,7 +67,7 @@ fn envelope(arrival: &Arrival<'_>, plain: &Bytes, text: &str) -> Result<Event, M
     })
 }
 
-/// The object that `body` names, of which it is not known whether it is an event.
+/// The object id in `body`, which need not be a valid event.
 pub fn object_id_in(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Loose<'a> {

@@ -1,20 +1,20 @@
-//! Identities: of an event, and of one run of it.
+//! The ids of events and of their runs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Namespace of every UUIDv5 that provisiond derives. Part of the protocol: never change it.
+/// The namespace of all UUIDv5 that provisiond derives. It is part of the protocol: never change it.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_3a52_9c0e_4b7d_8a41_52d0_c3b9_7e60);
 
-/// The identity of an event: 1–128 printable ASCII characters without spaces. Retries and replays keep it.
+/// The id of an event: 1 to 128 printable ASCII characters without spaces. Retries and replays keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
 pub struct EventId(String);
 
-/// Why a text is no event id.
+/// A text is not an event id.
 #[derive(Debug, thiserror::Error)]
 #[error("an event id is 1 to 128 printable ASCII characters without spaces")]
 pub struct InvalidEventId;
@@ -24,34 +24,35 @@ impl EventId {
         &self.0
     }
 
-    /// The id a publisher's `message_id` stands for: itself where it fits, else its UUIDv5.
+    /// The id for a publisher's `message_id`: the same text if it is valid, else its UUIDv5.
     pub fn from_message_id(message_id: &str) -> Self {
         Self::try_from(message_id.to_owned()).unwrap_or_else(|_| derive(&["message-id", message_id], &[]))
     }
 
-    /// The id of a message that is no CloudEvent: by its `message_id` if it has one, else by its content.
+    /// The id of a message that is not a CloudEvent: from its `message_id`, or from its content if it has none.
     pub fn of_message(message_id: Option<&str>, name: &str, timestamp: Option<u64>, body: &[u8]) -> Self {
         message_id.map_or_else(|| Self::from_content(name, timestamp, body), Self::from_message_id)
     }
 
-    /// A CloudEvent is identified by its source and id together.
+    /// The id of a CloudEvent, which its source and id identify together.
     pub fn from_cloud_event(source: &str, id: &str) -> Self {
         derive(&["cloudevent", source, id], &[])
     }
 
-    /// The id of an event that is made of another by editing it: receivers would take the old one's for it.
+    /// The id of an event that was made by editing another one. With the old id, receivers would take it for the old
+    /// event.
     pub fn of_edited(original: &str, body: &[u8]) -> Self {
         derive(&["edited", original], body)
     }
 
-    /// Without a `message_id`: the same event told again (a redelivery) has the same identity.
+    /// The id of a message without `message_id`. A redelivery has the same content, so it gets the same id.
     fn from_content(name: &str, timestamp: Option<u64>, body: &[u8]) -> Self {
         let timestamp = timestamp.map(|t| t.to_string()).unwrap_or_default();
         derive(&["content", name, &timestamp], body)
     }
 }
 
-/// A UUIDv5 over `parts`, each ended by a NUL so that no two lists of parts read the same, and `tail`.
+/// A UUIDv5 over `parts` and `tail`. A NUL ends each part, so that two different lists never give the same bytes.
 pub(in super::super) fn derive_uuid(parts: &[&str], tail: &[u8]) -> Uuid {
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     for part in parts {
@@ -87,8 +88,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The identity of one run: of the first delivery (then it is the event id) or of one copy that
-/// provisiond published (then it is that copy's `message_id`).
+/// The id of one run. The first delivery has the event id; a copy that provisiond published has its own `message_id`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String)]
@@ -99,9 +99,8 @@ impl RunId {
         self.0.as_str()
     }
 
-    /// The run of the copy that follows this run. Derived, not random: a worker that died between
-    /// publishing a copy and acknowledging publishes the same copy again, and its dead letter, if it
-    /// comes to that, is the same letter.
+    /// The run id of the copy that follows this run. It is derived, not random: a worker that died before it
+    /// acknowledged publishes a copy with the same id again, and a dead letter of that copy has the same id too.
     pub fn next(&self, step: &str) -> Self {
         Self(derive(&["run", self.as_str(), step], &[]))
     }

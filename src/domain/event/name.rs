@@ -1,16 +1,16 @@
-//! Event names: `segment(.segment)*`, a segment being `[a-z0-9_]+`, at most 127 bytes.
+//! Event names: `segment(.segment)*` with segments of `[a-z0-9_]+`, at most 127 bytes.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of an event: `clients.create`. Cheap to clone.
+/// The name of an event type, such as `clients.create`. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, max_length = 127, pattern = r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", example = "clients.create")]
 pub struct EventName(Arc<str>);
 
-/// Why a text is no event name.
+/// A text is not an event name.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is not an event name: lower-case letters, digits and _ in segments joined by dots, \
@@ -20,15 +20,16 @@ pub struct EventName(Arc<str>);
 pub struct InvalidEventName(String);
 
 impl EventName {
-    /// A ladder routing key is 40 bytes and the name; AMQP ends at 255. Half of that is plenty.
+    /// A routing key of the delay ladder is 40 bytes plus the name, and AMQP allows 255 bytes. Half of that is
+    /// enough.
     pub const MAX_BYTES: usize = 127;
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the name matches a pattern of `serve --events`: AMQP topic rules, `*` one segment,
-    /// `#` any number of them.
+    /// Whether the name matches a pattern of `serve --events`. The rules are those of AMQP topics: `*` matches one
+    /// segment, `#` matches zero or more.
     pub fn matches(&self, pattern: &str) -> bool {
         let pattern: Vec<&str> = pattern.split('.').collect();
         let name: Vec<&str> = self.0.split('.').collect();

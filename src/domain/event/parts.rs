@@ -1,4 +1,4 @@
-//! What both shapes of an event have in common: how it arrives, and how its parts are checked.
+//! What both event formats share: the properties of a delivery, and the checks of their fields.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,15 +8,15 @@ use serde_json::value::RawValue;
 use super::{EventId, EventName};
 use crate::domain::time::parse_zoned;
 
-/// More would not fit where an object's id travels.
+/// Maximum size of an object id. It travels in headers and in the environment of scripts, which have limits.
 pub const MAX_OBJECT_ID_BYTES: usize = 1024;
-/// Objects and arrays may nest this deep; parsers of handlers in other languages stop about there too.
+/// Maximum nesting of objects and arrays. Parsers in other languages have a similar limit.
 const MAX_DEPTH: usize = 128;
 
-/// What a delivery says of itself, before it is believed.
+/// The unverified properties and body of a delivery.
 #[derive(Debug)]
 pub struct Arrival<'a> {
-    /// The event name of the queue it came from.
+    /// The event name of the queue that the delivery came from.
     pub name: &'a EventName,
     pub content_type: Option<&'a str>,
     pub content_encoding: Option<&'a str>,
@@ -24,12 +24,12 @@ pub struct Arrival<'a> {
     /// The AMQP `timestamp` property, in seconds.
     pub timestamp: Option<u64>,
     pub body: &'a Bytes,
-    /// The identity a copy of ours carries; a first delivery has none.
+    /// The event id that a copy of provisiond carries. A first delivery has none.
     pub known_id: Option<&'a EventId>,
 }
 
 impl<'a> Arrival<'a> {
-    /// One of which nothing else is known.
+    /// An arrival without properties.
     pub const fn of(name: &'a EventName, body: &'a Bytes) -> Self {
         Self {
             name,
@@ -43,7 +43,7 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// Why a body is not an event: what was expected, and where it stopped.
+/// Why a body is not an event: what was expected, and where the body differs.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub String);
@@ -72,7 +72,7 @@ pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed
     let said = start(raw.get());
     match serde_json::from_str(raw.get()) {
         Ok(serde_json::Value::String(text)) => check_object_id(field, text),
-        // The digits as they were written: a large number must not become 1e21.
+        // The digits as written: a large number must not become 1e21.
         Ok(serde_json::Value::Number(_)) => check_object_id(field, raw.get().to_owned()),
         Err(_) if raw.get().starts_with('"') => {
             Err(Malformed(format!("{field} is no text: {said} has half of a surrogate pair")))
@@ -82,7 +82,7 @@ pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed
     }
 }
 
-/// An object's id travels in headers and in the environment of scripts, which are bounded.
+/// Checks the size of an object id, which travels in headers and in the environment of scripts.
 pub(super) fn check_object_id(field: &str, text: String) -> Result<String, Malformed> {
     if text.contains('\0') || text.len() > MAX_OBJECT_ID_BYTES {
         let rule = format!("has at most {MAX_OBJECT_ID_BYTES} bytes, none of them NUL");
@@ -100,12 +100,13 @@ pub(super) fn timestamp(field: &str, text: &str) -> Result<Timestamp, Malformed>
     })
 }
 
-/// The beginning of what was said instead.
+/// The beginning of a rejected value, for the error.
 fn start(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// `serde_json` bounds the nesting only of what it builds, not of what it skips.
+/// Rejects JSON that nests deeper than [`MAX_DEPTH`]. `serde_json` limits the nesting of values that it builds, but
+/// not of values that it skips.
 pub(in super::super) fn check_depth(text: &str) -> Result<(), Malformed> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
@@ -126,14 +127,14 @@ pub(in super::super) fn check_depth(text: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Where the string ends that begins at `at`, or the whole text.
+/// The position of the quote that ends the string beginning at `at`, or the end of the text.
 fn closing_quote(bytes: &[u8], mut at: usize) -> usize {
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         match memchr::memchr2(b'"', b'\\', rest) {
             None => return bytes.len(),
             Some(found) if rest.get(found) == Some(&b'"') => return at + found,
-            // What is escaped may be a quote.
+            // The escaped character may be a quote.
             Some(found) => at += found + 2,
         }
     }

@@ -1,7 +1,7 @@
-//! The text in a body: behind a byte order mark, or compressed, as some publishers send it.
+//! Turns a body into plain text: removes a byte order mark and decompresses.
 //!
-//! What it is compressed with is seen from its first bytes: no JSON begins like that, and headers get lost on the way.
-//! The `content_encoding` is asked only about what shows nothing of itself.
+//! The compression is detected from the first bytes: no JSON begins like that, and headers can get lost.
+//! `content_encoding` is used only if the first bytes show no format.
 
 use std::io::{BufRead, Read};
 
@@ -12,15 +12,15 @@ use super::parts::Malformed;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 const GZIP: &[u8] = b"\x1f\x8b";
-/// A zlib stream (`deflate` in HTTP and AMQP) with the usual window, whatever its level.
+/// A zlib stream (`deflate` in HTTP and AMQP) with the default window, at any level.
 const ZLIB: [&[u8]; 4] = [b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"];
-/// How others begin that are not read.
+/// First bytes of compression formats that are not supported.
 const OTHERS: [(&[u8], &str); 4] =
     [(b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"\x04\x22\x4d\x18", "lz4")];
-/// JSON in UTF-16, with a byte order mark or without one.
+/// The beginning of JSON in UTF-16, with or without a byte order mark.
 const UTF_16: [&[u8]; 4] = [b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{"];
 
-/// `body` as it was before it was compressed, and without a byte order mark.
+/// `body` decompressed and without a byte order mark.
 pub(super) fn plain(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
     let too_large = |bytes: &str| {
         let most = format!("at most {max_bytes} are allowed (worker.max_event_bytes)");
@@ -39,7 +39,7 @@ pub(super) fn plain(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> R
     Ok(if expanded.starts_with(BOM) { expanded.slice(BOM.len()..) } else { expanded })
 }
 
-/// `body` as a person reads it: unpacked, where that gives a text of at most `max_bytes`.
+/// `body` for display: decompressed if the result is text of at most `max_bytes`, else unchanged.
 pub fn readable(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Bytes {
     match expanded(body, encoding, max_bytes) {
         Ok(text) if text.len() <= max_bytes && std::str::from_utf8(&text).is_ok() => text,
@@ -65,7 +65,8 @@ fn expanded(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<By
     Ok(expanded)
 }
 
-/// What shows nothing of itself is a text, unless it does not look like one and its publisher says otherwise.
+/// A body whose first bytes show no compression is text, unless it does not look like JSON and its `content_encoding`
+/// names a compression.
 fn by_encoding(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
     let text = body.strip_prefix(BOM).unwrap_or(body);
     let is_json = text.trim_ascii_start().first().is_none_or(|first| b"{[\"".contains(first));
@@ -94,7 +95,7 @@ fn is_zlib(body: &[u8]) -> bool {
     ZLIB.iter().any(|start| body.starts_with(start))
 }
 
-/// All members, one after the other, as `cat` makes of two files.
+/// Decompresses all members of a gzip body. `cat` of two gzip files makes a file with two members.
 fn expand_gzip(body: &[u8], max_bytes: usize) -> Result<Bytes, Malformed> {
     let (mut rest, mut expanded) = (body, Vec::new());
     while rest.starts_with(GZIP) && expanded.len() <= max_bytes {
@@ -105,7 +106,7 @@ fn expand_gzip(body: &[u8], max_bytes: usize) -> Result<Bytes, Malformed> {
     ends("gzip", rest, &expanded.into(), max_bytes)
 }
 
-/// At most one byte more than `max_bytes`.
+/// Reads at most one byte more than `max_bytes`.
 fn read(how: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malformed> {
     let mut expanded = Vec::new();
     from.take(max_bytes as u64 + 1)
@@ -114,7 +115,7 @@ fn read(how: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malf
     Ok(expanded.into())
 }
 
-/// That nothing follows what is `expanded`, if that was read to its end.
+/// Fails if bytes follow the end of the compressed data, unless `expanded` is already too large.
 fn ends(how: &str, mut rest: impl BufRead, expanded: &Bytes, max_bytes: usize) -> Result<Bytes, Malformed> {
     let follows = rest.fill_buf().map_or(0, <[u8]>::len);
     if follows > 0 && expanded.len() <= max_bytes {

@@ -1,4 +1,4 @@
-//! Events that did not happen: composed here, to be published by hand or to try a handler with.
+//! Composes events for `publish`, and sample events for test calls.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -23,15 +23,16 @@ struct Head<'a> {
     object_id: &'a RawValue,
 }
 
-/// The object that an event is about, as it is published: a number with its digits, or a text. It is not empty.
+/// The object id of an event in its JSON form: a number with all its digits, or a string. It is not empty.
 #[derive(Clone, Debug)]
 pub struct ObjectId(Box<RawValue>);
 
 impl ObjectId {
-    /// As a person types it: digits are a number. 007 and +7 are texts: as the number 7 they would be another object.
+    /// Parses an object id that a person types: digits become a number. 007 and +7 stay strings, because as the
+    /// number 7 they would name another object.
     ///
     /// # Errors
-    /// It is empty, or not what a worker takes.
+    /// The id is empty, or a worker would reject it.
     pub fn typed(text: &str) -> Result<Self, Malformed> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_number = digits.bytes().all(|b| b.is_ascii_digit())
@@ -41,10 +42,10 @@ impl ObjectId {
         RawValue::from_string(json).map(Self).map_err(|e| Malformed(e.to_string()))
     }
 
-    /// As a program writes it, in JSON.
+    /// Takes an object id that a program sends as JSON.
     ///
     /// # Errors
-    /// It is empty, or not what a worker takes.
+    /// The id is empty, or a worker would reject it.
     pub fn written(json: Box<RawValue>) -> Result<Self, Malformed> {
         not_empty(object_id("the object id", &json)?)?;
         Ok(Self(json))
@@ -58,7 +59,7 @@ fn not_empty(text: String) -> Result<String, Malformed> {
 /// The envelope of an event that happened at `dt`. The data keeps its bytes.
 ///
 /// # Errors
-/// None in practice: everything in it can be written.
+/// None in practice: all values can be serialized.
 pub fn compose(
     name: &EventName,
     object_id: &ObjectId,
@@ -69,10 +70,10 @@ pub fn compose(
     serde_json::to_vec(&Envelope { event, data }).map(Bytes::from)
 }
 
-/// The envelope of an event that workers will take.
+/// The envelope of an event, checked as a worker checks it.
 ///
 /// # Errors
-/// Says what a worker would refuse: a length, or data that is no object.
+/// Says why a worker would reject it: its size, or data that is not an object.
 pub fn compose_fitting(
     name: &EventName,
     object_id: &ObjectId,
@@ -85,7 +86,7 @@ pub fn compose_fitting(
     Ok(body)
 }
 
-/// Data as the platform might send with this event: `{}` where it sends none.
+/// Sample data such as the platform sends with this event; `{}` if it sends none.
 pub fn sample_data(name: &EventName, object_id: &ObjectId) -> Value {
     let id: Value = serde_json::from_str(object_id.0.get()).unwrap_or_default();
     let package = |status: &str| json!({"id": id, "clients_id": 7, "packages_id": 3, "status": status});
@@ -107,7 +108,7 @@ pub fn sample_data(name: &EventName, object_id: &ObjectId) -> Value {
         | "clients.balance_notzero"
         | "clients.balance_zero"
         | "clients.accounts.delete" => json!({}),
-        // One that an operator added.
+        // An event type that an operator added.
         _ => json!({"id": id}),
     }
 }
