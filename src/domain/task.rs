@@ -1,6 +1,6 @@
-//! What a handler does: an HTTP POST or a script.
+//! The task of a handler: an HTTP POST or a script.
 
-/// `TryFrom<String>` and back, for serde, from `FromStr` and `as_str`.
+/// Implements `TryFrom<String>` and the reverse for serde, with `FromStr` and `as_str`.
 macro_rules! through_text {
     ($($name:ident),+) => { $(
         impl TryFrom<String> for $name {
@@ -36,7 +36,8 @@ use super::text_enum::text_enum;
 pub enum Task {
     Http {
         url: HttpTarget,
-        /// Added to each request. Values may be secret and are shown as `***`, which keeps what is stored.
+        /// Headers that are added to each request. Values may be secret and are shown as `***`; an update with `***`
+        /// keeps the stored value.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         #[schema(value_type = BTreeMap<String, String>)]
         headers: BTreeMap<HeaderName, HeaderValue>,
@@ -61,8 +62,9 @@ impl Task {
         }
     }
 
-    /// Its headers, if `target` has the same scheme, host and port, and `host` is the header Host that it has ([`MASK`]: that
-    /// one). Their values may be secret: to be sent elsewhere they must be given again.
+    /// The stored headers, if they may be kept for the URL `target`: scheme, host and port are the same, and `host`
+    /// equals the stored Host header ([`MASK`] means: unchanged). Header values may be secret, so for any other
+    /// destination they must be given again.
     pub fn headers_kept_for(
         &self,
         target: &HttpTarget,
@@ -76,7 +78,7 @@ impl Task {
         }
     }
 
-    /// Where it goes: the url or the path. Never the headers, which may hold secrets.
+    /// The URL or the script path. Never the headers, which may contain secrets.
     pub fn target(&self) -> &str {
         match self {
             Self::Http { url, .. } => url.as_str(),
@@ -84,7 +86,7 @@ impl Task {
         }
     }
 
-    /// Takes out what may hold a secret: the path and query of a url, the arguments of a script.
+    /// Masks parts that may contain a secret: the path and query of a URL, and the arguments of a script.
     pub fn mask(&mut self) {
         match self {
             Self::Http { url, .. } => url.mask(),
@@ -93,7 +95,7 @@ impl Task {
     }
 }
 
-/// Whether `host` says what the header Host of `headers` says: one server may answer for many parties.
+/// Whether `host` equals the Host header in `headers`. One server may serve many parties, told apart by this header.
 pub fn is_host_of(headers: &BTreeMap<HeaderName, HeaderValue>, host: Option<&str>) -> bool {
     let stored = headers.iter().find(|(name, _)| name.is_host()).map(|(_, value)| value);
     match (stored, host) {
@@ -103,24 +105,24 @@ pub fn is_host_of(headers: &BTreeMap<HeaderName, HeaderValue>, host: Option<&str
     }
 }
 
-/// Why a part of a task is refused.
+/// Why a part of a task is rejected.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidTask(String);
 
-/// The path of a script: absolute, or relative to a script root. Whether it lies under a root, and
-/// may be run, is looked at when it is run.
+/// The path of a script: absolute, or relative to a script root. Each run checks whether it is below a root and may
+/// run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 1024, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$", example = "sync.py")]
 pub struct ScriptPath(String);
 
 impl ScriptPath {
-    /// Why a path that climbs is refused where it is typed.
+    /// The error for a typed path that contains `..`.
     pub const CLIMBS: &str = "a script path names a file below a script root, without ..";
 
-    /// Whether it leads upwards somewhere. Such a path may still be stored, from before this was looked at; what it
-    /// means is judged when it is run.
+    /// Whether the path contains `..`. Such a path may be stored from before this check existed; each run decides
+    /// whether it is allowed.
     pub fn climbs(&self) -> bool {
         self.0.split('/').any(|part| part == "..")
     }

@@ -1,4 +1,4 @@
-//! Headers that a handler adds to its requests.
+//! Names and values of the headers that a handler adds to its requests.
 
 use std::{collections::BTreeMap, fmt, net::Ipv6Addr, str::FromStr};
 
@@ -13,7 +13,7 @@ use crate::domain::seal::{MARK, is_sealed};
 pub struct HeaderName(String);
 
 impl HeaderName {
-    /// What provisiond or the HTTP client sets itself.
+    /// Headers that provisiond or the HTTP client sets.
     const RESERVED: &[&str] = &[
         "connection",
         "content-length",
@@ -33,7 +33,7 @@ impl HeaderName {
         &self.0
     }
 
-    /// The one that says whom of those behind an address is meant.
+    /// Whether this is the Host header, which selects one of several sites behind an address.
     pub fn is_host(&self) -> bool {
         self.0 == "host"
     }
@@ -53,10 +53,10 @@ impl FromStr for HeaderName {
     }
 }
 
-/// Headers by their names.
+/// Collects headers by name.
 ///
 /// # Errors
-/// One is given twice: case does not count, and one of the two would be lost.
+/// A name occurs twice. Case does not count, and one of the two values would be lost.
 pub fn by_name(
     headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
 ) -> Result<BTreeMap<HeaderName, HeaderValue>, InvalidTask> {
@@ -73,12 +73,12 @@ pub fn by_name(
     Ok(by_name)
 }
 
-/// Stands where a secret is not shown.
+/// Shown instead of a secret.
 pub const MASK: &str = "***";
 
-/// The value of a header that a handler adds. It may be a secret: neither `Debug` nor `Serialize` tells it.
+/// The value of a header that a handler adds. It may be secret, so neither `Debug` nor `Serialize` shows it.
 ///
-/// As it is read from the database it may be sealed; who calls the handler opens it first.
+/// A value from the database may be encrypted; `store/handlers/sealed.rs` decrypts it for workers.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HeaderValue(String);
@@ -86,7 +86,7 @@ pub struct HeaderValue(String);
 impl HeaderValue {
     const MAX_BYTES: usize = 8192;
 
-    /// The value of the header `name`, as somebody types it.
+    /// Parses a typed value of the header `name`.
     pub fn typed(name: &HeaderName, text: &str) -> Result<Self, InvalidTask> {
         if name.is_host() && !is_host(text.trim()) {
             return Err(InvalidTask(format!(
@@ -101,7 +101,7 @@ impl HeaderValue {
         &self.0
     }
 
-    /// Whether this is not the value itself but how the database keeps it.
+    /// Whether this is the encrypted form of a value.
     pub fn is_sealed(&self) -> bool {
         is_sealed(&self.0)
     }
@@ -122,7 +122,7 @@ impl fmt::Debug for HeaderValue {
 impl FromStr for HeaderValue {
     type Err = InvalidTask;
 
-    /// Blanks around it, of a token that was pasted, do not belong to a value.
+    /// Removes white space around a value: it often comes with a pasted token.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         if is_sealed(text) {
@@ -141,7 +141,7 @@ impl FromStr for HeaderValue {
     }
 }
 
-/// `crm.example`, `127.0.0.1:81`, `[::1]:81`.
+/// Whether `text` is a host, such as `crm.example`, `127.0.0.1:81` or `[::1]:81`.
 fn is_host(text: &str) -> bool {
     let (is_known, port) = if let Some(rest) = text.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else { return false };
@@ -157,8 +157,8 @@ fn is_host(text: &str) -> bool {
     is_known && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// From the database, where it may be sealed. Who writes a sealed value there by other ways gains nothing: it opens only
-/// for the handler and the header it was sealed for.
+/// Reads a value from the database, which may be encrypted. Somebody who writes an encrypted value there by other
+/// means gains nothing: it can be decrypted only for the handler and header that it was encrypted for.
 impl TryFrom<String> for HeaderValue {
     type Error = InvalidTask;
 

@@ -1,4 +1,4 @@
-//! The url of an HTTP task, and what is refused where it is typed.
+//! The URL of an HTTP task, and the typing errors that are rejected.
 
 #[cfg(test)]
 mod tests;
@@ -11,7 +11,7 @@ use url::Url;
 use super::{InvalidTask, MASK};
 use crate::domain::invisible::is_invisible;
 
-/// The absolute `http` or `https` url of an HTTP task.
+/// The absolute `http` or `https` URL of an HTTP task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 2048, example = "120.0.0.1:5000/api")]
@@ -33,7 +33,7 @@ impl HttpTarget {
         self.0.origin() == other.0.origin()
     }
 
-    /// Only scheme, host and port are left.
+    /// Masks everything except scheme, host and port.
     pub(super) fn mask(&mut self) {
         if self.0.path() != "/" || self.0.query().is_some() {
             self.0.set_path(MASK);
@@ -41,7 +41,7 @@ impl HttpTarget {
         }
     }
 
-    /// The same of a url that may have been stored by somebody else.
+    /// Masks a URL that another program may have stored.
     pub fn masked(text: &str) -> String {
         Self::stored(text).map_or_else(
             |_| MASK.to_owned(),
@@ -52,7 +52,7 @@ impl HttpTarget {
         )
     }
 
-    /// Reads a url that was saved by any version. What looks like a slip is refused only where it is typed.
+    /// Parses a URL that any version stored. Probable typing errors are rejected only in typed URLs.
     fn stored(text: &str) -> Result<Self, InvalidTask> {
         if text.len() > Self::MAX_BYTES {
             return Err(InvalidTask(format!("a url has at most {} bytes", Self::MAX_BYTES)));
@@ -76,8 +76,7 @@ impl HttpTarget {
 impl FromStr for HttpTarget {
     type Err = InvalidTask;
 
-    /// Reads a url that somebody types. One without a scheme gets `http://`: `120.0.0.1:5000/api` is what an integrator
-    /// types.
+    /// Parses a typed URL. Without a scheme it gets `http://`, because integrators type `120.0.0.1:5000/api`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(slip) = slip(text.trim()) {
             return Err(slip);
@@ -88,7 +87,7 @@ impl FromStr for HttpTarget {
     }
 }
 
-/// From the database, or from JSON whose url has been read before.
+/// Reads a URL from the database, or from JSON that was checked before.
 impl TryFrom<String> for HttpTarget {
     type Error = InvalidTask;
 
@@ -104,24 +103,24 @@ impl From<HttpTarget> for String {
 }
 
 fn refuse(text: &str, why: &str) -> InvalidTask {
-    // What looks like a user and a password is not repeated.
+    // The text may contain a user and password, so do not repeat it.
     let what = if text.contains('@') { "this".to_owned() } else { format!("{text:?}") };
     InvalidTask(format!("{what} is not a usable url: {why}"))
 }
 
-/// Lists, logs and executions show the url.
+/// Rejects credentials in a URL, because lists, logs and executions show the URL.
 fn with_user() -> InvalidTask {
     InvalidTask("a url must not hold a user or password: give an Authorization header instead".into())
 }
 
-/// What stands before `://`, where that may be a scheme.
+/// The text before `://`, if it may be a scheme.
 fn scheme(text: &str) -> Option<&str> {
     let (before, _) = text.split_once("://")?;
     let is_scheme = before.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     is_scheme.then_some(before)
 }
 
-/// What is wrong with a typed url that the parser would take for another one, with the likely meaning.
+/// Detects a typing error that the URL parser would accept as another URL, and suggests the likely meaning.
 fn slip(text: &str) -> Option<InvalidTask> {
     if let Some(odd) = text.chars().find(|&c| c.is_control() || is_invisible(c)) {
         let odd = u32::from(odd);
@@ -130,7 +129,7 @@ fn slip(text: &str) -> Option<InvalidTask> {
             &format!("it has a character that cannot be seen (U+{odd:04X}): type it again"),
         ));
     }
-    // The path may hold a whole url (a relay), and the query anything.
+    // The path may contain a whole URL (a relay), and the query anything.
     let end = text.find(['/', '\\', '?', '#']).unwrap_or(text.len());
     let (head, rest) = text.split_at(end);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
@@ -160,7 +159,7 @@ fn slip(text: &str) -> Option<InvalidTask> {
         }
         (_, true) if nearly_http(head).is_some() => Some(meant(text, "its scheme is misspelt", head, rest)),
         (Some(_), true) => Some(refuse(text, "only http and https are called")),
-        // `http:/x`, `http:x`. `http:80/x` and `http/x` are on a host of that name.
+        // `http:/x` and `http:x` are misspelt; `http:80/x` and `http/x` are on a host named http.
         (Some(_), false) if is_http => Some(meant(text, "its scheme is misspelt", head, rest)),
         _ if port.is_some_and(|port| !is_port(port)) && nearly_http(head.split(':').next()?).is_some() => {
             let (name, after) = head.split_once(':')?;
@@ -171,7 +170,7 @@ fn slip(text: &str) -> Option<InvalidTask> {
     }
 }
 
-/// Why a word alone is hardly a host, though it can be the name of one.
+/// Why a single word is probably not a host, although it could be the name of one.
 fn no_url(head: &str, rest: &str) -> Option<&'static str> {
     if !rest.is_empty() {
         return None;
@@ -187,7 +186,7 @@ fn no_url(head: &str, rest: &str) -> Option<&'static str> {
     )
 }
 
-/// What is wrong after `http://`.
+/// Detects a typing error after `http://`.
 fn slip_after_scheme(text: &str, name: &str, path: &str, rest: &str) -> Option<InvalidTask> {
     let after = path.strip_prefix("//")?;
     if after.starts_with('/') {
@@ -217,7 +216,7 @@ fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The scheme that `word` nearly is: `htttp`, `ht!tp`, `https;`.
+/// The scheme that `word` almost is: `htttp`, `ht!tp`, `https;`.
 fn nearly_http(word: &str) -> Option<&'static str> {
     let word = word.trim_end_matches(':').to_ascii_lowercase();
     let letters: String = word.chars().filter(char::is_ascii_alphabetic).collect();
@@ -228,12 +227,12 @@ fn nearly_http(word: &str) -> Option<&'static str> {
         .or_else(|| ["https", "http"].into_iter().find(|name| strsim::damerau_levenshtein(&word, name) == 1))
 }
 
-/// Refuses `text`, and says what `rest` after a scheme like `head` would be, if that can be called.
+/// Rejects `text`, and suggests `rest` with the scheme that `head` resembles, if that is a valid URL.
 fn meant(text: &str, why: &str, head: &str, rest: &str) -> InvalidTask {
     let scheme = nearly_http(head).or(head.is_empty().then_some("http"));
     let rest = rest.trim_start_matches(['/', '\\', ':']).replace('\\', "/");
     let meaning = scheme.map(|scheme| format!("{scheme}://{rest}"));
-    // `/api` names no host at all: nothing is meant that could be told.
+    // `/api` has no host at all, so there is nothing to suggest.
     let is_told = !head.is_empty() || text.starts_with("//") || text.starts_with("://");
     match meaning {
         Some(url) if is_told && url.parse::<HttpTarget>().is_ok() => {
@@ -243,7 +242,7 @@ fn meant(text: &str, why: &str, head: &str, rest: &str) -> InvalidTask {
     }
 }
 
-/// No name of a host has such labels, and nothing listens on port 0.
+/// Rejects port 0 and host names that cannot exist.
 fn check_host(text: &str, url: &Url) -> Result<(), InvalidTask> {
     if url.port() == Some(0) {
         return Err(refuse(text, "there is no port 0"));
