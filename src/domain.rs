@@ -1,7 +1,7 @@
-//! The vocabulary of provisiond: pure values and decisions.
+//! The value types and pure decisions of provisiond.
 //!
-//! Nothing in here does I/O, knows lapin or SQL, or reads a clock that a caller could pass in. What
-//! arrives as bytes becomes one of these types once, at the door; a value that exists is valid.
+//! This module does no I/O, does not know lapin or SQL, and reads no clock that a caller could pass in. Bytes from
+//! outside are parsed into these types once, where they arrive; a value that exists is valid.
 
 pub mod access;
 pub mod address;

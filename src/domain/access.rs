@@ -1,7 +1,7 @@
-//! Who may use the console and the REST API, and how they prove it.
+//! Users, roles, passwords and tokens of the console and the REST API.
 //!
-//! Of passwords and tokens only hashes are ever kept: a password is slow to try (argon2id), a token is random and long
-//! enough that a fast hash is.
+//! provisiond keeps only hashes of passwords and tokens. A password is hashed with argon2id, which makes guessing
+//! slow. A token is random and long, so a fast hash is enough.
 
 use std::{fmt, str::FromStr};
 
@@ -16,9 +16,9 @@ use subtle::ConstantTimeEq;
 use super::{invisible::is_invisible, text_enum::text_enum};
 
 text_enum! {
-    /// What somebody may do.
+    /// The role of a user or token.
     Role {
-        /// Look at everything, change nothing.
+        /// May read everything and change nothing.
         Viewer = "viewer",
         Operator = "operator",
     }
@@ -30,12 +30,12 @@ impl Role {
     }
 }
 
-/// Why a text is no name, hash or token. Does not repeat the text, which may be nearly a secret.
+/// A text is not a name, hash or token. The error never repeats the text, because it may be almost a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidAccess(&'static str);
 
-/// The name of a user or of a token: 1 to 64 characters, none of them a control character.
+/// The name of a user or token: 1 to 64 characters, without control and invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountName(String);
 
@@ -64,15 +64,16 @@ impl fmt::Display for AccountName {
     }
 }
 
-/// An argon2id hash in the PHC form, `$argon2id$v=19$…`.
+/// An argon2id hash in the PHC format, `$argon2id$v=19$…`.
 #[derive(Clone)]
 pub struct PasswordHash(phc::PasswordHash);
 
 impl PasswordHash {
-    /// Takes tens of milliseconds of a processor and 19 MiB: not for an async thread.
+    /// Hashes `password`. This takes tens of milliseconds of a processor and 19 MiB, so do not call it on an async
+    /// thread.
     ///
     /// # Errors
-    /// If the password is longer than the algorithm takes, which nobody can type.
+    /// If the password is longer than the algorithm accepts, which nobody can type.
     pub fn of(password: &str) -> Result<Self, InvalidAccess> {
         let mut salt = [0; 16];
         rand::fill(&mut salt[..]);
@@ -81,12 +82,13 @@ impl PasswordHash {
         hashed.map(Self).map_err(|_| InvalidAccess("the password cannot be hashed"))
     }
 
-    /// Takes as long as [`PasswordHash::of`], or what the hash's own parameters say.
+    /// Whether `password` has this hash. Takes as long as [`PasswordHash::of`], or as the parameters of the hash
+    /// require.
     pub fn verify(&self, password: &str) -> bool {
         Argon2::default().verify_password(password.as_bytes(), &self.0).is_ok()
     }
 
-    /// What changes when the password is changed: a session that was begun with the old one ends.
+    /// A value that changes with the password. A session that began with another password ends.
     pub fn fingerprint(&self) -> Vec<u8> {
         Sha256::digest(self.to_string()).to_vec()
     }
@@ -121,11 +123,11 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// A random text of 256 bits that is its own proof: a bearer token, a session, a one-time link.
+/// A random secret of 256 bits: a bearer token, a session, or a one-time link.
 pub struct RandomToken(String);
 
 impl RandomToken {
-    /// What people, and scanners of leaked secrets, know a bearer token by.
+    /// The prefix by which people and secret scanners recognise a bearer token.
     const BEARER: &str = "pvd_";
 
     pub fn generate() -> Self {
@@ -138,7 +140,7 @@ impl RandomToken {
         Self(format!("{}{}", Self::BEARER, Self::generate().0))
     }
 
-    /// To be shown to its owner once.
+    /// The token itself, to be shown to its owner once.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -148,7 +150,7 @@ impl RandomToken {
     }
 }
 
-/// The SHA-256 of a token; as text 64 hexadecimal digits.
+/// The SHA-256 of a token. Its text form is 64 hexadecimal digits.
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
@@ -161,7 +163,7 @@ impl TokenHash {
         &self.0
     }
 
-    /// Takes the same time wherever they differ.
+    /// Compares in constant time.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }

@@ -1,8 +1,8 @@
-//! Which addresses a handler may point to.
+//! The rules that decide which addresses handlers may call.
 //!
-//! A rule is a network. What is denied is denied unless it is allowed; everything else may be called.
-//! An IPv6 address that carries an IPv4 address ends, in some network, at that one: both are judged,
-//! and each must pass.
+//! A rule is a network. An address in `deny` is rejected unless it is also in `allow`; all other addresses may be
+//! called. An IPv6 address can carry an IPv4 address, and some networks route it to that one. Both are checked, and
+//! each must pass.
 
 use std::{
     fmt,
@@ -11,19 +11,19 @@ use std::{
 
 use ipnet::IpNet;
 
-/// `http.deny` and `http.allow`.
+/// The networks of `http.deny` and `http.allow`.
 #[derive(Clone, Debug, Default)]
 pub struct AddressRules {
     pub deny: Vec<IpNet>,
-    /// Stronger than `deny`.
+    /// Overrides `deny`.
     pub allow: Vec<IpNet>,
 }
 
-/// An address that must not be called, and the rule that says so.
+/// A denied address, and the rule that denies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Denied {
     pub address: IpAddr,
-    /// The address that the rule is about: `address`, or the one that it carries.
+    /// The address that matches the rule: `address` itself, or the IPv4 address that it carries.
     pub judged: IpAddr,
     pub rule: IpNet,
 }
@@ -39,6 +39,8 @@ impl fmt::Display for Denied {
 }
 
 impl AddressRules {
+    /// Checks whether handlers may call `address`.
+    ///
     /// # Errors
     /// Names the first rule that denies `address`.
     pub fn check(&self, address: IpAddr) -> Result<(), Denied> {
@@ -58,7 +60,7 @@ impl AddressRules {
     }
 }
 
-/// The IPv4 addresses that an IPv6 address may lead to: in its last 32 bits, and after its prefix.
+/// The IPv4 addresses that an IPv6 address may lead to: one in its last 32 bits, one after its prefix.
 fn carried(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -66,14 +68,14 @@ fn carried(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     };
     let segments = address.segments();
     let tail = match segments {
-        // :: and ::1 are addresses of their own.
+        // :: and ::1 carry no IPv4 address.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        // IPv4-compatible, -mapped and -translated; NAT64 (RFC 6052); ISATAP (RFC 5214) of any prefix.
+        // IPv4-compatible, -mapped and -translated; NAT64 (RFC 6052); ISATAP (RFC 5214) with any prefix.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => v4(high, low),
-        // Teredo (RFC 4380): the client, its bits turned.
+        // Teredo (RFC 4380): the address of the client, with inverted bits.
         [0x2001, 0, .., high, low] => v4(!high, !low),
         _ => None,
     };

@@ -1,17 +1,18 @@
-//! How far a host's clock is from the database's.
+//! Differences between the clocks of hosts and the clock of the database, and jumps of the latter.
 //!
-//! What is deleted, given up or expired goes by the database's: there is one of it, and every process sees the same.
+//! Whether a record is old enough to be deleted, given up or expired depends on the database's clock, because there
+//! is one of it and all processes see the same time.
 
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
-/// Clocks that differ by less are as good as the same.
+/// A smaller difference is ignored.
 const AGREE: SignedDuration = SignedDuration::from_mins(1);
-/// From here on nothing is deleted for its age.
+/// With a larger difference nothing is deleted because of its age.
 const DISAGREE: SignedDuration = SignedDuration::from_hours(1);
 
-/// By how much a clock is ahead of the database's; negative: behind.
+/// How far a clock is ahead of the database's clock; negative if it is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockAhead(pub SignedDuration);
 
@@ -24,12 +25,12 @@ impl ClockAhead {
         self.0.as_millis().try_into().unwrap_or(i64::MAX)
     }
 
-    /// One of the two clocks cannot be right, and nobody knows which.
+    /// Whether the difference is so large that one of the two clocks must be wrong. It is unknown which one.
     pub fn is_out_of_all_reason(self) -> bool {
         self.0.abs() > DISAGREE
     }
 
-    /// The difference in words, such as "100 days ahead of the database's clock"; none if there is none to speak of.
+    /// The difference in words, such as "100 days ahead of the database's clock"; `None` if it is at most a minute.
     pub fn told(self) -> Option<String> {
         let by = self.0.abs();
         if by <= AGREE {
@@ -48,11 +49,11 @@ impl ClockAhead {
     }
 }
 
-/// For so long nothing is deleted after the database's clock has moved by days: time for somebody to see it.
+/// How long nothing is deleted after a jump of the database's clock, so that somebody can notice it.
 const DOUBT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The database's clock moved by days between two looks. It was set, then or now it was wrong, and what was recorded may be
-/// younger than it seems; or nobody looked for days.
+/// A jump of the database's clock between two checks: back by more than an hour, or forward by more than a day.
+/// Either the clock was set or was wrong, so records may be younger than they seem; or nothing checked it for a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockJump {
     pub before: Timestamp,
@@ -60,12 +61,12 @@ pub struct ClockJump {
 }
 
 impl ClockJump {
-    /// Until then nothing is deleted for its age.
+    /// Nothing is deleted because of its age before this time.
     pub fn doubted_until(self) -> Timestamp {
         self.after.saturating_add(DOUBT).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether that is over, by the same clock.
+    /// Whether that time has passed. `now` is a time of the database's clock.
     pub fn is_over(self, now: Timestamp) -> bool {
         now >= self.doubted_until()
     }

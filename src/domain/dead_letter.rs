@@ -1,4 +1,4 @@
-//! An event, or one handler's share of it, that was given up, and why.
+//! Dead letters: events, or parts of their plans, that were given up.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -13,78 +13,79 @@ use super::{
     trace::Trace,
 };
 
-/// The error of a dead letter travels in a header: at most this many bytes of it.
+/// Maximum size of a dead letter's error, which travels in a header.
 pub const MAX_ERROR_BYTES: usize = 2048;
 
 text_enum! {
-    /// Why it was given up.
+    /// Why an event or a handler was given up.
     Reason {
-        /// It is no event.
+        /// The message is not a valid event.
         Malformed = "malformed",
-        /// The handler failed in a way that trying again does not mend.
+        /// The handler failed, and a retry cannot help.
         Permanent = "permanent",
         /// All attempts failed.
         Exhausted = "exhausted",
-        /// It was begun alone again and again, and its worker died with it each time.
+        /// The event ran alone several times, and its worker died each time.
         CrashLoop = "crash_loop",
-        /// No queue took it: its name is not in the catalogue.
+        /// No queue took the event: its name is not in the catalogue.
         Unrouted = "unrouted",
-        /// The broker took it out of its queue: it waited longer than a policy allows, or was delivered more often than
-        /// the queue does.
+        /// RabbitMQ removed the event from its queue: it waited longer than a policy allows, or was delivered more
+        /// often than the queue allows.
         Expired = "expired",
     }
 }
 
 text_enum! {
-    /// What became of a dead letter.
+    /// What operators did with a dead letter.
     State { Open = "open", Replayed = "replayed", Discarded = "discarded" }
 }
 
-/// What is known of a dead letter beside its body: the JSON header of the message, and the row.
+/// Everything about a dead letter except its body. It is the JSON header of the message, and the row in the database.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     pub id: Uuid,
-    /// Absent where it could not be told: the event is malformed, or never reached a worker.
+    /// Absent if it is unknown: the event is malformed, or never reached a worker.
     pub event_id: Option<String>,
     pub run_id: Option<String>,
-    /// The name it was published by; of an unrouted event it may be any text.
+    /// The event name it was published with. For an unrouted event this may be any text.
     pub event_name: String,
     pub object_id: Option<String>,
     pub reason: Reason,
-    /// One line that a person understands.
+    /// What went wrong, on one line.
     pub error: String,
-    /// The handler that failed; none where the whole event was given up.
+    /// The handler that failed. Absent if the whole event was given up.
     pub handler_id: Option<HandlerId>,
     pub handler_name: Option<HandlerName>,
-    /// Attempts that were made.
+    /// How many attempts were made.
     pub attempts: u32,
-    /// What a replay runs: this handler, or it and the rest. Empty: it is planned afresh.
+    /// The handlers that a replay runs: the failed one, alone or with the rest of the plan. Empty: the replay makes a
+    /// new plan.
     pub plan: Vec<HandlerId>,
-    /// When those were created, in microseconds since 1970; 0 or absent where that is not known.
+    /// When the handlers of `plan` were created, in microseconds since 1970; 0 or absent if that is unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan_created: Vec<i64>,
     pub first_failed_at: Option<Timestamp>,
     pub died_at: Timestamp,
-    /// Absent where no worker saw it.
+    /// Absent if no worker took the event.
     pub worker: Option<WorkerId>,
 }
 
-/// A dead letter whole: what is known of it, and the message that it was.
+/// A complete dead letter: its description and the message.
 #[derive(Clone, Debug)]
 pub struct DeadLetterMessage {
     pub facts: DeadLetter,
-    /// The bytes as they came (unpacked, if they were compressed), or as handlers changed them.
+    /// The bytes as received (decompressed if they were compressed), or as handlers changed them.
     pub body: Bytes,
     pub content_type: Option<String>,
-    /// Where and how it was published, where that is known.
+    /// Where it was published, if that is known.
     pub exchange: Option<String>,
     pub routing_key: Option<String>,
     pub trace: Trace,
 }
 
 impl DeadLetter {
-    /// Of a message that is given up whole, which no handler has seen: a replay plans it afresh.
-    /// `run_id` is its identity as far as it has one.
+    /// The dead letter of a whole message that no handler has run for. A replay makes a new plan. `run_id` is the
+    /// identity of the message, if it has one.
     pub fn of_whole(
         reason: Reason,
         error: &str,
@@ -93,7 +94,7 @@ impl DeadLetter {
         body: &[u8],
         died_at: Timestamp,
     ) -> Self {
-        // With the name: a message id that was used on another routing key must not hide this one.
+        // The id includes the name: the same message id on another routing key must give another dead letter.
         let run = run_id.as_deref().unwrap_or_default();
         Self {
             id: id_of(&["dead-letter", run, "", reason.as_str(), event_name], body),
@@ -115,14 +116,14 @@ impl DeadLetter {
     }
 }
 
-/// The identity of a dead letter. Derived, so that a crash between publishing it and acknowledging
-/// its cause makes no second letter.
+/// The id of a dead letter. It is derived: if a worker crashes between publishing the dead letter and acknowledging
+/// the event, the second publish has the same id and makes no second dead letter.
 pub fn dead_letter_id(run_id: &str, handler: Option<HandlerId>, reason: Reason, body: &[u8]) -> Uuid {
     let handler = handler.map(|id| id.to_string()).unwrap_or_default();
     id_of(&["dead-letter", run_id, &handler, reason.as_str()], body)
 }
 
-/// `error` on one line, cut to what a header may hold.
+/// `error` on one line, cut to [`MAX_ERROR_BYTES`].
 pub fn header_error(error: &str) -> String {
     let mut line = error.replace(char::is_control, " ");
     line.truncate(line.floor_char_boundary(MAX_ERROR_BYTES));

@@ -1,4 +1,4 @@
-//! What follows from an outcome.
+//! Decides what follows from the outcome of an attempt: done, retry, or give up.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use super::{
     retry::{RetryPolicy, ladder_delay},
 };
 
-/// What is to be done about one attempt.
+/// What to do after one attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The handler ended well.
+    /// The handler has nothing more to do.
     Done,
-    /// Publish a copy with this plan, to arrive after `delay`.
+    /// Publish a copy with this plan, to be delivered after `delay`.
     Retry { plan: Plan, delay: Duration, rest: Remaining },
     /// Publish a dead letter with this plan.
     GiveUp { reason: Reason, plan: Plan, rest: Remaining },
 }
 
-/// Who runs the handlers after this one.
+/// Who runs the handlers that follow in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remaining {
-    /// This delivery goes on with them.
+    /// This delivery continues with them.
     Kept,
-    /// They went into the copy or the dead letter: this delivery ends.
+    /// They move to the copy or the dead letter, and this delivery ends.
     Transferred,
 }
 
-/// Decides about the attempt `step` that ended as `outcome`, with `after` still to run. An attempt that was not made is
-/// not counted, and nothing is given up without the attempts that it was promised, however long it waits.
+/// Decides what to do after the attempt `step`, which ended as `outcome`; `after` is the rest of the plan. A deferred
+/// attempt is not counted: a handler is not given up before it has had all its attempts, however long it waits.
 pub fn decide(
     outcome: &Outcome,
     step: Step,
@@ -47,7 +47,7 @@ pub fn decide(
         Outcome::Succeeded { .. } | Outcome::Forbidden { .. } => Decision::Done,
         Outcome::PutOff { wait, .. } => {
             let delay = ladder_delay((*wait).max(Duration::from_secs(1)));
-            // The copy carries the same attempt number.
+            // The copy has the same attempt number.
             Decision::Retry { plan: plan_of(after, step), delay, rest }
         }
         Outcome::Failed { failure, .. } => {
@@ -90,7 +90,7 @@ mod tests {
         Outcome::failed(kind, "no", None)
     }
 
-    /// The settlement for handler 5 at `attempt`, with handlers 6 and 7 after it.
+    /// The decision for handler 5 at `attempt`, with handlers 6 and 7 after it.
     fn settle(outcome: &Outcome, attempt: u32, on_failure: OnFailure) -> Decision {
         let mut after = plan("5,6,7", attempt);
         let step = after.take_next().expect("handler 5");

@@ -1,4 +1,4 @@
-//! The durable record of one attempt: the message on `P.results` and the row say the same.
+//! The record of one attempt. The message on `P.results` and the row in the database have the same content.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,29 +14,29 @@ use super::{
 };
 
 text_enum! {
-    /// What an operator looks at first.
+    /// The result in short: succeeded, failed or skipped.
     Status as ExecutionStatus { Success = "success", Fail = "fail", Skipped = "skipped" }
 }
 
 text_enum! {
-    /// What became of the attempt.
+    /// What happened to the handler for this event.
     Disposition {
         Done = "done",
         /// The handler forbade the event.
         Forbidden = "forbidden",
-        /// It failed, and a copy waits for the next attempt.
+        /// The attempt failed or was deferred; a copy waits for the next attempt.
         Retrying = "retrying",
-        /// It failed for good; there is a dead letter.
+        /// The handler was given up; there is a dead letter.
         DeadLettered = "dead_lettered",
-        /// The planned handler is disabled, archived, deleted or moved to another event by now.
+        /// The planned handler is now disabled, archived, deleted or moved to another event type.
         HandlerOff = "handler_off",
-        /// A handler before it forbade the event.
+        /// A handler before this one forbade the event.
         NotReached = "not_reached",
         /// No handler was enabled for the event.
         NoHandler = "no_handler",
-        /// The event was published twice.
+        /// The event was published before.
         Duplicate = "duplicate",
-        /// The publisher wants an answer where none may go.
+        /// The event ran, but its `reply_to` names a queue of provisiond.
         NotAnswered = "not_answered",
     }
 }
@@ -53,27 +53,27 @@ impl Disposition {
     }
 }
 
-/// One attempt, or one handler that was passed over.
+/// One attempt, or one handler that was skipped.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Execution {
-    /// A UUIDv7, unique to this attempt.
+    /// A UUIDv7, unique for each execution.
     pub id: Uuid,
     pub event: EventRef,
     pub run_id: RunId,
-    /// Absent where no handler is concerned (`no_handler`, `duplicate`).
+    /// Absent if the record is about the event and not about a handler (`no_handler`, `duplicate`, `not_answered`).
     pub handler: Option<HandlerRef>,
-    /// 0 where nothing was attempted.
+    /// The number of the attempt. `handler_off` has the number of the planned attempt; other skipped records have 0.
     pub attempt: u32,
     pub max_attempts: u32,
     pub status: Status,
     pub disposition: Disposition,
-    /// One line that a person understands, with its cause.
+    /// What went wrong and why, on one line.
     pub error: Option<String>,
-    /// The body that was sent (or would have been), byte for byte.
+    /// The body that was sent (or would have been sent), byte for byte.
     #[schema(value_type = Object)]
     pub request: Box<RawValue>,
     pub response: Option<Response>,
-    /// Whether this handler changed the event for those after it.
+    /// Whether this handler changed the event for the handlers after it.
     pub modified: bool,
     /// When the next attempt is due.
     pub retry_at: Option<Timestamp>,
@@ -83,7 +83,7 @@ pub struct Execution {
     pub trace_id: Option<String>,
 }
 
-/// The event an execution belongs to.
+/// The event of an execution.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventRef {
     pub id: EventId,
@@ -92,28 +92,28 @@ pub struct EventRef {
     pub dt: Timestamp,
 }
 
-/// The handler as it was when it ran.
+/// The handler as it was at the time of the attempt.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HandlerRef {
     pub id: HandlerId,
-    /// Absent where only the id is known: the handler was deleted before its turn.
+    /// Absent if only the id is known, because the handler was deleted before it could run.
     pub name: Option<HandlerName>,
     pub priority: Option<Priority>,
     pub mode: Option<Mode>,
     pub task: Option<TaskRef>,
 }
 
-/// What was called, without what may be secret.
+/// What was called, without parts that may be secret.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskRef {
     #[serde(rename = "type")]
     pub kind: TaskType,
-    /// The url or the path.
+    /// The URL or the script path.
     pub target: String,
 }
 
 impl TaskRef {
-    /// Takes out what a url may hold of secrets.
+    /// Masks the parts of a URL that may be secret.
     pub fn mask(&mut self) {
         if self.kind == TaskType::Http {
             self.target = HttpTarget::masked(&self.target);
@@ -121,7 +121,7 @@ impl TaskRef {
     }
 }
 
-/// Which process did it.
+/// The worker process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WorkerId {
     pub host: String,

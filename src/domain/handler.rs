@@ -1,4 +1,4 @@
-//! A handler: on this event run this task, at this priority.
+//! A handler: for this event type, run this task, at this priority.
 
 mod fields;
 mod versions;
@@ -13,7 +13,7 @@ pub use versions::HandlerVersions;
 
 use super::{event::EventName, retry::RetryOverrides, task::Task, text_enum::text_enum};
 
-/// Given by the database.
+/// The id of a handler. The database assigns it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -34,7 +34,7 @@ impl FromStr for HandlerId {
     }
 }
 
-/// A rule as it is stored.
+/// A handler as it is stored.
 #[derive(Clone, Debug, Serialize)]
 pub struct Handler {
     pub id: HandlerId,
@@ -44,11 +44,11 @@ pub struct Handler {
     pub signed: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// The optimistic lock: an update that names an older version is refused.
+    /// For optimistic locking: an update that names an older version is rejected.
     pub version: i64,
 }
 
-/// What an operator decides about a handler.
+/// The part of a handler that operators set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerSpec {
@@ -63,22 +63,22 @@ pub struct HandlerSpec {
     pub mode: Mode,
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// The longest one attempt may take; none: the default of its task type.
+    /// Maximum duration of one attempt. Absent: the default of the task type.
     #[serde(default)]
     #[schema(example = "30s")]
     pub timeout: Option<Timeout>,
-    /// What differs from the configured retries.
+    /// Values that differ from the configured retry schedule.
     #[serde(default)]
     pub retry: RetryOverrides,
-    /// Attempts at a time, per worker.
+    /// Maximum number of concurrent attempts in each worker.
     #[serde(default)]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     pub max_concurrency: Option<NonZeroU32>,
 }
 
 impl HandlerSpec {
-    /// What happens to the rest of the plan when this handler fails: an `intercept` handler decides
-    /// over those after it, so they always wait for it.
+    /// What happens to the rest of the plan if this handler fails. The handlers after an `intercept` handler always
+    /// wait for it, because it decides about the event.
     pub const fn on_failure(&self) -> OnFailure {
         match self.mode {
             Mode::Intercept => OnFailure::Halt,
@@ -88,19 +88,19 @@ impl HandlerSpec {
 }
 
 text_enum! {
-    /// Whether a handler takes part.
+    /// Whether a handler runs.
     #[derive(Default)]
     Status as HandlerStatus {
         #[default]
         Enabled = "enabled",
         Disabled = "disabled",
-        /// Out of use and out of the lists, but kept.
+        /// Does not run and is not listed, but is kept.
         Archived = "archived",
     }
 }
 
 text_enum! {
-    /// Whether a handler's answer may change or forbid the event.
+    /// Whether a handler's answer can change or forbid the event.
     #[derive(Default)]
     Mode {
         #[default]
@@ -110,13 +110,13 @@ text_enum! {
 }
 
 text_enum! {
-    /// What a failed attempt means for the handlers after it.
+    /// What happens to the handlers after a failed one.
     #[derive(Default)]
     OnFailure {
-        /// They run; the failed one is retried alone.
+        /// They run; only the failed handler is retried.
         #[default]
         Continue = "continue",
-        /// They wait until it succeeded.
+        /// They wait until the failed handler has succeeded.
         Halt = "halt",
     }
 }

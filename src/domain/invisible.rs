@@ -1,10 +1,10 @@
-//! Characters that nobody sees: with one of them, two names look the same, and a text reads differently than it is.
+//! Invisible characters. They make two names look the same, or a text look different from what it is.
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// Whether a character shows nothing, or turns the order of others round: those that Unicode calls default ignorable
-/// (`DerivedCoreProperties.txt`: zero-width ones, bidirectional controls, variation selectors, tags), and separators of lines
-/// and annotations.
+/// Whether a character is invisible or changes the order of others: those that Unicode calls default ignorable
+/// (`DerivedCoreProperties.txt`: zero-width characters, bidirectional controls, variation selectors, tags), line and
+/// paragraph separators, and annotation characters.
 pub const fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
@@ -13,15 +13,15 @@ pub const fn is_invisible(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a character that is no space looks like one: in Braille, Khitan, musical notation and hieroglyphs.
+/// Whether a character looks like a space but is not one: in Braille, Khitan, musical notation and hieroglyphs.
 const fn is_blank(c: char) -> bool {
     matches!(c, '\u{2800}' | '\u{16fe4}' | '\u{1d159}' | '\u{13430}'..='\u{1343f}')
 }
 
-/// For what people tell apart by reading it.
+/// Checks a text that people recognise by reading it, such as a name.
 ///
 /// # Errors
-/// A sentence that names the first character of `text` that cannot be seen.
+/// A sentence that names the first invisible character of `text`.
 pub fn all_visible(text: &str) -> Result<(), String> {
     let is_odd = |c: char| is_invisible(c) || is_blank(c) || (c.is_whitespace() && c != ' ');
     match text.chars().position(is_odd) {
@@ -37,12 +37,13 @@ pub fn all_visible(text: &str) -> Result<(), String> {
     }
 }
 
-/// `text` with escapes for what cannot be seen or would move a terminal's cursor, `\u{202e}`; but for line breaks and tabs.
+/// `text` with escapes such as `\u{202e}` for characters that are invisible or would move a terminal's cursor. Line
+/// breaks and tabs stay.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_by(text, |c| c.escape_unicode().to_string())
 }
 
-/// The same for JSON, in which such characters occur in strings only: its value stays the same.
+/// The same for JSON. Such characters occur only inside JSON strings, so the value does not change.
 pub fn escaped_in_json(json: &str) -> Cow<'_, str> {
     escaped_by(json, |c| {
         c.encode_utf16(&mut [0; 2]).iter().fold(String::new(), |mut escapes, unit| {

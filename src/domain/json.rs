@@ -1,4 +1,5 @@
-//! JSON as it was written: objects that are objects, keys that stand once, numbers that keep their digits.
+//! Strict parsing and comparing of JSON: structs only from objects, no duplicate keys, and numbers with all their
+//! digits.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +13,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Takes `T` from an object only. What is derived for a struct also takes an array of its fields, in their order.
+/// Deserializes `T` only from an object. A derived `Deserialize` for a struct also accepts an array of the fields in
+/// their order.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -36,13 +38,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OfObject<T> {
     }
 }
 
-/// The members of an object, in their order. Their values are as they were written, and not looked into.
+/// The members of an object, in their order. The values are unparsed.
 #[derive(Debug)]
 pub struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
+    /// Parses `text`.
+    ///
     /// # Errors
-    /// If `text` is not exactly one object, or a key stands twice.
+    /// If `text` is not exactly one object, or a key occurs twice.
     pub fn of(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
@@ -83,7 +87,7 @@ impl<'de> Visitor<'de> for OfMembers {
     }
 }
 
-/// The text that `raw` is a string of, with U+FFFD for half a surrogate pair. None: it is no string.
+/// The text of the JSON string `raw`, with U+FFFD for half of a surrogate pair. `None` if it is not a string.
 pub fn text(raw: &RawValue) -> Option<String> {
     struct Bytes(Vec<u8>);
 
@@ -103,7 +107,7 @@ pub fn text(raw: &RawValue) -> Option<String> {
                 }
             }
 
-            // As bytes serde_json takes half a surrogate pair, as text it does not.
+            // `serde_json` accepts half of a surrogate pair in bytes, but not in text.
             deserializer.deserialize_bytes(OfBytes)
         }
     }
@@ -112,8 +116,8 @@ pub fn text(raw: &RawValue) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether both mean the same: the order of keys and white space do not count, and numbers are compared digit by digit,
-/// so that 1.10 is 1.1 and 2⁶⁴ + 1 is not 2⁶⁴ + 2. It recurses: bound the depth before.
+/// Whether both values are equal. The order of keys and white space do not count, and numbers are compared digit by
+/// digit: 1.10 equals 1.1, and 2⁶⁴ + 1 differs from 2⁶⁴ + 2. The function is recursive: limit the nesting first.
 pub fn is_same(one: &RawValue, other: &RawValue) -> bool {
     let (a, b) = (one.get(), other.get());
     if a == b {
@@ -122,7 +126,7 @@ pub fn is_same(one: &RawValue, other: &RawValue) -> bool {
     match (a.as_bytes().first(), b.as_bytes().first()) {
         (Some(b'{'), Some(b'{')) => {
             let (Ok(a), Ok(b)) = (Members::of(a), Members::of(b)) else { return false };
-            // Objects can have a hundred thousand members.
+            // Objects can have a hundred thousand members, so look them up in a map.
             let b: HashMap<String, &RawValue> = b.0.into_iter().collect();
             let is_in_b =
                 |(key, value): &(String, &RawValue)| b.get(key).is_some_and(|other| is_same(value, other));
@@ -144,7 +148,7 @@ pub fn is_same(one: &RawValue, other: &RawValue) -> bool {
     }
 }
 
-/// A number: its digits without zeros at either end, and the power of ten of the last one.
+/// A number: its digits without zeros at either end, and the power of ten of the last digit.
 #[derive(PartialEq, Eq)]
 struct Decimal {
     is_negative: bool,

@@ -1,15 +1,15 @@
-//! How long things take, counted in buckets: what percentiles are read from.
+//! Durations counted in buckets, from which percentiles are computed.
 //!
-//! Eight buckets a power of ten: a percentile is right within a sixth. All durations of a minute are a few rows this
-//! way, which can be added to each other, and percentiles themselves cannot.
+//! There are eight buckets for each power of ten, so a percentile is right within a sixth. All durations of a minute
+//! fit into a few rows. Bucket counts can be added up; percentiles cannot.
 
 use std::collections::BTreeMap;
 
-/// Above half an hour: no attempt takes that long.
+/// The last bucket begins at about half an hour, and no attempt takes that long.
 pub const LAST_BUCKET: u16 = 50;
 const A_DECADE: f64 = 8.0;
 
-/// Durations, by bucket: `floor(8 * log10(milliseconds + 1))`.
+/// Counts of durations by bucket. The bucket is `floor(8 * log10(milliseconds + 1))`.
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
     buckets: BTreeMap<u16, u64>,
@@ -22,7 +22,8 @@ impl Durations {
         self.count += count;
     }
 
-    /// Milliseconds that this share of them stayed below; none if there are none.
+    /// The duration in milliseconds that this share of the durations does not exceed. `None` if there are no
+    /// durations.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub fn percentile(&self, share: f64) -> Option<f64> {
         let wanted = share * self.count as f64;
@@ -48,7 +49,7 @@ fn lower_bound(bucket: u16) -> f64 {
 mod tests {
     use super::*;
 
-    /// As the database puts them into buckets.
+    /// Computes the bucket as the database does.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
     fn bucket(milliseconds: u32) -> u16 {
         (A_DECADE * f64::from(milliseconds + 1).log10()).floor() as u16

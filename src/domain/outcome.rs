@@ -1,51 +1,51 @@
-//! How an attempt ended.
+//! The outcome of an attempt.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// At most this much of an answer (each of stdout and stderr, for scripts) is kept in the record.
+/// Maximum number of bytes of an answer that the record keeps; for scripts, of each of stdout and stderr.
 pub const KEPT_BYTES: usize = 64 * 1024;
 
-/// How an attempt ended.
+/// How one attempt ended.
 #[derive(Debug)]
 pub enum Outcome {
     Succeeded {
         response: Response,
-        /// The whole answer, where a verdict is to be read from it.
+        /// The whole answer, if a verdict must be read from it.
         answer: Option<Bytes>,
     },
     Failed {
         failure: Failure,
-        /// What was answered, if it came to that.
+        /// The answer, if there was one.
         response: Option<Response>,
     },
-    /// An `intercept` handler forbade the event without an answer to read: a script ended with 77.
+    /// An `intercept` handler forbade the event without a verdict in its answer: a script exited with 77.
     Forbidden { reason: String, response: Response },
-    /// No call was made, and none is counted: there was no room for it, or its circuit is open. Try
-    /// again after `wait`.
+    /// Deferred: no call was made and no attempt is counted, because no slot was free, the circuit was open, or a
+    /// resource was missing. Try again after `wait`.
     PutOff {
         error: String,
         wait: Duration,
-        /// The handler fails, as others found out: that does not go on for ever.
+        /// Whether the circuit is open, so that the time counts as a time in which the handler fails.
         is_failing: bool,
     },
 }
 
-/// Why a task failed: its fault, not ours.
+/// Why a task failed. The fault is the task's, not provisiond's.
 #[derive(Debug)]
 pub struct Failure {
     pub kind: FailureKind,
-    /// One line that a person understands, with its cause.
+    /// What went wrong and why, on one line.
     pub error: String,
-    /// What the handler asked to wait (`Retry-After`).
+    /// The delay that the handler asked for (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// The endpoint says that it is gone for good (410): the handler is to be disabled.
+    /// The endpoint answered 410 Gone, so the handler is to be disabled.
     pub gone: bool,
 }
 
-/// Whether trying again can help.
+/// Whether a retry can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     Transient,
@@ -58,7 +58,7 @@ impl Outcome {
         Self::Failed { failure, response }
     }
 
-    /// What it is called in the log and in traces.
+    /// The name of the outcome in logs and traces.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Succeeded { .. } => "success",
@@ -69,7 +69,7 @@ impl Outcome {
     }
 }
 
-/// What a task answered, as far as it is kept.
+/// The answer of a task, cut to what the record keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = HandlerAnswer)]
@@ -86,6 +86,6 @@ pub struct Response {
     pub stdout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
-    /// Whether something was cut off.
+    /// Whether a part of the answer was cut off.
     pub truncated: bool,
 }

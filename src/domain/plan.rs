@@ -1,4 +1,4 @@
-//! The handlers of a delivery that are still to run, in order.
+//! The plan: the handlers of a delivery that are still to run, in order.
 
 use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 
@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use super::handler::{HandlerId, Timeout};
 
-/// A delivery that has run for this long begins no further handler, and hands over the rest of its plan, well before the
+/// After this time a delivery starts no further handler and hands over the rest of its plan. This is well before the
 /// broker's consumer timeout (30 minutes).
 pub const LONGEST_RUN: Duration = Duration::from_mins(15);
-/// No delivery is held longer: a handler may begin at the end of the longest run.
+/// Maximum time until a delivery is acknowledged: a handler may start just before [`LONGEST_RUN`] ends.
 pub const LONGEST_HELD: Duration = LONGEST_RUN.saturating_add(Timeout::MAX);
 
-/// The number of a try of one handler for one event; the first is 1.
+/// The number of one attempt of one handler for one event; the first is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt(u32);
 
@@ -37,26 +37,26 @@ impl TryFrom<u32> for Attempt {
     }
 }
 
-/// Handlers still to run. The first is at attempt `first_attempt`, the others at their first.
+/// The handlers still to run. `first_attempt` is the attempt number of the first handler; the others start at 1.
 ///
-/// As text, in the header of a copy, the ids are joined by commas.
+/// The text form, in the header of a copy, is the ids joined by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     handlers: VecDeque<Planned>,
     first_attempt: Attempt,
 }
 
-/// A handler that is to run.
+/// A handler of a plan.
 ///
-/// A database that was restored from a backup gives the numbers of handlers that it has forgotten to new ones: with the
-/// moment of its creation a handler is that very one.
+/// After a database was restored from a backup, a new handler can get the id of a handler that the backup does not
+/// have. The creation time tells the two apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
     pub id: HandlerId,
     pub created: Created,
 }
 
-/// When a handler was created, in microseconds; 0 where that is not known.
+/// When a handler was created, in microseconds since 1970; 0 if that is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Created(pub i64);
 
@@ -65,13 +65,13 @@ impl Created {
         Self(at.as_microsecond())
     }
 
-    /// Whether it can be the handler that was created at `other`.
+    /// Whether both may be the creation time of the same handler: they are equal, or one is unknown.
     pub fn may_be(self, other: Self) -> bool {
         self == other || self.0 == 0 || other.0 == 0
     }
 }
 
-/// One handler to run now.
+/// The next handler to run, and the number of its attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub handler: HandlerId,
@@ -85,7 +85,7 @@ impl Step {
     }
 }
 
-/// A header that is no plan.
+/// The headers do not contain a plan.
 #[derive(Debug, thiserror::Error)]
 #[error("a plan is handler ids joined by commas, and an attempt of 1 or more")]
 pub struct InvalidPlan;
@@ -95,13 +95,13 @@ impl Plan {
         Self { handlers: handlers.into_iter().collect(), first_attempt: Attempt::FIRST }
     }
 
-    /// `ids`, created at `created` as far as that is known.
+    /// A plan of `ids`. `created` has their creation times in the same order; missing ones are unknown.
     pub fn of(ids: &[HandlerId], created: &[i64]) -> Self {
         let created = created.iter().copied().map(Created).chain(std::iter::repeat(Created::default()));
         Self::new(ids.iter().zip(created).map(|(id, created)| Planned { id: *id, created }))
     }
 
-    /// `handlers`, of which the first is at `first_attempt`.
+    /// A plan whose first handler is at `first_attempt`.
     pub fn beginning_at(handlers: impl IntoIterator<Item = Planned>, first_attempt: Attempt) -> Self {
         Self { first_attempt, ..Self::new(handlers) }
     }
@@ -122,40 +122,41 @@ impl Plan {
         self.handlers.iter().copied()
     }
 
-    /// When its handlers were created, in their order.
+    /// The creation times of the handlers, in the order of the plan.
     pub fn created(&self) -> impl Iterator<Item = i64> + '_ {
         self.planned().map(|planned| planned.created.0)
     }
 
-    /// Takes the next step out of the plan.
+    /// Removes the first step from the plan and returns it.
     pub fn take_next(&mut self) -> Option<Step> {
         let Planned { id, created } = self.handlers.pop_front()?;
         let attempt = std::mem::replace(&mut self.first_attempt, Attempt::FIRST);
         Some(Step { handler: id, created, attempt })
     }
 
-    /// `step` alone.
+    /// A plan with `step` alone.
     pub fn only(step: Step) -> Self {
         Self { handlers: VecDeque::from([step.planned()]), first_attempt: step.attempt }
     }
 
-    /// `step` and all that is still in this plan after it.
+    /// A plan with `step`, followed by the rest of this plan.
     pub fn with_first(&self, step: Step) -> Self {
         let mut handlers = self.handlers.clone();
         handlers.push_front(step.planned());
         Self { handlers, first_attempt: step.attempt }
     }
 
-    /// The plan that a copy carries.
+    /// Parses the plan in the headers of a copy.
     ///
     /// # Errors
-    /// [`InvalidPlan`] if the headers do not say one.
+    /// [`InvalidPlan`] if the headers do not contain one.
     pub fn from_headers(handlers: &str, attempt: u32) -> Result<Self, InvalidPlan> {
         let plan: Self = handlers.parse()?;
         Ok(Self { first_attempt: Attempt::try_from(attempt)?, ..plan })
     }
 
-    /// The same plan, whose handlers were created then: numbers joined by commas, as [`Plan::created_text`] writes them.
+    /// The same plan with creation times from `text`: numbers joined by commas, as [`Plan::created_text`] writes
+    /// them.
     #[must_use]
     pub fn with_created(mut self, text: &str) -> Self {
         for (planned, created) in self.handlers.iter_mut().zip(text.split(',')) {

@@ -1,7 +1,7 @@
-//! What a process tells of itself every ten seconds, for those who look at all of them.
+//! The status report that each process writes every ten seconds.
 //!
-//! Written as JSON by one version and read by another: whatever is missing takes its default, and what is unknown is
-//! passed over.
+//! It is JSON that one version writes and another version reads: missing fields get their defaults, and unknown
+//! fields are ignored.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{clock::ClockAhead, handler::HandlerId, text_enum::text_enum};
 
 text_enum! {
-    /// What a process does.
+    /// A role of a process.
     Role as ProcessRole {
         /// Takes events and runs their handlers.
         Worker = "worker",
@@ -20,30 +20,30 @@ text_enum! {
     }
 }
 
-/// What a process tells of itself.
+/// The status of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ProcessReport {
-    /// It takes nothing new and ends soon.
+    /// The process takes no new events and ends soon.
     pub draining: bool,
-    /// By how many milliseconds its host's clock is ahead of the database's; negative: behind.
+    /// How many milliseconds its host's clock is ahead of the database's clock; negative if it is behind.
     pub clock_ahead_ms: Option<i64>,
-    /// Absent where it is none, or one that has not begun.
+    /// Absent if the process has no worker, or the worker has not started.
     pub worker: Option<WorkerReport>,
     pub recorder: Option<RecorderReport>,
 }
 
-/// How much what is said of a process matters.
+/// How urgent the state of a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
     Well,
-    /// It passes, or can wait.
+    /// It is temporary, or can wait.
     Passing,
     Trouble,
 }
 
 impl ProcessReport {
-    /// How it does, in words.
+    /// The state of the process in words, and how urgent it is.
     pub fn state(&self) -> (String, Concern) {
         let links = self.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
         let links: Vec<&LinkReport> =
@@ -68,52 +68,52 @@ impl ProcessReport {
     }
 }
 
-/// What a worker tells.
+/// The status of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct WorkerReport {
     /// The patterns of the events that it consumes.
     pub events: Vec<String>,
-    /// Deliveries under way.
+    /// Deliveries that it processes now.
     pub in_flight: u64,
-    /// Handlers that are enabled, as far as it knows.
+    /// Number of enabled handlers that it has loaded.
     pub handlers: u64,
-    /// When it last read them.
+    /// When it last loaded the handlers.
     pub registry_read_at: Option<Timestamp>,
     pub consuming: LinkReport,
     pub publishing: LinkReport,
-    /// Of handlers that are left alone for now.
+    /// Circuit breakers that are not closed.
     pub circuits: Vec<CircuitReport>,
-    /// Events whose consumers do not move, also after they were rebuilt.
+    /// Events whose consumer is still stuck after it was restarted.
     pub wedged: Vec<String>,
 }
 
-/// What a recorder tells.
+/// The status of a recorder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct RecorderReport {
-    /// Executions written since its start; what was there already is not counted.
+    /// Executions written since its start, without those that were already in the database.
     pub executions: u64,
     pub dead_letters: u64,
     /// When it last wrote.
     pub written_at: Option<Timestamp>,
-    /// How long before that the last execution it wrote had ended.
+    /// The time between the end of the last execution of that write and the write.
     pub behind_ms: Option<u64>,
     pub link: LinkReport,
 }
 
-/// How one connection to the broker does.
+/// The status of one connection to the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct LinkReport {
     pub connected: bool,
-    /// The broker takes no messages for now.
+    /// The broker blocks publishers.
     pub blocked: bool,
-    /// Why it was lost, or not reached, the last time.
+    /// Why the connection was last lost or could not be made.
     pub trouble: Option<LastError>,
 }
 
-/// Something that went wrong.
+/// An error, and when it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LastError {
     pub at: Timestamp,
@@ -121,22 +121,22 @@ pub struct LastError {
 }
 
 text_enum! {
-    /// Of a circuit breaker that is not closed.
+    /// The state of a circuit breaker that is not closed.
     CircuitState {
         /// No call is made.
         Open = "open",
-        /// One call is under way, and decides.
+        /// One probe call is running, and decides whether the circuit closes.
         Probing = "probing",
     }
 }
 
-/// A handler that mostly failed and is left alone.
+/// A circuit breaker that is not closed, and its handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CircuitReport {
     pub handler_id: HandlerId,
     pub state: CircuitState,
     pub since: Timestamp,
-    /// When one call will be tried.
+    /// When the next probe call is due.
     pub until: Option<Timestamp>,
     /// The last failure, on one line.
     pub error: String,

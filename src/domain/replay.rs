@@ -1,40 +1,40 @@
-//! A replay: a job that sends dead letters or executions back into their queues.
+//! Replays: jobs that send dead letters or executions back to their queues.
 
 use super::text_enum::text_enum;
 
 text_enum! {
-    /// What is replayed.
+    /// What a job replays.
     Source { DeadLetters = "dead_letters", Executions = "executions" }
 }
 
 text_enum! {
-    /// How far a job is.
+    /// The state of a job.
     JobState {
-        /// It runs; or its process was killed, and it can be resumed.
+        /// It runs, or its process was killed and it can be resumed.
         Running = "running",
-        /// It was stopped, by a person or by itself, and can be resumed.
+        /// A person stopped it, its process ended, an error occurred, or too many attempts failed. It can be resumed.
         Stopped = "stopped",
         Finished = "finished",
     }
 }
 
-/// How much of an event runs again when one of its executions is replayed.
+/// Which handlers run when an execution is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayScope {
-    /// The handler of the execution; the event, where it had none.
+    /// The handler of the execution, or the whole event if the execution has no handler.
     AsRecorded,
-    /// The same, but executions without a handler do not matter.
+    /// The handler of the execution. Executions without a handler are ignored.
     HandlerOnly,
-    /// What is enabled for the event now.
+    /// All handlers that are enabled for the event now.
     WholeEvent,
 }
 
-/// How fast a job goes, and when it stops by itself.
+/// The rate of a job, and when it stops itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayLimits {
-    /// A second, at most: 1 to [`MAX_RATE`].
+    /// Maximum number of items per second: 1 to [`MAX_RATE`].
     pub rate: u32,
-    /// Percent of the first attempts: with more failures than that it stops. 100: it never does.
+    /// The job stops if more than this percentage of its latest first attempts fails. 100: it never does.
     pub max_failures: u8,
 }
 
@@ -46,18 +46,19 @@ impl Default for ReplayLimits {
     }
 }
 
-/// The first attempts of a job as they end: whether too many of the latest fail.
+/// Counts the first attempts of a job's items, and detects if too many of the latest ones fail.
 #[derive(Debug, Default)]
 pub struct FirstAttempts {
-    /// Whether each of the latest failed.
+    /// One entry for each of the latest attempts: whether it failed.
     latest: std::collections::VecDeque<bool>,
     pub ended: u64,
     pub failed: u64,
 }
 
-/// An endpoint that goes down in the middle of a job must not hide behind what succeeded before.
+/// How many of the latest attempts count. Without this limit, early successes would hide an endpoint that goes down
+/// in the middle of a job.
 const WINDOW: usize = 100;
-/// With fewer, one that fails by chance would stop a job.
+/// With fewer attempts, a few chance failures would stop a job.
 const MIN_ATTEMPTS: usize = 20;
 
 impl FirstAttempts {
@@ -70,7 +71,7 @@ impl FirstAttempts {
         }
     }
 
-    /// How many of how many of the latest failed, if that is more than `max_failures` percent.
+    /// The number of failures and of attempts among the latest, if more than `max_failures` percent failed.
     pub fn too_many_failures(&self, max_failures: u8) -> Option<(usize, usize)> {
         let (failed, of) = (self.latest.iter().filter(|failed| **failed).count(), self.latest.len());
         (of >= MIN_ATTEMPTS && failed * 100 > of * usize::from(max_failures)).then_some((failed, of))

@@ -1,4 +1,4 @@
-//! What a publisher that asked (`reply_to`) is told at the end of the first pass over its event.
+//! The reply to a publisher that set `reply_to`, sent at the end of the event's first run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,11 +11,11 @@ use super::{
 };
 
 text_enum! {
-    /// What the handlers say of the event, all together.
+    /// The combined verdict of all handlers.
     Answer {
         Allow = "allow",
         Forbid = "forbid",
-        /// An `intercept` handler has not answered yet, or not all were asked.
+        /// An `intercept` handler has not answered yet, or not all handlers were called.
         Pending = "pending",
     }
 }
@@ -25,37 +25,37 @@ text_enum! {
 pub struct Reply {
     pub event_id: EventId,
     pub verdict: Answer,
-    /// Why it is forbidden, or pending.
+    /// Why the event is forbidden, or the verdict is pending.
     pub reason: Option<String>,
-    /// The event's data, as handlers changed it; absent of what is no event.
+    /// The event's data, as handlers changed it. Absent if the message is not an event.
     pub data: Option<Box<RawValue>>,
     pub executions: Vec<HandlerResult>,
 }
 
-/// What one handler made of the event.
+/// The result of one handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HandlerResult {
-    /// None where no handler is concerned.
+    /// Absent if the result is about the event and not about a handler.
     pub handler: Option<NamedHandler>,
     pub status: Status,
     pub disposition: Disposition,
     pub error: Option<String>,
 }
 
-/// Whose share it is.
+/// The handler of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedHandler {
     pub id: HandlerId,
     pub name: Option<HandlerName>,
 }
 
-/// What a pass over an event comes to, as it goes.
+/// Collects the results of a run for the reply.
 #[derive(Debug, Default)]
 pub struct ReplyBuilder {
-    /// The `intercept` handlers of the plan.
+    /// The `intercept` handlers of the plan. Without an answer of each, the verdict is pending.
     must_answer: Vec<HandlerId>,
     shares: Vec<HandlerResult>,
-    /// Why it is not answered whatever the handlers said.
+    /// Why the verdict is pending even if all handlers have answered.
     open: Option<String>,
 }
 
@@ -69,12 +69,12 @@ impl ReplyBuilder {
         self.shares.push(HandlerResult { handler, status, disposition, error });
     }
 
-    /// Not all were asked.
+    /// Makes the verdict pending, because not all handlers were called.
     pub fn leave_open(&mut self, why: impl Into<String>) {
         self.open = Some(why.into());
     }
 
-    /// The reply about the event `id`, whose body is now `body`.
+    /// The reply for the event `id`, whose body is now `body`.
     pub fn into_reply(self, id: EventId, body: &[u8]) -> Reply {
         #[derive(Deserialize)]
         struct Envelope {

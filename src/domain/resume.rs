@@ -1,4 +1,4 @@
-//! Where a delivery that came again goes on: what the Execution Logs hold of its run is not done twice.
+//! Resumes a redelivered event: handlers that the Execution Logs already have for its run do not run again.
 
 use jiff::Timestamp;
 
@@ -8,34 +8,34 @@ use super::{
     plan::{Attempt, Plan},
 };
 
-/// What one row of the Execution Logs says of a run.
+/// One row of the Execution Logs of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// None where no handler is concerned (`no_handler`, `duplicate`).
+    /// `None` if the row is about the event and not about a handler (`no_handler`, `duplicate`).
     pub handler: Option<HandlerId>,
     pub disposition: Disposition,
     pub error: Option<String>,
     pub started_at: Timestamp,
     /// SHA-256 of the body that was sent.
     pub request: Vec<u8>,
-    /// The handler changed the event for those after it.
+    /// Whether the handler changed the event for the handlers after it.
     pub modified: bool,
 }
 
-/// What is left to do.
+/// What is still to do for a run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resumption {
-    /// The handlers to run.
+    /// The handlers still to run.
     pub plan: Plan,
-    /// Handlers that a recorded forbid keeps from running, and of which nothing is recorded yet.
+    /// Handlers that must not run because a recorded handler forbade the event. They have no record yet.
     pub not_reached: Vec<HandlerId>,
 }
 
-/// The rows that are of this very event, `body` being the SHA-256 of its body; oldest first.
+/// Keeps the rows of this event, oldest first. `body` is the SHA-256 of its body.
 ///
-/// An event's id is its publisher's word. One who gives several events the same id would otherwise
-/// have the second taken for done because the first is. Handlers after one that changed the event
-/// were sent another body: these rows are believed.
+/// The publisher chooses the event id. If it gives two events the same id, the records of the first must not mark the
+/// second as done, so the body is compared too. Handlers after one that changed the event received another body, so
+/// the rows after such a row are accepted without the comparison.
 pub fn of_this_event(mut rows: Vec<Recorded>, body: &[u8]) -> Vec<Recorded> {
     rows.sort_by_key(|row| row.started_at);
     let mut changed = false;
@@ -47,9 +47,10 @@ pub fn of_this_event(mut rows: Vec<Recorded>, body: &[u8]) -> Vec<Recorded> {
     rows
 }
 
-/// What is left of `plan` after `recorded`. `halts` tells of a handler whose failure at that moment
-/// moved the rest of the plan into the copy or the dead letter; where that is not certain it says no,
-/// and the rest runs, perhaps once more.
+/// Computes what is left of `plan` after the rows `recorded`.
+///
+/// `halts` says whether a failure of a handler at that time moved the rest of the plan to the copy or dead letter. If
+/// this is uncertain it returns false, and the rest runs, perhaps a second time.
 pub fn resume(
     plan: &Plan,
     recorded: &[Recorded],
@@ -63,14 +64,15 @@ pub fn resume(
         let left = [Disposition::Retrying, Disposition::DeadLettered];
         rows_of(id).any(|row| left.contains(&row.disposition) && halts(id, row.started_at))
     };
-    // The delivery ended with this one.
+    // The delivery ended with this handler.
     let last = handlers.iter().position(|id| forbade(*id) || moved(*id));
     let (reached, beyond) = handlers.split_at(last.map_or(handlers.len(), |last| last + 1));
     let is_forbidden = reached.last().is_some_and(|id| forbade(*id));
 
     let unrecorded = |id: &HandlerId| rows_of(*id).next().is_none();
     let last_open = reached.iter().rposition(unrecorded);
-    // What an intercept handler made of the event is not in the logs: it is asked again for those after it.
+    // The logs do not contain what an intercept handler changed, so it runs again if handlers after it still have to
+    // run.
     let asked_again = |place: usize, id: HandlerId| {
         intercepts(id)
             && last_open.is_some_and(|last| place < last)
@@ -110,7 +112,7 @@ mod tests {
         }
     }
 
-    /// Handlers 1 to 4 at attempt 3; 2 halts, 3 intercepts (and so halts).
+    /// Resumes a plan of handlers 1 to 4 at attempt 3; 2 halts, 3 intercepts (and so halts).
     fn left(recorded: &[(i64, Disposition)]) -> (String, u32, Vec<i64>) {
         let plan = Plan::from_headers("1,2,3,4", 3).expect("a plan");
         let rows: Vec<_> = recorded.iter().map(|(id, how)| row(*id, *how)).collect();
@@ -128,10 +130,10 @@ mod tests {
             (&[(2, Done)], "1,3,4", 3, &[]),
             (&[(1, Retrying), (2, HandlerOff)], "3,4", 1, &[]),
             (&[(1, DeadLettered), (2, Done), (3, Done), (4, Retrying)], "", 1, &[]),
-            // A halted handler took the rest along; what came before it may be unrecorded.
+            // A failed handler with `halt` moved the rest to its copy; a handler before it may be unrecorded.
             (&[(1, Done), (2, Retrying)], "", 1, &[]),
             (&[(2, DeadLettered)], "1", 3, &[]),
-            // An intercept handler is asked again if somebody after it is left.
+            // An intercept handler runs again if a handler after it is left.
             (&[(1, Done), (2, Done), (3, Done)], "3,4", 1, &[]),
             (&[(1, Done), (3, Done), (4, Done)], "2", 1, &[]),
             (&[(2, Done), (3, Done), (4, Done)], "1", 3, &[]),

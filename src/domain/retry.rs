@@ -1,31 +1,31 @@
-//! When a failed attempt is tried again.
+//! The retry schedule: when a failed attempt is tried again.
 //!
-//! The schedule is that of the `backoff` crate, which is used in this file only: it has had no
-//! release for years and must be easy to replace.
+//! The backoff is that of the `backoff` crate. It has had no release for years, so only this file uses it: it must be
+//! easy to replace.
 
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use serde::{Deserialize, Serialize};
 
-/// The longest delay the ladder can hold: 2^20 - 1 seconds, twelve days.
+/// The longest delay of the delay ladder: 2^20 - 1 seconds, twelve days.
 pub const MAX_DELAY: Duration = Duration::from_secs((1 << 20) - 1);
 
-/// How often, and how far apart, a handler is tried.
+/// How often a handler is tried, and how long the delays are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included.
+    /// Number of attempts, including the first.
     pub max_attempts: u32,
-    /// Between the first attempt and the second.
+    /// Delay between the first attempt and the second.
     pub initial_interval: Duration,
-    /// Each further interval is this many times the one before.
+    /// Factor from one interval to the next.
     pub multiplier: f64,
     pub max_interval: Duration,
-    /// The share by which an interval may differ either way, 0 to below 1.
+    /// Random share of each interval, up or down: 0 to below 1.
     pub jitter: f64,
 }
 
-/// A handler's own values; what is absent is configured in section `retry`.
+/// The retry values of one handler. For an absent value, section `retry` of the configuration applies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default, try_from = "Unchecked")]
 pub struct RetryOverrides {
@@ -58,7 +58,7 @@ struct Unchecked {
     jitter: Option<f64>,
 }
 
-/// Why a retry value is refused.
+/// Why a retry value is rejected.
 #[derive(Debug, thiserror::Error)]
 #[error("retry.{key} must be {allowed}")]
 pub struct InvalidRetry {
@@ -67,8 +67,10 @@ pub struct InvalidRetry {
 }
 
 impl RetryPolicy {
+    /// Checks the range of each value.
+    ///
     /// # Errors
-    /// Names the first key whose value makes no schedule.
+    /// Names the first key whose value is out of range.
     pub fn validate(&self) -> Result<(), InvalidRetry> {
         let second = Duration::from_secs(1);
         let rules = [
@@ -101,21 +103,21 @@ impl RetryPolicy {
         }
     }
 
-    /// From the first attempt to the last, without jitter and without the attempts themselves.
+    /// The time from the first attempt to the last, without jitter and without the duration of attempts.
     pub fn whole_schedule(&self) -> Duration {
         let waits = (1..self.max_attempts).map(|attempt| self.interval_after(attempt));
         Duration::from_secs_f64(waits.sum())
     }
 
-    /// Seconds after the failed attempt number `attempt`, without jitter.
+    /// The interval in seconds after the failed attempt number `attempt`, without jitter.
     fn interval_after(&self, attempt: u32) -> f64 {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let interval = self.initial_interval.as_secs_f64() * self.multiplier.powi(exponent);
         interval.min(self.max_interval.as_secs_f64())
     }
 
-    /// The wait after the failed attempt number `attempt`, jitter included, before rounding.
-    /// `asked` is what the handler asked for (`Retry-After`): the later counts, up to `max_interval`.
+    /// The delay after the failed attempt number `attempt`, with jitter, rounded up for the delay ladder. `asked` is
+    /// what the handler asked for (`Retry-After`), up to `max_interval`; the longer of the two applies.
     pub fn delay_after(&self, attempt: u32, asked: Option<Duration>) -> Duration {
         let mut schedule = ExponentialBackoff {
             current_interval: Duration::from_secs_f64(self.interval_after(attempt)),
@@ -152,6 +154,8 @@ impl TryFrom<Unchecked> for RetryOverrides {
 }
 
 impl RetryOverrides {
+    /// Checks each value that is set.
+    ///
     /// # Errors
     /// Names the key that is out of range, as [`RetryPolicy::validate`] does.
     pub fn validate(&self) -> Result<(), InvalidRetry> {
@@ -173,15 +177,15 @@ impl RetryOverrides {
     }
 }
 
-/// Whole seconds, rounded up to four significant bits: at most four hops through the ladder, less
-/// than 12.5 % late.
+/// Rounds `delay` up to whole seconds with four significant bits. The copy then needs at most four levels of the
+/// delay ladder, and is less than 12.5 % late.
 pub fn ladder_delay(delay: Duration) -> Duration {
     let up = u64::from(delay.subsec_nanos() > 0);
     let seconds = delay.as_secs().saturating_add(up).min(MAX_DELAY.as_secs());
     let bits = u64::BITS - seconds.leading_zeros();
     let dropped = bits.saturating_sub(4);
     let rounded = seconds.div_ceil(1 << dropped) << dropped;
-    // 2^20 - 1 rounds up to 2^20, which the ladder does not have.
+    // 2^20 - 1 would round up to 2^20, which the ladder does not have.
     Duration::from_secs(if rounded > MAX_DELAY.as_secs() { 0b1111 << 16 } else { rounded })
 }
 

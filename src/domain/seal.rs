@@ -1,7 +1,7 @@
-//! Secrets as the database keeps them: encrypted, where a key is set, and told apart by a mark.
+//! Encryption of secrets in the database. A prefix marks encrypted values; without a key they are stored in clear.
 //!
-//! XChaCha20-Poly1305 with a random nonce of 24 bytes, which never repeats by accident. What a secret
-//! belongs to is authenticated with it: one that is copied to another handler does not open there.
+//! The cipher is XChaCha20-Poly1305 with a random nonce of 24 bytes, which is practically never used twice. The owner
+//! of a secret is authenticated with it, so a value that is copied to another handler cannot be decrypted there.
 
 use std::str::FromStr;
 
@@ -12,22 +12,22 @@ use chacha20poly1305::{
 };
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-/// What an encrypted value begins with.
+/// The prefix of an encrypted value.
 pub const MARK: &str = "enc:v1:";
 
 const NONCE_BYTES: usize = 24;
 const KEY_BYTES: usize = 32;
 
-/// A key of 32 bytes, written as base64; never printed by `Debug`.
+/// A key of 32 bytes, written as base64. `Debug` never prints it.
 #[derive(Clone, Debug)]
 pub struct SealingKey(SecretSlice<u8>);
 
-/// Why a text is no key. Does not repeat the text, which may be nearly one.
+/// A text is not a key. The error never repeats the text, because it may be almost a key.
 #[derive(Debug, thiserror::Error)]
 #[error("must be the base64 of 32 random bytes, as `openssl rand -base64 32` prints it")]
 pub struct InvalidKey;
 
-/// Why a stored secret cannot be used.
+/// Why a secret cannot be encrypted or decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     #[error("it is encrypted and no key is set: set secrets.key")]
@@ -40,18 +40,18 @@ pub enum SealError {
     NotSealed,
 }
 
-/// Seals with one key, and opens with that and those before it.
+/// The keys: encrypts with the current one, decrypts with the current and the previous ones.
 #[derive(Clone, Debug, Default)]
 pub struct Seals {
     current: Option<SealingKey>,
     previous: Vec<SealingKey>,
 }
 
-/// A stored secret, readable.
+/// A decrypted secret.
 #[derive(Debug)]
 pub struct Opened {
     pub text: SecretString,
-    /// Whether it is stored as it would be now: encrypted with the current key, or in clear without one.
+    /// Whether the stored form is up to date: encrypted with the current key, or in clear if there is no key.
     pub is_current: bool,
 }
 
@@ -60,7 +60,7 @@ pub fn is_sealed(stored: &str) -> bool {
 }
 
 impl Seals {
-    /// Without `current` new secrets are stored in clear.
+    /// Without `current`, new secrets are stored in clear.
     pub fn new(current: Option<SealingKey>, previous: Vec<SealingKey>) -> Self {
         Self { current, previous }
     }
@@ -70,7 +70,7 @@ impl Seals {
         self.current.is_some()
     }
 
-    /// As `plain`, which belongs to `owner`, is to be stored.
+    /// Encrypts `plain` for `owner`. Without a key it returns `plain`.
     pub fn seal(&self, owner: &str, plain: &str) -> Result<String, SealError> {
         let Some(key) = &self.current else { return Ok(plain.to_owned()) };
         let mut nonce = [0; NONCE_BYTES];
@@ -81,7 +81,7 @@ impl Seals {
         Ok(format!("{MARK}{}", BASE64_STANDARD.encode([&nonce[..], &sealed].concat())))
     }
 
-    /// What is stored for `owner`, in clear or encrypted.
+    /// Decrypts `stored` for `owner`. A value in clear is returned as it is.
     pub fn open(&self, owner: &str, stored: &str) -> Result<Opened, SealError> {
         let Some(sealed) = stored.strip_prefix(MARK) else {
             return Ok(Opened { text: stored.into(), is_current: self.current.is_none() });

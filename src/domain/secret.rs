@@ -1,4 +1,4 @@
-//! The secret that requests are signed with, after the Standard Webhooks specification.
+//! The secret that signs requests, as in the Standard Webhooks specification.
 
 use std::str::FromStr;
 
@@ -11,17 +11,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
-/// Other tools hand out secrets without the padding.
+/// Accepts base64 without padding, because other tools create such secrets.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A key of 24 to 64 bytes, written `whsec_<base64>`; never printed by `Debug`.
+/// A key of 24 to 64 bytes, written as `whsec_<base64>`. `Debug` never prints it.
 #[derive(Clone, Debug)]
 pub struct SigningSecret(SecretSlice<u8>);
 
-/// Why a text is no signing secret. Does not repeat the text, which may be nearly one.
+/// A text is not a signing secret. The error never repeats the text, because it may be almost one.
 #[derive(Debug, thiserror::Error)]
 #[error("a signing secret is whsec_ and the base64 of 24 to 64 bytes")]
 pub struct InvalidSecret;
@@ -29,26 +29,26 @@ pub struct InvalidSecret;
 impl SigningSecret {
     const PREFIX: &str = "whsec_";
 
-    /// A new one of 32 random bytes.
+    /// A new secret of 32 random bytes.
     pub fn generate() -> Self {
         let mut key = vec![0; 32];
         rand::fill(&mut key[..]);
         Self(key.into())
     }
 
-    /// The text that `FromStr` reads, to be shown to its owner once and kept in the store.
+    /// The text form, which `FromStr` reads. Show it to its owner once.
     pub fn expose(&self) -> String {
         format!("{}{}", Self::PREFIX, BASE64_STANDARD.encode(self.0.expose_secret()))
     }
 
-    /// The same text, for the store.
+    /// The text form, to be stored in the database.
     pub fn stored(&self) -> SecretString {
         SecretString::from(self.expose())
     }
 
     /// The signature `v1,<base64>` of one message: HMAC-SHA256 over `id.timestamp.body`.
     pub fn sign(&self, id: &str, unix_seconds: i64, body: &[u8]) -> String {
-        // An HMAC key may have any length: there is no error to meet.
+        // An HMAC key may have any length, so this never fails.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()) else {
             return String::new();
         };

@@ -1,6 +1,6 @@
-//! One definition for the enumerations that are text everywhere: JSON, columns, command line.
+//! One macro for enumerations that have a text form in JSON, database columns and the command line.
 
-/// Declares an enumeration with its text forms: `as_str`, `ALL`, `Display`, `FromStr`, serde.
+/// Declares an enumeration with its text forms: `as_str`, `ALL`, `Display`, `FromStr` and serde.
 macro_rules! text_enum {
     ($(#[$meta:meta])* $name:ident $(as $alias:ident)? { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -17,7 +17,7 @@ macro_rules! text_enum {
             }
         }
 
-        /// In the API's document; `as` gives another name there, where two have the same.
+        /// The schema in the API document. `as` sets another name there if two enumerations have the same name.
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                 let words = Self::ALL.iter().map(|word| word.as_str());
@@ -57,7 +57,7 @@ macro_rules! text_enum {
 
 pub(crate) use text_enum;
 
-/// A word that is none of an enumeration's.
+/// A text that is not a word of the enumeration.
 #[derive(Debug, thiserror::Error)]
 #[error("{said:?} is not one of {allowed}")]
 pub struct UnknownWord {

@@ -1,4 +1,4 @@
-//! Moments as people and programs write them: one reading of them everywhere.
+//! Parses times and durations that people and programs write: one syntax everywhere.
 
 use std::{fmt, time::Duration};
 
@@ -8,10 +8,10 @@ use jiff::{
     tz::Offset,
 };
 
-/// Earlier years are written with a sign, which nothing here reads.
+/// Earlier years are written with a sign, which no reader of these times accepts.
 const YEAR_0: Timestamp = Timestamp::constant(-62_167_219_200, 0);
 
-/// Why a text is no moment.
+/// Why a text is not a time.
 #[derive(Debug, thiserror::Error)]
 pub struct InvalidMoment(String);
 
@@ -21,17 +21,17 @@ impl fmt::Display for InvalidMoment {
     }
 }
 
-/// A day, and the time of it if that is said.
+/// A parsed day, with its time and zone if the text has them.
 struct Written {
     at: DateTime,
     has_time: bool,
     zone: Option<Offset>,
 }
 
-/// A day (its beginning) or a time of one, in UTC where no zone is said, or an age such as `2h`, counted from `now`.
+/// Parses a day (its beginning), a time (UTC if it has no zone), or an age such as `2h`, counted back from `now`.
 ///
 /// # Errors
-/// Says what of the text is not understood. Nothing is passed over: a time that is read as another one is worse than none.
+/// Says which part of the text is not understood. Nothing is ignored: a wrong time is worse than an error.
 pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
     let wrong = |why: &str| {
         let forms = "a time is a day (2026-01-31), a time of it (2026-01-31T12:00:00Z; without a zone it is UTC) or an age (2h)";
@@ -44,26 +44,26 @@ pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMome
     if has_capital_m(text) {
         return Err(wrong("M is neither minutes (5m) nor months (5months)"));
     }
-    // humantime takes a bare 0.
+    // humantime accepts a bare 0.
     let age = parse_duration(text).filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
     let age: Duration = age.ok_or_else(|| wrong("it is none of these"))?;
     now.checked_sub(age).map_err(|_| wrong("no time is that long ago"))
 }
 
-/// A number with its unit, such as `30s`, or several of them.
+/// Parses a number with its unit, such as `30s`, or several of them.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok().filter(|_| !has_capital_m(text))
 }
 
-/// Whether a unit is the letter M. humantime takes it for a month, and the shift key would turn minutes into months.
+/// Whether a unit is the letter M. humantime reads it as months, so a wrong shift key would turn minutes into months.
 fn has_capital_m(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphabetic()).any(|unit| unit == "M")
 }
 
-/// A time of a day with its zone, as events have it: RFC 3339, and the forms of ISO 8601 that mean the same.
+/// Parses a time with a zone, as events have it: RFC 3339, and the forms of ISO 8601 with the same meaning.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Says what is wrong with the text.
 pub fn parse_zoned(text: &str) -> Result<Timestamp, &'static str> {
     let written = read(text)?;
     match written {
@@ -73,7 +73,8 @@ pub fn parse_zoned(text: &str) -> Result<Timestamp, &'static str> {
     }
 }
 
-/// What is later than any time that can be kept (9999-12-31 stands for "never") is the latest.
+/// The timestamp of `written`. A later time than the latest that can be stored becomes that one: 9999-12-31 stands
+/// for "never".
 fn timestamp(written: &Written) -> Result<Timestamp, &'static str> {
     let offset = written.zone.unwrap_or(Offset::UTC);
     let at = offset.to_timestamp(written.at).unwrap_or(Timestamp::MAX);
@@ -98,14 +99,14 @@ fn read(text: &str) -> Result<Written, &'static str> {
     let (fraction, zone) = fraction(rest)?;
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<i8>().ok()).unwrap_or_default();
     let second = number(seconds.get(1..));
-    // A leap second is the one before.
+    // A leap second counts as the second before it.
     let second = if second == 60 { 59 } else { second };
     let time = Time::new(number(minutes.get(..2)), number(minutes.get(3..)), second, fraction);
     let time = time.map_err(|_| "there is no such time of a day")?;
     Ok(Written { at: date.to_datetime(time), has_time: true, zone: offset(zone)? })
 }
 
-/// Nanoseconds, and what follows. Further digits are less than can be kept.
+/// The fraction in nanoseconds, and the rest of the text. Digits after the ninth are ignored.
 fn fraction(text: &str) -> Result<(i32, &str), &'static str> {
     let Some(digits) = text.strip_prefix(['.', ',']) else { return Ok((0, text)) };
     let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -136,12 +137,12 @@ fn offset(zone: &str) -> Result<Option<Offset>, &'static str> {
     Offset::from_seconds(if zone.starts_with('+') { seconds } else { -seconds }).map(Some).map_err(|_| WRONG)
 }
 
-/// The beginning of `text` that is like `pattern`, and the rest.
+/// Splits `text` after a beginning that matches `pattern`.
 fn split<'a>(text: &'a str, pattern: &str) -> Option<(&'a str, &'a str)> {
     text.split_at_checked(pattern.len()).filter(|(start, _)| is_like(start, pattern))
 }
 
-/// Whether `text` is `pattern`, with any digit for each 0.
+/// Whether `text` is `pattern` with any digit for each 0.
 fn is_like(text: &str, pattern: &str) -> bool {
     text.len() == pattern.len()
         && text.bytes().zip(pattern.bytes()).all(|(b, p)| if p == b'0' { b.is_ascii_digit() } else { b == p })

@@ -1,9 +1,9 @@
-//! The W3C trace context that came with an event; it is passed on.
+//! The W3C trace context of an event, which provisiond passes on.
 
 const MAX_PARENT_BYTES: usize = 128;
 const MAX_STATE_BYTES: usize = 1024;
 
-/// `traceparent` and `tracestate`, as far as they are there.
+/// The headers `traceparent` and `tracestate`, if they are present.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     pub parent: Option<String>,
@@ -11,8 +11,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// As it came. What is longer than W3C asks anybody to carry is left behind: it would be carried on
-    /// into every copy, whose headers are bounded.
+    /// Drops a value that is longer than W3C requires anybody to carry, or not printable ASCII. Every copy repeats
+    /// it, and the headers of copies have a size limit.
     pub fn of(parent: Option<String>, state: Option<String>) -> Self {
         let short =
             |text: &String, most| text.len() <= most && text.bytes().all(|b| (b' '..=b'~').contains(&b));
@@ -22,7 +22,7 @@ impl Trace {
         }
     }
 
-    /// The trace id in `traceparent`, if that is one.
+    /// The trace id in `traceparent`, if that is valid.
     pub fn id(&self) -> Option<&str> {
         let id = self.parent.as_deref()?.split('-').nth(1)?;
         (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)

@@ -1,4 +1,4 @@
-//! What an `intercept` handler says of the event.
+//! Reads the verdict of an `intercept` handler from its answer.
 
 use std::collections::BTreeMap;
 
@@ -12,39 +12,40 @@ use super::{
     outcome::{FailureKind, KEPT_BYTES, Outcome},
 };
 
-/// What an answer may say.
+/// The keys of an answer that carry a verdict. An object that is not empty needs at least one.
 const KEYS: [&str; 2] = ["verdict", "data"];
-/// Of a reason, in characters.
+/// Maximum length of a reason, in characters.
 const MAX_REASON: usize = 1000;
-/// Of an answer that is quoted in an error.
+/// Maximum length of an answer that an error quotes.
 const MAX_QUOTE: usize = 60;
 
-/// What an answer means for the handlers after it.
+/// The verdict, and what it means for the handlers after this one.
 #[derive(Debug)]
 pub enum Verdict {
     Allow,
-    /// The body that those after it get.
+    /// The body that the following handlers receive.
     Modify(Bytes),
     Forbid {
         reason: String,
     },
 }
 
-/// An answer that is no verdict. The attempt has failed: what cannot be understood is never an allowance.
+/// An answer that is not a verdict. The attempt fails, because an unreadable answer must never allow an event.
 #[derive(Debug)]
 pub struct BadAnswer {
-    /// Transient where it may not have been the handler that answered: a proxy's page is gone in a minute.
+    /// Transient if another party may have answered, such as a proxy, whose error page may be gone at the next
+    /// attempt.
     pub kind: FailureKind,
     pub error: String,
 }
 
-/// How much of an answer is read for its verdict; none where it has no say.
+/// How many bytes of an answer are read for its verdict. `None` for handlers that have no verdict.
 pub fn answer_limit(mode: Mode, max_event_bytes: usize) -> Option<usize> {
     (mode == Mode::Intercept).then_some(max_event_bytes + KEPT_BYTES)
 }
 
-/// What the outcome of one attempt means for the event: nothing, unless the handler is an `intercept`
-/// one. An answer that cannot be passed on makes a failure of a success.
+/// Determines the verdict from the outcome of one attempt. Only an `intercept` handler has a verdict other than
+/// allow. An answer that is not a valid verdict turns a success into a failure.
 pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize) -> (Outcome, Verdict) {
     if mode == Mode::Notify {
         return (outcome, Verdict::Allow);
@@ -58,7 +59,8 @@ pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize
                 }
             }
         }
-        // Where it is gone, nobody would be asked any more: it stays enabled, and what it is not asked about fails.
+        // Ignore 410 Gone: if the intercept handler were disabled, events would pass unchecked. It stays enabled, and
+        // the attempts fail.
         Outcome::Failed { mut failure, response } => {
             failure.gone = false;
             (Outcome::Failed { failure, response }, Verdict::Allow)
@@ -71,11 +73,12 @@ pub fn judge(outcome: Outcome, mode: Mode, event: &Event, max_event_bytes: usize
     }
 }
 
-/// Reads the verdict on `event` out of `answer`: nothing or an empty object, which allow, or exactly one JSON object with a
-/// `verdict`, with `data`, or both. A refusal stands, whatever else is in its object.
+/// Reads the verdict on `event` from `answer`. An empty answer or an empty object allows. Otherwise the answer must
+/// be exactly one JSON object with a `verdict`, with `data`, or with both. `forbid` is final, whatever else the
+/// object contains.
 ///
 /// # Errors
-/// Says what was read instead, or why the changed event could not be passed on.
+/// Says what was read instead, or why the changed event cannot be passed on.
 pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Result<Verdict, BadAnswer> {
     let members = members(answer)?;
     let Some(members) = members else { return Ok(Verdict::Allow) };
@@ -95,7 +98,7 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
             )));
         }
     }
-    // `{"Verdict":"forbid"}`, `{"allowed":false}`: who answers so means something.
+    // `{"Verdict":"forbid"}` or `{"allowed":false}`: such an answer was meant as a verdict, so it must not allow.
     let is_misspelt = |name: &&str| {
         KEYS.iter().any(|key| name != key && name.trim().eq_ignore_ascii_case(key))
             || (members.get("verdict").is_none() && members.get("data").is_none())
@@ -116,7 +119,7 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
     }
 }
 
-/// What the answer's object holds; none where nothing was answered.
+/// The members of the answer's object. `None` if the answer is empty.
 fn members(answer: &[u8]) -> Result<Option<Members<'_>>, BadAnswer> {
     let refused = |why: String| {
         let quote = answer.get(..MAX_QUOTE).unwrap_or(answer);
@@ -143,7 +146,7 @@ fn unreadable(error: String) -> BadAnswer {
     BadAnswer { kind: FailureKind::Transient, error }
 }
 
-/// A reason that lists, replies and records can hold.
+/// Cuts a reason to a length that lists, replies and records can hold.
 fn cut(reason: &str) -> String {
     match reason.char_indices().nth(MAX_REASON) {
         Some((at, _)) => format!("{}…", reason.get(..at).unwrap_or_default()),

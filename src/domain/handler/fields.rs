@@ -1,4 +1,4 @@
-//! The values of a handler's fields: one that exists is valid.
+//! The types of a handler's fields. A value that exists is valid.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::time::parse_duration;
 
-/// Why a field of a handler is refused.
+/// Why a field of a handler is rejected.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidField(pub(super) &'static str);
 
-/// 1 to 200 characters, none of them a control character.
+/// The name of a handler: 1 to 200 characters, none of them a control character.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 200, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$", example = "CRM")]
@@ -56,7 +56,7 @@ impl fmt::Display for HandlerName {
     }
 }
 
-/// 1 goes first; equal priorities run by handler id.
+/// The run order: 1 runs first, and equal priorities run by handler id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "i32", into = "i32")]
 #[schema(value_type = i32, minimum = 1, default = 100, example = 1)]
@@ -97,7 +97,7 @@ impl fmt::Display for Priority {
     }
 }
 
-/// How long one attempt may take: 1 ms to 10 minutes.
+/// Timeout of one attempt: 1 ms to 10 minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "humantime_serde::Serde<Duration>", into = "humantime_serde::Serde<Duration>")]
 #[schema(value_type = String, pattern = "^([1-9][0-9]{0,3}ms|[1-9][0-9]{0,1}s|[1-9]m|10m)$", example = "30s")]
@@ -116,7 +116,7 @@ impl TryFrom<Duration> for Timeout {
 
     fn try_from(duration: Duration) -> Result<Self, Self::Error> {
         if (Duration::from_millis(1)..=Self::MAX).contains(&duration) {
-            // The database keeps milliseconds; nobody means less.
+            // The database stores milliseconds, so smaller parts are dropped.
             Ok(Self(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))))
         } else {
             Err(InvalidField("a timeout is 1ms to 10m"))

@@ -1,10 +1,10 @@
-//! Handlers as somebody saw them, so that others do not fall behind that.
+//! Versions of handlers, so that a worker can wait until it knows the versions that a caller saw.
 
 use std::{fmt, str::FromStr};
 
 use super::{HandlerId, InvalidField};
 
-/// Handlers by id, each with its version when it was looked at. As text: `12@3,14@1`.
+/// Ids of handlers with the version that a caller saw. The text form is `12@3,14@1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandlerVersions(Vec<(HandlerId, i64)>);
 
