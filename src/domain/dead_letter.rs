@@ -53,7 +53,7 @@ pub struct DeadLetter {
     pub reason: Reason,
     /// What went wrong, on one line.
     pub error: String,
-    /// The handler that failed. Absent if the whole event was given up.
+    /// The handler that failed. Absent if the whole event or plan was given up.
     pub handler_id: Option<HandlerId>,
     pub handler_name: Option<HandlerName>,
     /// How many attempts were made.
