@@ -1,21 +1,22 @@
-//! The console and the REST API: what operators see and do in a browser, and what programs do over HTTP.
+//! The console and the REST API: web pages for operators, and JSON over HTTP for programs.
 //!
-//! Both are another way to the same functions: `store` for searches, `dead_letters` and `operations` for what operators
-//! do, `runner` for trials. Nothing in here knows SQL or the broker's protocol.
+//! Both call the same functions as the command line: `store` to search, `dead_letters` to replay, and `operations` to
+//! change the catalogue, publish events and make test calls. There is no SQL and no AMQP in this module.
 //!
-//! **Access** is enforced in one place, `access::guard`, around every route but those of `server::open`: without a session
-//! or a token there is no answer, a viewer may send nothing but GET and HEAD, and what changes something and comes with a
-//! session's cookie must come from a page of ours. Handlers take an extractor all the same, which says who asks:
-//! [`access::Viewer`] to look, [`access::Operator`] to change. What fails is a [`problem::Problem`]: as JSON in the API, as
-//! a page elsewhere.
+//! **Access** is checked in one place, `access::guard`. It wraps every route except `/healthz`, assets and signing in
+//! and out. It rejects requests without a valid session or token, and it accepts only GET and HEAD from viewers. A
+//! write that is authenticated by a session cookie must come from a page of this console. Each route function also
+//! takes an extractor with the identity of the caller: [`access::Viewer`] to read, [`access::Operator`] to write. An
+//! error is a [`problem::Problem`]: JSON in the API, a page elsewhere.
 //!
-//! **To add a page:** a template in `templates/` that extends `layout.html`, a function in `pages/` that takes a `Viewer` or
-//! an `Operator`, `State<Console>`, and gives `pages::Answer`; a line in `pages::routes`. A form is a POST with the hidden
-//! field `csrf` (`frame.csrf`); a script sends it as the header `x-csrf-token`. Styles and scripts are files in `assets/`,
-//! named in `assets.rs` (the policy allows none inside a page).
+//! **To add a page:** write a template in `templates/` that extends `layout.html`, and a function in `pages/` that
+//! takes a `Viewer` or an `Operator` and a `State<Console>`, and returns a `pages::Answer`. Add its route to
+//! `pages::routes`, or to the `routes` function of the file that `pages::routes` merges. A form is a POST with the
+//! hidden field `csrf` (`frame.csrf()`); a script can send the same value in the header `x-csrf-token`. Styles and
+//! scripts are files in `assets/`, listed in `assets.rs`; the `Content-Security-Policy` forbids them inside a page.
 //!
-//! **To add a route of the API:** a function in `api/` with `#[utoipa::path]`, a line in `api::routes` and one in
-//! `api::openapi`.
+//! **To add a route of the API:** write a function in `api/` with `#[utoipa::path]`, and name it in `routes!` in the
+//! `routes` function of its file. `api::routes` merges these functions and derives the `OpenAPI` document from them.
 
 pub mod access;
 mod api;
@@ -48,27 +49,27 @@ use crate::{
 use limited::Limited;
 pub use server::run;
 
-/// How the console is configured.
+/// The configuration of the console.
 #[derive(Clone, Debug)]
 pub struct ConsoleSettings {
     pub listen: SocketAddr,
-    /// Where browsers find it, if not at `listen`.
+    /// The address that browsers use, if it is not `listen`.
     pub public_url: Option<PublicUrl>,
     pub trusted_proxies: Vec<IpNet>,
     pub users: Vec<Account<PasswordHash>>,
     pub tokens: Vec<Account<TokenHash>>,
     pub session_timeout: Duration,
-    /// Where handlers may point.
+    /// Rules for the addresses that handlers may call.
     pub address_rules: AddressRules,
-    /// Which scripts may be run, here.
+    /// Rules for the scripts that may run on this machine.
     pub scripts: ScriptRules,
 }
 
-/// What every request has at hand. Clones are the same.
+/// The state that all requests share. A clone refers to the same state.
 ///
-/// The parts are behind a trait object for the compiler's sake. Whether a route's future is `Send` depends on whether this
-/// is, which it would otherwise prove from every field of every part, some twenty times for each route: a sixth of the time
-/// that this crate took to compile, and half of it after a small change.
+/// The trait object saves compile time. The compiler must prove for each route that its future is `Send`, and therefore
+/// that this type is. With a plain struct it proved this from every nested field, about twenty times for each route.
+/// That was a sixth of the time to compile this crate, and half of it after a small change.
 #[derive(Clone)]
 pub struct Console(Arc<dyn HasParts>);
 
@@ -82,22 +83,22 @@ impl HasParts for Parts {
     }
 }
 
-/// The parts of a [`Console`].
+/// The fields of a [`Console`].
 pub struct Parts {
     pub settings: ConsoleSettings,
-    /// The database, the broker, and what is done with both.
+    /// The database, the broker, and the operations on dead letters that need both.
     pub letters: DeadLetters,
-    /// Replays that run in this process.
+    /// The replay jobs that run in this process.
     pub jobs: Jobs,
     pub trials: Trials,
-    /// How it goes.
+    /// The status of the installation: counts, processes, queues.
     pub overview: StatusWatch,
     pub access: access::Access,
     pub exports: Limited,
     pub live_pages: Limited,
-    /// Answers with a message in whole.
+    /// Limits the requests that load a whole message.
     pub messages: Limited,
-    /// Cancelled when the process begins to end: what streams must end too.
+    /// Cancelled when the process starts to shut down. Streams must end then.
     pub stop: CancellationToken,
 }
 

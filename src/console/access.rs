@@ -1,8 +1,9 @@
-//! Who asks, and whether they may: the one place where that is decided.
+//! Authentication and authorization of all requests.
 //!
-//! A session is a cookie that begins with signing in; a token is sent as `Authorization: Bearer …`. Both are looked up at
-//! every request in what is configured now, so that who is taken out of the configuration is out. What a browser sends by
-//! itself, a cookie, does not suffice to change something: the request must also come from a page of ours.
+//! A client sends a session cookie, which it got when it signed in, or `Authorization: Bearer …` with a token. Both are
+//! compared with the configured users and tokens at every request. Removing a user or a token therefore revokes access,
+//! including open sessions, at the next restart. A browser sends its cookie by itself, so a cookie is not enough for a
+//! write: the request must also come from a page of this console.
 
 mod accounts;
 mod bootstrap_link;
@@ -26,12 +27,12 @@ use super::{Console, problem::Problem};
 use crate::domain::access::{Role, TokenHash};
 pub use accounts::Access;
 
-/// Somebody whom we know.
+/// The authenticated caller.
 #[derive(Clone, Debug)]
 pub struct Identity {
     name: String,
     role: Role,
-    /// Of a session: what its forms must hold. A token has none.
+    /// The CSRF token of a session. `None` for a bearer token.
     csrf: Option<String>,
 }
 
@@ -48,25 +49,25 @@ impl Identity {
         self.role
     }
 
-    /// What a form must send in its field `csrf`.
+    /// The value that a form must send in its field `csrf`.
     pub fn csrf(&self) -> &str {
         self.csrf.as_deref().unwrap_or_default()
     }
 
-    /// Who changes something, for the history.
+    /// The author of a change, for the history: the name, and whether a session or a token was used.
     pub fn by(&self) -> String {
         let means = if self.csrf.is_some() { "console" } else { "token" };
         format!("{} ({means})", self.name)
     }
 }
 
-/// Somebody who may look.
+/// An extractor: a caller who may read.
 pub struct Viewer(pub Identity);
 
-/// Somebody who may change things.
+/// An extractor: a caller who may write.
 pub struct Operator(pub Identity);
 
-/// What the guard found out. A route that is not behind it finds nothing, and refuses.
+/// The identity that [`guard`] stored in the request. A route without the guard has none and answers 401.
 fn identity(parts: &Parts) -> Result<Identity, Problem> {
     let known = parts.extensions.get::<Identity>().cloned();
     known.ok_or_else(|| Problem::unauthenticated("nobody is signed in"))
@@ -93,12 +94,12 @@ fn only_looks(identity: &Identity) -> Problem {
     Problem::forbidden(format!("{} is a viewer, and may look but change nothing", identity.name))
 }
 
-/// Whether a method promises to change nothing.
+/// Whether requests with this method only read.
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Lets nobody through whom we do not know, and no change by who may only look.
+/// Rejects unauthenticated requests, writes by viewers, and writes of a session that another site sent.
 pub async fn guard(State(console): State<Console>, request: Request, next: Next) -> Response {
     match admitted(&console, request).await {
         Ok(request) => next.run(request).await,
@@ -106,14 +107,14 @@ pub async fn guard(State(console): State<Console>, request: Request, next: Next)
     }
 }
 
-/// The request with its [`Identity`].
+/// The request with its [`Identity`], or the response that rejects it.
 async fn admitted(console: &Console, mut request: Request) -> Result<Request, Box<Response>> {
     let refuse = |problem: Problem| Box::new(problem.into_response());
     let Some(identity) = authenticate(console, request.headers()).await.map_err(refuse)? else {
         return Err(Box::new(unknown(&request)));
     };
     if !is_safe(request.method()) {
-        // Whoever is signed in may sign out.
+        // A viewer may sign out too.
         if !identity.may_change() && request.uri().path() != sign_in::SIGN_OUT {
             return Err(refuse(only_looks(&identity)));
         }
@@ -127,11 +128,13 @@ async fn admitted(console: &Console, mut request: Request) -> Result<Request, Bo
     Ok(request)
 }
 
-/// Who sends this. A token of ours goes before a session; a proxy may ask for a password or a token of its own, which the
-/// browser then sends along, and which says nothing of who is signed in here.
+/// Finds out who sent a request: `None` if it has neither a valid token nor a valid session.
+///
+/// A valid token has precedence over a session. An unknown `Authorization` header is ignored: a proxy in front may ask
+/// for its own password or token, and the browser sends that along with the session cookie.
 ///
 /// # Errors
-/// If the sessions cannot be read.
+/// If the sessions cannot be read from the database.
 async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
     if let Some(identity) = bearer(headers).and_then(|token| console.access.by_token(token)) {
         return Ok(Some(identity));
@@ -149,19 +152,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Whether who sent this is still known, for answers that go on: they end when the session does. While the sessions cannot
-/// be read, nobody is turned away.
+/// Whether the sender of a request is still authenticated. A live page checks this and ends with its session.
+///
+/// It also returns `true` while the sessions cannot be read, so that a database outage ends no live page.
 pub async fn is_still_known(console: &Console, headers: &HeaderMap) -> bool {
     !matches!(authenticate(console, headers).await, Ok(None))
 }
 
-/// Derived from the session's token, which no script can read and no other site can know.
+/// Derives the CSRF token from the session token, which scripts cannot read and other sites do not know.
 fn csrf_of(token: &str) -> String {
     let digest = Sha256::new().chain_update("csrf/").chain_update(token).finalize();
     base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, digest)
 }
 
-/// A person is led to the sign-in, and from there back; a program is told.
+/// Redirects a browser to the sign-in page, which leads back; answers 401 to a program.
 fn unknown(request: &Request) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_page = accepts.is_some_and(|accept| accept.contains("text/html"));
@@ -178,7 +182,7 @@ fn unknown(request: &Request) -> Response {
     .into_response()
 }
 
-/// The visitor of a page that is open to everybody, if it is somebody.
+/// An extractor for pages that need no authentication: the caller, if there is one.
 pub struct Anybody(pub Option<Identity>);
 
 impl FromRequestParts<Console> for Anybody {

@@ -1,7 +1,7 @@
-//! The REST API, `/api/v1`: JSON in, JSON out, problems as RFC 9457 has them.
+//! The REST API, `/api/v1`: JSON requests and responses, errors as RFC 9457 problems.
 //!
-//! A route and its description are one thing (`routes!` of utoipa-axum): what is not described is not there. The rest of
-//! the document, what is the same for every route, is added in `document`.
+//! `routes!` of utoipa-axum registers a route together with its description, so no route is missing in the `OpenAPI`
+//! document. The module `document` adds the parts that are the same for every route.
 
 mod dead_letters;
 mod document;
@@ -41,7 +41,7 @@ pub fn routes() -> Router<Console> {
     router.merge(document::routes(document)).layer(middleware::from_fn(acceptable))
 }
 
-/// What is answered is JSON, or what the path says: who can read neither is told before anything is done.
+/// Answers 406 before the route runs, if the client does not accept the media type of the response.
 async fn acceptable(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let given = if path.ends_with("/docs") {

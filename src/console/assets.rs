@@ -1,7 +1,7 @@
-//! Styles, scripts and pictures: built into the program, served by us.
+//! Styles, scripts and the icon, embedded in the binary.
 //!
-//! Their address holds a hash of all of them, so that browsers may keep them for ever and still load what is new; a module
-//! that imports another by a relative path gets the one of the same version.
+//! The URL of an asset contains a hash of all assets. Browsers can therefore cache it for ever, and load the new files
+//! after an update. A script that imports another one by a relative path gets the file of the same version.
 
 use std::sync::LazyLock;
 
@@ -51,7 +51,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     BASE64_URL_SAFE_NO_PAD.encode(hash.finalize().get(..9).unwrap_or_default())
 });
 
-/// Where browsers find an asset.
+/// The path of an asset, for a page.
 pub fn url(name: &str) -> String {
     format!("/assets/{}/{name}", *VERSION)
 }
@@ -63,7 +63,7 @@ pub async fn serve(
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| Problem::not_found(format!("there is no asset {name}")))?;
     let etag = format!("\"{}\"", *VERSION);
-    // A page of another version of this program, during an update: it gets ours, but is not to keep it.
+    // During an update, a page of another version may ask for its own assets. It gets ours, uncached.
     let keep = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-cache" };
     let described = [(header::ETAG, etag.as_str()), (header::CACHE_CONTROL, keep)];
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());

@@ -1,7 +1,7 @@
-//! A console below a path of its host, as `https://tools.example/provisiond`.
+//! Serves the console below a path of its host, such as `https://tools.example/provisiond`.
 //!
-//! Pages and redirects are written as for the root of a host. Here, and nowhere else, they are led below the path: every
-//! page that will ever be written is, too. Proxies hand the path on or take it off; both are understood.
+//! Pages and redirects contain URLs as if the console were at the root of the host. Only this module adds the path, so
+//! new pages need no code for it. A proxy may forward the path or remove it; both work.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ use axum::{
 use http_body_util::BodyExt as _;
 use tower::{ServiceBuilder, util::MapRequestLayer};
 
-/// Attributes of our pages that name a path; what stands in a text or in a value has no unescaped quote.
+/// HTML attributes that contain a path. Text and attribute values have no unescaped quote, so they never match.
 const ATTRIBUTES: [&str; 7] =
     ["href", "src", "action", "formaction", "data-href", "data-sample", "data-tail"];
 
-/// Of each attribute: how a link begins in a page, and how it is to begin.
+/// For each attribute: the start of a link in a page, and its replacement.
 type Links = [(String, String); ATTRIBUTES.len()];
 
 fn links(path: &str) -> Links {
     ATTRIBUTES.map(|name| (format!(" {name}=\"/"), format!(" {name}=\"{path}/")))
 }
 
-/// `app`, below `path`; at the root where that is empty.
+/// Serves `app` below `path`, or at the root if `path` is empty.
 pub fn path(path: String, app: Router) -> Router {
     if path.is_empty() {
         return app;
@@ -42,7 +42,7 @@ pub fn path(path: String, app: Router) -> Router {
     Router::new().fallback_service(ServiceBuilder::new().layer(enter).service(app.layer(leave)))
 }
 
-/// The path is taken off, where it is there still.
+/// Removes the path from the URL of a request, unless a proxy has removed it.
 fn enter(path: &str, mut request: Request) -> Request {
     let rest = request.uri().path_and_query().and_then(|asked| asked.as_str().strip_prefix(path));
     let rest = match rest {
@@ -70,7 +70,7 @@ fn leave(path: &str, links: &Arc<Links>, mut response: Response) -> Response {
     }
     headers.remove(header::CONTENT_LENGTH);
     let links = Arc::clone(links);
-    // A page is one frame, and so is each event of a live page.
+    // Each page is one body frame, and so is each event of a live page. No link is split between two frames.
     response.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| below(&links, data)))))
 }
 

@@ -1,8 +1,8 @@
-//! Bodies that nobody wanted to read to their end: they are taken and thrown away before the answer is sent.
+//! A middleware that reads the rest of a request body, and discards it, before the response is sent.
 //!
-//! Who still sends when the connection is closed may never see the answer: what arrives after the close resets the
-//! connection, and a reset discards what was not read yet (RFC 9112, section 9.6). So a body that is too large, or one
-//! of somebody without access, would be answered with a broken pipe instead of what is wrong.
+//! A client that is still sending when the server closes the connection may lose the response. Data that arrives after
+//! the close resets the connection, and the reset discards what the client has not read yet (RFC 9112, section 9.6). A
+//! client whose body is too large, or that has no access, would then see a broken pipe and not the error.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -16,9 +16,9 @@ use axum::{
 use futures_util::{Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 
-/// What is taken beyond what was read, at most, in bytes.
+/// The most bytes that are discarded.
 const MAX_BYTES: usize = 64 << 20;
-/// For this long, at most.
+/// The longest time that discarding takes.
 const MAX_DURATION: Duration = Duration::from_secs(5);
 
 struct Rest {
@@ -26,16 +26,17 @@ struct Rest {
     begun: bool,
 }
 
-/// Answers once the request has been taken whole, within bounds.
+/// Returns the response after the rest of the body has been discarded, within `MAX_BYTES` and `MAX_DURATION`.
 pub async fn drain_unread_body(request: Request, next: Next) -> Response {
-    // It sends the body only once that is read from, and sees an answer before.
+    // With `Expect: 100-continue` the client sends its body only after the server starts to read it. It waits until
+    // then, and therefore receives a response.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
     let rest = Arc::new(Mutex::new(Rest { body: body.into_data_stream(), begun: false }));
     let lent = Body::from_stream(read(Arc::clone(&rest)));
     let response = next.run(Request::from_parts(head, lent)).await;
     if !asks_first || rest.lock().begun {
-        // What becomes of it changes nothing about the answer.
+        // The response stays the same if the time is over or the client has gone.
         let _ = tokio::time::timeout(MAX_DURATION, discard(read(rest))).await;
     }
     response

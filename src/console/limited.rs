@@ -1,4 +1,4 @@
-//! What takes much memory or time: so much of it is done at a time, and who comes then waits for a moment.
+//! Limits how many expensive requests run at a time. A request over the limit waits a few seconds, then gets 503.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,30 +9,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 use crate::http_server::Kept;
 
-/// For a turn; who waits longer is told to try again.
+/// How long a request waits for a permit before it gets 503.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A smaller answer is no matter once it is made: it may be sent while the next one is.
+/// The largest response, in bytes, that gives its permit back before it is sent. It needs little memory while it waits.
 const SMALL: u64 = 1 << 20;
 
-/// One kind of work, of which so much is done at a time.
+/// A limit on one kind of work.
 pub struct Limited {
     free: Arc<Semaphore>,
     excess: &'static str,
 }
 
-/// The turn of one, which ends when this is dropped.
+/// A permit of a [`Limited`]. Dropping it lets the next request run.
 pub struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Limited {
-    /// `excess` says what there is too much of, to who waits in vain.
+    /// `excess` describes the overload, for the error of a request that got no permit.
     pub fn new(excess: &'static str, at_a_time: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(at_a_time)), excess }
     }
 
+    /// Waits for a permit.
+    ///
     /// # Errors
-    /// If it does not come in time.
+    /// 503 if none becomes free within `WAIT_TIMEOUT`.
     pub async fn turn(&self) -> Result<Turn, Problem> {
         match tokio::time::timeout(WAIT_TIMEOUT, Arc::clone(&self.free).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Turn { _permit: permit }),
@@ -41,13 +43,13 @@ impl Limited {
     }
 }
 
-/// Does work on a large message that takes long, so that others go on meanwhile.
+/// Runs long synchronous work on a large message. The runtime moves other tasks of this thread to another one.
 pub fn apart<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
 impl Turn {
-    /// `answer`, whose turn lasts until it is sent or the connection is gone.
+    /// Keeps the permit until the response is sent, or the connection is closed.
     pub fn until_sent(self, answer: Response) -> Response {
         if answer.body().size_hint().exact().is_some_and(|bytes| bytes <= SMALL) {
             return answer;

@@ -1,4 +1,4 @@
-//! What is answered when something cannot be done: a problem (RFC 9457), as JSON or as a page.
+//! The error response of the console and the REST API: a problem (RFC 9457), as JSON or as a page.
 
 mod of;
 
@@ -12,39 +12,39 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// Why something was not done. What a person may read: secrets and inner errors stay out.
+/// An error response. Clients read it, so it contains no secrets and no internal errors.
 ///
-/// In a box: it is what nearly every function of the console may give.
+/// It is boxed because nearly every function of the console returns it in a `Result`.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<ErrorBody>);
 
-/// What a problem says.
+/// An error response (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ErrorBody {
     #[serde(skip)]
     code: StatusCode,
-    /// Names the kind of problem, for programs.
+    /// Identifies the kind of problem, for programs.
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
     status: u16,
     pub detail: String,
-    /// What is wrong with what was sent, field by field.
+    /// The errors of single fields and parameters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// What else there is to say about this kind of problem.
+    /// Additional members of this kind of problem.
     #[serde(flatten)]
     pub more: Map<String, Value>,
     #[serde(skip)]
     headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
-/// Of the errors of one request that are listed; how many there are in all is in its detail.
+/// The most field errors in a response. Its `detail` contains the total number.
 const MAX_ERRORS: usize = 50;
 const MAX_TEXT: usize = 500;
 
-/// What is wrong with one field of a body (`pointer`, RFC 6901), or with one parameter of the address.
+/// The error of one field of the body (`pointer`, RFC 6901), or of one parameter of the URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ impl FieldError {
         Self { pointer: Some(pointer.into()), parameter: None, detail: detail.into() }
     }
 
-    /// What was sent may be of any length; what is said of it is not.
+    /// Truncates both texts, because they repeat what the client sent.
     pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let cut = |mut text: String| {
             text.truncate(text.floor_char_boundary(MAX_TEXT));
@@ -97,7 +97,7 @@ impl Problem {
         self.0.title
     }
 
-    /// What the answer tells in headers, in whatever form it is given.
+    /// Adds the headers of the problem. A response as JSON and a response as a page both need them.
     pub fn add_headers(&self, response: &mut Response) {
         for (name, value) in &self.headers {
             response.headers_mut().append(name.clone(), value.clone());
@@ -118,12 +118,12 @@ impl Problem {
         self
     }
 
-    /// It is not in a form that can be read.
+    /// 400: the request is not well-formed.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", detail)
     }
 
-    /// Its parameters, or its body, say what is not understood.
+    /// 400 with the parameters or fields that cannot be read.
     pub fn bad_fields(errors: Vec<FieldError>) -> Self {
         let detail = told(&errors);
         Self::bad_request(detail).of_fields(errors)
@@ -142,7 +142,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "It does not exist", detail)
     }
 
-    /// (axum adds the header `Allow`.)
+    /// 405. axum adds the header `Allow`.
     pub fn method_not_allowed(method: &Method) -> Self {
         let detail = format!("{method} is not understood at this address; the header Allow names what is");
         Self::new(
@@ -161,7 +161,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "It is not in a state for that", detail)
     }
 
-    /// Somebody else was faster.
+    /// 412: somebody else changed it first.
     pub fn stale(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "stale", "It was changed meanwhile", detail)
     }
@@ -175,12 +175,12 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title, detail)
     }
 
-    /// A rule says no.
+    /// 422: a rule forbids it.
     pub fn refused(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "A rule says no", detail)
     }
 
-    /// Fields hold what they must not.
+    /// 422 with the fields whose values are not allowed.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = told(&errors);
         let title = "Some fields cannot be taken so";
@@ -197,20 +197,20 @@ impl Problem {
             .with_header(header::RETRY_AFTER, &seconds.to_string())
     }
 
-    /// Our own fault; the log says more.
+    /// 500: a fault of provisiond. The caller logs the cause.
     pub fn internal() -> Self {
         let detail = "the log of the console's process says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "provisiond failed", detail)
     }
 
-    /// It is bounded how much of this is done at a time.
+    /// 503: a limit on concurrent work is reached.
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much at a time", detail)
             .with_header(header::RETRY_AFTER, "5")
     }
 }
 
-/// The first error as a sentence, for who shows no more.
+/// The first error and the number of others, for clients that show only `detail`.
 fn told(errors: &[FieldError]) -> String {
     let one = |error: &FieldError| {
         let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
@@ -235,7 +235,7 @@ impl IntoResponse for Problem {
         let mut response =
             (self.code, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         self.add_headers(&mut response);
-        // For `pages::problems_as_pages`.
+        // `pages::problems_as_pages` turns it into a page.
         response.extensions_mut().insert(self);
         response
     }

@@ -1,4 +1,4 @@
-//! Listening, and what is around every route.
+//! The HTTP server of the console: it listens, builds the router, and adds the layers around every route.
 
 use std::{
     sync::Arc,
@@ -33,19 +33,21 @@ use crate::{
     telemetry::metrics::console_request,
 };
 
-/// A larger body is refused. An event has at most 8 MiB, and may be escaped in JSON.
+/// The largest request body, in bytes. An event has at most 8 MiB, but escaping in JSON makes it larger.
 const LARGEST_BODY: usize = 20 << 20;
-/// For a body to arrive.
+/// The longest pause between two parts of a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Of browsers and programs; each live page and each export has one for itself.
+/// The most open connections. Each live page and each export occupies one.
 const MAX_CONNECTIONS: usize = 256;
-/// After the end was asked for, answers may go on for this long.
+/// How long responses may continue after the shutdown has started.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// What every answer says to browsers. (`no-referrer` would take the Origin from forms.)
+/// Security headers of every response.
+///
+/// `Referrer-Policy` is not `no-referrer`: browsers would then send `Origin: null` with forms, which `access` rejects.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -55,10 +57,10 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Serves until `stop`.
+/// Serves the console until `stop` is cancelled.
 ///
 /// # Errors
-/// If it cannot listen: the address is not ours, or in use.
+/// If it cannot listen, because the address is in use or does not belong to this machine.
 pub async fn run(
     settings: ConsoleSettings,
     letters: DeadLetters,
@@ -74,7 +76,8 @@ pub async fn run(
     let access = access::Access::new(&settings).await?;
     info!(%address, url = at, "the console listens");
     if let Some(link) = access.first_link(&at) {
-        // The log, and nobody but who reads it: no user is configured, and it listens on this host alone.
+        // The link is a credential. It is logged only if no user is configured, and then the console listens on a
+        // loopback address.
         info!("no user is configured (provisiond users hash): sign in once with {link}");
     }
     let jobs = Jobs::new(letters.clone(), stop.clone());
@@ -103,7 +106,7 @@ pub async fn run(
         () = serving => {}
         () = cut => {}
     }
-    // A job in hand settles its item, and can be resumed.
+    // A running job finishes its current item. An operator can resume it later.
     jobs.ended().await;
     Ok(())
 }
@@ -125,13 +128,13 @@ fn app(console: Console) -> Router {
     for (name, value) in HEADERS {
         app = app.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)));
     }
-    // What is shown may be secret, and is out of date soon; assets say otherwise themselves.
+    // Pages may show secrets and are soon out of date. Assets set their own `Cache-Control`.
     let no_store =
         SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     app.layer(no_store).layer(middleware::from_fn(drain_body::drain_unread_body)).with_state(console)
 }
 
-/// What answers without access, and nothing else does.
+/// The only routes that need no authentication.
 fn open() -> Router<Console> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -146,10 +149,10 @@ async fn counted(request: Request, next: Next) -> Response {
     response
 }
 
-/// An address of a page with a slash at its end leads to the page without it.
+/// Redirects a page URL with a trailing slash to the URL without it; otherwise 404.
 async fn nothing_there(method: Method, OriginalUri(uri): OriginalUri) -> Response {
     let path = uri.path().trim_end_matches('/');
-    // Two slashes at the beginning would name another host.
+    // A `Location` that starts with two slashes would lead to another host.
     let is_page = path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/api/");
     if path != uri.path() && is_page && [Method::GET, Method::HEAD].contains(&method) {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
