@@ -1,4 +1,4 @@
-//! The pages: server-rendered HTML, each from a template in `templates/`.
+//! The HTML pages, each rendered on the server from a template in `templates/`.
 
 mod body;
 mod chart;
@@ -29,7 +29,7 @@ use axum::{
 use super::{Console, problem::Problem};
 pub use layout::Frame;
 
-/// What a page's function gives.
+/// The result of a page function.
 pub type Answer = Result<Response, Problem>;
 
 pub fn routes() -> Router<Console> {
@@ -42,10 +42,10 @@ pub fn routes() -> Router<Console> {
         .merge(events::routes())
 }
 
-/// A template as an answer.
+/// Renders a template into a response.
 ///
 /// # Errors
-/// If it cannot be rendered, which would be a fault of ours.
+/// 500 if the template cannot be rendered, which is a fault of provisiond.
 pub fn html(page: &impl Template) -> Answer {
     match page.render() {
         Ok(text) => {
@@ -66,7 +66,7 @@ struct ProblemPage<'a> {
     problem: &'a Problem,
 }
 
-/// What a person's browser asked for and cannot be done is told in a page.
+/// A middleware that turns a problem into a page if the client is a browser and the path is not of the API.
 pub async fn problems_as_pages(State(_): State<Console>, request: Request, next: Next) -> Response {
     let wants = wants_html(request.headers()) && !request.uri().path().starts_with("/api/");
     let response = next.run(request).await;
@@ -89,7 +89,7 @@ fn wants_html(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// A page with another status than 200.
+/// Sets the status of a page, for errors.
 pub fn with_status(status: StatusCode, answer: Answer) -> Answer {
     answer.map(|mut response| {
         *response.status_mut() = status;

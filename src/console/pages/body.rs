@@ -1,42 +1,43 @@
-//! What was sent or answered, ready to be shown: JSON indented and coloured, anything else as it is.
+//! Formats a body for a page: JSON is indented and coloured, any other text is shown unchanged.
 //!
-//! Numbers, the order of members and members that are there twice stay what they were: the text is moved, never
-//! read into values and written again. A body of a mebibyte is shown in blocks, which a browser lays out only once they
-//! are scrolled to.
+//! Only whitespace changes. The text is split into tokens but never parsed into values, so numbers, the order of
+//! members and duplicate members stay as they were. A large body is split into blocks, because a browser lays out a
+//! block only when it is scrolled into view.
 
 use super::format::size;
 
-/// Of a body that is not shown whole, this much is, after indenting.
+/// How many bytes of a body are shown at first, counted after indenting.
 const SHOWN: usize = 64 << 10;
-/// Colours cost an element each: what is longer goes without.
+/// The largest text, in bytes, that is coloured. Each coloured token needs its own HTML element.
 const COLOURED: usize = 256 << 10;
-/// A body that would grow by more than this factor is shown as it is, whoever sent it.
+/// A body that would grow by more than this factor is not indented. Deep nesting can come from any publisher.
 const MAX_GROWTH: usize = 4;
 const LINES_OF_A_BLOCK: usize = 200;
 const BYTES_OF_A_BLOCK: usize = 32 << 10;
 
-/// A text, and the class by which it is coloured, if any.
+/// A piece of text and its CSS class, which is empty if the text has no colour.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Token {
     pub class: &'static str,
     pub text: String,
 }
 
-/// A body as `parts/body.html` shows it.
+/// A body for the template `parts/body.html`.
 pub struct Body {
     pub id: &'static str,
     pub title: String,
     pub blocks: Vec<Vec<Token>>,
     pub is_cut: bool,
-    /// Where all of it is shown, and where it is just what it is.
+    /// The link to the page that shows the whole body.
     pub whole: String,
+    /// The link to the unchanged text, or empty.
     pub raw: String,
     bytes: usize,
     note: &'static str,
 }
 
 impl Body {
-    /// `page` is where it is shown; `raw` where it is given as it is, if anywhere.
+    /// `page` is the path of the page that shows the body; `whole` shows more than the beginning.
     pub fn new(id: &'static str, title: impl Into<String>, text: &str, page: &str, whole: bool) -> Self {
         let limit = if whole { usize::MAX } else { SHOWN };
         let (blocks, is_cut) = blocks(text, limit);
@@ -63,7 +64,7 @@ impl Body {
         Self { note, ..self }
     }
 
-    /// How large it is, and what else is to be known.
+    /// The size of the body, and notes such as "the beginning".
     pub fn told(&self) -> String {
         let cut = if self.is_cut { ", the beginning" } else { "" };
         let note = if self.note.is_empty() { String::new() } else { format!(", {}", self.note) };
@@ -71,7 +72,7 @@ impl Body {
     }
 }
 
-/// `text` indented, if it is JSON that can be.
+/// Indents `text`. `None` if it is not JSON, or would grow too much.
 pub fn indented(text: &str) -> Option<String> {
     can_be_indented(text).then(|| {
         let mut writer = Writer::new(usize::MAX, false);
@@ -80,13 +81,13 @@ pub fn indented(text: &str) -> Option<String> {
     })
 }
 
-/// Whether `text` is JSON, and not nested so deep that it would be many times as large with every line indented.
+/// Whether `text` is JSON, and does not grow more than [`MAX_GROWTH`] allows.
 fn can_be_indented(text: &str) -> bool {
     indented_size(text) <= text.len() * MAX_GROWTH + SHOWN
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// How large `text` is once it is indented, roughly and rather more.
+/// An upper estimate of the size of `text` after indenting.
 fn indented_size(text: &str) -> usize {
     let (mut size, mut depth, mut rest) = (text.len(), 0_usize, text);
     while let Some(at) = rest.find(['"', '{', '[', '}', ']', ',']) {
@@ -115,7 +116,7 @@ fn blocks(text: &str, limit: usize) -> (Vec<Vec<Token>>, bool) {
     writer.finish()
 }
 
-/// Puts tokens into blocks, up to a limit.
+/// Collects tokens into blocks, up to a limit of bytes.
 struct Writer {
     blocks: Vec<Vec<Token>>,
     block: Vec<Token>,
@@ -166,7 +167,7 @@ impl Writer {
         self.lines += 1;
         self.push("", "\n");
         if self.lines >= LINES_OF_A_BLOCK || self.bytes >= BYTES_OF_A_BLOCK {
-            // (A line break at the end of a block makes no empty line.)
+            // A `<pre>` shows no empty line for a line break at its end.
             self.blocks.push(std::mem::take(&mut self.block));
             (self.lines, self.bytes) = (0, 0);
         }
@@ -185,7 +186,7 @@ impl Writer {
         }
     }
 
-    /// `text` is JSON.
+    /// Writes `text`, which must be valid JSON.
     fn json(&mut self, text: &str) {
         let (mut rest, mut depth) = (text.trim_start(), 0_usize);
         while let Some(first) = rest.chars().next() {
@@ -228,7 +229,7 @@ impl Writer {
     }
 }
 
-/// Of the string that `text` begins with, both quotes included.
+/// The length in bytes of the JSON string at the start of `text`, with both quotes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {

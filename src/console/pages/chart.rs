@@ -1,13 +1,13 @@
-//! Pictures: numbers as bars and lines of an SVG, in a plane of its own units that is stretched to its place.
+//! Computes the bars and lines of an SVG chart, in units that the browser stretches to the size of the page.
 //!
-//! Words are not in them but beside them: stretched, they could not be read.
+//! Labels are HTML around the SVG, because stretched text is hard to read.
 
 use std::fmt::Write as _;
 
 pub const WIDTH: u32 = 600;
 pub const HEIGHT: u32 = 120;
 
-/// A rectangle of one series.
+/// One rectangle of a series.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bar {
     pub class: &'static str,
@@ -17,7 +17,7 @@ pub struct Bar {
     pub height: u32,
 }
 
-/// A stretch of time: what is told of it, and where one would look next.
+/// The clickable area over one interval: its tooltip, and a link to the executions in it.
 #[derive(Debug)]
 pub struct Hit {
     pub x: u32,
@@ -26,14 +26,14 @@ pub struct Hit {
     pub href: String,
 }
 
-/// A line of one series.
+/// The line of a series, as an SVG path.
 #[derive(Debug)]
 pub struct Line {
     pub class: &'static str,
     pub path: String,
 }
 
-/// The smallest of 1, 2, 5, 10, 20, … that is not below `value`: the height of a picture changes seldom.
+/// The smallest of 1, 2, 5, 10, 20, … that is at least `value`. Round limits keep the scale of a live chart steady.
 pub fn ceiling(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
@@ -42,7 +42,7 @@ pub fn ceiling(value: f64) -> f64 {
     [1.0, 2.0, 5.0].into_iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(10.0 * power)
 }
 
-/// Columns of parts that stand on each other, from the bottom up.
+/// Stacked bars. The first value of a column is at the bottom.
 pub fn stacked<const N: usize>(columns: &[[u64; N]], classes: [&'static str; N], top: f64) -> Vec<Bar> {
     let mut bars = Vec::new();
     for (index, column) in columns.iter().enumerate() {
@@ -52,7 +52,7 @@ pub fn stacked<const N: usize>(columns: &[[u64; N]], classes: [&'static str; N],
             if *value == 0 {
                 continue;
             }
-            // What is there is seen, however little it is.
+            // A small value stays visible.
             let height = scaled(as_float(*value), top).max(2).min(HEIGHT - below);
             below += height;
             bars.push(Bar { class, x, y: HEIGHT - below, width: width.saturating_sub(2).max(1), height });
@@ -61,7 +61,7 @@ pub fn stacked<const N: usize>(columns: &[[u64; N]], classes: [&'static str; N],
     bars
 }
 
-/// A line through what there is; where there is nothing, it is interrupted.
+/// A line through the values, with a gap for each missing value.
 pub fn line(values: &[Option<f64>], class: &'static str, top: f64) -> Line {
     let (mut path, mut pen_up) = (String::new(), true);
     for (index, value) in values.iter().enumerate() {
@@ -71,14 +71,14 @@ pub fn line(values: &[Option<f64>], class: &'static str, top: f64) -> Line {
         };
         let (x, width) = place(index, values.len());
         let (x, y) = (x + width / 2, HEIGHT - scaled(*value, top).min(HEIGHT));
-        // A single point is a short dash.
+        // `h1` makes a single point visible, as a short dash.
         let _ = if pen_up { write!(path, "M{x} {y}h1") } else { write!(path, "L{x} {y}") };
         pen_up = false;
     }
     Line { class, path }
 }
 
-/// Where a column stands, and how wide it is.
+/// The x coordinate and the width of a column.
 pub fn place(index: usize, of: usize) -> (u32, u32) {
     let at = |index: usize| u32::try_from(index * WIDTH as usize / of.max(1)).unwrap_or(WIDTH);
     (at(index), at(index + 1) - at(index))

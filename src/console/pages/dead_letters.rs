@@ -1,4 +1,4 @@
-//! Dead letters: the list, one of them, mending and closing. Replays are in `replays`.
+//! Dead letters: the list, the details, editing and discarding. Replays are in `replays`.
 
 mod close;
 mod edit;
@@ -22,7 +22,7 @@ pub fn routes() -> Router<Console> {
         .route("/dead-letters/{id}/edit", get(edit::edit).post(edit::send))
 }
 
-/// The id that stands in an address.
+/// Parses the id in a URL; 404 if it is not a UUID.
 fn id(text: &str) -> Result<Uuid, Problem> {
     text.parse().map_err(|_| Problem::not_found(format!("there is no dead letter {text}")))
 }

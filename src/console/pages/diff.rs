@@ -1,4 +1,4 @@
-//! What was changed in a body, line by line: what an operator looks at before it is sent.
+//! The line diff of an edited body, which an operator reviews before the replay.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use similar::{ChangeTag, TextDiff};
 
 use super::format::counted;
 
-/// Unchanged lines that are shown around a change.
+/// How many unchanged lines are shown around a change.
 const AROUND: usize = 3;
-/// For finding the smallest difference; after it, one that is right and may be larger.
+/// The time to search for the smallest diff. After it, the diff is correct but may be larger.
 const TIME_BUDGET: Duration = Duration::from_millis(300);
 const MAX_LINES: usize = 4000;
 
-/// A line, and whether it was added (`+`), taken away (`-`), stayed, or stands for lines that did (`…`).
+/// One line of the diff: added (`+`), removed (`−`), unchanged, or a gap between changes (`…`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     pub sign: &'static str,
@@ -20,7 +20,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// The changed lines with some around them.
+/// The changed lines, with unchanged lines around them.
 pub fn lines(before: &str, after: &str) -> Vec<Line> {
     let diff = TextDiff::configure().timeout(TIME_BUDGET).diff_lines(before, after);
     let mut lines = Vec::new();
@@ -44,7 +44,7 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
     lines
 }
 
-/// How many lines were taken away, and how many added.
+/// A sentence with the numbers of removed and added lines.
 pub fn told(lines: &[Line]) -> String {
     let count = |class| lines.iter().filter(|line| line.class == class).count() as u64;
     let (taken, added) = (count("del"), count("add"));

@@ -1,4 +1,4 @@
-//! Events: the catalogue with its queues, adding and removing, publishing one by hand.
+//! Event types: the catalogue with its queues, adding and removing; and publishing one event by hand.
 
 mod change;
 mod list;

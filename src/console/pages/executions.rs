@@ -1,4 +1,4 @@
-//! Execution Logs: the list and its live tail, one execution whole, replays of them.
+//! Execution Logs: the list, its live tail, and the details of one execution. Replays are in `replays`.
 
 mod list;
 mod live;

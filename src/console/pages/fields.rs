@@ -1,4 +1,4 @@
-//! What a form sent, or an address says: names and values, as they were typed.
+//! The fields of a form or a query string, as text.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use url::form_urlencoded;
 use super::format::capital;
 use crate::console::problem::Problem;
 
-/// Names and values, in their order.
+/// Names and values, in the order in which they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
-/// Those of the address.
+/// An extractor: the fields of the query string.
 pub struct Asked(pub Fields);
 
-/// Those of a form.
+/// An extractor: the fields of a form in the body.
 pub struct Form(pub Fields);
 
 impl Fields {
@@ -24,12 +24,12 @@ impl Fields {
         Self(form_urlencoded::parse(encoded).into_owned().collect())
     }
 
-    /// The first value of that name, without the space around it; empty if there is none.
+    /// The first value with this name, trimmed; empty if there is none.
     pub fn get(&self, name: &str) -> &str {
         self.raw(name).trim()
     }
 
-    /// The first value of that name, as it came. (Browsers send lines with a carriage return.)
+    /// The first value with this name, unchanged. Browsers end the lines of a text area with CR LF.
     pub fn raw(&self, name: &str) -> &str {
         self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
     }
@@ -49,7 +49,7 @@ impl Fields {
         !self.get(name).is_empty()
     }
 
-    /// Those of these names that say something.
+    /// The fields with these names that are not blank.
     pub fn only(&self, names: &[&str]) -> Self {
         let kept =
             self.0.iter().filter(|(name, value)| names.contains(&name.as_str()) && !value.trim().is_empty());
@@ -71,7 +71,7 @@ impl Fields {
         &self.0
     }
 
-    /// The address of `path` that says this.
+    /// The URL of `path` with these fields as its query string.
     pub fn href(&self, path: &str) -> String {
         if self.0.is_empty() {
             return path.to_owned();
@@ -81,7 +81,7 @@ impl Fields {
     }
 }
 
-/// One name and value, for an address.
+/// The URL of `path` with one field.
 pub fn href(path: &str, name: &str, value: &str) -> String {
     Fields::default().with(name, value).href(path)
 }
@@ -104,7 +104,7 @@ impl<S: Send + Sync> FromRequest<S> for Form {
     }
 }
 
-/// What is wrong, by field.
+/// Error messages, one for each invalid field. The first message of a field stays.
 #[derive(Clone, Debug, Default)]
 pub struct Errors(BTreeMap<&'static str, String>);
 
@@ -125,12 +125,12 @@ impl Errors {
         self.0.iter().map(|(field, error)| (*field, error.as_str()))
     }
 
-    /// The value, or none and its error taken down.
+    /// The parsed value; or `None`, after adding the error to the field.
     pub fn take<T, E: ToString>(&mut self, field: &'static str, parsed: Result<T, E>) -> Option<T> {
         parsed.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
-    /// The same, of what may be left blank.
+    /// The same for an optional field: a blank one is `None` without an error.
     pub fn optional<T, E: ToString>(
         &mut self,
         field: &'static str,

@@ -1,4 +1,4 @@
-//! Moments, durations, sizes and counts as people read them.
+//! Formats times, durations, sizes and counts for people.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use crate::domain::handler::HandlerId;
 
-/// In UTC, to the second. The columns that show it say so.
+/// A time in UTC, to the second. The page around it says that it is UTC.
 pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// `12 ms`, `3.4 s`, `2 m 5 s`.
+/// A duration, such as `12 ms`, `3.4 s` or `2 m 5 s`.
 pub fn duration(milliseconds: u64) -> String {
     match milliseconds {
         0..1000 => format!("{milliseconds} ms"),
@@ -21,7 +21,7 @@ pub fn duration(milliseconds: u64) -> String {
     }
 }
 
-/// How long ago, in its largest unit.
+/// How long ago a time was, in one unit.
 pub fn ago(at: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(at).as_secs().max(0);
     match seconds {
@@ -33,17 +33,17 @@ pub fn ago(at: Timestamp) -> String {
     }
 }
 
-/// As it is typed into a form: `1m 30s`.
+/// A duration in the syntax of a form field: `1m 30s`.
 pub fn typed(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// `1 call`, `12,345 calls`.
+/// A count and its noun, such as `1 call` or `12,345 calls`.
 pub fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{} {many}", grouped(count)) }
 }
 
-/// `1,234,567`.
+/// A count with digits in groups of three, such as `1,234,567`.
 pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut told = String::with_capacity(digits.len() + digits.len() / 3);
@@ -56,12 +56,12 @@ pub fn grouped(count: u64) -> String {
     told
 }
 
-/// What comes from the database as a signed count.
+/// Converts a count from the database, which is signed there.
 pub fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
 
-/// `812 B`, `64.0 KiB`, `1.0 MiB`.
+/// A size in bytes, such as `812 B`, `64.0 KiB` or `1.0 MiB`.
 pub fn size(bytes: usize) -> String {
     let tenths = |unit: usize| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
     match bytes {
@@ -71,7 +71,7 @@ pub fn size(bytes: usize) -> String {
     }
 }
 
-/// The first of it, for a cell.
+/// The first `most` characters of a text, for a table cell.
 pub fn short(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
@@ -79,18 +79,18 @@ pub fn short(text: &str, most: usize) -> String {
     }
 }
 
-/// A handler as it is called where it may be gone: `CRM`, `CRM (deleted)`, `handler 7 (deleted)`.
+/// The name of a handler that may be deleted: `CRM`, `CRM (deleted)`, `handler 7 (deleted)`.
 pub fn handler_name(id: HandlerId, name: Option<&str>, deleted: bool) -> String {
     let name = name.map_or_else(|| format!("handler {id}"), ToOwned::to_owned);
     if deleted { format!("{name} (deleted)") } else { name }
 }
 
-/// `dead_lettered` as `dead lettered`.
+/// Replaces underscores: `dead_lettered` becomes `dead lettered`.
 pub fn spaced(word: &str) -> String {
     word.replace('_', " ")
 }
 
-/// With a capital at its beginning.
+/// Makes the first letter upper case.
 pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())

@@ -1,4 +1,4 @@
-//! Handlers: the list, the form, and what is done to one.
+//! Handlers: the list, the form, the details, and the actions on one handler.
 
 mod change;
 mod end;
@@ -32,7 +32,7 @@ pub fn routes() -> Router<Console> {
         .route("/handlers/{id}/secret", get(show::ask_secret).post(show::change_secret))
 }
 
-/// The handler whose id stands in an address.
+/// The handler whose id is in a URL.
 async fn named(console: &Console, id: &str) -> Result<Handler, Problem> {
     let id: HandlerId = id.parse().map_err(|_| Problem::not_found(format!("there is no handler {id}")))?;
     Ok(console.store().handler(id).await?)

@@ -1,4 +1,4 @@
-//! What is around every page: who is signed in, where one is, where one can go, what was just done.
+//! The frame around every page: the navigation, the user, and a notice about the last change.
 
 use std::fmt::Display;
 
@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::fields::Fields;
 use crate::console::{access::Identity, assets};
 
-/// What every page has around its own content.
+/// The data of the template `layout.html`, which every page extends.
 pub struct Frame {
     pub title: String,
-    /// Nobody, on the pages that are open to everybody.
+    /// The user. `None` on pages that need no authentication.
     pub somebody: Option<Identity>,
     pub css: String,
     pub js: String,
@@ -20,7 +20,7 @@ pub struct Frame {
     section: Option<Section>,
 }
 
-/// A part of the console, in the order of the navigation.
+/// A section of the console. The order is that of the navigation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     Overview,
@@ -30,7 +30,7 @@ pub enum Section {
     Events,
 }
 
-/// A line of the navigation.
+/// An entry of the navigation.
 pub struct Item {
     pub href: &'static str,
     pub title: &'static str,
@@ -67,12 +67,12 @@ impl Frame {
         }
     }
 
-    /// Of a page of a section.
+    /// The frame of a page that belongs to a section.
     pub fn in_section(section: Section, title: &str, somebody: &Identity) -> Self {
         Self { section: Some(section), ..Self::of(title, Some(somebody)) }
     }
 
-    /// With what was just done, if the address says that something was.
+    /// Adds the notice about the last change, if the query string names one.
     #[must_use]
     pub fn telling(self, asked: &Fields) -> Self {
         Self { notice: notice(asked), ..self }
@@ -85,7 +85,7 @@ impl Frame {
         })
     }
 
-    /// Whether to show what changes something.
+    /// Whether the page shows buttons and forms for changes.
     pub fn is_operator(&self) -> bool {
         self.somebody.as_ref().is_some_and(Identity::may_change)
     }
@@ -95,14 +95,17 @@ impl Frame {
     }
 }
 
-/// Leads on to `path` after something was done, which is told there. `number` says to what, or how much.
+/// Redirects to `path` after a change. The page there shows the notice `what`; `number` is an id or a count in it.
 pub fn done(path: &str, what: &str, number: &dyn Display) -> Response {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let fields = Fields::parse(query.as_bytes()).with("done", what).with("what", number.to_string());
     Redirect::to(&fields.href(path)).into_response()
 }
 
-/// A sentence of ours with a number in it: an address must not put words into the console's mouth.
+/// The notice about the last change.
+///
+/// Anybody can write a link to the console. The query string therefore selects one of these sentences and a number, and
+/// contains no text that is shown.
 fn notice(asked: &Fields) -> Option<String> {
     let number: u64 = asked.get("what").parse().ok()?;
     Some(match asked.get("done") {

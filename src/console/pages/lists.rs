@@ -1,17 +1,17 @@
-//! What lists have in common: what is searched for, told as chips that can be taken away; pages; choices.
+//! Parts that all list pages share: search chips, the pager, and the options of drop-downs.
 
 use super::{fields::Fields, format::counted};
 use crate::store::{EventType, HandlerFilter, Page, Store, StoreError};
 
-/// One thing that is searched for.
+/// One active search field, with a link that removes it.
 pub struct Chip {
     pub label: &'static str,
     pub value: String,
-    /// The search without it.
+    /// The URL of the search without this field.
     pub without: String,
 }
 
-/// What stands below a list.
+/// The line below a list: the count, and links to the first and the next page.
 #[derive(Default)]
 pub struct Pager {
     pub shown: bool,
@@ -21,19 +21,19 @@ pub struct Pager {
     pub next_word: &'static str,
 }
 
-/// An entry of a drop-down.
+/// An option of a drop-down.
 pub struct Choice {
     pub value: String,
     pub label: String,
 }
 
-/// Event types under their heading.
+/// A group of event types and its heading.
 pub struct Group {
     pub title: String,
     pub types: Vec<EventType>,
 }
 
-/// Of each name that says something; `labels` gives the order.
+/// One chip for each search field that is not blank, in the order of `labels`.
 pub fn chips(
     search: &Fields,
     path: &str,
@@ -50,7 +50,7 @@ pub fn chips(
 }
 
 impl Pager {
-    /// Of a page of `search` that began at `after`, if anywhere but at the beginning.
+    /// The pager of a list that is paged by cursor. `after` is false on the first page.
     pub fn of<T>(page: &Page<T>, search: &Fields, path: &str, after: bool, what: (&str, &str)) -> Self {
         let count = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
         let next = page.next.map(|next| search.with("after", next.to_string()).href(path));
@@ -75,7 +75,7 @@ impl Pager {
     }
 }
 
-/// In the order of the catalogue.
+/// Groups event types by heading, in the order of the catalogue.
 pub fn groups(types: Vec<EventType>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for event_type in types {
@@ -87,7 +87,7 @@ pub fn groups(types: Vec<EventType>) -> Vec<Group> {
     groups
 }
 
-/// Of the words of an enumeration.
+/// One option for each value of an enum.
 pub fn choices<T: Copy>(
     all: &[T],
     value: fn(T) -> &'static str,
@@ -96,10 +96,10 @@ pub fn choices<T: Copy>(
     all.iter().map(|one| Choice { value: value(*one).to_owned(), label: label(value(*one)) }).collect()
 }
 
-/// Handlers that can be chosen in a search; beyond that, one is reached from the list of handlers.
+/// The most handlers in the drop-down of a search. For any other handler, follow its link in the list of handlers.
 const MAX_HANDLERS: usize = 500;
 
-/// Handlers by their names, the one that is chosen among them.
+/// The handlers as options, sorted by name. The chosen handler is always included.
 pub async fn handler_choices(store: &Store, chosen: &str) -> Result<Vec<Choice>, StoreError> {
     let handlers = store.list_handlers(&HandlerFilter::default(), MAX_HANDLERS).await?;
     let mut choices: Vec<Choice> = handlers

@@ -1,4 +1,4 @@
-//! The overview: how it goes, as pictures and short lists, each leading to where one would look next.
+//! The overview page: the status of the installation as tiles, charts and short lists, with links to the details.
 
 mod charts;
 mod lists;
@@ -24,7 +24,7 @@ use crate::{
     store::Period,
 };
 
-/// A number, and where one looks next.
+/// One number and a link to its details.
 struct Tile {
     label: &'static str,
     value: String,
@@ -34,7 +34,7 @@ struct Tile {
     is_alarm: bool,
 }
 
-/// Open dead letters of one reason or handler.
+/// The number of open dead letters with one reason, or of one handler.
 struct Letters {
     label: String,
     count: String,
@@ -175,7 +175,7 @@ fn workers(picture: &StatusSnapshot) -> Tile {
     }
 }
 
-/// In percent.
+/// A share in percent, with one decimal.
 fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "–".to_owned();

@@ -1,4 +1,4 @@
-//! Replays: what is chosen is counted, asked about, and sent back as a job that can be watched, stopped and resumed.
+//! Replays: a page that asks for confirmation, and the jobs that it starts, which can be watched, stopped and resumed.
 
 mod choose;
 mod confirm;

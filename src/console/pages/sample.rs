@@ -1,4 +1,4 @@
-//! The form of a sample of an event: an object, and data.
+//! The form for a sample event, for test calls and for publishing by hand.
 
 use serde_json::value::RawValue;
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::domain::event::{EventName, ObjectId, sample_data};
 
-/// An object that nobody takes for a real one.
+/// The object id of a new sample.
 const OBJECT: &str = "12";
 
-/// As it stands in the form.
+/// The values of the form, as they were typed.
 #[derive(Default)]
 pub struct SampleForm {
     pub event: String,
@@ -40,7 +40,8 @@ impl SampleForm {
         }
     }
 
-    /// The object and the data, if that is a JSON object; or what is wrong stands beside its field.
+    /// Parses the object id and the data, which must be a JSON object. `None` after adding an error to each invalid
+    /// field.
     pub fn sample(&mut self) -> Option<(ObjectId, Box<RawValue>)> {
         let object = match self.object_id.as_str() {
             "" => Err("which object is it about? A number or a text".to_owned()),

@@ -1,4 +1,4 @@
-//! The pages for who is not signed in yet. What they send is handled in `access::sign_in`.
+//! The sign-in pages. `access::sign_in` handles their forms.
 
 use askama::Template;
 
@@ -9,11 +9,11 @@ use crate::console::problem::Problem;
 #[template(path = "sign_in.html")]
 struct SignIn<'a> {
     frame: Frame,
-    /// Without users nobody can sign in here; the page says how.
+    /// Without configured users there is no form, and the page explains how to add one.
     has_users: bool,
     name: &'a str,
     next: &'a str,
-    /// Why the last try was refused.
+    /// The error of the last attempt to sign in.
     problem: Option<&'a Problem>,
 }
 
@@ -35,7 +35,7 @@ pub fn once(token: &str, problem: Option<&Problem>) -> Answer {
     told(problem, html(&Once { frame, token, problem }))
 }
 
-/// With the status of the problem, and what else programs go by: when to try again.
+/// Sets the status and the headers of the problem, such as `Retry-After`.
 fn told(problem: Option<&Problem>, answer: Answer) -> Answer {
     let Some(problem) = problem else { return answer };
     with_status(problem.status(), answer).map(|mut response| {

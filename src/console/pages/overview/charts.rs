@@ -1,4 +1,4 @@
-//! What went on, as pictures: attempts by outcome, events, durations.
+//! The charts of the overview: executions by outcome, events, durations.
 
 use crate::{
     console::pages::{
@@ -9,10 +9,10 @@ use crate::{
     store::{Activity, ActivityPoint, Counts},
 };
 
-/// A picture with the words around it.
+/// A chart and the labels around it.
 pub struct Chart {
     pub title: &'static str,
-    /// What the top of it stands for.
+    /// The value at the top of the chart.
     pub top: String,
     pub bars: Vec<Bar>,
     pub lines: Vec<Line>,
@@ -23,7 +23,7 @@ pub struct Chart {
     pub is_empty: bool,
 }
 
-/// A series: its colour, what it is, how much there was of it.
+/// One series in the legend: its colour, label, total, and a link.
 pub struct Legend {
     pub class: &'static str,
     pub label: &'static str,
@@ -31,7 +31,8 @@ pub struct Legend {
     pub href: String,
 }
 
-/// From the bottom up.
+/// The series from bottom to top: CSS class, label, and disposition. The last is empty for `skipped`, because several
+/// dispositions have this status.
 const OUTCOMES: [(&str, &str, &str); 5] = [
     ("s1", "done", "done"),
     ("s5", "forbidden", "forbidden"),
@@ -136,7 +137,7 @@ pub fn durations(activity: &Activity) -> Chart {
     }
 }
 
-/// What all pictures have: their ends, and what is told of each stretch of time.
+/// The parts that all charts have: the labels of the time axis, and a tooltip and a link for each interval.
 fn around(activity: &Activity, is_empty: bool, told: impl Fn(&Counts) -> String) -> Chart {
     let count = activity.points.len();
     let hits = activity.points.iter().enumerate().map(|(index, point)| {
@@ -165,7 +166,7 @@ fn clock(point: &ActivityPoint) -> String {
     point.at.strftime("%H:%M").to_string()
 }
 
-/// The executions of one stretch of time.
+/// The link to the executions of one interval.
 fn stretch(activity: &Activity, point: &ActivityPoint) -> String {
     let end = point.at + jiff::SignedDuration::from_secs(i64::from(activity.step_seconds));
     Fields::default().with("since", point.at.to_string()).with("until", end.to_string()).href("/executions")
@@ -196,7 +197,7 @@ fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
 
-/// Of the last complete step, in events a second.
+/// Events per second in the last complete interval.
 pub fn rate(activity: &Activity) -> String {
     let complete = activity.points.iter().rev().nth(1);
     let rate = complete.map_or(0.0, |point| as_float(point.counts.events) / f64::from(activity.step_seconds));

@@ -1,4 +1,4 @@
-//! The short lists of the overview: what fails, what waits, who is there.
+//! The short lists of the overview: failing handlers, open circuits, queues, processes.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::{
     store::SeenProcess,
 };
 
-/// Queues that are listed: the deepest.
+/// The most queues in the list. The deepest ones are listed.
 const MAX_QUEUES: usize = 8;
 
-/// A handler that failed.
+/// A handler with failed attempts.
 pub struct Failing {
     pub name: String,
     pub told: String,
@@ -27,7 +27,7 @@ pub struct Failing {
     pub page: String,
 }
 
-/// A handler that is left alone for now, by one worker.
+/// The circuit of a handler on one worker that is not closed.
 pub struct Circuit {
     pub handler: String,
     pub page: String,
@@ -37,7 +37,7 @@ pub struct Circuit {
     pub error: String,
 }
 
-/// A queue in which something waits, or which is not there.
+/// A queue that needs attention, see [`queues`].
 pub struct Queue {
     pub name: String,
     pub waiting: String,
@@ -46,7 +46,6 @@ pub struct Queue {
     pub is_alone: bool,
 }
 
-/// A process.
 pub struct Process {
     pub name: String,
     pub roles: String,
@@ -72,7 +71,7 @@ pub fn failing(picture: &StatusSnapshot) -> Vec<Failing> {
             .href("/executions"),
         page: match failing.status {
             Some(_) => format!("/handlers/{}", failing.handler_id),
-            // What is left of it.
+            // A deleted handler has no page any more, but its executions remain.
             None => Fields::default().with("handler", failing.handler_id.to_string()).href("/executions"),
         },
     });
@@ -101,13 +100,13 @@ pub fn circuits(picture: &StatusSnapshot) -> Vec<Circuit> {
         .collect()
 }
 
-/// Events that wait for a worker in this queue, if it is an event's.
+/// The number of events that wait in this queue. `None` for a queue that is not of an event type.
 pub fn waiting_events(queue: &QueueDepth) -> Option<u64> {
     let depth = queue.depth.filter(|_| matches!(queue.kind, QueueKind::Event { .. }))?;
     Some(u64::from(depth.messages))
 }
 
-/// Those worth a look: not there, without a consumer, or with something in them; the deepest first.
+/// The queues that need attention, the deepest first: missing, without a consumer, or not empty.
 pub fn queues(waiting: &Waiting) -> Vec<Queue> {
     let mut worth: Vec<&QueueDepth> = waiting
         .queues
@@ -140,7 +139,8 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
     lines.collect()
 }
 
-/// The ladder has none: the broker itself moves what is in it, and retries are told apart.
+/// The queues of the delay ladder have no consumers, because RabbitMQ itself moves their messages. The overview counts
+/// the retries in them in a tile of their own.
 const fn has_consumers(kind: &QueueKind) -> bool {
     !matches!(kind, QueueKind::Delay { .. })
 }
