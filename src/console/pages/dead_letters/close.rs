@@ -1,4 +1,4 @@
-//! Discarding dead letters that nobody needs to replay: counted first, with a reason that stays with them.
+//! Discards dead letters. A page shows how many, and asks for a reason, which is stored with them.
 
 use askama::Template;
 use axum::{extract::State as Of, http::StatusCode};
@@ -40,7 +40,7 @@ struct DiscardPage {
     note_error: String,
 }
 
-/// Which are chosen: by their ids, or by a search, which may be for all.
+/// The chosen dead letters: a list of ids, or a search. An empty search chooses all open ones.
 enum Which {
     These(Vec<Uuid>),
     By(DeadLetterFilter),

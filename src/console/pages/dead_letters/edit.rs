@@ -1,4 +1,4 @@
-//! Mending a dead letter: the body is edited, what was changed is looked at, then it is replayed.
+//! Edits the body of a dead letter in three steps: edit, review the diff, replay.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::{
     store::{NewReplay, Selection, StoredDeadLetter},
 };
 
-/// A single replay has mostly ended within this, and its page can say how.
+/// How long the request waits for the replay. A single one usually ends in this time, and its page shows the result.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Template)]
@@ -48,7 +48,7 @@ struct EditPage {
     diff_told: String,
 }
 
-/// The body as it is edited: indented if it is JSON.
+/// The body in the editor: indented if it is JSON.
 fn text(letter: &StoredDeadLetter) -> String {
     let text = String::from_utf8_lossy(&letter.body);
     indented(&text).unwrap_or_else(|| text.into_owned())
@@ -94,7 +94,8 @@ pub async fn edit(
     page(&somebody, &letter, text(&letter), String::new(), None)
 }
 
-/// Step by step: `edit` again, `review` what is changed, `replay`. The edited text travels along.
+/// Handles one step of the form: `edit` returns to the editor, `review` shows the diff, `replay` starts the replay. The
+/// edited text is a field of each form, and nothing is stored before the replay.
 pub async fn send(
     Operator(somebody): Operator,
     Of(console): Of<Console>,

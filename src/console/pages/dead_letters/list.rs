@@ -24,13 +24,13 @@ use crate::{
     store::{Cursor, DeadLetterFilter, Page, Summary},
 };
 
-/// Of more letters the page says "at least": to count a million takes longer than anybody waits for a page.
+/// Counting stops here, and the page says "at least". Counting a million rows takes too long for a page.
 const MAX_COUNTED: usize = 100_000;
 const A_PAGE: usize = 50;
-/// Lines of the summary: the rest are found by searching.
+/// The most lines of the summary. A search finds the rest.
 const MAX_LINES: usize = 6;
 
-/// How many died for one reason at one handler, and where these are listed.
+/// The number of dead letters with one reason and one handler, and the link to their list.
 struct Line {
     told: String,
     href: String,
@@ -48,7 +48,7 @@ struct ListPage {
     states: Vec<Choice>,
     reasons: Vec<Choice>,
     rows: Vec<Row>,
-    /// Open ones are listed: something can be done about them.
+    /// The list shows open dead letters, so the page offers replay and discard.
     is_open: bool,
     summary_total: String,
     summary: Vec<Line>,
@@ -66,7 +66,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     let after: Option<Cursor> = asked.get("after").parse().ok();
     let (page, summary) = if errors.is_empty() {
         let page = store.list_dead_letters(&filter, A_PAGE, after).await?;
-        // A page of a long list does not need it counted again.
+        // The first page has shown the summary.
         let counted = !page.items.is_empty() && after.is_none();
         let summary =
             if counted { Some(store.dead_letter_summary(&filter, Some(MAX_COUNTED)).await?) } else { None };
@@ -101,7 +101,8 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     })
 }
 
-/// The API's export of what is listed: there an absent state is any, and times have their zone.
+/// The URL of the API that exports the listed dead letters. In the API, no `state` means any state, and times need a
+/// time zone.
 fn export(search: &Fields, filter: &DeadLetterFilter) -> String {
     let mut asked = search.without("state").without("since").without("until");
     for (name, at) in [("since", filter.since), ("until", filter.until)] {

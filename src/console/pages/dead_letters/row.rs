@@ -1,4 +1,4 @@
-//! A dead letter as a line of a list.
+//! A dead letter as a row of the list.
 
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const PATH: &str = "/dead-letters";
 
-/// What a line says.
+/// The texts and links of a row.
 pub struct Row {
     pub id: Uuid,
     pub died_at: String,
@@ -21,13 +21,13 @@ pub struct Row {
     pub meaning: &'static str,
     pub tone: &'static str,
     pub event: String,
-    /// The list, of this event alone.
+    /// The list with only this event.
     pub event_href: String,
-    /// Empty where it could not be told.
+    /// Empty if the message has no readable object id.
     pub object_id: String,
     pub object_short: String,
     pub object_href: String,
-    /// Empty: the whole event.
+    /// Empty for a dead letter of the whole event.
     pub handler: String,
     pub handler_href: String,
     pub attempts: u32,

@@ -1,4 +1,4 @@
-//! What is searched for among dead letters, from the words of an address.
+//! The search for dead letters: from the query string to a filter.
 
 use crate::{
     console::pages::{
@@ -13,7 +13,7 @@ use crate::{
 
 pub const PATH: &str = "/dead-letters";
 
-/// The names in an address, and what they are called.
+/// The search fields: the name in the query string, and its label.
 pub const SEARCH: [(&str, &str); 9] = [
     ("text", "Text"),
     ("state", "State"),
@@ -26,10 +26,10 @@ pub const SEARCH: [(&str, &str); 9] = [
     ("until", "To"),
 ];
 
-/// In the address: every state. (Nothing said means open ones, which somebody has to do something about.)
+/// The value of `state` for every state. No value means open, because operators must act on open dead letters.
 pub const ANY: &str = "any";
 
-/// What is wrong stands in `errors`, and does not matter in the filter.
+/// Parses the filter. An invalid field is added to `errors` and left out of the filter.
 pub fn filter(search: &Fields, errors: &mut Errors) -> DeadLetterFilter {
     let text = |name: &str| Some(search.get(name).to_owned()).filter(|text| !text.is_empty());
     let state = match search.get("state") {
@@ -50,7 +50,7 @@ pub fn filter(search: &Fields, errors: &mut Errors) -> DeadLetterFilter {
     }
 }
 
-/// `handler` is the name of the one that is searched for, where it is known.
+/// The chips of the search. `handler` is the name of the handler that is searched for, if it is known.
 pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
     chips(search, PATH, &SEARCH, |name, value| match name {
         "state" | "reason" => capital(&spaced(value)),

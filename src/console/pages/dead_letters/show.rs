@@ -1,4 +1,4 @@
-//! One dead letter: why, the event, every attempt, what a replay would run.
+//! The page of one dead letter: the reason, the event, all attempts, and the handlers that a replay would run.
 
 use askama::Template;
 use axum::{
@@ -45,7 +45,7 @@ struct Planned {
     id: i64,
     name: String,
     enabled: bool,
-    /// What is said where it is not.
+    /// The note of a handler that is not enabled.
     off: String,
 }
 
@@ -57,7 +57,7 @@ struct ShowPage {
     row: Row,
     is_open: bool,
     state: String,
-    /// By whom it was closed, when and why.
+    /// Who closed it, when and why. Empty while it is open.
     closed: String,
     object_href: String,
     event_id: String,
@@ -174,7 +174,8 @@ fn attempt(execution: &Execution) -> Attempt {
     }
 }
 
-/// As text, or as bytes where it is none: it must not act in our name.
+/// The unchanged body, as plain text, or as binary data if it is not UTF-8. It must never be served as HTML or script,
+/// because it would then act with the session of the operator.
 pub async fn raw(Viewer(_): Viewer, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
     let turn = console.messages.turn().await?;
     let letter = console.store().dead_letter(id(&text)?).await?;

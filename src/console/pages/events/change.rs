@@ -1,4 +1,4 @@
-//! Adding an event to the catalogue, and removing one.
+//! Adds an event type to the catalogue, or removes one.
 
 use askama::Template;
 use axum::{
@@ -86,7 +86,7 @@ pub async fn add(Operator(somebody): Operator, Of(console): Of<Console>, Form(se
     }
 }
 
-/// What a rule says; whatever else went wrong is a problem of its own.
+/// The message if a rule forbids the change, for the form. Any other error becomes a problem.
 fn told(error: anyhow::Error) -> Result<String, Problem> {
     match error.downcast::<StoreError>() {
         Ok(StoreError::Refused(why)) => Ok(why),

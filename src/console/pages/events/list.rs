@@ -1,4 +1,4 @@
-//! The catalogue, and what waits in its queues.
+//! The list of event types, with the depths of their queues.
 
 use std::collections::HashMap;
 
@@ -22,13 +22,13 @@ use crate::{
     domain::event::EventName,
 };
 
-/// More waiting than this is worth a look.
+/// A queue with more messages than this is highlighted.
 const PILING: u32 = 1000;
 
 struct Row {
     title: String,
     name: EventName,
-    /// Enabled ones.
+    /// The number of enabled handlers.
     handlers: String,
     depth: String,
     is_piling: bool,
@@ -41,7 +41,7 @@ struct Group {
     rows: Vec<Row>,
 }
 
-/// A queue that is no event's.
+/// A queue that all event types share.
 struct Shared {
     name: String,
     what: String,
@@ -109,7 +109,7 @@ fn told(depth: Option<Depth>, what: fn(Depth) -> u32) -> String {
     depth.map_or_else(|| "–".to_owned(), |depth| grouped(u64::from(what(depth))))
 }
 
-/// Of the ladder only the levels in which something waits.
+/// The row of a shared queue. Empty queues of the delay ladder are left out.
 fn shared(queue: &QueueDepth) -> Option<Shared> {
     let what = match &queue.kind {
         QueueKind::Event { .. } => return None,

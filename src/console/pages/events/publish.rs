@@ -1,4 +1,4 @@
-//! Publishing one event by hand, and going where its executions appear.
+//! Publishes one event by hand, then shows the live list of its executions.
 
 use askama::Template;
 use axum::{extract::State as Of, http::StatusCode};

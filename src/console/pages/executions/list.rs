@@ -33,7 +33,7 @@ struct ListPage {
     frame: Frame,
     asked: Fields,
     errors: Errors,
-    /// Of all of it: the search was not made.
+    /// The error that prevented the search.
     problem: String,
     chips: Vec<Chip>,
     groups: Vec<Group>,
@@ -41,9 +41,9 @@ struct ListPage {
     statuses: Vec<Choice>,
     dispositions: Vec<Choice>,
     rows: Vec<Row>,
-    /// How far back a search through text came before its time was over.
+    /// How far back a text search got before its time limit.
     searched_to: Option<String>,
-    /// Where the live tail is; none where nothing new can appear.
+    /// The URL of the live tail. `None` if no new row can appear on this page.
     tail: Option<String>,
     live: bool,
     replay: String,
@@ -56,7 +56,7 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     let mut errors = Errors::default();
     let filter = filter(&search, &mut errors);
     let after: Option<Cursor> = asked.get("after").parse().ok();
-    // What is committed while the page is made is told by the tail.
+    // The live tail starts a little earlier than this query. It therefore sends the rows that are committed meanwhile.
     let begun = Timestamp::now() - 2.seconds();
     let (page, problem) = if errors.is_empty() {
         (store.list_executions(&filter, A_PAGE, after).await?, String::new())

@@ -1,4 +1,4 @@
-//! The live tail: rows as they are recorded, by server-sent events, rendered as the list renders them.
+//! The live tail: sends new executions as server-sent events, rendered as rows of the list.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -33,12 +33,12 @@ use crate::{
 };
 
 const POLL_INTERVAL: Duration = Duration::from_millis(700);
-/// While the database does not answer.
+/// The pause after the database has not answered.
 const RETRY_DELAY: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 200;
-/// After this the browser connects again, and shows again who it is.
+/// The longest duration of a stream. The browser then connects and authenticates again.
 const MAX_DURATION: Duration = Duration::from_mins(10);
-/// A browser that was asleep does not get what happened meanwhile.
+/// In minutes: older rows are not sent. A browser that was asleep for long does not get all rows since then.
 const OLDEST: i64 = 10;
 
 #[derive(Template)]
@@ -47,17 +47,18 @@ struct Rows {
     rows: Vec<Row>,
 }
 
-/// A reader, and what it has seen.
+/// One stream, and the position up to which it has sent rows.
 struct Tail {
     console: Console,
-    /// Those of the request: who reads.
+    /// The headers of the request, which authenticate the reader again before each query.
     headers: HeaderMap,
     filter: ExecutionFilter,
     seen: Cursor,
     is_first: bool,
 }
 
-/// From `from` on; after a lost connection, from the last row that the browser has got.
+/// Streams the rows that are recorded after `from`. After a reconnect it continues after the last event that the
+/// browser received (`Last-Event-ID`).
 pub async fn live(
     Viewer(_): Viewer,
     State(console): State<Console>,
@@ -85,7 +86,7 @@ pub async fn live(
         }
     };
     let events = tail.events().take_until(end);
-    // A proxy that buffers (nginx, unless told otherwise) would deliver nothing before the end.
+    // Without this header, a proxy that buffers (nginx by default) would deliver nothing before the end of the stream.
     let unbuffered = [("x-accel-buffering", "no")];
     let live = (unbuffered, Sse::new(events).keep_alive(KeepAlive::default()));
     Ok(turn.until_sent(live.into_response()))
@@ -99,7 +100,7 @@ impl Tail {
         })
     }
 
-    /// Waits until there is something to tell. None: its reader has signed out.
+    /// Waits for the next event. `None`: the session of the reader has ended.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if !std::mem::take(&mut self.is_first) {
@@ -116,7 +117,7 @@ impl Tail {
                         self.seen = Cursor { at: last.recorded_at, id: last.id };
                     }
                     let page = Rows { rows: rows.iter().map(Row::of).collect() };
-                    // Carriage returns cannot be sent this way, and mean nothing in what is shown.
+                    // A carriage return ends a line of a server-sent event, and has no meaning in HTML.
                     let text = page.render().unwrap_or_default().replace('\r', " ");
                     return Some(Event::default().event("rows").id(self.seen.to_string()).data(text));
                 }

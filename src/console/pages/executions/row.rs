@@ -1,4 +1,4 @@
-//! An execution as a line of a list.
+//! An execution as a row of the list.
 
 use uuid::Uuid;
 
@@ -11,21 +11,21 @@ use crate::{
     store::ExecutionRow,
 };
 
-/// What a line says.
+/// The texts and links of a row.
 pub struct Row {
     pub id: Uuid,
     pub short_id: String,
     pub word: &'static str,
-    /// What more there is to say of how it ended.
+    /// An addition to the status, such as "retrying".
     pub more: &'static str,
-    /// A sentence.
+    /// A sentence that explains the disposition.
     pub meaning: &'static str,
     pub tone: &'static str,
     pub started_at: String,
     pub date: String,
     pub event: String,
     pub event_href: String,
-    /// Its name, or number; empty where none is concerned.
+    /// The name or the id of the handler. Empty for an execution without a handler.
     pub handler: String,
     pub handler_href: String,
     pub handler_page: String,
@@ -94,7 +94,7 @@ impl Row {
     }
 }
 
-/// Tone, what to add to the status, a sentence.
+/// For a disposition: the CSS class, the addition to the status, and the sentence that explains it.
 const fn told(disposition: Disposition) -> (&'static str, &'static str, &'static str) {
     match disposition {
         Disposition::Done => ("good", "", "It was done."),

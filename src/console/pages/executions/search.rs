@@ -1,4 +1,4 @@
-//! What is searched for among executions, from the words of an address.
+//! The search for executions: from the query string to a filter.
 
 use jiff::Timestamp;
 
@@ -17,7 +17,7 @@ use crate::{
 
 pub const PATH: &str = "/executions";
 
-/// The names in an address, and what they are called.
+/// The search fields: the name in the query string, and its label.
 pub const SEARCH: [(&str, &str); 10] = [
     ("data", "Data"),
     ("status", "Status"),
@@ -31,7 +31,7 @@ pub const SEARCH: [(&str, &str); 10] = [
     ("until", "To"),
 ];
 
-/// What is wrong stands in `errors`, and does not matter in the filter.
+/// Parses the filter. An invalid field is added to `errors` and left out of the filter.
 pub fn filter(search: &Fields, errors: &mut Errors) -> ExecutionFilter {
     let text = |name: &str| Some(search.get(name).to_owned()).filter(|text| !text.is_empty());
     ExecutionFilter {
@@ -48,12 +48,12 @@ pub fn filter(search: &Fields, errors: &mut Errors) -> ExecutionFilter {
     }
 }
 
-/// As a field of type `datetime-local` gives it, or in any other form of a moment.
+/// Parses a time from a field of type `datetime-local`, or in any other format that provisiond accepts.
 pub fn time(text: &str) -> Result<Timestamp, InvalidMoment> {
     parse_moment(text, Timestamp::now())
 }
 
-/// `handler` is the name of the one that is searched for, where it is known.
+/// The chips of the search. `handler` is the name of the handler that is searched for, if it is known.
 pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
     chips(search, PATH, &SEARCH, |name, value| match name {
         "status" => capital(value),

@@ -1,4 +1,4 @@
-//! One execution whole: what was sent and what was answered.
+//! The page of one execution: the request and the response.
 
 use askama::Template;
 use axum::{
@@ -43,7 +43,7 @@ struct ShowPage {
     worker: String,
     bodies: Vec<Body>,
     answer_note: String,
-    /// Where its dead letter is.
+    /// The link to its dead letter, if it has one.
     letter: Option<String>,
 }
 
@@ -112,7 +112,7 @@ fn bodies(execution: &Execution, whole: bool) -> Vec<Body> {
         .collect()
 }
 
-/// What was answered, part by part; what is empty is not shown.
+/// The non-empty parts of a response: id, title, text.
 pub fn answers(response: Option<&Response>) -> Vec<(&'static str, String, &str)> {
     let Some(response) = response else { return Vec::new() };
     let code = code(response);
@@ -130,7 +130,7 @@ pub fn answers(response: Option<&Response>) -> Vec<(&'static str, String, &str)>
         .collect()
 }
 
-/// `HTTP 200`, `exit code 0`, `signal 9`.
+/// The result code of a response: `HTTP 200`, `exit code 0` or `signal 9`.
 pub fn code(response: &Response) -> String {
     match (response.http_status, response.exit_code, response.signal) {
         (Some(status), ..) => format!("HTTP {status}"),
@@ -140,7 +140,7 @@ pub fn code(response: &Response) -> String {
     }
 }
 
-/// Where nothing is shown of the answer, why.
+/// A note for an execution without a response to show.
 fn answer_note(execution: &Execution) -> String {
     let Some(response) = &execution.response else {
         return if execution.attempt == 0 { String::new() } else { "Nothing was answered.".to_owned() };
@@ -151,7 +151,7 @@ fn answer_note(execution: &Execution) -> String {
     }
 }
 
-/// A part as it is, for those who want to save it. As text, whatever it is: it must not act in our name.
+/// One part, unchanged, to be saved. It is always plain text: as HTML it would act with the session of the user.
 pub async fn raw(
     Viewer(_): Viewer,
     State(console): State<Console>,

@@ -1,4 +1,4 @@
-//! What is to be replayed: some by their ids, or what a search finds. Counted and asked about, then begun.
+//! Chooses what to replay, by ids or by a search, and starts the job after the confirmation.
 
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ use crate::{
     store::{DeadLetterFilter, NewReplay, Selection},
 };
 
-/// A single one has mostly ended within this, and its page can say how.
+/// How long the request waits for a single replay. It usually ends in this time, and its page shows the result.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What was chosen, and how it is told.
+/// The chosen items and their description.
 pub(super) struct Choice {
     pub chosen: Selection,
     pub source: Source,
-    /// For the record of the job.
+    /// The description that is stored with the job.
     pub asked: String,
-    /// What a form must send to choose the same.
+    /// The hidden fields with which the form chooses the same items again.
     pub hidden: Vec<(String, String)>,
 }
 
@@ -135,7 +135,7 @@ pub async fn replay_executions(
     begin(&console, &somebody, executions(&sent)?, &sent).await
 }
 
-/// One, from its own page, where what would run is told already.
+/// Replays one dead letter without a confirmation, because its page has shown the handlers that will run.
 pub async fn replay_letter(
     Operator(somebody): Operator,
     Of(console): Of<Console>,

@@ -1,4 +1,4 @@
-//! The page that asks before anything is replayed: how many, by event and handler, how fast.
+//! The confirmation page of a replay: the number of items by event type and handler, and the limits of the job.
 
 use askama::Template;
 use axum::http::StatusCode;

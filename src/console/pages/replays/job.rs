@@ -1,4 +1,4 @@
-//! Replay jobs: all of them, and one while it runs.
+//! Replay jobs: the list, and the page of one job.
 
 use askama::Template;
 use axum::{
@@ -26,7 +26,7 @@ use crate::{
 
 const A_PAGE: usize = 50;
 
-/// A job as it is told.
+/// The texts and numbers of a job.
 struct Job {
     id: i64,
     state: &'static str,
@@ -42,7 +42,7 @@ struct Job {
     refused: i64,
     passed: i64,
     waiting: i64,
-    /// Of a job that this process runs.
+    /// The first attempts so far. Only for a job that runs in this process.
     first_attempts: Option<String>,
     rate: u32,
     max_failures: u8,
@@ -51,7 +51,7 @@ struct Job {
 }
 
 impl Job {
-    /// `is_left`: it is said to run, and nobody runs it.
+    /// `is_left`: the job is stored as running, but no process runs it.
     fn of(replay: &Replay, is_left: bool) -> Self {
         let (state, tone) = match replay.state {
             JobState::Running if is_left => ("interrupted", "warn"),
@@ -154,7 +154,7 @@ pub async fn resume(Operator(_): Operator, Of(console): Of<Console>, Path(text):
 }
 
 impl Job {
-    /// Of its items, as a share that a progress bar takes; a job of none is done.
+    /// The `max` of the progress bar: the number of items, or 1 for an empty job, because 0 is not valid HTML.
     fn most(&self) -> u64 {
         unsigned(self.total).max(1)
     }
