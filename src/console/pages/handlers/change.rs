@@ -1,4 +1,4 @@
-//! The form of a handler, sent: creating one, and changing one that nobody else has changed meanwhile.
+//! Creates and changes handlers. A change is rejected if somebody else changed the handler after the form was loaded.
 
 use askama::Template;
 use axum::{
@@ -129,7 +129,7 @@ pub async fn save(
         Ok(handler) => Ok(done(LIST, "saved", &handler.id)),
         Err(StoreError::Conflict { version }) => {
             let stale = Stale::since(form.version, version, &store.handler_history(handler.id).await?);
-            // Saved again, it is over what is there now, which was told.
+            // The page shows the changes of the others. Saving again overwrites them.
             form.version = version;
             form_page(&console, &somebody, form, Some(stale)).await
         }
@@ -141,7 +141,8 @@ pub async fn save(
     }
 }
 
-/// What the form says, if it may be stored. (Whether it is stale, and whether the event exists, the store knows.)
+/// Checks the form and returns the handler; `None` after adding the errors to the form. The store checks the rest: the
+/// version, and whether the event type exists.
 async fn checked(
     console: &Console,
     form: &mut HandlerForm,
@@ -160,7 +161,8 @@ async fn checked(
         {
             form.errors.add("path", ScriptPath::CLIMBS);
         }
-        // Workers may run elsewhere, with other scripts: said twice, it is taken.
+        // Workers may run on other machines with other scripts. So the first submit of a path only warns, and the
+        // second one is accepted.
         Task::Script { path, .. } if form.known_path != form.path => {
             if let Err(why) = settings.scripts.examine(path) {
                 let once_more = "if the workers have it, say so by sending this again";

@@ -1,4 +1,4 @@
-//! The switch of a handler, archiving and deleting.
+//! Enables, disables, archives and deletes handlers.
 
 use askama::Template;
 use axum::{
@@ -52,7 +52,7 @@ pub async fn set_status(
     Ok(done(back(sent.get("back")), what, &id))
 }
 
-/// Only within the list: what a form holds must not lead elsewhere.
+/// The page to return to. Only the list is allowed, because the field of the form could contain any URL.
 fn back(asked: &str) -> &str {
     if asked == LIST || asked.starts_with("/handlers?") { asked } else { LIST }
 }
@@ -112,7 +112,7 @@ async fn ended(
                 "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
             delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
         }
-        // Somebody else has done it.
+        // Somebody else has deleted it already.
         Err(StoreError::NotFound(_)) => Ok(leave()),
         Err(error) => Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! The form of a handler: what was typed, kept as it was typed, and what is wrong with it, beside the field.
+//! The form of a handler: the values as they were typed, and an error for each invalid field.
 
 mod read;
 
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// As it stands in the form.
+/// The values of the form, as they were typed.
 #[derive(Clone, Debug, Default)]
 pub struct HandlerForm {
-    /// None: a new one.
+    /// `None` for a new handler.
     pub id: Option<HandlerId>,
     pub version: i64,
     pub name: String,
@@ -27,7 +27,7 @@ pub struct HandlerForm {
     pub url: String,
     pub headers: String,
     pub path: String,
-    /// Of which was said already that it could not be run here.
+    /// The script path that needs no check on this machine: it is stored already, or the form has warned about it.
     pub known_path: String,
     pub args: String,
     pub status: String,
@@ -46,7 +46,7 @@ pub struct HandlerForm {
 }
 
 impl HandlerForm {
-    /// Of a new handler, perhaps of an event that was chosen already.
+    /// The form of a new handler. `event` is empty, or chosen in advance.
     pub fn blank(event: &str) -> Self {
         Self { event: event.to_owned(), priority: Priority::default().to_string(), ..Self::default() }
     }
@@ -115,8 +115,9 @@ impl HandlerForm {
         }
     }
 
-    /// What it says; or none, and each field that does not fit has its error. `before` is where values come from
-    /// that are never shown.
+    /// Parses the form. `None` after adding an error to each invalid field.
+    ///
+    /// `before` is the stored handler. It has the values of headers, which the form shows as `***`.
     pub fn spec(&mut self, before: Option<&HandlerSpec>) -> Option<HandlerSpec> {
         let mut errors = Errors::default();
         let name = errors.take("name", self.name.parse());
@@ -172,12 +173,12 @@ impl HandlerForm {
         if self.is_edit() { "Save" } else { "Create" }
     }
 
-    /// What stands first among the events: of a handler that has one, nothing.
+    /// The first option of the event types. A stored handler has an event type and needs none.
     pub const fn blank_event(&self) -> &'static str {
         if self.is_edit() { "" } else { "Choose…" }
     }
 
-    /// Whether something that is folded away says anything, or is wrong.
+    /// Whether a field in the folded part of the form has a value. The page then shows that part open.
     pub fn rest_is_set(&self) -> bool {
         let texts = [
             &self.headers,

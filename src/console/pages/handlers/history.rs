@@ -1,4 +1,4 @@
-//! What was changed about a handler, as a person reads it; and what was changed while somebody edited it.
+//! The history of a handler as text, and the changes that others made while an operator edited it.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::{
     store::HistoryEntry,
 };
 
-/// A change, told.
+/// One entry of the history.
 pub struct HistoryView {
     pub action: String,
     pub by: String,
@@ -17,7 +17,7 @@ pub struct HistoryView {
     pub changes: Vec<Change>,
 }
 
-/// One field, before and after.
+/// One changed field, before and after.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     pub field: String,
@@ -25,9 +25,9 @@ pub struct Change {
     pub after: String,
 }
 
-/// What a form was made of is out of date.
+/// The handler was changed after the form was loaded.
 pub struct Stale {
-    /// What others did meanwhile, the latest first.
+    /// The changes that others made, newest first.
     pub entries: Vec<HistoryView>,
 }
 
@@ -51,7 +51,8 @@ impl HistoryView {
 }
 
 impl Stale {
-    /// Each change is one entry and one version: those after `seen` are the first so many.
+    /// The changes after version `seen`. Each change adds one version and one entry, so they are the first `now - seen`
+    /// entries.
     pub fn since(seen: i64, now: i64, history: &[HistoryEntry]) -> Self {
         let count = usize::try_from(now.saturating_sub(seen)).unwrap_or_default();
         Self { entries: history.iter().take(count).map(HistoryView::of).collect() }
@@ -65,7 +66,7 @@ fn changes(before: Option<&Value>, after: Option<&Value>) -> Vec<Change> {
     changes
 }
 
-/// Objects member by member, so that one header or one retry value is told and not all of them.
+/// Compares objects member by member, so that a change lists one header or retry value and not all of them.
 fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
     if before == after {
         return;

@@ -28,9 +28,9 @@ const SEARCH: [(&str, &str); 4] =
 
 struct Row {
     handler: Handler,
-    /// In the last 24 hours.
+    /// Failed attempts in the last 24 hours.
     failures: u64,
-    /// Where its executions are; of one that failed lately, those failures.
+    /// The link to its executions, or to its recent failures if there are any.
     logs: String,
 }
 
@@ -47,7 +47,7 @@ impl Row {
         matches!(self.handler.spec.status, Status::Enabled)
     }
 
-    /// What the button that ends it does.
+    /// The label of the button that archives or deletes it.
     const fn end_word(&self) -> &'static str {
         if self.is_archived() { "Delete" } else { "Archive or delete" }
     }
@@ -73,7 +73,7 @@ struct ListPage {
     chips: Vec<Chip>,
     groups: Vec<Group>,
     rows: Vec<Row>,
-    /// Where a change of a row leads back to.
+    /// The URL to return to after a change of a row.
     back: String,
     pager: Pager,
 }
@@ -122,7 +122,7 @@ fn filter(search: &Fields, after: &str, somebody: &Identity) -> Result<HandlerFi
         only_shown: !somebody.may_change(),
         after: errors.optional("after", after, str::parse),
     };
-    // Only who types addresses comes here: the form offers nothing else.
+    // The form offers only valid values, so these errors come from a URL that was typed by hand.
     let wrong = errors.all().map(|(name, error)| FieldError::parameter(name, error)).collect::<Vec<_>>();
     if wrong.is_empty() { Ok(filter) } else { Err(Problem::bad_fields(wrong)) }
 }

@@ -1,4 +1,4 @@
-//! One handler: what it does, what was changed about it; its signing secret.
+//! The page of one handler: its settings and its history; and the form for its signing secret.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// How long the secret before signs too.
+/// How long requests are also signed with the old secret after a rotation.
 const KEEP_OLD: Duration = Duration::from_hours(24);
 
 #[derive(Template)]
 #[template(path = "handlers/show.html")]
 struct ShowPage {
     frame: Frame,
-    /// A secret that was made just now: shown once.
+    /// A new secret. It is shown only on this page.
     new_secret: Option<String>,
     is_enabled: bool,
     is_archived: bool,
@@ -95,7 +95,7 @@ pub async fn page(
     })
 }
 
-/// Headers without their values, or arguments.
+/// The headers with masked values, or the arguments of the script.
 fn with(spec: &HandlerSpec) -> Vec<(String, String)> {
     match &spec.task {
         Task::Http { headers, .. } => {
@@ -105,7 +105,7 @@ fn with(spec: &HandlerSpec) -> Vec<(String, String)> {
     }
 }
 
-/// What is in force: its own values over what is configured.
+/// The effective retry schedule: the values of the handler, else those of the configuration.
 fn retry(console: &Console, spec: &HandlerSpec) -> String {
     let policy = console.trials.retry.with(&spec.retry);
     let own = if spec.retry.is_empty() { ", as configured" } else { "" };

@@ -1,4 +1,4 @@
-//! Trying a handler: a sample is sent, and what came of it is shown.
+//! A test call: calls a handler with a sample event, and shows the result.
 
 use askama::Template;
 use axum::{
@@ -27,7 +27,7 @@ use crate::{
     runner::{Sent, Trial},
 };
 
-/// What came of it.
+/// The result of a test call.
 struct TestView {
     tone: &'static str,
     headline: String,
@@ -44,7 +44,7 @@ struct TestPage {
     handler: Handler,
     form: SampleForm,
     problem: String,
-    /// Which part has the focus: the first field, until there is something to read.
+    /// `first` if the first field gets the focus. With a result, the result gets it.
     focus: &'static str,
     trial: Option<TestView>,
 }

@@ -1,4 +1,4 @@
-//! From the form's words to a task and its retries.
+//! Parses the task and the retry schedule of the form.
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
@@ -50,7 +50,7 @@ impl HandlerForm {
     }
 }
 
-/// `Name: value`, one a line.
+/// Parses headers, one `Name: value` a line. The value `***` keeps the value in `known`.
 pub(super) fn headers(
     typed: &str,
     known: &BTreeMap<HeaderName, HeaderValue>,
