@@ -1,5 +1,5 @@
-// What the console adds to pages that work without it. Each module minds one thing; pages are told apart by attributes,
-// never by their address.
+// Starts the scripts of the console. Every page also works without them. The scripts find their elements by data
+// attributes, never by the URL of the page.
 import { followDialogs } from "./dialog.js";
 import { followForms } from "./forms.js";
 import { followLive } from "./live.js";

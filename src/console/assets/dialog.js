@@ -1,5 +1,6 @@
-// Links with data-dialog open their page's sheet in a <dialog>. A form in it that is refused comes back into it, with
-// what was typed and the errors beside the fields; one that is done leads on, as it would without script.
+// A link with data-dialog opens the sheet of its page ([data-sheet]) in a <dialog>. If the server rejects a form in the
+// dialog, the dialog shows the form again with the typed values and the errors. If the server accepts it, the browser
+// follows the redirect, as without scripts.
 import { complain, fetchPage } from "./page.js";
 
 export function followDialogs() {
@@ -21,7 +22,7 @@ export function followDialogs() {
   });
 }
 
-/** Opens the sheet of a page; `link` is where the focus comes back to. */
+/** Opens the sheet of a page in a dialog. When the dialog closes, `link` gets the focus back. */
 export async function open(url, link) {
   const inside = link.closest("dialog");
   link.setAttribute("aria-busy", "true");
@@ -64,7 +65,7 @@ function show(sheet, link) {
   document.body.append(dialog);
   fill(dialog, sheet);
   dialog.addEventListener("mousedown", (event) => {
-    // Only what began outside ends it: a selection that is dragged out of a field does not.
+    // A press on the backdrop closes the dialog. A click event would also fire for a selection that ends outside.
     if (event.target === dialog && !dialog.querySelector("form[data-changed]")) dialog.close();
   });
   dialog.addEventListener("input", (event) => event.target.form?.setAttribute("data-changed", ""));
@@ -77,7 +78,7 @@ function show(sheet, link) {
   focusIn(dialog);
 }
 
-/** Puts a sheet into an open dialog, in the place of what it shows. */
+/** Replaces the content of a dialog with a sheet. */
 export function fill(dialog, sheet) {
   dialog.classList.toggle("wide", sheet.classList.contains("wide"));
   dialog.querySelector("#dialog-title").textContent = sheet.dataset.sheet;

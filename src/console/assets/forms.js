@@ -1,5 +1,5 @@
-// Forms that change something are sent from here, so that an answer lands where one was: in the dialog, or in the part
-// of the page that data-swap names. Without either the browser sends them itself.
+// Submits forms in a dialog and forms with data-swap, and shows the response in place: in the dialog, or in the parts
+// of the page that data-swap selects. The browser submits all other forms.
 import { fill, open } from "./dialog.js";
 import { announce, complain, fetchPage, replaceParts } from "./page.js";
 
@@ -23,7 +23,7 @@ export function followForms() {
 
 async function send(form, button, dialog, swap) {
   const method = (button?.getAttribute("formmethod") ?? form.method).toUpperCase();
-  // Not form.action: a field of that name would be in its place.
+  // A field named "action" would hide the property form.action.
   let url = button?.hasAttribute("formaction") ? button.formAction : form.getAttribute("action") ?? location.href;
   const values = new URLSearchParams(new FormData(form, button));
   if (method === "GET") url = `${url.split("?")[0]}?${values}`;

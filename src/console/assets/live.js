@@ -1,5 +1,5 @@
-// Parts marked data-live are asked for again every so many seconds, and replaced where they differ. A page that nobody
-// looks at asks for nothing.
+// Reloads the parts of a page that have data-live, at the interval in seconds that the attribute gives. A hidden page,
+// or one with an open dialog, is not reloaded.
 import { fetchPage, replaceParts } from "./page.js";
 
 let failures = 0;
@@ -10,7 +10,7 @@ export function followLive() {
   plan();
 }
 
-/** Seconds until the next look: what the page says, and longer while the console does not answer. */
+/** Seconds until the next reload: the shortest interval on the page, doubled for each failure, at most 60. */
 function pause() {
   const wished = [...document.querySelectorAll("[data-live]")].map((part) => Number(part.dataset.live));
   const least = Math.min(...wished.filter((seconds) => seconds > 0));
@@ -19,7 +19,7 @@ function pause() {
 
 function plan() {
   const seconds = pause();
-  // A job that has ended says so by having no live part any more.
+  // The page of a job that has ended has no live part any more, so reloading stops.
   if (seconds !== null) setTimeout(look, seconds * 1000);
 }
 

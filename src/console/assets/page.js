@@ -1,7 +1,7 @@
-// Fetching a page and taking a part of it: the server renders, here is only put in place what it rendered. Markup that
-// was parsed apart runs no script.
+// Fetches pages and inserts parts of them. The server renders all HTML. Scripts in HTML that DOMParser has parsed do
+// not run.
 
-/** Asks for a page; gives the answer and its document. Somebody who was signed out meanwhile gets the sign-in page. */
+/** Fetches a page; returns the response and its document. If the session has ended, reloads the page to sign in. */
 export async function fetchPage(url, options = {}) {
   const headers = { accept: "text/html", "x-requested-with": "console", ...options.headers };
   const response = await fetch(url, { ...options, headers, credentials: "same-origin" });
@@ -17,7 +17,7 @@ export async function fetchPage(url, options = {}) {
 
 const FOCUSABLE = "a[href], button, input, select, textarea, summary";
 
-/** Puts the parts that both documents have under the same id in the place of those here, and keeps the focus. */
+/** Replaces the matching parts of this page with the parts of `fetched` that have the same id. Keeps the focus. */
 export function replaceParts(selector, fetched) {
   for (const part of document.querySelectorAll(selector)) {
     const fresh = part.id && fetched.getElementById(part.id);
@@ -31,13 +31,13 @@ export function replaceParts(selector, fetched) {
   }
 }
 
-/** Says something to those who do not see the page change. */
+/** Announces a change of the page to screen readers. */
 export function announce(text) {
   const place = document.getElementById("said");
   if (place) place.textContent = text;
 }
 
-/** Shows a line about what went wrong, above the page. */
+/** Shows an error above the content of the page. */
 export function complain(text) {
   const notice = document.createElement("div");
   notice.className = "notice bad";

@@ -1,4 +1,4 @@
-// The live tail: rows that the server sends as they are recorded, put on top of the table. They come rendered.
+// The live tail: inserts new rows, which the server renders and sends as events, at the top of the table.
 import { announce } from "./page.js";
 
 const MOST_ROWS = 500;
@@ -40,7 +40,7 @@ class Tail {
     this.say("", "Live");
   }
 
-  /** The browser connects again by itself, unless it was turned away. */
+  /** EventSource reconnects by itself, unless the server has rejected the request. */
   lost() {
     if (this.source.readyState === EventSource.CLOSED) this.say("lost", "Stopped: load the page again");
     else this.say("lost", "Connecting again");
@@ -68,7 +68,7 @@ class Tail {
     if (count) announce(count === 1 ? "One new execution." : `${count} new executions.`);
   }
 
-  /** The page was empty, and has no table to put a row into: it is asked for again, and goes on live. */
+  /** An empty list has no table for the rows. Loads the page again, with the live tail on. */
   first() {
     this.source.close();
     const url = new URL(location.href);

@@ -1,11 +1,12 @@
-// Small conveniences: copying, checking all, the drop-down that closes, the / key.
+// Small controls: copy buttons, "check all" boxes, closing drop-downs, the / key.
 import { announce } from "./page.js";
 
 export function followControls() {
   document.addEventListener("click", (event) => {
     const copy = event.target.closest?.("[data-copy]");
     if (copy) copyFrom(copy);
-    // A stretch of a picture: with the mouse only. What a keyboard reaches is below it, not a hundred stops on the way.
+    // Intervals of a chart are links for the mouse only. In the tab order they would be many stops; the legend below
+    // has links for the keyboard.
     const stretch = event.target.closest?.("rect[data-href]");
     if (stretch) location.assign(stretch.dataset.href);
     for (const open of document.querySelectorAll("details.advanced[open]")) {
@@ -53,7 +54,7 @@ function checkAll(box) {
   count();
 }
 
-/** What is checked decides what can be done. */
+/** Updates the buttons, the counter and "check all" after a change of the checked rows. */
 function count() {
   const boxes = [...document.querySelectorAll("[data-check]")];
   const checked = boxes.filter((box) => box.checked).length;
@@ -74,7 +75,7 @@ function closeDropDown(event) {
   open.querySelector("summary").focus();
 }
 
-/** Another event is chosen to be published: the form is asked for again, with a sample of that. */
+/** Loads the publish form again, with a sample of the event type that was selected. */
 function sample(select) {
   const link = document.createElement("a");
   link.href = select.dataset.sample.replace("EVENT", encodeURIComponent(select.value));
@@ -84,7 +85,7 @@ function sample(select) {
   link.click();
 }
 
-/** What was done is told once, not again when the page is reloaded. */
+/** Removes the notice from the URL, so that a reload does not show it again. */
 function forgetNotice() {
   const url = new URL(location.href);
   if (!url.searchParams.has("done")) return;
