@@ -1,4 +1,4 @@
-//! `check`: says of each thing that is needed that it is there, or what is wrong and what to do.
+//! `check`: checks everything that provisiond needs, and says what is wrong and how to repair it.
 
 mod certificates;
 mod handlers;
@@ -98,7 +98,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
     }
 }
 
-/// Which broker it is, and what that means.
+/// The version of the broker, and a warning if one message can end dead-lettering on it.
 async fn version(broker: &BrokerSettings) -> Finding {
     match broker.server().await {
         Ok(server) if server.can_stop_dead_lettering() => finding(
@@ -114,7 +114,7 @@ async fn version(broker: &BrokerSettings) -> Finding {
     }
 }
 
-/// The policies that do harm, one by one.
+/// One finding for each harmful policy.
 fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
     match managed {
         Ok(Some(found)) if found.policies.is_empty() => {
@@ -136,8 +136,8 @@ fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
     }
 }
 
-/// Queues of events that the catalogue does not know. AMQP does not list queues: without the management API only those are
-/// found whose events the database has seen.
+/// Finds event queues whose event type is not in the catalogue. AMQP cannot list queues: without the management API,
+/// only queues are found whose event types appear in executions or open dead letters.
 async fn unknown_queues(
     connection: &Connection,
     store: &Store,
@@ -168,7 +168,7 @@ async fn unknown_queues(
     report
 }
 
-/// Whether what is under the prefix is this installation's.
+/// Whether the exchanges and queues under the prefix belong to this installation.
 async fn installation(connection: &Connection, store: &Store, names: &Names) -> Option<Finding> {
     let id = store.installation().await.ok().flatten()?;
     let name = installation_name(id);
@@ -181,7 +181,7 @@ async fn installation(connection: &Connection, store: &Store, names: &Names) -> 
     })
 }
 
-/// What is said of retries that are overdue, and where their causes are listed.
+/// The warning about overdue retries, with a link to their causes.
 pub(super) fn overdue_told(count: u64) -> String {
     format!(
         "{count} were due more than two minutes ago and have not run (docs/operations.md#retries-that-do-not-come-back)"
@@ -245,7 +245,7 @@ fn clock(ahead: ClockAhead) -> Finding {
     }
 }
 
-/// Also gives the handlers, if they can be read.
+/// Checks the database and returns its handlers, or none if they cannot be read.
 async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler> {
     if let Err(error) = store.ping().await {
         let found = format!(

@@ -1,11 +1,11 @@
-//! Certificates of the configuration that have expired.
+//! Finds expired certificates in the configured files.
 
 use std::time::SystemTime;
 
 use super::report::{Finding, State, finding};
 use crate::{config::Config, tls};
 
-/// One finding for each. A file that cannot be read is found by what uses it.
+/// One finding for each expired certificate. A file that cannot be read is reported by the check that uses it.
 pub(super) fn expired(config: &Config) -> Vec<Finding> {
     let files = [
         ("http.ca_file", &config.http.ca_file),

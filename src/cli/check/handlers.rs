@@ -1,4 +1,4 @@
-//! What the enabled handlers need: their scripts, and time to end.
+//! Checks what handlers need: https and addresses, scripts, and enough drain time.
 
 use std::path::{Path, PathBuf};
 
@@ -87,7 +87,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
     }
 }
 
-/// Whether each of `script.roots` is there; `scripts` counts the enabled handlers that need one.
+/// Checks that each of `script.roots` is a directory. `scripts` is the number of enabled script handlers.
 fn check_roots(roots: &[PathBuf], scripts: usize, report: &mut Vec<Finding>) {
     for root in roots.iter().filter(|root| !Path::new(root).is_dir()) {
         report.push(finding(

@@ -1,12 +1,12 @@
-//! What `check` says of the database's tables.
+//! The finding of `check` about the database's migrations.
 //!
-//! A database that a newer version has migrated is no fault: migrations only add, and that is how every upgrade looks
-//! from a process whose turn has not come yet.
+//! Migrations of a newer version are only a warning. Migrations only add, so an older process keeps working during an
+//! upgrade.
 
 use super::report::{Finding, State, finding, ok};
 use crate::store::{MigrationState, StoreError};
 
-/// And whether what is in the tables can be looked at.
+/// Returns the finding, and whether the tables can be read.
 pub(super) fn migrations(state: Result<MigrationState, StoreError>) -> (Finding, bool) {
     let of = |state, found| finding("migrations", state, found);
     let state = match state {

@@ -17,7 +17,7 @@ pub(super) struct Finding {
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
     Ok,
-    /// It works, and something is given up.
+    /// It works, but with a drawback.
     Warning,
     Failed,
 }

@@ -1,4 +1,4 @@
-//! How the secrets of handlers are stored, and whether this process can read them.
+//! Checks how the secrets of handlers are stored, and whether this process can decrypt them.
 
 use super::report::{Finding, State, finding, ok};
 use crate::{config::Config, domain::handler::Handler, store::Store};
@@ -44,7 +44,7 @@ pub(super) async fn check(config: &Config, store: &Store, handlers: &[Handler], 
     });
 }
 
-/// So many, in words.
+/// `1 handler`, `2 handlers`.
 pub(in crate::cli) fn handlers_told(number: usize) -> String {
     format!("{number} handler{}", if number == 1 { "" } else { "s" })
 }
