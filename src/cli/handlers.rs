@@ -1,4 +1,4 @@
-//! `handlers`: on this event run this task.
+//! `handlers`: which task runs for which event.
 
 mod fields;
 mod show;
@@ -22,42 +22,42 @@ use crate::{
 };
 use fields::{Create, Update};
 
-/// As many as there may be.
+/// The limit for queries that read every handler.
 pub(super) const ALL_HANDLERS: usize = 1_000_000;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// List handlers in the order in which they run
+    /// List handlers, ordered by id
     List(List),
-    /// Show a handler whole
+    /// Show the settings of a handler
     Show { id: HandlerId },
     /// Create a handler: --http for a POST, --script for a local program
     #[command(after_help = fields::EXAMPLES)]
     Create(Box<Create>),
-    /// Change what is given, and leave the rest
+    /// Change the given fields of a handler, and keep the others
     Update(Box<Update>),
-    /// Let it take part again
+    /// Enable a handler
     Enable { id: HandlerId },
-    /// Let it take no part for now; what waits for it is skipped
+    /// Disable a handler; its pending retries are skipped
     Disable { id: HandlerId },
-    /// Take it out of use and out of the lists, but keep it
+    /// Archive a handler: it does not run, and lists omit it
     Archive { id: HandlerId },
-    /// Delete it; its executions and its history stay
+    /// Delete a handler; its executions and its history stay
     Delete { id: HandlerId },
-    /// Call it now, from here, with a sample of its event; nothing is recorded or repeated
+    /// Call a handler once, from this machine, with a sample event; nothing is recorded or retried
     Test(test::Test),
-    /// Every change of a handler: who, when, before and after
+    /// Show every change of a handler: who, when, before and after
     History { id: HandlerId },
-    /// Give it a new signing secret, and print that once; the old one stays valid for a day
+    /// Give a handler a new signing secret, printed once; the old one stays valid for a day
     RotateSecret {
         id: HandlerId,
-        /// The new secret (whsec_…), read from a file or from stdin (-); a random one if absent
+        /// The new secret (whsec_…), read from a file or from stdin (-); default: a random one
         #[arg(long, value_name = "@FILE|-")]
         secret: Option<String>,
-        /// How long the old secret signs too
+        /// How long requests are signed with the old secret too
         #[arg(long, default_value = "24h", value_parser = parse_duration)]
         keep_old: Duration,
-        /// Sign no more, instead
+        /// Remove the secret: requests are not signed any more
         #[arg(long, conflicts_with_all = ["secret", "keep_old"])]
         remove: bool,
     },
@@ -65,16 +65,16 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct List {
-    /// Of this event
+    /// Only of this event type
     #[arg(long)]
     event: Option<EventName>,
-    /// Of this type of task
+    /// Only with this type of task
     #[arg(long, value_name = "http|script")]
     task: Option<TaskType>,
-    /// Of this status; if absent: enabled and disabled
+    /// Only with this status; default: enabled and disabled
     #[arg(long, value_name = "enabled|disabled|archived")]
     status: Option<Status>,
-    /// With this text in name or task
+    /// Only with this text in the name, url, path or arguments
     #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
 }
@@ -118,7 +118,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         Command::History { id } => {
             let history = store.handler_history(id).await?;
             if history.is_empty() {
-                // Of a deleted one the history stays; of one that never was there is none.
+                // A deleted handler keeps its history. Without history, the handler never existed.
                 return Err(CliError::NotFound(format!("there is no handler {id}")));
             }
             context.output.value(&history, |h| show::history(h))
@@ -167,7 +167,7 @@ async fn rotate_secret(
     })
 }
 
-/// Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
+/// Warns if a script cannot run here. It may run on another machine, but a typing error is best found now.
 fn warn_script(context: &Context, spec: &HandlerSpec) {
     if let Task::Script { path, .. } = &spec.task
         && let Err(why) = settings::script_rules(&context.config).and_then(|rules| Ok(rules.examine(path)?))
@@ -176,7 +176,7 @@ fn warn_script(context: &Context, spec: &HandlerSpec) {
     }
 }
 
-/// The rules on addresses, at once rather than at the first event.
+/// Checks the address rules now, not only at the first event.
 async fn may_point_to(context: &Context, url: &HttpTarget) -> Result<(), CliError> {
     check_target(&context.config.http.rules, url).await.map_err(|why| CliError::failed(why.to_string()))
 }
@@ -187,7 +187,7 @@ async fn change(store: &Store, update: Update, by: &str) -> Result<Handler, CliE
     let change = |spec: HandlerSpec| {
         update.apply(spec.clone()).unwrap_or_else(|why| {
             refused = Some(why);
-            // Unchanged: nothing is written.
+            // An unchanged handler is not written.
             spec
         })
     };

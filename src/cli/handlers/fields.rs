@@ -1,4 +1,4 @@
-//! The fields of a handler, as they are typed.
+//! The options of `handlers create` and `handlers update`.
 
 use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
@@ -25,10 +25,10 @@ Examples:
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Create {
-    /// What people call it
+    /// Name of the handler, for people
     #[arg(long, allow_hyphen_values = true)]
     name: HandlerName,
-    /// The event it runs on (provisiond events list)
+    /// Event type that the handler runs for (provisiond events list)
     #[arg(long)]
     event: EventName,
     #[command(flatten)]
@@ -45,15 +45,15 @@ pub(in crate::cli) struct Create {
 
 #[derive(clap::Args, Clone)]
 pub(in crate::cli) struct Update {
-    /// The handler's id
+    /// Id of the handler
     pub(super) id: HandlerId,
-    /// Refuse the update if the handler has another version by now
+    /// Update only if the handler still has this version
     #[arg(long, value_name = "N")]
     pub(super) if_version: Option<i64>,
-    /// What people call it
+    /// Name of the handler, for people
     #[arg(long, allow_hyphen_values = true)]
     name: Option<HandlerName>,
-    /// The event it runs on
+    /// Event type that the handler runs for
     #[arg(long)]
     event: Option<EventName>,
     #[command(flatten)]
@@ -64,42 +64,42 @@ pub(in crate::cli) struct Update {
 
 #[derive(clap::Args, Clone)]
 struct Fields {
-    /// 1 goes first; equal priorities run by id
+    /// Run order: 1 runs first; equal priorities run by id
     #[arg(long)]
     priority: Option<Priority>,
-    /// Whether it takes part
+    /// Whether the handler runs
     #[arg(long, value_name = "enabled|disabled|archived")]
     status: Option<Status>,
-    /// Whether its answer may change or forbid the event (intercept)
+    /// With intercept, its answer may change or forbid the event
     #[arg(long, value_name = "notify|intercept")]
     mode: Option<Mode>,
-    /// Whether the handlers after it wait until it succeeded (halt)
+    /// With halt, the handlers after it wait until it succeeds
     #[arg(long, value_name = "continue|halt")]
     on_failure: Option<OnFailure>,
-    /// The longest one attempt may take, at most 10m; `default`: 30s for http, 60s for scripts (configurable)
+    /// Longest duration of one attempt, at most 10m; `default`: 30s for http, 60s for scripts (configurable)
     #[arg(long, value_name = "DURATION|default")]
     timeout: Option<OrDefault<Timeout>>,
     /// Attempts at a time, per worker; `default`: no limit of its own
     #[arg(long, value_name = "N|default", value_parser = parse_concurrency)]
     max_concurrency: Option<OrDefault<NonZeroU32>>,
-    /// Attempts in all, the first included; `default`: section retry of the configuration
+    /// Number of attempts, including the first; `default`: section retry of the configuration
     #[arg(long, value_name = "N|default")]
     max_attempts: Option<OrDefault<u32>>,
-    /// Between the first attempt and the second
+    /// Delay between the first attempt and the second
     #[arg(long, value_name = "DURATION|default")]
     initial_interval: Option<OrDefault<humantime::Duration>>,
-    /// Each further interval is this many times the one before
+    /// Each further delay is this many times the previous one
     #[arg(long, value_name = "X|default")]
     multiplier: Option<OrDefault<f64>>,
-    /// The longest interval
+    /// Longest delay
     #[arg(long, value_name = "DURATION|default")]
     max_interval: Option<OrDefault<humantime::Duration>>,
-    /// The share by which an interval may differ, 0 to below 1
+    /// Random variation of each delay, as a fraction from 0 to below 1
     #[arg(long, value_name = "X|default")]
     jitter: Option<OrDefault<f64>>,
 }
 
-/// A value, or the word `default`, which takes the handler's own value away.
+/// A value, or the word `default`, which removes the handler's own value.
 #[derive(Clone, Copy)]
 struct OrDefault<T>(Option<T>);
 
@@ -111,7 +111,8 @@ impl<T: FromStr> FromStr for OrDefault<T> {
     }
 }
 
-/// A secret is not typed as an argument: those are seen by everybody on the machine, and kept by the shell.
+/// Reads a secret from a file or stdin. An argument would be visible to all users of the machine, and the shell would
+/// store it.
 pub(super) fn read_secret(from: &str) -> Result<SigningSecret, CliError> {
     if from != "-" && !from.starts_with('@') {
         return Err(CliError::usage(
@@ -143,7 +144,7 @@ impl Create {
         self.rest.apply(spec).map_err(CliError::usage)
     }
 
-    /// The secret it signs with from now on.
+    /// The signing secret of the new handler.
     pub(super) fn secret(&self) -> Result<Option<SigningSecret>, CliError> {
         if self.sign {
             return Ok(Some(SigningSecret::generate()));
@@ -151,20 +152,20 @@ impl Create {
         self.signing_secret.as_deref().map(read_secret).transpose()
     }
 
-    /// Whether the secret is a new one, which its owner has to see.
+    /// Whether the secret was generated here, so that its owner has to see it.
     pub(super) const fn shows_secret(&self) -> bool {
         self.sign
     }
 }
 
 impl Update {
-    /// The url it is to call from now on, if that changes.
+    /// The new url, if the update changes it.
     pub(super) const fn new_url(&self) -> Option<&HttpTarget> {
         self.task.url()
     }
 
     /// # Errors
-    /// A sentence about the field that does not fit.
+    /// Which field is wrong, and why.
     pub(super) fn apply(self, mut spec: HandlerSpec) -> Result<HandlerSpec, String> {
         spec.name = self.name.unwrap_or(spec.name);
         spec.event = self.event.unwrap_or(spec.event);

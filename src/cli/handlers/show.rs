@@ -1,4 +1,4 @@
-//! Handlers as a person reads them.
+//! Handlers as text.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::{
     store::{HandlerCounts, HistoryEntry},
 };
 
-/// `all`: nothing was asked for but all.
+/// `all`: the list was requested without a filter.
 pub(super) fn list(handlers: &[Handler], all: bool) -> String {
     if handlers.is_empty() {
         let hint =
@@ -36,7 +36,7 @@ pub(super) fn list(handlers: &[Handler], all: bool) -> String {
     )
 }
 
-/// On one line.
+/// The handler on one line.
 pub(super) fn line(handler: &Handler) -> String {
     let spec = &handler.spec;
     let (kind, target) = (spec.task.kind(), spec.task.target());
@@ -99,7 +99,7 @@ pub(super) fn history(entries: &[HistoryEntry]) -> String {
     )
 }
 
-/// What changed, field by field.
+/// The changed fields, each with its old and new value.
 fn difference(entry: &HistoryEntry) -> String {
     let (Some(before), Some(after)) = (&entry.before, &entry.after) else { return String::new() };
     let fields = after.as_object().into_iter().flatten();
@@ -113,8 +113,8 @@ fn difference(entry: &HistoryEntry) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// Prints `handler`, and a secret that was made here: to its owner, once. For people on stderr, so
-/// that it does not end in a pipe; for programs with the rest.
+/// Prints `handler` and, once, a secret that was generated here. As text the secret goes to stderr, so that it does not
+/// end up in a pipe; as JSON it is part of the result.
 pub(super) fn with_secret(
     context: &Context,
     handler: &Handler,

@@ -1,26 +1,26 @@
-//! What a handler does, as it is typed.
+//! The options that describe the task of a handler.
 
 use crate::domain::task::{HeaderName, HeaderValue, HttpTarget, ScriptPath, Task, by_name};
 
-/// What it does; one of `--http` and `--script`.
+/// The task: either `--http` or `--script`, with its options.
 #[derive(clap::Args, Clone)]
 pub(super) struct TaskArgs {
-    /// POST the event to this url; http:// may be left out
+    /// POST the event to this url; http:// may be omitted
     #[arg(long, value_name = "URL", conflicts_with = "script")]
     http: Option<HttpTarget>,
     /// Run this script with the event on its stdin: an absolute path, or one below script.roots
     #[arg(long, value_name = "PATH")]
     script: Option<ScriptPath>,
-    /// A header of the request, added to those it has; may be given several times
+    /// Add or replace a header of the request; can be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header, allow_hyphen_values = true, conflicts_with = "script")]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Take this header away; may be given several times
+    /// Remove this header; can be repeated
     #[arg(long = "remove-header", value_name = "NAME", conflicts_with = "script")]
     unwanted: Vec<HeaderName>,
-    /// An argument of the script, in the place of those it has; may be given several times
+    /// Argument of the script, which replaces all that it has; can be repeated
     #[arg(long = "arg", value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "http")]
     args: Vec<String>,
-    /// Take away the headers or the arguments it has
+    /// Remove all headers or arguments that it has
     #[arg(long, conflicts_with_all = ["headers", "args"])]
     bare: bool,
 }
@@ -51,11 +51,11 @@ impl TaskArgs {
         })
     }
 
-    /// Changes `task` by what is given: a new path keeps the arguments, and a new url of the same scheme, host and port the
-    /// headers.
+    /// Changes `task` as requested. A new path keeps the arguments, and a new url keeps the headers. If the scheme,
+    /// host, port or header Host changes, each kept header must be given again: its value may be secret.
     ///
     /// # Errors
-    /// A sentence about what does not fit together.
+    /// What does not fit together.
     pub(super) fn apply(self, task: &mut Task) -> Result<(), String> {
         let given = self.task()?;
         let Self { http, script, headers: more, unwanted, args: new, bare } = self;
@@ -96,7 +96,7 @@ impl TaskArgs {
                     *args = new;
                 }
             }
-            // From one type to the other there is nothing to keep.
+            // A task of the other type keeps nothing.
             _ => *task = given.unwrap_or_else(|| task.clone()),
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `handlers test`: one call with a sample of the handler's event, and what came of it.
+//! `handlers test`: one call with a sample event, and its result.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Test {
-    /// The handler's id; it may be disabled
+    /// Id of the handler; it may be disabled
     id: HandlerId,
-    /// The event's data, a JSON object, in the place of a sample; @FILE reads a file, - reads stdin
+    /// Data of the event, a JSON object; default: a sample; @FILE reads a file, - reads stdin
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: Option<String>,
-    /// The object that the event is about: a number or a text
+    /// Object that the event is about: a number or a text
     #[arg(long, default_value = "12", allow_hyphen_values = true, value_parser = ObjectId::typed)]
     object_id: ObjectId,
 }
