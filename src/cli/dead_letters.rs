@@ -1,4 +1,4 @@
-//! `dead-letters`: events, or shares of them, that were given up.
+//! `dead-letters`: events, or parts of their plans, that were given up.
 
 mod close;
 mod filter;
@@ -19,21 +19,21 @@ use crate::store::{Cursor, DeadLetterRow, Summary};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// List dead letters, newest first, and say how many there are
+    /// List dead letters, newest first, and count them by reason and handler
     List(List),
-    /// Show a dead letter whole: why, the event, every attempt, what a replay would run
+    /// Show a dead letter: the reason, the event, every attempt, and what a replay would run
     Show {
-        /// Its id, as the list shows it
+        /// Id of the dead letter, as the list shows it
         #[arg(value_parser = parse_id)]
         id: Uuid,
     },
-    /// Send dead letters back to their handlers: counted first, at a bounded rate, each once
+    /// Replay dead letters: counts them first, limits the rate, sends each once
     Replay(Box<replay::Args>),
-    /// Close dead letters that nobody needs to replay
+    /// Discard dead letters that do not need a replay
     Discard(Box<close::Discard>),
-    /// Write dead letters as JSON lines, bodies exact
+    /// Write dead letters as JSON lines, with their exact bodies
     Export(Box<close::Export>),
-    /// Look at what waits in the broker's queue, without taking it
+    /// Show the messages that wait in a queue of the broker, without removing them
     Peek(peek::Args),
 }
 
@@ -45,10 +45,10 @@ pub(super) struct List {
     reason: filter::ReasonArg,
     #[command(flatten)]
     state: filter::StateArg,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// Go on where another page ended
+    /// Continue after this cursor, which the previous page printed
     #[arg(long, value_name = "CURSOR")]
     after: Option<Cursor>,
 }

@@ -31,15 +31,15 @@ const TAIL_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) enum Command {
     /// List executions, newest first
     List(List),
-    /// Show an execution whole: what was sent, what was answered
+    /// Show an execution: what was sent and what was answered
     Show {
-        /// Its id, as the list shows it
+        /// Id of the execution, as the list shows it
         #[arg(value_parser = parse_id)]
         id: Uuid,
     },
-    /// Print the last ten executions, and then others as they are recorded, until Ctrl-C
+    /// Print the last ten executions, and then each new one until Ctrl-C
     Tail(Tail),
-    /// Run handlers, or whole events, again: counted first, at a bounded rate
+    /// Replay handlers or whole events: counts them first, limits the rate
     Replay(Box<replay::Args>),
 }
 
@@ -57,10 +57,10 @@ pub(super) struct List {
     event: Option<EventName>,
     #[command(flatten)]
     filter: Filter,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
-    /// Go on where another page ended
+    /// Continue after this cursor, which the previous page printed
     #[arg(long, value_name = "CURSOR")]
     after: Option<Cursor>,
 }
@@ -69,27 +69,27 @@ pub(super) struct List {
 pub(super) struct Filter {
     #[arg(long, value_name = "success|fail|skipped")]
     status: Option<Status>,
-    /// What became of it: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler, duplicate,
-    /// not_answered
+    /// Only with this disposition: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler,
+    /// duplicate, not_answered
     #[arg(long)]
     disposition: Option<Disposition>,
-    /// The handler's id
+    /// Only of the handler with this id
     #[arg(long)]
     handler: Option<HandlerId>,
     #[arg(long, allow_hyphen_values = true)]
     object_id: Option<String>,
     #[arg(long, allow_hyphen_values = true)]
     event_id: Option<String>,
-    /// With this text in what was sent or answered
+    /// Only with this text in the request or the answer
     #[arg(long, allow_hyphen_values = true)]
     data: Option<String>,
-    /// With this text in the error
+    /// Only with this text in the error
     #[arg(long, allow_hyphen_values = true)]
     error: Option<String>,
-    /// From this time on: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
+    /// Only started at or after this time: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
     #[arg(long, value_parser = parse_time)]
     since: Option<Timestamp>,
-    /// Before this time
+    /// Only started before this time
     #[arg(long, value_parser = parse_time)]
     until: Option<Timestamp>,
 }
@@ -130,13 +130,13 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
     }
 }
 
-/// Follows the table until the process is told to end. With PostgreSQL away it waits.
+/// Prints new executions until the process ends. After the first read, it waits while PostgreSQL is away.
 async fn tail(context: &Context, filter: &ExecutionFilter) -> Result<(), CliError> {
     let store = context.store()?;
     let mut seen: Option<Cursor> = None;
     let mut away = false;
     loop {
-        // The table is read a second late, so that nothing is committed behind what was seen.
+        // Rows are read a second late, so that no transaction commits a row behind the cursor.
         let looked_at = Timestamp::now() - Duration::from_secs(1);
         let limit = if seen.is_none() { 10 } else { 1000 };
         match store.tail_executions(filter, limit, seen).await {

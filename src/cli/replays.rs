@@ -1,4 +1,4 @@
-//! What the replays of dead letters and of executions have in common: count, ask, run, tell.
+//! What the replays of dead letters and of executions share: count, ask, run, report.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -17,25 +17,25 @@ use crate::{
     store::{NewReplay, PlanLine, Replay, Selection},
 };
 
-/// From so many on there is a progress bar.
+/// Jobs with at least this many items show a progress bar.
 const WORTH_A_BAR: u64 = 100;
 
 #[derive(clap::Args)]
 pub(super) struct Flags {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// Say what would be replayed, and stop there
+    /// Only count what would be replayed
     #[arg(long)]
     pub dry_run: bool,
-    /// At most so many a second, 1 to 1000 [default: 50]
+    /// Replay at most this many a second, 1 to 1000 [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_RATE)))]
     rate: Option<u32>,
-    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never
-    /// [default: 50]
+    /// Stop if more than this percentage of the latest 100 first attempts failed (at least 20 must have ended); 100:
+    /// never [default: 50]
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     max_failures: Option<u8>,
-    /// Go on with a replay that was stopped or killed; without its number, the only one
+    /// Resume the stopped or killed replay with this number; without a number, the only one
     #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "ids"])]
     #[expect(clippy::option_option, reason = "absent, given, given with a number")]
     pub resume: Option<Option<i64>>,
@@ -46,7 +46,7 @@ fn parse_percent(text: &str) -> Result<u8, &'static str> {
     percent.filter(|percent| *percent <= 100).ok_or("0 to 100")
 }
 
-/// Counts what is chosen, asks where that is not named one by one, and replays it.
+/// Counts the selection, asks for confirmation unless the items are named by id, and replays them.
 pub(super) async fn replay_chosen(
     context: &Context,
     chosen: Selection,
@@ -80,7 +80,7 @@ pub(super) async fn replay_chosen(
     run(context, &letters, &job, false).await
 }
 
-/// Goes on with `job`, or with the only one that can be resumed.
+/// Resumes `job`, or the only job that can be resumed.
 pub(super) async fn resume(
     context: &Context,
     source: Source,
@@ -108,7 +108,7 @@ pub(super) async fn resume(
 }
 
 impl Flags {
-    /// What is said here; where nothing is, `otherwise`.
+    /// The limits from the command line, completed from `otherwise`.
     fn caution(&self, otherwise: ReplayLimits) -> ReplayLimits {
         ReplayLimits {
             rate: self.rate.unwrap_or(otherwise.rate),
@@ -197,7 +197,7 @@ pub(super) fn total(plan: &[PlanLine]) -> i64 {
     plan.iter().map(|line| line.count).sum()
 }
 
-/// The count by event and handler.
+/// A table of the counts by event and handler.
 pub(super) fn plan_table(plan: &[PlanLine]) -> String {
     if plan.is_empty() {
         return "none\n".to_owned();
@@ -225,7 +225,7 @@ pub(super) fn plan_table(plan: &[PlanLine]) -> String {
     format!("{rows}{} in all\n", total(plan))
 }
 
-/// Asks on the terminal; anything but yes is no.
+/// Asks on the terminal. Any answer but yes is an error.
 pub(super) fn ask(question: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage(format!("{question} Say --yes: there is no terminal to ask on")));

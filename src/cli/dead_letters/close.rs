@@ -22,10 +22,10 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Discard {
-    /// Their ids, as the list shows them
+    /// Ids of dead letters, as the list shows them
     #[arg(value_parser = parse_id, value_name = "ID")]
     ids: Vec<Uuid>,
-    /// Why nobody needs them: it stays with them
+    /// Why they need no replay; stored with each of them
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     reason: String,
     #[command(flatten)]
@@ -35,10 +35,10 @@ pub(in crate::cli) struct Discard {
     /// Every open dead letter
     #[arg(long, help_heading = "Which dead letters")]
     all: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-    /// Say how many, and stop there
+    /// Only count what would be discarded
     #[arg(long)]
     dry_run: bool,
 }

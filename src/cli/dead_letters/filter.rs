@@ -1,4 +1,4 @@
-//! The filters of `dead-letters`, the same for every command.
+//! The filters that the `dead-letters` commands share.
 
 use jiff::Timestamp;
 
@@ -12,29 +12,29 @@ use crate::{
     store::DeadLetterFilter,
 };
 
-/// All but the reason it died of, which `discard` has to name otherwise.
+/// All filters except the reason. `discard` calls that one `--died-of`, because its `--reason` is the operator's note.
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Which dead letters")]
 pub(super) struct Filter {
-    /// Of this event
+    /// Only of this event type
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
-    /// Of the event with this id
+    /// Only of the event with this id
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     event_id: Option<String>,
-    /// Of the handler with this id
+    /// Only of the handler with this id
     #[arg(long, value_name = "ID")]
     handler: Option<HandlerId>,
-    /// Of events about this object
+    /// Only of events about this object
     #[arg(long = "object", alias = "object-id", value_name = "ID", allow_hyphen_values = true)]
     object: Option<String>,
-    /// With this text in the body or the error
+    /// Only with this text in the body or the error
     #[arg(long, allow_hyphen_values = true)]
     text: Option<String>,
-    /// Died from this time on: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
+    /// Only given up at or after this time: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
-    /// Died before this time
+    /// Only given up before this time
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     until: Option<Timestamp>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Filter {
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Which dead letters")]
 pub(super) struct ReasonArg {
-    /// That died of this: malformed, permanent, exhausted, crash_loop, unrouted or expired
+    /// Only with this reason: malformed, permanent, exhausted, crash_loop, unrouted or expired
     #[arg(long, alias = "died-of", value_name = "REASON")]
     reason: Option<Reason>,
 }
@@ -50,7 +50,7 @@ pub(super) struct ReasonArg {
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Which dead letters")]
 pub(super) struct DiedOf {
-    /// That died of this: malformed, permanent, exhausted, crash_loop, unrouted or expired
+    /// Only with this reason: malformed, permanent, exhausted, crash_loop, unrouted or expired
     #[arg(long, value_name = "REASON")]
     died_of: Option<Reason>,
 }
@@ -58,7 +58,7 @@ pub(super) struct DiedOf {
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Which dead letters")]
 pub(super) struct StateArg {
-    /// In this state: open, replayed or discarded
+    /// Only in this state: open, replayed or discarded
     #[arg(long, value_name = "STATE", default_value = "open")]
     pub state: State,
 }
@@ -84,7 +84,7 @@ impl Filter {
     }
 }
 
-/// The letters that a command changes: ids, or a filter, or explicitly all.
+/// The dead letters that a command changes: given ids, or all that match a filter.
 pub(super) enum Which {
     These(Vec<uuid::Uuid>),
     By(DeadLetterFilter),
@@ -92,7 +92,7 @@ pub(super) enum Which {
 
 impl Which {
     /// # Errors
-    /// If nothing says which, or two things do.
+    /// If neither ids, a filter nor `--all` is given, or ids together with one of the others.
     pub(super) fn of(ids: Vec<uuid::Uuid>, filter: DeadLetterFilter, all: bool) -> Result<Self, CliError> {
         let filtered = !filter.to_string().is_empty();
         match (ids.is_empty(), filtered || all) {

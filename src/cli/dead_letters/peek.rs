@@ -15,15 +15,15 @@ use crate::{
 #[command(after_help = "\
 Nothing is taken: what was looked at is in its place again when the command ends. Meanwhile others do not see it.")]
 pub(in crate::cli) struct Args {
-    /// Which queue: dead-letters, unrouted or execution-log
+    /// Name of the queue: dead-letters, unrouted or execution-log
     #[arg(long, default_value = "dead-letters")]
     queue: Queue,
-    /// Look at so many, from the front
+    /// Show at most this many, from the front of the queue
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: u16,
 }
 
-/// A message in JSON, with its body.
+/// A message with its body, for JSON output.
 #[derive(Serialize)]
 struct Whole<'a> {
     #[serde(flatten)]
@@ -54,7 +54,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
     Ok(())
 }
 
-/// Why it waits, as far as that can be told.
+/// How many messages wait in the queue, and the likely reason.
 fn recorder_said(context: &Context, queue: Queue, peeked: &Peeked) -> String {
     let Peeked { queue: name, messages, consumers, waiting, .. } = peeked;
     let held = queue == Queue::DeadLetters && !context.config.recorder.drain_dead_letters;

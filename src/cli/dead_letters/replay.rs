@@ -25,7 +25,7 @@ A replay runs what the letter says: its handler alone, or it and those that wait
 runs what is enabled by then. The event keeps its id. A letter of which nothing would run is refused and stays open.
 Each letter is replayed once, also by two people at a time. A replay that was stopped, or killed, goes on with --resume.")]
 pub(in crate::cli) struct Args {
-    /// Their ids, as the list shows them
+    /// Ids of dead letters, as the list shows them
     #[arg(value_parser = parse_id, value_name = "ID")]
     ids: Vec<Uuid>,
     #[command(flatten)]
@@ -37,10 +37,10 @@ pub(in crate::cli) struct Args {
     all: bool,
     #[command(flatten)]
     flags: Flags,
-    /// Edit the body in $EDITOR first; the edited event gets an id of its own
+    /// Edit the body in $VISUAL or $EDITOR first; the edited event gets a new id
     #[arg(long, conflicts_with_all = ["data", "resume"])]
     edit: bool,
-    /// Replay with this body instead: the whole event, as JSON; @FILE reads a file, - reads stdin
+    /// Replay with this body instead: the whole event as JSON; @FILE reads a file, - reads stdin
     #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "resume", allow_hyphen_values = true)]
     data: Option<String>,
 }
@@ -75,7 +75,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     }
 }
 
-/// Whoever names a letter wants to know that it is closed already.
+/// Fails if one of the dead letters is closed. An operator who names an id wants to know that.
 async fn check_open(context: &Context, ids: &[Uuid]) -> Result<(), CliError> {
     let store = context.store()?;
     for id in ids {
@@ -120,14 +120,15 @@ async fn replay_edited(
     replay_chosen(context, Selection::Edited(id, body), "1 by id, edited", flags).await
 }
 
-/// Lets the operator edit `body`; also gives the file, which stays until the event is known to be one.
+/// Opens an editor with `body`. Also returns the path of the edited file, which is kept until the event is known to be
+/// valid.
 fn edit(body: &[u8]) -> Result<(Bytes, Option<String>), CliError> {
     let mut file = tempfile::Builder::new().prefix("dead-letter-").suffix(".json").tempfile()?;
     file.write_all(body)?;
     let path = file.into_temp_path().keep().map_err(anyhow::Error::from)?;
     run_editor(&path)?;
     let edited = std::fs::read(&path)?;
-    // Editors end the last line.
+    // Editors add a newline at the end.
     let unchanged = edited == body || edited.strip_suffix(b"\n") == Some(body);
     if unchanged {
         let _ = std::fs::remove_file(&path);
@@ -141,7 +142,7 @@ fn edit(body: &[u8]) -> Result<(Bytes, Option<String>), CliError> {
 fn run_editor(path: &Path) -> Result<(), CliError> {
     let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok());
     let editor = editor.filter(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "vi".to_owned());
-    // The variable may hold arguments, as in "code --wait".
+    // The variable may contain arguments, as in "code --wait".
     let ran = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
     let status = ran.with_context(|| format!("running the editor {editor} ($EDITOR)"))?;
     if status.success() {

@@ -1,4 +1,4 @@
-//! One dead letter as a person reads it, and as a program does.
+//! `dead-letters show`: one dead letter, as text or JSON.
 
 use uuid::Uuid;
 
@@ -64,7 +64,7 @@ fn state(row: &DeadLetterRow) -> String {
     format!("{} at {} by {by}{note}", row.state, moment(at))
 }
 
-/// Why, in a sentence.
+/// The reason as a sentence, with the error.
 fn why(facts: &DeadLetter) -> String {
     let handler = facts.handler_name.as_ref().map_or_else(|| "The handler".to_owned(), ToString::to_string);
     let event = short(&facts.event_name, 60);
@@ -105,7 +105,7 @@ fn would_run(shown: &Shown) -> String {
     }
 }
 
-/// What an attempt was answered, on one line.
+/// The answer to an attempt, on one line.
 fn answer(attempt: &Execution) -> Option<String> {
     let response = attempt.response.as_ref()?;
     let code = match (response.http_status, response.exit_code, response.signal) {

@@ -23,18 +23,18 @@ Of each execution its handler runs again, alone, with what was sent to it; where
 enabled for the event by now. --event without a name replays the whole event. The event keeps its id; several attempts
 of one handler for one event are replayed once. A replay that was stopped, or killed, goes on with --resume.")]
 pub(in crate::cli) struct Args {
-    /// Their ids, as the list shows them
+    /// Ids of executions, as the list shows them
     #[arg(value_parser = parse_id, value_name = "ID")]
     ids: Vec<Uuid>,
     #[command(flatten)]
     flags: Flags,
-    /// Replay handlers only: executions without one do not matter
+    /// Replay handlers only, and skip executions without a handler
     #[arg(long, conflicts_with = "whole_event")]
     handler_only: bool,
-    /// Replay the whole event: what is enabled for it by now (as --event without a name)
+    /// Replay whole events: all handlers that are enabled for them now (like --event without a name)
     #[arg(long)]
     whole_event: bool,
-    /// Of this event; without a name: replay the whole event rather than the handler
+    /// Only of this event type; without a name: replay whole events instead of handlers
     #[arg(long, num_args = 0..=1, default_missing_value = "", value_name = "NAME")]
     event: Vec<String>,
     #[command(flatten)]

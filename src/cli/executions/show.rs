@@ -1,4 +1,4 @@
-//! Executions as a person reads them.
+//! Executions as text.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::{
     store::ExecutionRow,
 };
 
-/// What every list shows of an execution.
+/// The fields of an execution that every list shows.
 pub(in crate::cli) struct Brief<'a> {
     event: &'a EventRef,
     handler: Option<&'a HandlerRef>,
@@ -19,7 +19,7 @@ pub(in crate::cli) struct Brief<'a> {
     duration_ms: u64,
 }
 
-/// An execution whole, and a row of a list, show the same.
+/// Makes a [`Brief`] from a whole execution and from a row of a list.
 macro_rules! brief_of {
     ($($type:ty),+) => { $(
         impl<'a> From<&'a $type> for Brief<'a> {
@@ -40,7 +40,7 @@ macro_rules! brief_of {
 brief_of!(Execution, ExecutionRow);
 
 impl Brief<'_> {
-    /// The status; and the disposition, where that says more.
+    /// The status, and the disposition unless it is `done`.
     fn status(&self) -> String {
         match self.disposition {
             Disposition::Done => self.disposition.status().to_string(),
@@ -89,7 +89,7 @@ pub(super) fn list_table(rows: &[ExecutionRow]) -> String {
     )
 }
 
-/// One line, for what comes as a stream.
+/// One line for a stream of executions.
 pub(in crate::cli) fn summary(brief: &Brief<'_>) -> String {
     let error = brief.error.map(|error| format!("  {}", short(error, 200))).unwrap_or_default();
     format!(
