@@ -26,10 +26,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The roles of this process, joined by commas; any number of processes may run any of them
+    /// Roles of this process, separated by commas; any number of processes can run the same role
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Worker, Role::Recorder, Role::Console])]
     roles: Vec<Role>,
-    /// Consume only these events: names or patterns, * for one segment and # for any number
+    /// Consume only these event types: names or patterns; * matches one segment, # any number
     #[arg(long, value_delimiter = ',', default_value = "#", value_name = "PATTERN")]
     events: Vec<String>,
 }
@@ -40,12 +40,12 @@ enum Role {
     Worker,
     /// Writes executions and dead letters to the database
     Recorder,
-    /// Shows and changes everything in a browser, and serves the REST API
+    /// Serves the web console and the REST API
     Console,
 }
 
 impl Role {
-    /// As it is told to others.
+    /// The role as status reports name it.
     const fn told(self) -> process::Role {
         match self {
             Self::Worker => process::Role::Worker,
@@ -89,12 +89,12 @@ struct Serving {
     runner: Arc<Runner>,
     store: Store,
     presence: Arc<StatusReporter>,
-    /// Cancelled once the tables are as they should be: whoever needs them waits for that.
+    /// Cancelled when the database is ready ([`prepare`]). Roles that need the tables wait for it.
     tables: CancellationToken,
 }
 
 impl Serving {
-    /// Tells of this process once there are tables, until `ended`.
+    /// Reports the status of this process to the database, from when that is ready until `ended`.
     fn tell(&self, ended: CancellationToken) -> impl Future<Output = ()> + use<> {
         let keeping = Arc::clone(&self.presence).keep(self.store.clone(), ended.clone());
         let tables = self.tables.clone();
@@ -103,7 +103,7 @@ impl Serving {
         }
     }
 
-    /// Starts the roles. The console listens before the tables are there, and says so to who asks.
+    /// Starts the roles. The console listens before the tables exist, and reports that they are missing.
     fn start(&self, args: Args, shutdown: &Shutdown) -> Result<JoinSet<anyhow::Result<()>>, CliError> {
         let (context, config) = (&self.context, &self.context.config);
         let has = |role| args.roles.contains(&role);
@@ -119,7 +119,7 @@ impl Serving {
         if has(Role::Worker) || has(Role::Recorder) {
             tokio::spawn(tell_of_policies(context.broker()?, shutdown.token()));
         }
-        // The recorder outlives the worker of its process, and writes what that recorded last.
+        // The recorder stops after the worker of the same process, so that it can write the last results of the worker.
         let recorder_stop = if has(Role::Worker) { CancellationToken::new() } else { shutdown.token() };
         if has(Role::Recorder) {
             let settings = settings::recorder(config, context.broker()?);
@@ -148,7 +148,7 @@ impl Serving {
     }
 }
 
-/// Runs `role` once there are tables, unless it is to stop before.
+/// Runs `role` when the database is ready, unless `stop` comes first.
 async fn after(
     tables: CancellationToken,
     stop: CancellationToken,
@@ -161,7 +161,8 @@ async fn after(
     }
 }
 
-/// Brings the tables of `store` up to date, if that is this process's to do, and says when they are.
+/// Prepares the database: refuses a transaction pooler, migrates if `is_ours`, and claims the prefix on the broker.
+/// Then it cancels `tables`.
 async fn prepare(
     store: Store,
     broker: BrokerSettings,
@@ -189,19 +190,19 @@ async fn prepare(
     stop.run_until_cancelled(preparing).await.unwrap_or(Ok(()))
 }
 
-/// Whether it is known whose everything under the prefix is.
+/// The result of claiming the prefix on the broker.
 #[derive(PartialEq, Eq)]
 enum Claimed {
-    /// It is ours, or the database does not know which installation it is of.
+    /// Nothing is left to do: the prefix is claimed, the installation is unknown, or the broker refused.
     Done,
-    /// The broker is away.
+    /// The broker is away: try again.
     Later,
 }
 
-/// Waits until the database says which installation this is, and marks what it has in the broker.
+/// Waits until the database gives the id of the installation, and marks the broker with it.
 ///
 /// # Errors
-/// Something else has it.
+/// The prefix belongs to another installation.
 async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed> {
     let id = loop {
         match store.installation().await {
@@ -240,14 +241,14 @@ async fn mark(broker: &BrokerSettings) -> anyhow::Result<Claimed> {
     };
     match broker.topology.mark(&connection).await {
         Err(error) if error.is::<OtherInstallation>() => return Err(error),
-        // Whoever connects next meets the same, and tells of it.
+        // The next connection fails in the same way and logs it.
         Err(error) => unknown(&error),
         Ok(()) => {}
     }
     Ok(Claimed::Done)
 }
 
-/// Until the broker is there.
+/// Tries again until the broker is there.
 async fn keep_claiming(broker: &BrokerSettings) -> anyhow::Result<()> {
     while mark(broker).await? == Claimed::Later {
         tokio::time::sleep(RETRY_DELAY).await;
@@ -255,7 +256,7 @@ async fn keep_claiming(broker: &BrokerSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for every role. One that ends by itself, which is a fault of ours, ends the others.
+/// Waits until every role has ended. A role that fails or panics shuts the others down.
 async fn end(mut roles: JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> Result<(), CliError> {
     let mut result = Ok(());
     while let Some(ended) = roles.join_next().await {
@@ -268,15 +269,15 @@ async fn end(mut roles: JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> Res
     Ok(result?)
 }
 
-/// Whether waiting may help: the database is not there, rather than not as it should be.
+/// Whether waiting may help: the database is unreachable, as opposed to unusable.
 fn is_unavailable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))))
 }
 
-/// Does `work`, again and again while the database is away.
+/// Does `work`, and repeats it while the database is unreachable.
 ///
 /// # Errors
-/// What it fails with otherwise: a database that cannot be used, a schema that cannot be brought up to date.
+/// Any other failure: a database that cannot be used, a migration that fails.
 async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
     has_worker: bool,
     work: impl Fn() -> F,
@@ -296,8 +297,8 @@ async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
     }
 }
 
-/// Warns, once the database is there, of tables that are not those of this version. Neither keeps a process from its
-/// work: one that is restarted while others are upgraded must not be down, and who migrates apart may do so later.
+/// Warns if the tables are newer or older than this version. Neither ends the process: it must stay up when it restarts
+/// during an upgrade, and an operator who runs migrations separately may do so later.
 async fn tell_migrations(store: &Store) {
     let state = loop {
         match store.migration_state().await {

@@ -1,4 +1,4 @@
-//! From the configuration to what each part needs to know.
+//! Turns the configuration into the settings of each module.
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ pub(super) fn store(config: &Config) -> StoreSettings {
     }
 }
 
-/// Keeps other processes of the same user, scripts above all, from reading this one's environment, memory and descriptors
-/// in `/proc`: secrets are in all three. It writes no core dump either.
+/// Prevents other processes of the same user, above all scripts, from reading this process in `/proc`: its environment,
+/// memory and descriptors contain secrets. As a side effect, it writes no core dump.
 fn hide_memory() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
@@ -88,7 +88,7 @@ pub(super) fn http(config: &Config) -> HttpSettings {
     }
 }
 
-/// As the runner takes it: `NAME` passes a variable on, `NAME=value` sets it.
+/// The form that the runner takes: `NAME` passes a variable on, `NAME=value` sets it.
 fn variable(variable: &Variable) -> String {
     match variable.value() {
         Some(value) => format!("{}={value}", variable.name()),
