@@ -1,6 +1,6 @@
-//! The command line: what an operator types, and what comes back.
+//! The command line: parses the arguments and runs one command.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found.
 
 #![allow(clippy::doc_markdown, reason = "the doc comments of arguments are what --help prints")]
 
@@ -32,14 +32,14 @@ use context::Context;
 use error::CliError;
 use output::{Format, Output};
 
-/// Runs HTTP and script handlers for the events of a billing platform, over RabbitMQ, losing none.
+/// Carries the events of a billing platform from RabbitMQ to HTTP endpoints and scripts, and loses none.
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = FIRST_STEPS, max_term_width = 110)]
 struct Cli {
-    /// The configuration file (else $PROVISIOND_CONFIG, config/provisiond.toml or /etc/provisiond/provisiond.toml)
+    /// Configuration file (default: $PROVISIOND_CONFIG, else config/provisiond.toml or /etc/provisiond/provisiond.toml)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     config: Option<PathBuf>,
-    /// How results are printed
+    /// Output format
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = "Everywhere")]
     output: Format,
     #[command(subcommand)]
@@ -58,45 +58,46 @@ Every command has its own help: provisiond handlers create --help";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run roles until SIGTERM: worker (runs handlers), recorder (writes the Execution Logs), console (pages and REST API)
+    /// Run roles until SIGTERM: worker (runs handlers), recorder (writes the Execution Logs), console (pages and REST
+    /// API)
     Serve(serve::Args),
-    /// Bring the database's tables up to date, and encrypt stored secrets as secrets.key says
+    /// Apply pending database migrations, and encrypt stored secrets with the current secrets.key
     Migrate,
-    /// Say of everything that is needed whether it is there: configuration, database, broker, scripts
+    /// Check configuration, database, broker, handlers and scripts; print what is wrong and how to repair it
     Check,
-    /// Take over what another database's installation has in the broker under amqp.prefix, after moving to a new database
+    /// After moving to a new database: take over the exchanges and queues under amqp.prefix from the old installation
     TakeOver(take_over::Args),
-    /// Print the configuration in force, and where each value came from
+    /// Print every configuration value and where it comes from
     Config,
-    /// How it goes: processes, events and attempts, what fails, what waits
+    /// Show processes, throughput, failures and queue depths
     Status(status::Args),
-    /// Ask what serves on this machine whether it is well: for the health checks of containers
+    /// Ask the provisiond process of this machine whether it is healthy: for the health checks of containers
     Health(health::Args),
-    /// The catalogue of events
+    /// List, add and remove event types (the catalogue)
     #[command(subcommand)]
     Events(events::Command),
-    /// Publish an event, as the platform would
+    /// Publish an event, as the platform does
     Publish(publish::Args),
-    /// Handlers: on this event run this task
+    /// Manage handlers: which task runs for which event
     #[command(subcommand)]
     Handlers(handlers::Command),
-    /// The Execution Logs: every attempt, and what was answered
+    /// Search, follow and replay the Execution Logs: every attempt and its answer
     #[command(subcommand)]
     Executions(executions::Command),
-    /// Events, or shares of them, that were given up
+    /// Search, replay and discard dead letters: events, or parts of their plans, that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Make what lets users and programs into the console and the REST API
+    /// Hash passwords and make tokens for the console and the REST API
     #[command(subcommand)]
     Users(users::Command),
     /// Print the completions of a shell: `source <(provisiond completions bash)`
     Completions {
-        /// Which shell
+        /// Name of the shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Parses, runs, and turns what came of it into an exit code.
+/// Parses the arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output(cli.output);
@@ -120,21 +121,21 @@ fn run(cli: Cli, output: Output) -> Result<(), CliError> {
     if let Command::Config = cli.command {
         return context::print_config(output, &loaded);
     }
-    // One provider in the whole tree; an error only says that it is installed already.
+    // One TLS provider for all dependencies. An error only means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let serving = matches!(cli.command, Command::Serve(_));
     let log = &loaded.config.telemetry;
     let _log = if serving {
         Some(telemetry::init_serving(&log.log, log.log_format.is_json(std::io::stderr().is_terminal()))?)
     } else {
-        // What a command has to say is its result; the log of what it uses is of interest when it warns.
+        // The output of a command is its result. Of the log, only warnings are of interest.
         telemetry::init("warn")?;
         None
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let context = Context { config: loaded.config, output, installation: Installation::default() };
     let result = runtime.block_on(dispatch(cli.command, context));
-    // A name look-up that hangs must not keep the process from ending.
+    // A DNS lookup that hangs must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }

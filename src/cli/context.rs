@@ -1,4 +1,4 @@
-//! What every command has at hand: the configuration, and the way to the database and the broker.
+//! What every command needs: the configuration, and access to the database and the broker.
 
 use std::{
     io::{IsTerminal as _, Read as _},
@@ -21,16 +21,16 @@ use crate::{
     store::Store,
 };
 
-/// The frame of one command.
+/// The context of the running command.
 pub(super) struct Context {
     pub config: Config,
     pub output: Output,
-    /// Known once the database was asked.
+    /// Empty until `serve` has read the id from the database. Clones share the id.
     pub installation: Installation,
 }
 
 impl Context {
-    /// The database; nothing is connected yet.
+    /// The database. It connects at the first query.
     pub(super) fn store(&self) -> Result<Store, CliError> {
         Ok(Store::connect(&settings::store(&self.config)).context("section database of the configuration")?)
     }
@@ -46,19 +46,19 @@ impl Context {
         self.dead_letters_in(self.store()?)
     }
 
-    /// The same, with the connections that are there already.
+    /// The same with an existing store, whose connections it shares.
     pub(super) fn dead_letters_in(&self, store: Store) -> Result<DeadLetters, CliError> {
         let max_event_bytes = self.config.worker.max_event_bytes;
         Ok(DeadLetters { store, broker: self.broker()?, max_event_bytes })
     }
 
-    /// Who changes something, for the history.
+    /// Who makes a change, for the history: the user of the operating system.
     pub(super) fn operator() -> String {
         let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
         format!("{} (command line)", user.as_deref().unwrap_or("somebody"))
     }
 
-    /// A progress bar for long work, on a terminal only.
+    /// A progress bar for a thousand items or more; hidden for JSON output and without a terminal.
     pub(super) fn progress(&self, length: usize) -> ProgressBar {
         if length < 1000 {
             return ProgressBar::hidden();
@@ -66,7 +66,7 @@ impl Context {
         self.bar(u64::try_from(length).unwrap_or(u64::MAX))
     }
 
-    /// The same, also for less that takes its time.
+    /// The same for any number of items.
     pub(super) fn bar(&self, length: u64) -> ProgressBar {
         if self.output.is_json() || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
@@ -81,19 +81,19 @@ impl Context {
     }
 }
 
-/// `config`: what is in force.
+/// `config`: prints every value and its origin.
 pub(super) fn print_config(output: Output, loaded: &Loaded) -> Result<(), CliError> {
     output.value(&loaded.settings, |settings| lines(settings.iter()))
 }
 
 impl Context {
-    /// A word beside the result.
+    /// Prints a hint on stderr.
     pub(super) fn hint(text: &str) {
         note(text);
     }
 }
 
-/// A text as it is typed, or what a file (`@FILE`) or stdin (`-`) holds.
+/// Returns the text itself, or the content of a file (`@FILE`) or of stdin (`-`).
 pub(super) fn read_text(given: &str) -> Result<String, CliError> {
     let (bytes, from) = match (given, given.strip_prefix('@')) {
         ("-", _) => {
@@ -107,7 +107,7 @@ pub(super) fn read_text(given: &str) -> Result<String, CliError> {
     text_of(bytes).map_err(|what| CliError::failed(format!("{from} {what}")))
 }
 
-/// Without a byte order mark, which editors write.
+/// Decodes UTF-8, without the byte order mark that some editors write.
 fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
     if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) {
         return Err("is UTF-16: save it as UTF-8");
@@ -119,7 +119,7 @@ fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
     }
 }
 
-/// The data of an event, as [`read_text`] reads it: a JSON object.
+/// Reads the data of an event with [`read_text`]. It must be a JSON object.
 pub(super) fn read_data(given: &str) -> Result<Box<RawValue>, CliError> {
     let data: Box<RawValue> = serde_json::from_str(&read_text(given)?)
         .map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;

@@ -1,19 +1,19 @@
-//! What goes wrong, as the person at the terminal reads it.
+//! Errors of commands, as the terminal shows them.
 
 use std::{fmt::Write as _, process::ExitCode, sync::mpsc, thread, time::Duration};
 
 use super::output::note;
 use crate::{operations::TrialError, store::StoreError};
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub(super) enum CliError {
-    /// It was asked for wrongly.
+    /// The command was used wrongly.
     Usage(String),
-    /// What it names does not exist.
+    /// Something that the command names does not exist.
     NotFound(String),
     Failed(anyhow::Error),
-    /// It was said already, where it was found.
+    /// The result, which is printed already, shows the failure.
     Told,
 }
 
@@ -27,12 +27,12 @@ impl CliError {
         Self::Usage(message.to_string())
     }
 
-    /// What a function of ours gave, which may be the store's.
+    /// Converts an error of another module, which may contain a [`StoreError`].
     pub(super) fn of(error: anyhow::Error) -> Self {
         error.downcast::<StoreError>().map_or_else(Self::Failed, Self::from)
     }
 
-    /// Prints the error and its causes on stderr.
+    /// Prints the error and its causes on stderr, and returns the exit code.
     pub(super) fn report(self) -> ExitCode {
         let (text, code) = match self {
             Self::Usage(text) => (text, 2),
@@ -45,7 +45,7 @@ impl CliError {
     }
 }
 
-/// Nobody may be there to take it from standard error: that keeps no process from ending.
+/// Prints `text` on stderr, for at most a second: a reader that does not read must not keep the process alive.
 fn say(text: String) {
     let (said, is_said) = mpsc::channel();
     thread::spawn(move || {
@@ -55,7 +55,7 @@ fn say(text: String) {
     let _ = is_said.recv_timeout(Duration::from_secs(1));
 }
 
-/// The error and its causes, each once: a cause often repeats what was said above it.
+/// The error and its causes. A cause whose text was printed before is left out.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -99,7 +99,7 @@ impl From<StoreError> for CliError {
             ),
             other => {
                 let error = anyhow::Error::new(other);
-                // Undefined table and undefined column.
+                // SQLSTATE of an undefined table and of an undefined column.
                 let text = format!("{error:#}");
                 if text.contains("42P01") || text.contains("42703") {
                     return Self::Failed(error.context("the tables are not up to date: provisiond migrate"));

@@ -1,4 +1,4 @@
-//! `events`: the catalogue.
+//! `events`: the catalogue of event types.
 
 use clap::Subcommand;
 
@@ -10,20 +10,20 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// List the events that handlers can be created for
+    /// List the event types that handlers can be created for
     List,
-    /// Add an event; workers take it up without restart
+    /// Add an event type; workers consume it without a restart
     Add {
-        /// Such as clients.suspend: segments of a-z, 0-9 and _, joined by dots
+        /// Name such as clients.suspend: segments of a-z, 0-9 and _, joined by dots
         name: EventName,
-        /// What it is listed under; if absent, as its neighbours
+        /// Group in lists; default: the group of event types with the same name up to the last dot
         #[arg(long, allow_hyphen_values = true)]
         group: Option<String>,
-        /// What people call it; if absent, from its name
+        /// Title in lists; default: derived from the name
         #[arg(long, allow_hyphen_values = true)]
         title: Option<String>,
     },
-    /// Remove an event that no handler names; what its queue holds is still consumed
+    /// Remove an event type that no handler uses; workers still consume what is in its queue
     Remove { name: EventName },
 }
 

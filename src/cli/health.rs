@@ -1,11 +1,11 @@
-//! `health`: asks the process that serves on this machine how it does.
+//! `health`: asks the process that serves on this machine whether it is healthy.
 
 use super::{context::Context, error::CliError};
 use crate::monitoring;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Whether it can do its work now (/readyz), not only whether it is well (/healthz)
+    /// Ask whether it is ready (/readyz), not only whether it is healthy (/healthz)
     #[arg(long)]
     ready: bool,
 }

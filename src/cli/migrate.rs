@@ -1,4 +1,4 @@
-//! `migrate`: brings the database's tables up to date, and encrypts what is not yet as `secrets.key` has it.
+//! `migrate`: applies pending migrations, and encrypts stored secrets with the current `secrets.key`.
 
 use super::{check::secrets::handlers_told, context::Context, error::CliError, output::lines};
 

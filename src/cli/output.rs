@@ -14,12 +14,12 @@ use crate::domain::{
     outcome::Response,
 };
 
-/// The two forms of a result.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     /// A table, for people
     Table,
-    /// One JSON value, for programs; a list is an array, a stream is a value a line
+    /// One JSON value, for programs; a list is an array, a stream has one value a line
     Json,
 }
 
@@ -32,7 +32,7 @@ impl Output {
         self.0 == Format::Json
     }
 
-    /// Prints `value` as JSON, or what `table` makes of it.
+    /// Prints `value` as JSON, or as the text that `table` makes of it.
     pub(super) fn value<T: Serialize + ?Sized>(
         self,
         value: &T,
@@ -50,27 +50,27 @@ impl Output {
         self.text(&escaped_in_json(&text))
     }
 
-    /// One JSON value on one line, for what comes as a stream.
+    /// Prints one JSON value on one line, for streams.
     pub(super) fn json_line<T: Serialize + ?Sized>(self, value: &T) -> Result<(), CliError> {
         let mut text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
         text.push('\n');
         self.text(&escaped_in_json(&text))
     }
 
-    /// Prints `text`, which ends with a line break, in either form. What others wrote in it moves no cursor, colours no
-    /// terminal and stays where it stands.
+    /// Prints `text`, which ends with a line break, in either format. It escapes control and invisible characters: text
+    /// from outside must not move the cursor, change colours or reverse the order of characters.
     #[expect(clippy::unused_self, reason = "whoever prints has an output")]
     pub(super) fn text(self, text: &str) -> Result<(), CliError> {
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(escaped(text).as_bytes()).and_then(|()| stdout.flush()) {
-            // A reader that has gone away (`| head`) is no error.
+            // A closed pipe (`| head`) is not an error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
             written => Ok(written?),
         }
     }
 }
 
-/// Each on a line of its own.
+/// The items, each on its own line.
 pub(super) fn lines(items: impl Iterator<Item: Display>) -> String {
     items.fold(String::new(), |mut text, item| {
         let _ = writeln!(text, "{item}");
@@ -78,13 +78,13 @@ pub(super) fn lines(items: impl Iterator<Item: Display>) -> String {
     })
 }
 
-/// Columns that may be wrapped where a terminal is narrow. The others are copied from, and stay whole.
+/// Columns that may be wrapped on a narrow terminal. The others, such as ids, stay whole so that people can copy them.
 const FLEXIBLE: [&str; 6] = ["Name", "Target", "Handler", "Error", "Change", "Note"];
-/// Columns that are left out below so many characters.
+/// Columns that are hidden on a terminal with fewer characters a line.
 const OPTIONAL: [(&str, u16); 4] =
     [("Attempt", 150), ("Duration", 150), ("Object ID", 120), ("Handler", 100)];
 
-/// A table of `rows`: on a terminal as wide as that, elsewhere columns without lines, for `grep`.
+/// Formats `rows` as a table. On a terminal it fits the width; elsewhere it has no borders, for `grep`.
 pub(super) fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -112,7 +112,7 @@ pub(super) fn table<const N: usize>(
     format!("{table}\n")
 }
 
-/// Names and values, one a line; what is empty is left out.
+/// Names and values, one pair a line. Empty values are left out.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
     let shown = facts.iter().filter(|(_, value)| !value.is_empty());
     let width = shown.clone().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -120,7 +120,7 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     lines(shown.map(|(name, value)| format!("{name:width$}  {}", escaped(value).replace('\n', &margin))))
 }
 
-/// What was answered, for [`facts`].
+/// The fields of a response, for [`facts`].
 pub(super) fn answer(response: Option<&Response>) -> [(&'static str, String); 7] {
     let response = response.cloned().unwrap_or_default();
     [
@@ -144,12 +144,12 @@ pub(super) fn short(text: &str, max: usize) -> String {
     }
 }
 
-/// Prints a line beside the result.
+/// Prints a line on stderr.
 pub(super) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", escaped(line));
 }
 
-/// A moment as people read it, in UTC.
+/// Formats a time for people, in UTC.
 pub(super) fn moment(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

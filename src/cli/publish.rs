@@ -1,4 +1,4 @@
-//! `publish`: an event, as the platform would publish it.
+//! `publish`: publishes events, as the platform does.
 
 mod expected;
 
@@ -24,24 +24,24 @@ const UNHANDLED_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The event's name, such as clients.create
+    /// Event type, such as clients.create
     event: EventName,
-    /// The object that the event is about: a number or a text
+    /// Object that the event is about: a number or a text
     #[arg(long, allow_hyphen_values = true, value_parser = ObjectId::typed)]
     object_id: ObjectId,
-    /// What happened to it, a JSON object; @FILE reads a file, - reads stdin
+    /// Data of the event, a JSON object; @FILE reads a file, - reads stdin
     #[arg(long, default_value = "{}", value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: String,
-    /// The event's id (its message_id); a random one if absent. With --count, -1, -2, … is added
+    /// Event id (message_id); default: a random one. With --count, -1, -2, … is appended
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     id: Option<String>,
-    /// Publish it so many times, each as an event of its own
+    /// Publish this many events, each with its own id
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     count: u32,
-    /// Print the executions as they end, until every handler has ended
+    /// Print executions as they end, and wait until every handler has ended
     #[arg(long)]
     wait: bool,
-    /// How long to wait for them
+    /// How long --wait waits
     #[arg(long, default_value = "60s", value_parser = parse_duration, requires = "wait")]
     timeout: Duration,
 }
@@ -76,7 +76,7 @@ async fn wait(
     ids: &[EventId],
 ) -> Result<(), CliError> {
     let unhandled = expected.handlers.is_empty();
-    // That no handler was enabled is recorded, unless the workers are configured not to.
+    // Workers record that no handler was enabled, unless `worker.record_unhandled` is false. Then nothing arrives.
     let limit = if unhandled { args.timeout.min(UNHANDLED_TIMEOUT) } else { args.timeout };
     let waited = tokio::time::timeout(limit, print_executions(context, &mut expected, watch)).await;
     match waited {
@@ -148,7 +148,7 @@ fn say_published(context: &Context, name: &EventName, ids: &[EventId]) -> Result
 }
 
 /// # Errors
-/// If something was given up: whoever publishes from a script wants to know.
+/// If a handler was given up: scripts rely on the exit code.
 async fn print_executions(
     context: &Context,
     expected: &mut Expected,

@@ -1,4 +1,4 @@
-//! `status`: how it goes, all in one look.
+//! `status`: the state of the installation on one screen.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Of the last day, rather than the last hour
+    /// Show the last day instead of the last hour
     #[arg(long)]
     day: bool,
 }
@@ -130,7 +130,7 @@ fn queues(seen: &Waiting) -> String {
     if let Some(error) = &seen.error {
         return format!("\nThe broker does not tell of its queues: {error}\n");
     }
-    // The ladder is one figure above; here only what is missing of it.
+    // The total of the delay ladder is shown above. Here only its missing queues are listed.
     let shown = seen
         .queues
         .iter()

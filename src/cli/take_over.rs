@@ -1,4 +1,4 @@
-//! `take-over`: what is under the prefix in the broker is this database's from now on.
+//! `take-over`: assigns everything under the prefix on the broker to this database's installation.
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Even while processes of the other installation take events
+    /// Take over even while processes of the other installation consume messages
     #[arg(long)]
     force: bool,
 }
@@ -21,7 +21,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct TakenOver {
     installation: String,
-    /// Whose it was, if that is known and another.
+    /// The previous owner, if it was another one.
     before: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
     })
 }
 
-/// The queues from which somebody takes messages.
+/// The queues that have consumers.
 async fn consumed(broker: BrokerSettings, store: &Store) -> anyhow::Result<Vec<String>> {
     let events: Vec<_> = store.list_event_types(false).await?.into_iter().map(|known| known.name).collect();
     let depths = QueueWatch::new(broker).look(&events).await?;

@@ -1,16 +1,16 @@
-//! Times and ids as people type them.
+//! Parses times, durations and ids from the command line.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::time::{self, parse_moment};
 
-/// A day, a time or an age, as [`parse_moment`] has it.
+/// A day, a time or an age; see [`parse_moment`].
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     parse_moment(text, Timestamp::now()).map_err(|e| e.to_string())
 }
 
-/// A duration with its unit.
+/// A number with a unit, such as `30s`.
 pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
     time::parse_duration(text).ok_or("a number with a unit, such as 500ms, 30s or 24h")
 }

@@ -1,4 +1,4 @@
-//! `users`: who may use the console and the REST API. They stand in the configuration; this makes what to write there.
+//! `users`: makes the configuration entries of users and tokens for the console and the REST API.
 
 use std::io::IsTerminal as _;
 
@@ -9,29 +9,29 @@ use serde::Serialize;
 use super::{context::Context, error::CliError, output::Output};
 use crate::domain::access::{AccountName, PasswordHash, RandomToken, Role};
 
-/// A shorter one is guessed.
+/// A shorter password is easy to guess.
 const SHORTEST_PASSWORD: usize = 8;
 const MAX_PASSWORD_BYTES: usize = 1024;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Hash a password, for a user of the console: asks for it, or reads it from stdin
+    /// Hash the password of a console user: prompts for it, or reads it from stdin
     Hash(Account),
-    /// Make a bearer token, for a program that uses the REST API: it is printed once
+    /// Make a bearer token for a program that uses the REST API; it is printed once
     Token(Account),
 }
 
 #[derive(clap::Args)]
 pub(super) struct Account {
-    /// The name of the user or the program
+    /// Name of the user or the program
     #[arg(long, default_value = "me")]
     name: AccountName,
-    /// What it may do: viewer looks, operator changes too
+    /// Role: a viewer can read, an operator can also make changes
     #[arg(long, default_value = "operator", value_name = "viewer|operator")]
     role: Role,
 }
 
-/// What to write into the configuration.
+/// The entry to write into the configuration.
 #[derive(Serialize)]
 struct Entry<'a> {
     name: &'a str,
@@ -40,12 +40,12 @@ struct Entry<'a> {
     password_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_hash: Option<String>,
-    /// For the program alone.
+    /// The token itself. It is for the program, not for the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
 
-/// Needs no configuration: it is what one is written with.
+/// Runs without a configuration: its output is needed to write one.
 pub(super) fn run(output: Output, command: Command) -> Result<(), CliError> {
     match command {
         Command::Hash(account) => hash(output, &account),
@@ -67,7 +67,7 @@ fn hash(output: Output, account: &Account) -> Result<(), CliError> {
     })
 }
 
-/// Twice on a terminal, without showing it; else the first line of stdin.
+/// Prompts twice on a terminal, without echo. Otherwise reads the first line of stdin.
 fn read_password() -> Result<String, CliError> {
     if std::io::stdin().is_terminal() {
         let first = rpassword::prompt_password("Password: ")?;
@@ -95,7 +95,7 @@ fn token(output: Output, account: &Account) -> Result<(), CliError> {
     })
 }
 
-/// In the form of the configuration's file.
+/// The entry as TOML, for the configuration file.
 fn told(list: &str, entry: &Entry<'_>, key: &str, hash: &str) -> String {
     let name = serde_json::Value::from(entry.name);
     format!("[[console.{list}]]\nname = {name}\nrole = \"{}\"\n{key} = \"{hash}\"\n", entry.role)

@@ -1,4 +1,4 @@
-//! What `publish --wait` waits for, and what holds it up.
+//! What `publish --wait` still waits for, and why.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,21 +17,21 @@ use crate::{
     store::HandlerFilter,
 };
 
-/// A change of a handler is live on every worker within this.
+/// Within this time every worker uses a changed handler.
 const LIVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What is still to end before the wait is over.
+/// The handlers that have not ended yet, by event.
 pub(super) struct Expected {
-    /// The handlers of the event, and whether the others wait for it.
+    /// The enabled handlers of the event type, and whether the handlers after each one wait for it.
     pub handlers: HashMap<HandlerId, OnFailure>,
     pub dead_lettered: usize,
     pub open: HashMap<EventId, HashSet<HandlerId>>,
-    /// What failed and waits to be tried again, as it is told.
+    /// Handlers that failed and wait for a retry, with the text to print.
     retrying: HashMap<(EventId, HandlerId), String>,
 }
 
 impl Expected {
-    /// Asks which handlers are enabled. If one was changed just now, waits until every worker knows.
+    /// Reads the enabled handlers. If one was changed just now, waits until every worker uses the change.
     pub async fn of(context: &Context, name: &EventName, ids: &[EventId]) -> Result<Self, CliError> {
         let (event, status) = (Some(name.clone()), Some(Status::Enabled));
         let filter = HandlerFilter { event, status, ..HandlerFilter::default() };
@@ -44,7 +44,7 @@ impl Expected {
         Ok(Self { handlers, dead_lettered: 0, open, retrying: HashMap::new() })
     }
 
-    /// Why it may be that not everything has ended.
+    /// The likely reason why not everything has ended.
     pub fn what_holds_it_up(&self) -> String {
         let mut retrying = self.retrying.iter().filter(|((id, _), _)| self.open.contains_key(id));
         match (retrying.next(), retrying.count()) {
@@ -54,7 +54,7 @@ impl Expected {
         }
     }
 
-    /// Takes `execution` into account; false if it is of another event.
+    /// Updates the state with `execution`. Returns false if it belongs to another event.
     pub fn note(&mut self, execution: &Execution) -> bool {
         let id = &execution.event.id;
         let Some(open) = self.open.get_mut(id) else { return false };
