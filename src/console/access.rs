@@ -1,9 +1,9 @@
-//! Authentication and authorization of all requests.
+//! Authentication and authorization of requests, in one place.
 //!
-//! A client sends a session cookie, which it got when it signed in, or `Authorization: Bearer …` with a token. Both are
-//! compared with the configured users and tokens at every request. Removing a user or a token therefore revokes access,
-//! including open sessions, at the next restart. A browser sends its cookie by itself, so a cookie is not enough for a
-//! write: the request must also come from a page of this console.
+//! A browser sends the cookie of a session, which begins with signing in; a program sends a token as `Authorization:
+//! Bearer …`. Each request compares both with the configuration of this process, so users and tokens that are not
+//! configured have no access. Browsers send a cookie by themselves, so a cookie alone is not enough for a change: the
+//! request must also come from one of our pages (`origin`).
 
 mod accounts;
 mod bootstrap_link;
@@ -27,12 +27,12 @@ use super::{Console, problem::Problem};
 use crate::domain::access::{Role, TokenHash};
 pub use accounts::Access;
 
-/// The authenticated caller.
+/// An authenticated user or token.
 #[derive(Clone, Debug)]
 pub struct Identity {
     name: String,
     role: Role,
-    /// The CSRF token of a session. `None` for a bearer token.
+    /// The CSRF token of a session, which its forms must send. A bearer token has none.
     csrf: Option<String>,
 }
 
@@ -49,25 +49,25 @@ impl Identity {
         self.role
     }
 
-    /// The value that a form must send in its field `csrf`.
+    /// What a form must send in its field `csrf`.
     pub fn csrf(&self) -> &str {
         self.csrf.as_deref().unwrap_or_default()
     }
 
-    /// The author of a change, for the history: the name, and whether a session or a token was used.
+    /// Who makes a change, for the history.
     pub fn by(&self) -> String {
         let means = if self.csrf.is_some() { "console" } else { "token" };
         format!("{} ({means})", self.name)
     }
 }
 
-/// An extractor: a caller who may read.
+/// Extracts an authenticated identity, which may read.
 pub struct Viewer(pub Identity);
 
-/// An extractor: a caller who may write.
+/// Extracts an identity that may make changes.
 pub struct Operator(pub Identity);
 
-/// The identity that [`guard`] stored in the request. A route without the guard has none and answers 401.
+/// The identity that [`guard`] found. A route without the guard has none and refuses every request.
 fn identity(parts: &Parts) -> Result<Identity, Problem> {
     let known = parts.extensions.get::<Identity>().cloned();
     known.ok_or_else(|| Problem::unauthenticated("nobody is signed in"))
@@ -94,12 +94,12 @@ fn only_looks(identity: &Identity) -> Problem {
     Problem::forbidden(format!("{} is a viewer, and may look but change nothing", identity.name))
 }
 
-/// Whether requests with this method only read.
+/// Whether a request with this method must not change anything.
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Rejects unauthenticated requests, writes by viewers, and writes of a session that another site sent.
+/// Rejects unauthenticated requests, and writes by viewers.
 pub async fn guard(State(console): State<Console>, request: Request, next: Next) -> Response {
     match admitted(&console, request).await {
         Ok(request) => next.run(request).await,
@@ -107,14 +107,14 @@ pub async fn guard(State(console): State<Console>, request: Request, next: Next)
     }
 }
 
-/// The request with its [`Identity`], or the response that rejects it.
+/// Checks the request and adds its [`Identity`].
 async fn admitted(console: &Console, mut request: Request) -> Result<Request, Box<Response>> {
     let refuse = |problem: Problem| Box::new(problem.into_response());
     let Some(identity) = authenticate(console, request.headers()).await.map_err(refuse)? else {
         return Err(Box::new(unknown(&request)));
     };
     if !is_safe(request.method()) {
-        // A viewer may sign out too.
+        // Viewers may sign out too.
         if !identity.may_change() && request.uri().path() != sign_in::SIGN_OUT {
             return Err(refuse(only_looks(&identity)));
         }
@@ -128,13 +128,11 @@ async fn admitted(console: &Console, mut request: Request) -> Result<Request, Bo
     Ok(request)
 }
 
-/// Finds out who sent a request: `None` if it has neither a valid token nor a valid session.
-///
-/// A valid token has precedence over a session. An unknown `Authorization` header is ignored: a proxy in front may ask
-/// for its own password or token, and the browser sends that along with the session cookie.
+/// Identifies the sender. A configured token takes precedence over a session. Other values of `Authorization` are
+/// ignored: a proxy may ask for its own password or token, which the browser then sends along.
 ///
 /// # Errors
-/// If the sessions cannot be read from the database.
+/// If the sessions cannot be read.
 async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<Identity>, Problem> {
     if let Some(identity) = bearer(headers).and_then(|token| console.access.by_token(token)) {
         return Ok(Some(identity));
@@ -152,20 +150,19 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Whether the sender of a request is still authenticated. A live page checks this and ends with its session.
-///
-/// It also returns `true` while the sessions cannot be read, so that a database outage ends no live page.
+/// Whether the sender is still authenticated, for streamed responses: they end with the session. While the sessions
+/// cannot be read, the answer is yes.
 pub async fn is_still_known(console: &Console, headers: &HeaderMap) -> bool {
     !matches!(authenticate(console, headers).await, Ok(None))
 }
 
-/// Derives the CSRF token from the session token, which scripts cannot read and other sites do not know.
+/// The CSRF token, derived from the session token, which no script can read and no other site can know.
 fn csrf_of(token: &str) -> String {
     let digest = Sha256::new().chain_update("csrf/").chain_update(token).finalize();
     base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, digest)
 }
 
-/// Redirects a browser to the sign-in page, which leads back; answers 401 to a program.
+/// Redirects a browser to the sign-in page, and from there back. Answers 401 to a program.
 fn unknown(request: &Request) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_page = accepts.is_some_and(|accept| accept.contains("text/html"));
@@ -182,7 +179,7 @@ fn unknown(request: &Request) -> Response {
     .into_response()
 }
 
-/// An extractor for pages that need no authentication: the caller, if there is one.
+/// Extracts the visitor of a page that is open to everyone, if authenticated.
 pub struct Anybody(pub Option<Identity>);
 
 impl FromRequestParts<Console> for Anybody {

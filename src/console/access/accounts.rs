@@ -1,4 +1,4 @@
-//! The users and tokens that are configured, and the proofs they are held against.
+//! The configured users and tokens, and the check of passwords and tokens.
 
 use anyhow::Context as _;
 
@@ -9,19 +9,19 @@ use crate::{
     domain::access::{PasswordHash, RandomToken, Role, TokenHash},
 };
 
-/// Passwords that are checked at a time: each takes 19 MiB and tens of milliseconds of a processor.
+/// How many passwords are hashed at a time. Each takes 19 MiB and tens of milliseconds of CPU.
 const AT_A_TIME: usize = 2;
 
-/// Whoever comes by the link that is printed where no user is configured.
+/// The user name of sessions that begin with the bootstrap link.
 pub const FIRST_USER: &str = "first start";
 
-/// Who may come in.
+/// Who may use the console and the REST API.
 pub struct Access {
     users: Vec<Account<PasswordHash>>,
     tokens: Vec<Account<TokenHash>>,
-    /// Present while no user is configured.
+    /// The bootstrap link, while no user is configured.
     first: Option<OneTimeLink>,
-    /// A name that nobody has takes as long to refuse as a wrong password.
+    /// A hash to check for an unknown name, so that its refusal takes as long as that of a wrong password.
     nobody: PasswordHash,
     hashing: Limited,
     pub limiter: Limiter,
@@ -40,7 +40,7 @@ impl Access {
         })
     }
 
-    /// The link that lets the first one in.
+    /// The url of the bootstrap link, if there is one.
     pub fn first_link(&self, at: &str) -> Option<String> {
         self.first.as_ref().map(|first| first.url(at))
     }
@@ -49,24 +49,24 @@ impl Access {
         !self.users.is_empty()
     }
 
-    /// Whether `token` is that of the link, which is then used up. What a session is begun with.
+    /// Uses up the bootstrap link if `token` is its token. Returns the credential for the new session.
     pub fn use_first_link(&self, token: &str) -> Option<Vec<u8>> {
         let first = self.first.as_ref()?;
         first.use_up(token).then(|| first.credential())
     }
 
-    /// The name of a user, for the log. What else is typed there may be a password, and of any length.
+    /// A name for the log. Only configured names are logged: other input may be a password, and of any length.
     pub fn loggable<'a>(&self, name: &'a str) -> &'a str {
         if self.users.iter().any(|user| user.name.as_str() == name) { name } else { "(unknown)" }
     }
 
-    /// Whether there is such a user with such a password. What a session is begun with.
+    /// Checks name and password. Returns the credential for the new session, or `None` if one of the two is wrong.
     pub async fn check_password(&self, name: &str, password: String) -> Result<Option<Vec<u8>>, Problem> {
         let user = self.users.iter().find(|user| user.name.as_str() == name);
         let hash = user.map_or_else(|| self.nobody.clone(), |user| user.hash.clone());
         let turn = self.hashing.turn().await?;
         let checking = tokio::task::spawn_blocking(move || {
-            // Held until it is done, also if whoever asked has gone.
+            // Hold the permit until hashing ends, even if the client disconnects.
             let _turn = turn;
             hash.verify(&password)
         });
@@ -74,7 +74,7 @@ impl Access {
         Ok(user.filter(|_| right).map(|user| user.hash.fingerprint()))
     }
 
-    /// The role of who began a session with `credential`, if they may still come in.
+    /// The role of a session's user. `None` if the user is not configured any more, or the password has changed.
     pub fn role_of(&self, name: &str, credential: &[u8]) -> Option<Role> {
         if let Some(first) = self.first.as_ref().filter(|_| name == FIRST_USER) {
             return (credential == first.credential()).then_some(Role::Operator);
@@ -83,7 +83,7 @@ impl Access {
         (credential == user.hash.fingerprint()).then_some(user.role)
     }
 
-    /// Whose token it is, if it is one of ours.
+    /// The identity that a token belongs to, if the token is configured.
     pub fn by_token(&self, token: &str) -> Option<Identity> {
         let hash = TokenHash::of(token);
         let known = self.tokens.iter().rfind(|account| account.hash.is(&hash))?;

@@ -1,4 +1,5 @@
-//! The link that lets the first one in, while no user is configured: it works once, and only for who can read the log.
+//! The bootstrap link, which signs in the first user while no user is configured. It works once, and only for someone
+//! who can read the log.
 
 use parking_lot::Mutex;
 
@@ -6,7 +7,7 @@ use crate::domain::access::{RandomToken, TokenHash};
 
 pub struct OneTimeLink {
     token: RandomToken,
-    /// Taken by the first who comes with it.
+    /// The hash of the token. The first use takes it.
     unused: Mutex<Option<TokenHash>>,
 }
 
@@ -23,13 +24,13 @@ impl OneTimeLink {
         format!("{at}{}?token={}", Self::PATH, self.token.expose())
     }
 
-    /// What a session by this link is begun with. Of this start of the process alone: users may be configured, and taken
-    /// away again, before the next.
+    /// The credential of sessions that begin with this link. Each start of the process has another one: users may be
+    /// configured, and removed again, before the next start.
     pub fn credential(&self) -> Vec<u8> {
         self.token.hash().bytes().to_vec()
     }
 
-    /// Whether `token` is this one, and nobody used it before.
+    /// Whether `token` is right and unused. If so, it is used from now on.
     pub fn use_up(&self, token: &str) -> bool {
         let mut unused = self.unused.lock();
         let right = unused.is_some_and(|hash| hash.is(&TokenHash::of(token)));

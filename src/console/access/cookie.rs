@@ -1,14 +1,14 @@
-//! The cookie of a session.
+//! The session cookie.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::{config::PublicUrl, domain::access::RandomToken};
 
-/// Over https with a prefix by which browsers take it over TLS only, and from the host itself alone where it is for all of
-/// that host.
+/// Names of the cookie: on https for the whole host, on https below a path, and on http. With either prefix, browsers
+/// accept the cookie over TLS only; with `__Host-`, also only from the host itself.
 const NAMES: [&str; 3] = ["__Host-provisiond", "__Secure-provisiond", "provisiond"];
 
-/// The session's token, as the browser sends it.
+/// The session token that the browser sent.
 pub fn session(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs =
@@ -16,10 +16,11 @@ pub fn session(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| NAMES.contains(name)).map(|(_, token)| token)
 }
 
-/// Sets it, until the browser is closed; the session may end before. None: takes it away.
+/// The header that sets the cookie; `None` deletes it. The browser keeps the cookie until it is closed; the session may
+/// end earlier.
 ///
-/// Lax: a link in a chat leads to its page. No page that is only looked at changes anything, and what changes something is
-/// refused unless a page of ours sends it (`origin`), whatever the browser does with the cookie.
+/// `SameSite=Lax` sends the cookie when someone follows a link in a chat. That is safe: GET changes nothing, and a
+/// change must come from one of our pages (`origin`), whatever the browser does with the cookie.
 pub fn set(public_url: Option<&PublicUrl>, token: Option<&RandomToken>) -> Option<HeaderValue> {
     let [of_host, below, plain] = NAMES;
     let path = public_url.map(PublicUrl::path).filter(|path| !path.is_empty());

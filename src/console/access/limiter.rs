@@ -1,7 +1,7 @@
-//! Bounds the tries to sign in, by the address they come from and by the name they are for.
+//! Limits tries to sign in, by client address and by user name.
 //!
-//! A name gets more tries than an address: somebody who guesses must not keep its owner out for long. Memory is bounded:
-//! when too many are remembered, those that tried longest ago are forgotten.
+//! A name gets more tries than an address, so that an attacker cannot lock its owner out for long. Memory is bounded:
+//! if there are too many entries, those with the oldest windows are removed.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 const WINDOW: Duration = Duration::from_mins(5);
-/// Failures within the window.
+/// Failures allowed within the window.
 const BY_ADDRESS: u32 = 10;
 const BY_NAME: u32 = 50;
 const MAX_REMEMBERED: usize = 10_000;
@@ -28,15 +28,15 @@ struct Tries {
     failed: u32,
 }
 
-/// What failed lately. In memory: each process counts by itself.
+/// Recent failures. They are in memory, so each process counts by itself.
 #[derive(Default)]
 pub struct Limiter(Mutex<HashMap<Key, Tries>>);
 
 impl Limiter {
-    /// Counts a try that begins, as failed until [`Limiter::forgive`] says otherwise: many at once are counted too.
+    /// Counts a try as failed until [`Limiter::forgive`] takes it back. Parallel tries are therefore counted too.
     ///
     /// # Errors
-    /// Seconds to wait, if there were too many.
+    /// The seconds to wait, if there were too many failures.
     pub fn begin(&self, address: IpAddr, name: &str) -> Result<(), u64> {
         self.begin_at(Instant::now(), address, name)
     }
@@ -65,7 +65,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// The try that began last was right, or was not looked at.
+    /// Takes back the count of a try whose password was right, or was not checked.
     pub fn forgive(&self, address: IpAddr, name: &str) {
         let mut tries = self.0.lock();
         for (key, _) in keys(address, name) {
@@ -76,18 +76,18 @@ impl Limiter {
     }
 }
 
-/// Of an IPv6 address the network: a single host has 2^64 of them.
+/// The keys of a try, with their limits. An IPv6 address counts as its /64 network, as one host has 2^64 addresses.
 fn keys(address: IpAddr, name: &str) -> [(Key, u32); 2] {
     let address = match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,
     };
-    // What is longer is nobody's name.
+    // No user name is longer.
     let name = name.chars().take(64).collect();
     [(Key::Address(address), BY_ADDRESS), (Key::Name(name), BY_NAME)]
 }
 
-/// Those whose time is over; if that is not enough, the older half.
+/// Removes entries whose window has ended. If that is not enough, it also removes the older half.
 fn forget(tries: &mut HashMap<Key, Tries>, now: Instant) {
     tries.retain(|_, known| now.duration_since(known.since) < WINDOW);
     if tries.len() >= MAX_REMEMBERED {

@@ -1,5 +1,6 @@
-//! What operators see and viewers do not: the path and query of a url and the arguments of a script, which may hold a
-//! secret (`https://api.telegram.org/bot<token>/sendMessage`). Values of headers nobody sees again.
+//! Hides from viewers what may contain a secret: the path and query of a url
+//! (`https://api.telegram.org/bot<token>/sendMessage`) and the arguments of a script. Header values are hidden from
+//! everyone.
 
 use serde_json::Value;
 
@@ -14,13 +15,13 @@ use crate::{
     store::{ExecutionRow, HistoryEntry, Page},
 };
 
-/// Something that may hold what a viewer must not see.
+/// A value that may contain something viewers must not see.
 pub trait Masked {
     fn mask(&mut self);
 }
 
 impl Identity {
-    /// `value` as this one may see it.
+    /// `value`, masked unless this identity may make changes.
     pub fn view_of<T: Masked>(&self, mut value: T) -> T {
         if !self.may_change() {
             value.mask();

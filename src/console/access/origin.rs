@@ -1,7 +1,7 @@
-//! Whether what comes with a cookie was sent by a page of ours, and not by another site in the same browser.
+//! CSRF protection: a change with a session cookie must come from one of our pages, not from another site.
 //!
-//! Twice: by what the browser says of where the request comes from (`Sec-Fetch-Site`, else `Origin`), and by a token that
-//! only our pages hold.
+//! There are two checks: of the headers in which the browser names the origin (`Sec-Fetch-Site`, else `Origin`), and of
+//! a token that only our pages contain.
 
 use axum::{
     body::{Body, to_bytes},
@@ -16,12 +16,13 @@ pub const TOKEN_HEADER: &str = "x-csrf-token";
 pub const TOKEN_FIELD: &str = "csrf";
 
 const FORM: &str = "application/x-www-form-urlencoded";
-/// A form is read here for its token. An event that is edited has at most 8 MiB, and three bytes for one where it is
-/// escaped.
+/// The largest form that is read to find its token. An edited event has at most 8 MiB, but escaped bytes take three.
 const LARGEST_FORM: usize = 20 << 20;
 
+/// Checks the headers in which the browser names the origin.
+///
 /// # Errors
-/// If the browser says that another site sent it, or says nothing.
+/// If they name another site, or are missing.
 pub fn check(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> Result<(), Problem> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let ours = match text("sec-fetch-site") {
@@ -37,8 +38,10 @@ pub fn check(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> Result<(), 
     Err(Problem::forbidden("the request does not come from a page of this console (Sec-Fetch-Site, Origin)"))
 }
 
+/// Checks the token in the header or in the form, and returns the request with its whole body.
+///
 /// # Errors
-/// If the token is not there, as a header or in a form, or is another.
+/// If the token is missing or wrong.
 pub async fn check_token(request: Request, expected: &str) -> Result<Request, Problem> {
     if let Some(given) = request.headers().get(TOKEN_HEADER) {
         return if is(given.as_bytes(), expected) { Ok(request) } else { Err(wrong()) };

@@ -21,10 +21,10 @@ use crate::{
 
 const SIGN_IN: &str = "/sign-in";
 pub const SIGN_OUT: &str = "/sign-out";
-/// A form that is larger is none of ours.
+/// The largest form that is accepted. Ours are smaller.
 const LARGEST_FORM: usize = 16 << 10;
 
-/// Open to everybody.
+/// Routes that need no authentication.
 pub fn routes() -> Router<Console> {
     Router::new()
         .route(SIGN_IN, get(ask).post(sign_in))
@@ -32,7 +32,7 @@ pub fn routes() -> Router<Console> {
         .route(SIGN_OUT, post(sign_out))
 }
 
-/// Where somebody who is not signed in is led, to come back to `path`.
+/// The sign-in page, which leads back to `path`.
 pub fn path_back_to(path: &str) -> String {
     let next: String = url::form_urlencoded::byte_serialize(path.as_bytes()).collect();
     format!("{SIGN_IN}?next={next}")
@@ -76,7 +76,8 @@ async fn ask(
     page::form(console.access.has_users(), "", &next, None)
 }
 
-/// The link is opened: nothing is used up yet, as mail and chat programs open links too.
+/// Shows the page of the bootstrap link. Opening it does not use up the link, because mail and chat programs open links
+/// too.
 async fn ask_once(RawQuery(query): RawQuery) -> Result<Response, Problem> {
     page::once(&Asked::of(query.as_deref()).token, None)
 }
@@ -132,7 +133,8 @@ async fn begin(console: &Console, name: &str, credential: &[u8], next: &str) -> 
     Ok(with_cookie(console, Some(&token), next))
 }
 
-/// Also of who is not signed in any more. Another site cannot make a browser do it: the cookie is not sent to us from there.
+/// Ends the session, if there is one. Another site cannot sign a user out: its requests fail the origin check, and
+/// browsers send no cookie with them.
 async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Result<Response, Problem> {
     origin::check(&headers, console.settings.public_url.as_ref())?;
     if let Some(token) = cookie::session(&headers) {
@@ -149,7 +151,7 @@ fn with_cookie(console: &Console, token: Option<&RandomToken>, next: &str) -> Re
     response
 }
 
-/// A form that a page of ours sent: another site must not sign a person in as somebody else.
+/// Reads a form that one of our pages sent. Otherwise another site could sign a person in as somebody else.
 async fn form<T: serde::de::DeserializeOwned>(
     console: &Console,
     headers: &HeaderMap,
@@ -161,7 +163,7 @@ async fn form<T: serde::de::DeserializeOwned>(
     serde_urlencoded::from_bytes(&body).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
-/// A path of this console, whatever is asked for: a link must not lead a person elsewhere.
+/// `next` if it is a path of this console, otherwise `/`: a link must not lead to another site.
 fn within(next: &str) -> String {
     let ours = next.starts_with('/')
         && !next.starts_with("//")
@@ -169,7 +171,7 @@ fn within(next: &str) -> String {
     if ours { next.to_owned() } else { "/".to_owned() }
 }
 
-/// Where a request comes from: who is connected, or whom a proxy of ours says it speaks for.
+/// The address of the client: of the TCP peer, or as a trusted proxy reports it.
 struct Peer(IpAddr);
 
 impl FromRequestParts<Console> for Peer {
@@ -183,8 +185,8 @@ impl FromRequestParts<Console> for Peer {
     }
 }
 
-/// The last address that no proxy of ours has: what stands before it is what the client itself may have written. Where an
-/// entry cannot be read, it is the proxy that wrote it.
+/// The last address in `X-Forwarded-For` that is not a trusted proxy: the client may have written what stands before
+/// it. If an entry cannot be read, the proxy that added it counts as the client.
 fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.to_canonical();
@@ -204,7 +206,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     nearest
 }
 
-/// An address as proxies write it: with a port or a zone, in brackets.
+/// Parses an address as proxies write it: with a port or a zone, or in brackets.
 fn forwarded(entry: &str) -> Option<IpAddr> {
     let with_port = || entry.parse().ok().map(|address: SocketAddr| address.ip());
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
