@@ -1,4 +1,4 @@
-//! Dead letters: search and show; what changes them is in `change`.
+//! Dead letters: search, count, export and show. `change` replays and discards them.
 
 mod change;
 
@@ -40,29 +40,29 @@ pub fn routes() -> OpenApiRouter<Console> {
         .merge(change::routes())
 }
 
-/// Which dead letters are asked for; what is absent does not matter.
+/// Filter for dead letters. An absent field does not restrict the search.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 #[schema(as = DeadLetterFilter)]
 struct Filter {
-    /// In this state. (Only open ones are ever replayed or discarded.)
+    /// Only in this state. (Replay and discard take only open dead letters in any case.)
     state: Option<LetterState>,
-    /// The name it was published by; of an unrouted event it may be any text.
+    /// The event type as it was published; of an unrouted event, it may be any text.
     event: Option<String>,
-    /// Its id, or the `message_id` that it was published with.
+    /// The event id, or the `message_id` that the event was published with.
     event_id: Option<String>,
-    /// The handler's id.
+    /// The id of the handler.
     handler: Option<HandlerId>,
     reason: Option<Reason>,
     object_id: Option<String>,
-    /// Text in the body or the error; the case of ASCII letters does not matter.
+    /// Text in the body or the error; upper and lower case of ASCII letters are equal.
     text: Option<String>,
-    /// Died then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
+    /// Given up at or after this time: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     since: Option<Moment>,
-    /// Died before then.
+    /// Given up before this time.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Moment>,
@@ -93,7 +93,7 @@ async fn list(
 
 /// Count dead letters
 ///
-/// By reason and handler, the most first.
+/// By reason and handler, the largest count first.
 #[utoipa::path(get, path = "/dead-letters/summary", operation_id = "count_dead_letters", tag = "dead letters", params(Filter),
     responses((status = 200, description = "How many there are", body = Summary)))]
 async fn summary(
@@ -106,8 +106,9 @@ async fn summary(
 
 /// Export dead letters
 ///
-/// One JSON value a line, newest first, bodies exact (what came compressed is unpacked): `body` is text, `body_base64` what is none. Four exports at a time; the
-/// connection of one that takes nothing for a minute is closed.
+/// One JSON value a line, newest first, with the exact bodies; compressed bodies are decompressed. A body that is text
+/// is in `body`, any other in `body_base64`. At most four exports run at a time. The connection is closed if the client
+/// reads nothing for a minute.
 #[utoipa::path(get, path = "/dead-letters/export", operation_id = "export_dead_letters", tag = "dead letters", params(Filter),
     responses((status = 200, description = "Lines", body = ExportedLetter<'static>, content_type = "application/x-ndjson")))]
 async fn export(
@@ -116,7 +117,8 @@ async fn export(
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
     let turn = console.exports.turn().await?;
-    // What cannot even begin is told as a problem; what ends early ends the connection, as a part is no whole.
+    // An error before the first dead letter is answered as a problem. A later one closes the connection, so that the
+    // client does not take a part for the whole.
     let mut letters = Box::pin(console.letters.export(filter.into()));
     let first = letters.try_next().await?;
     let all = futures_util::stream::iter(first.map(Ok)).chain(letters);
@@ -132,7 +134,7 @@ async fn export(
 
 fn line(letter: &StoredDeadLetter) -> Bytes {
     let mut line = Vec::new();
-    // Writing into memory cannot fail, and everything in it can be written.
+    // Writing to memory cannot fail, and every field can be serialized.
     let _ = serde_json::to_writer(&mut line, &ExportedLetter::of(letter));
     line.push(b'\n');
     line.into()
@@ -140,7 +142,7 @@ fn line(letter: &StoredDeadLetter) -> Bytes {
 
 /// Show a dead letter
 ///
-/// Whole: the event, every attempt, and what a replay would run.
+/// With the event, the attempts (the latest 100), and what a replay would run.
 #[utoipa::path(get, path = "/dead-letters/{id}", operation_id = "show_dead_letter", tag = "dead letters", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The dead letter", body = WholeLetter<'static>)))]
 async fn show(

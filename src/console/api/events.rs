@@ -1,4 +1,4 @@
-//! The catalogue, and publishing by hand.
+//! The catalogue of event types, and publishing by hand.
 
 use axum::{
     extract::State,
@@ -50,17 +50,17 @@ async fn list(_: Viewer, _: NoParams, State(console): State<Console>) -> Result<
 #[serde(deny_unknown_fields)]
 struct EventTypeInput {
     name: EventName,
-    /// What it is listed under; if absent, as its neighbours.
+    /// Group in lists; if absent, the group of event types with the same name up to the last dot.
     #[schema(min_length = 1, max_length = 200)]
     group: Option<String>,
-    /// What people call it; if absent, from its name.
+    /// Title in lists; if absent, derived from the name.
     #[schema(min_length = 1, max_length = 200)]
     title: Option<String>,
 }
 
 /// Add an event type
 ///
-/// Its queue is declared at once, and workers take it up without restart.
+/// Declares its queue at once. Workers consume it without a restart.
 #[utoipa::path(post, path = "/event-types", operation_id = "add_event_type", tag = "events", request_body = EventTypeInput,
     responses((status = 201, description = "It was added", body = EventType)))]
 async fn add(
@@ -76,7 +76,8 @@ async fn add(
 
 /// Remove an event type
 ///
-/// Refused while handlers name it. What its queue holds is still consumed; then an operator of the broker deletes the queue.
+/// Refused while a handler uses it. Workers still consume what is in its queue; after that, an administrator of the
+/// broker can delete the queue.
 #[utoipa::path(delete, path = "/event-types/{name}", operation_id = "remove_event_type", tag = "events",
     params(("name" = EventName, Path, description = "The event's name")),
     responses((status = 204, description = "It is gone")))]
@@ -89,7 +90,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// The entity that an event is about: a number or a text.
+/// The object that an event is about: a number or a text.
 #[derive(Debug)]
 pub struct ObjectId(pub event::ObjectId);
 
@@ -103,7 +104,7 @@ impl<'de> Deserialize<'de> for ObjectId {
 impl PartialSchema for ObjectId {
     fn schema() -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Number);
-        // In bytes; of other characters than ASCII's fewer fit.
+        // The limit is in bytes, so fewer characters fit if they are not ASCII.
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
             .min_length(Some(1))
@@ -117,20 +118,20 @@ impl ToSchema for ObjectId {}
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EventInput {
-    /// The event's name.
+    /// The event type.
     event: EventName,
     object_id: ObjectId,
-    /// What happened to it; `{}` if absent. It is published as it is written here.
+    /// The data of the event; `{}` if absent. It is published exactly as written.
     #[serde(default, deserialize_with = "as_written")]
     #[schema(value_type = Option<Object>)]
     data: Option<Box<RawValue>>,
-    /// The event's id (its `message_id`); a random one if absent.
+    /// The event id (`message_id`); a random one if absent.
     id: Option<EventId>,
 }
 
 /// Publish an event
 ///
-/// As the platform would, confirmed by the broker. `GET /executions?event_id=…` shows what became of it.
+/// As the platform does, and with a confirm of the broker. `GET /executions?event_id=…` shows its executions.
 #[utoipa::path(post, path = "/events", operation_id = "publish_event", tag = "events", request_body = EventInput,
     responses((status = 202, description = "The broker has it", body = Published)))]
 async fn publish(
@@ -150,15 +151,15 @@ async fn publish(
     Ok(created(json(&published)?, StatusCode::ACCEPTED, &location))
 }
 
-/// A member that is there, `null` as well.
+/// Deserializes a member that is present. `null` counts as present.
 pub fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::deserialize(deserializer).map(Some)
 }
 
-/// The data as it was written, `{}` where there is none.
+/// The data as written, or `{}` if absent.
 ///
 /// # Errors
-/// It is no object.
+/// If it is not an object.
 pub fn data_or_none(data: Option<Box<RawValue>>) -> Result<Box<RawValue>, Problem> {
     match data {
         Some(data) => an_object(data),
@@ -167,7 +168,7 @@ pub fn data_or_none(data: Option<Box<RawValue>>) -> Result<Box<RawValue>, Proble
 }
 
 /// # Errors
-/// It is none.
+/// If it is not an object.
 pub fn an_object(data: Box<RawValue>) -> Result<Box<RawValue>, Problem> {
     if data.get().starts_with('{') {
         return Ok(data);
@@ -175,7 +176,7 @@ pub fn an_object(data: Box<RawValue>) -> Result<Box<RawValue>, Problem> {
     Err(Problem::invalid(vec![FieldError::at("/data", "must be a JSON object")]))
 }
 
-/// What no worker would take was not published.
+/// An event that no worker would accept is the client's error. It was not published.
 fn refused(error: anyhow::Error) -> Problem {
     match error.downcast::<Malformed>() {
         Ok(refused) => Problem::invalid(vec![FieldError::at("", refused.to_string())]),

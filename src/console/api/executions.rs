@@ -36,31 +36,31 @@ pub fn routes() -> OpenApiRouter<Console> {
         .routes(routes!(replay_many))
 }
 
-/// Which executions are asked for; what is absent does not matter.
+/// Filter for executions. An absent field does not restrict the search.
 #[derive(Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 #[schema(as = ExecutionFilter)]
 struct Filter {
     status: Option<Status>,
-    /// What became of it.
+    /// What happened to the handler.
     disposition: Option<Disposition>,
     event: Option<EventName>,
-    /// The handler's id.
+    /// The id of the handler.
     handler: Option<HandlerId>,
     object_id: Option<String>,
-    /// Its id, or the `message_id` that it was published with.
+    /// The event id, or the `message_id` that the event was published with.
     event_id: Option<String>,
-    /// Text in what was sent or answered; the case of ASCII letters does not matter. It is looked for for some seconds: a
-    /// page may have fewer items than asked for, and a `next`.
+    /// Text in the request or the answer; upper and lower case of ASCII letters are equal. The search takes some
+    /// seconds at most: a page may have fewer items than requested, and still a `next`.
     data: Option<String>,
-    /// Text in the error, likewise.
+    /// Text in the error, by the same rules.
     error: Option<String>,
-    /// Started then or later: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
+    /// Started at or after this time: 2026-01-31, 2026-01-31T12:00:00Z, or an age such as 2h.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     since: Option<Moment>,
-    /// Started before then.
+    /// Started before this time.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T12:00:00Z")]
     until: Option<Moment>,
@@ -78,7 +78,7 @@ impl From<Filter> for ExecutionFilter {
 
 /// Search the Execution Logs
 ///
-/// Newest first, without what was sent and answered.
+/// Newest first, without requests and answers.
 #[utoipa::path(get, path = "/executions", operation_id = "list_executions", tag = "executions", params(Filter, Paging),
     responses((status = 200, description = "A page of executions", body = PageOf<ExecutionRow>)))]
 async fn list(
@@ -92,7 +92,7 @@ async fn list(
 
 /// Show an execution
 ///
-/// Whole: what was sent, what was answered.
+/// With the request and the answer.
 #[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "The execution", body = Execution)))]
 async fn show(
@@ -104,16 +104,16 @@ async fn show(
     Ok(turn.until_sent(json(&somebody.view_of(console.store().execution(id).await?))?))
 }
 
-/// How much of the event runs again.
+/// How much of the event is replayed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum ReplayShare {
-    /// The handler of the execution, with what was sent to it; the event, where it had none.
+    /// The handler of the execution, with what was sent to it. If it had no handler, the event.
     #[default]
     AsRecorded,
-    /// The same, but executions without a handler do not matter.
+    /// Like `as_recorded`, but executions without a handler are skipped.
     HandlerOnly,
-    /// What is enabled for the event now.
+    /// All handlers that are enabled for the event now.
     WholeEvent,
 }
 
@@ -136,7 +136,7 @@ struct ReplayExecution {
 
 /// Replay an execution
 ///
-/// Its handler runs again, alone; the event keeps its id.
+/// Runs its handler again, alone. The event keeps its id.
 #[utoipa::path(post, path = "/executions/{id}/replay", operation_id = "replay_execution", tag = "executions", request_body = Option<ReplayExecution>,
     params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "It was sent back", body = Replay),
@@ -155,28 +155,29 @@ async fn replay_one(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayExecutions {
-    /// These; or those of a filter.
+    /// Ids of executions. Send either these or a filter.
     #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<Uuid>>,
     #[schema(value_type = Option<Filter>)]
     filter: Option<ObjectOf<Filter>>,
     #[serde(default)]
     share: ReplayShare,
-    /// Only count what would be sent.
+    /// Only count what would be replayed.
     #[serde(default)]
     dry_run: bool,
-    /// At most so many a second; 50 if absent.
+    /// Replay at most this many a second; 50 if absent.
     #[schema(minimum = 1, maximum = 1000)]
     rate: Option<u32>,
-    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never. 50 if absent.
+    /// Stop if more than this percentage of the latest 100 first attempts failed (at least 20 must have ended); 100:
+    /// never. 50 if absent.
     #[schema(minimum = 0, maximum = 100)]
     max_failures: Option<u8>,
 }
 
 /// Replay executions
 ///
-/// With `dry_run` it is only counted what would be sent. Otherwise a job begins, which `GET /replays/{id}` tells of. Several
-/// attempts of one handler for one event are replayed once.
+/// With `dry_run`, only counts them. Otherwise starts a job, which `GET /replays/{id}` shows. Several attempts of one
+/// handler for one event are replayed once.
 #[utoipa::path(post, path = "/executions/replay", operation_id = "replay_executions", tag = "executions", request_body = ReplayExecutions,
     responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
         (status = 202, description = "A job has begun", body = Replay,

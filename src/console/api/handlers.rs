@@ -50,13 +50,13 @@ pub fn routes() -> OpenApiRouter<Console> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Search {
-    /// Of this event.
+    /// The event type.
     event: Option<EventName>,
-    /// Of this type of task.
+    /// The type of task.
     task_type: Option<TaskType>,
-    /// Of this status; if absent: enabled and disabled, not archived.
+    /// The status; if absent: enabled and disabled, not archived.
     status: Option<Status>,
-    /// With this text in name or task.
+    /// Text in the name, url, path or arguments.
     text: Option<String>,
 }
 
@@ -66,16 +66,17 @@ struct Search {
 struct Changed {
     #[serde(flatten)]
     handler: Handler,
-    /// What may be wrong with it, though it was taken.
+    /// Possible problems with the handler, which was accepted all the same.
     warnings: Vec<String>,
-    /// A signing secret that was made now. It is shown this once: who verifies the requests needs it.
+    /// A new signing secret. It is shown only this once; the receiver needs it to verify requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
 }
 
 /// List handlers
 ///
-/// By id. A viewer sees `***` for the path and query of a url and for arguments, which may hold secrets, and finds no text in them.
+/// Ordered by id. For a viewer, the path and query of a url and the arguments of a script are masked as `***`, because
+/// they may contain secrets, and `text` does not search them.
 #[utoipa::path(get, path = "/handlers", operation_id = "list_handlers", tag = "handlers", params(Search, Paging),
     responses((status = 200, description = "A page of handlers", body = PageOf<Handler>)))]
 async fn list(
@@ -92,7 +93,7 @@ async fn list(
 
 /// Create a handler
 ///
-/// It is live on every worker within a second. With `sign`, or a `signing_secret` of your own, its requests are signed.
+/// Every worker uses it within a second. With `sign`, or a `signing_secret` of your own, its requests are signed.
 #[utoipa::path(post, path = "/handlers", operation_id = "create_handler", tag = "handlers", request_body = schema::NewHandler,
     responses((status = 201, description = "It was created", body = Changed,
         headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is")))))]
@@ -130,7 +131,7 @@ async fn show(
 
 /// Replace a handler
 ///
-/// What is left out takes its default. A header whose value is `***`, as it is shown, keeps the value that is stored.
+/// A field that is absent gets its default. A header with the masked value `***` keeps its stored value.
 #[utoipa::path(put, path = "/handlers/{id}", operation_id = "replace_handler", tag = "handlers", request_body = HandlerSpec,
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
@@ -149,8 +150,8 @@ async fn replace(
 
 /// Change parts of a handler
 ///
-/// A merge patch (RFC 7396): what is left out stays, null takes the default. `{"status":"disabled"}` switches it off,
-/// `{"status":"archived"}` takes it out of use and out of the lists.
+/// A merge patch (RFC 7396): an absent field stays as it is, null sets the default. `{"status":"disabled"}` disables
+/// the handler; `{"status":"archived"}` also removes it from lists.
 #[utoipa::path(patch, path = "/handlers/{id}", operation_id = "change_handler", tag = "handlers",
     request_body(content((schema::HandlerPatch = "application/merge-patch+json"), (schema::HandlerPatch = "application/json"))),
     params(("id" = i64, Path, description = "Its id"),
@@ -189,9 +190,9 @@ async fn delete(
     }
 }
 
-/// Every change of a handler
+/// List the changes of a handler
 ///
-/// Newest first: who, when, before and after; also of a handler that was deleted.
+/// Newest first: who, when, before and after. A deleted handler keeps its history.
 #[utoipa::path(get, path = "/handlers/{id}/history", operation_id = "handler_history", tag = "handlers",
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "Its changes", body = PageOf<HistoryEntry>)))]

@@ -1,4 +1,4 @@
-//! Replays: counted first, then jobs that run in the background, can be stopped and resumed.
+//! Replays: counts, and jobs that run in the background and can be stopped and resumed.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
     store::{NewReplay, PlanLine, Refusal, Replay, Selection},
 };
 
-/// For the replay of one letter to be sent, before it is told to be under way.
+/// How long a request waits for the replay of one item. After that, the response is 202.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_IDS: usize = 1000;
 
@@ -36,15 +36,16 @@ pub fn routes() -> OpenApiRouter<Console> {
         .routes(routes!(resume))
 }
 
-/// How fast a job goes, and when it stops by itself.
+/// The rate of a job, and when it stops by itself.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ReplayPace)]
 pub struct Pace {
-    /// At most so many a second; 50 if absent.
+    /// Replay at most this many a second; 50 if absent.
     #[schema(minimum = 1, maximum = 1000)]
     pub rate: Option<u32>,
-    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never. 50 if absent.
+    /// Stop if more than this percentage of the latest 100 first attempts failed (at least 20 must have ended); 100:
+    /// never. 50 if absent.
     #[schema(minimum = 0, maximum = 100)]
     pub max_failures: Option<u8>,
 }
@@ -70,7 +71,7 @@ impl Pace {
 #[derive(Serialize, ToSchema)]
 pub struct Plan {
     total: i64,
-    /// By event and handler, the most first.
+    /// By event and handler, the largest count first.
     lines: Vec<PlanLine>,
 }
 
@@ -80,10 +81,10 @@ impl Plan {
     }
 }
 
-/// What was chosen, as a person reads it: ids, or a filter, or explicitly everything.
+/// Describes the selection for people: ids, a filter, or all.
 ///
 /// # Errors
-/// If nothing says which, or two things do.
+/// If nothing is selected, or in two ways.
 pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Result<String, Problem> {
     let refuse = |at: &str, detail: &str| Err(Problem::invalid(vec![FieldError::at(at, detail)]));
     match (ids, filter.filter(|filter| !filter.is_empty())) {
@@ -97,7 +98,7 @@ pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Resul
     }
 }
 
-/// Replays one, and waits for that.
+/// Replays one item, and waits for the result.
 pub async fn one(
     console: &Console,
     somebody: &Identity,
@@ -118,7 +119,7 @@ pub async fn one(
     Ok(created(json(&replay)?, status, &location(replay.id)))
 }
 
-/// Counts, or begins a job.
+/// Counts the selection, or starts a job.
 pub async fn many(
     console: &Console,
     somebody: &Identity,
@@ -140,18 +141,18 @@ fn location(id: i64) -> String {
     format!("/api/v1/replays/{id}")
 }
 
-/// A job, and how it does.
+/// A job and its progress.
 #[derive(Serialize, ToSchema)]
 struct ShownReplay {
     #[serde(flatten)]
     replay: Replay,
-    /// What was refused and how often, the most frequent first.
+    /// Why items were refused, and how many; the most frequent reason first.
     refusals: Vec<Refusal>,
-    /// How the first attempts end; only where this process runs it.
+    /// How the first attempts end. Only present if the process that answers runs the job.
     progress: Option<Progress>,
 }
 
-/// There is nothing to search for.
+/// The list of replays has no filter.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct All {}
@@ -172,7 +173,7 @@ async fn list(
 
 /// Show a replay
 ///
-/// How far it is.
+/// With its progress.
 #[utoipa::path(get, path = "/replays/{id}", operation_id = "show_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "The replay", body = ShownReplay)))]
 async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) -> Result<Response, Problem> {
@@ -181,7 +182,7 @@ async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) 
 
 /// Stop a replay
 ///
-/// Whichever process runs it stops it within about a second. It can be resumed.
+/// The process that runs it stops it within about a second. It can be resumed.
 #[utoipa::path(post, path = "/replays/{id}/stop", operation_id = "stop_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "It is asked to stop, or has ended", body = ShownReplay)))]
 async fn stop(
@@ -194,7 +195,7 @@ async fn stop(
 
 /// Resume a replay
 ///
-/// One that was stopped, by a person or by itself, or whose process was killed.
+/// A replay that a person stopped, that stopped by itself, or whose process was killed.
 #[utoipa::path(post, path = "/replays/{id}/resume", operation_id = "resume_replay", tag = "replays", request_body = Option<Pace>,
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 202, description = "It goes on", body = ShownReplay)))]

@@ -1,4 +1,4 @@
-//! How it goes: rates, failures, latency, processes, queues.
+//! Status: throughput, failures, latency, processes, queues.
 
 use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
@@ -30,16 +30,16 @@ enum Span {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Asked {
-    /// How far back.
+    /// The period that the counts cover.
     #[serde(default)]
     #[param(value_type = Option<Span>, inline)]
     period: Span,
 }
 
-/// How it goes
+/// Show the status
 ///
-/// What went on, which processes there are, what fails, what waits, as it was at most two seconds ago. That RabbitMQ is away
-/// is told in `waiting.error`.
+/// Throughput, processes, failing handlers and queue depths, at most two seconds old. If RabbitMQ is away,
+/// `waiting.error` says so.
 #[utoipa::path(get, path = "/stats", operation_id = "stats", tag = "stats", params(Asked),
     responses((status = 200, description = "How it goes", body = StatusSnapshot)))]
 async fn stats(

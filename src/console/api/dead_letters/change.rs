@@ -1,4 +1,4 @@
-//! Replaying and discarding dead letters.
+//! Replays and discards dead letters.
 
 use axum::{body::Bytes, extract::State, response::Response};
 use serde::{Deserialize, Serialize};
@@ -33,16 +33,16 @@ pub(super) fn routes() -> OpenApiRouter<Console> {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayLetter {
-    /// The whole event in the place of the letter's own, sent as it is written here; it becomes an event with an id of its
-    /// own, or receivers would take it for the old one.
+    /// An edited event, which replaces the original one and is sent exactly as written. It gets a new event id;
+    /// otherwise receivers would take it for the original event.
     #[schema(value_type = Option<Object>)]
     event: Option<Box<RawValue>>,
 }
 
 /// Replay a dead letter
 ///
-/// As its plan says: its handler alone, or it and those that waited behind it. With `event` it is replayed edited. A letter
-/// of which nothing would run is refused, and stays open.
+/// Runs the plan of the dead letter: its handler, or its handler and those that waited behind it. With `event`, replays
+/// the edited event. If nothing would run, the replay is refused and the dead letter stays open.
 #[utoipa::path(post, path = "/dead-letters/{id}/replay", operation_id = "replay_dead_letter", tag = "dead letters", request_body = Option<ReplayLetter>,
     params(("id" = Uuid, Path, description = "Its id")),
     responses((status = 200, description = "It was sent back", body = Replay),
@@ -72,7 +72,7 @@ async fn replay_one(
     replays::one(&console, &somebody, &chosen, asked).await
 }
 
-/// Whoever names a letter wants to know that it is closed already.
+/// Fails if the dead letter is closed. A client that names an id wants to know that.
 async fn open_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Problem> {
     let letter = console.store().dead_letter(id).await?;
     let row = &letter.row;
@@ -83,7 +83,7 @@ async fn open_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Pr
     Err(Problem::conflict(format!("dead letter {id} was {} already, by {by}", row.state)))
 }
 
-/// Which letters: `ids`, or those of a `filter`, or `all`.
+/// Selects dead letters: by `ids`, by `filter`, or `all`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayLetters {
@@ -91,24 +91,25 @@ struct ReplayLetters {
     ids: Option<Vec<Uuid>>,
     #[schema(value_type = Option<Filter>)]
     filter: Option<ObjectOf<Filter>>,
-    /// Every open one.
+    /// Every open dead letter.
     #[serde(default)]
     all: bool,
-    /// Only count what would be sent.
+    /// Only count what would be replayed.
     #[serde(default)]
     dry_run: bool,
-    /// At most so many a second; 50 if absent.
+    /// Replay at most this many a second; 50 if absent.
     #[schema(minimum = 1, maximum = 1000)]
     rate: Option<u32>,
-    /// Stop when more than so many percent of the latest 100 first attempts (20 at least) fail; 100: never. 50 if absent.
+    /// Stop if more than this percentage of the latest 100 first attempts failed (at least 20 must have ended); 100:
+    /// never. 50 if absent.
     #[schema(minimum = 0, maximum = 100)]
     max_failures: Option<u8>,
 }
 
 /// Replay dead letters
 ///
-/// Open ones, oldest first. With `dry_run` it is only counted what would be sent. Otherwise a job begins, which
-/// `GET /replays/{id}` tells of; each letter is replayed once, also by two people at a time.
+/// Open ones, oldest first. With `dry_run`, only counts them. Otherwise starts a job, which `GET /replays/{id}` shows.
+/// Each dead letter is replayed once, even if two people replay it at the same time.
 #[utoipa::path(post, path = "/dead-letters/replay", operation_id = "replay_dead_letters", tag = "dead letters", request_body = ReplayLetters,
     responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
         (status = 202, description = "A job has begun", body = Replay,
@@ -129,7 +130,7 @@ async fn replay_many(
     replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
 }
 
-/// Why nobody needs it: it stays with the letter.
+/// Why the dead letters need no replay; stored with each of them.
 #[derive(Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(as = DiscardReason, value_type = String, min_length = 1, max_length = 1000, pattern = r"\S")]
@@ -171,7 +172,7 @@ async fn discard_one(
     let discarded =
         console.store().discard_dead_letters(Closing::These(&[id]), &reason.0, &somebody.by()).await?;
     if discarded == 0 {
-        // Somebody was faster since it was looked at.
+        // Somebody closed it after the first check.
         open_letter(&console, id).await?;
     }
     json(&Discarded { discarded })
@@ -187,7 +188,7 @@ struct DiscardLetters {
     #[serde(default)]
     #[schema(value_type = Option<Filter>)]
     filter: Option<ObjectOf<Filter>>,
-    /// Every open one.
+    /// Every open dead letter.
     #[serde(default)]
     all: bool,
     /// Only count what would be discarded.
@@ -197,7 +198,7 @@ struct DiscardLetters {
 
 /// Discard dead letters
 ///
-/// Open ones, for good. With `dry_run` they are only counted.
+/// Closes open ones permanently. With `dry_run`, only counts them.
 #[utoipa::path(post, path = "/dead-letters/discard", operation_id = "discard_dead_letters", tag = "dead letters", request_body = DiscardLetters,
     responses((status = 200, description = "How many were closed; with dry_run what would be", body = inline(Outcome))))]
 async fn discard_many(

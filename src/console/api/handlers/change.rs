@@ -1,4 +1,4 @@
-//! What a change of a handler has to pass beside its own rules.
+//! Checks of a handler that need the database, the network or the file system.
 
 use axum::response::Response;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::{
     runner::check_target,
 };
 
-/// Makes of `current` what `body` says, whole.
+/// Replaces `current` with the handler in `body`.
 pub(super) async fn apply(
     console: &Console,
     somebody: &Identity,
@@ -40,8 +40,8 @@ pub(super) async fn apply(
     versioned(&Changed { handler, warnings, signing_secret: None }, version)
 }
 
-/// What `body` says, and what may be wrong with it though it is taken. Beside its own rules its event must be in the
-/// catalogue, and what it points to, if that is new, must be allowed: everything that is wrong is told at once.
+/// Parses and checks `body`. Returns the handler and warnings. The event type must be in the catalogue, and a new url
+/// or script path must be allowed. All errors are reported together.
 pub(super) async fn checked(
     console: &Console,
     body: &Value,
@@ -66,7 +66,7 @@ pub(super) async fn checked(
         Some(task @ Task::Script { path, .. }) if is_new(task) && path.climbs() => {
             reading.errors.push(FieldError::at("/task/path", ScriptPath::CLIMBS));
         }
-        // Scripts are looked at when they are run, perhaps elsewhere; but a slip is noticed best at once.
+        // The script may run on another machine, but a typing error is best found now.
         Some(Task::Script { path, .. }) => {
             if let Err(why) = console.settings.scripts.examine(path) {
                 warnings.push(format!("as configured where the console runs it cannot be run: {why}"));

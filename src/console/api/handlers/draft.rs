@@ -1,4 +1,4 @@
-//! A handler as it is sent: read field by field, so that everything that is wrong is told at once, each at its place.
+//! Parses a handler field by field, so that all errors are reported together, each with its pointer.
 
 mod fields;
 mod parts;
@@ -20,21 +20,21 @@ pub(super) use patch::merged;
 #[derive(Debug)]
 pub(super) struct Draft {
     pub spec: HandlerSpec,
-    /// Only of one that is created.
+    /// Only for a new handler.
     pub secret: Signing,
 }
 
-/// What its requests are to be signed with.
+/// How the requests of a new handler are signed.
 #[derive(Debug)]
 pub(super) enum Signing {
     Not,
-    /// With a new secret, which its owner has to see.
+    /// With a generated secret, which its owner has to see.
     New,
     With(SigningSecret),
 }
 
 impl Signing {
-    /// The secret, and its text if it is to be shown.
+    /// The secret, and its text if the response must show it.
     pub fn unpacked(self) -> (Option<SigningSecret>, Option<String>) {
         match self {
             Self::Not => (None, None),
@@ -48,8 +48,8 @@ impl Signing {
     }
 }
 
-/// A handler that was read, and everything that is wrong with it so far: who knows more of the fields that could be read
-/// adds to that, before the whole is taken or refused.
+/// A parsed handler and its errors so far. The caller checks the parsed fields further and adds errors, before
+/// [`Reading::finished`] accepts or rejects the handler.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub event: Option<EventName>,
@@ -59,12 +59,13 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The handler, if nothing is wrong with it.
+    /// The handler, or a problem that lists all errors.
     pub fn finished(self) -> Result<Draft, Problem> {
         self.draft.filter(|_| self.errors.is_empty()).ok_or_else(|| Problem::invalid(self.errors))
     }
 
-    /// Of a change, `current` is the handler as it is: the values of its headers are not known to who sends this.
+    /// Parses `body`. `current` is the handler before a change: the client does not know the header values, so a masked
+    /// one keeps its stored value.
     pub fn of(body: &Value, current: Option<&HandlerSpec>) -> Result<Self, Problem> {
         let mut errors = Vec::new();
         let Some(fields) = body.as_object() else {
@@ -117,7 +118,7 @@ impl Reading {
     }
 }
 
-/// No error repeats a secret.
+/// Parses how requests are signed. Its errors do not contain the secret.
 fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut Vec<FieldError>) -> Signing {
     if exists && (sign.is_some() || given.is_some()) {
         let at = if sign.is_some() { "/sign" } else { "/signing_secret" };

@@ -1,4 +1,4 @@
-//! The forms of a handler in the API's document, made of the one that is described where its fields are.
+//! The schemas of a handler in the API document, derived from that of [`HandlerSpec`].
 
 use serde_json::json;
 use utoipa::{
@@ -11,9 +11,9 @@ use utoipa::{
 
 use crate::domain::handler::{Handler, HandlerSpec};
 
-/// A handler that is created.
+/// A handler to create.
 pub(super) struct NewHandler;
-/// What changes of a handler.
+/// A change of a handler.
 pub(super) struct HandlerPatch;
 
 type Named = Vec<(String, RefOr<Schema>)>;
@@ -70,7 +70,7 @@ impl PartialSchema for HandlerPatch {
         object.description = Some("What changes; null takes the default".to_owned());
         object.required.clear();
         for (name, property) in &mut object.properties {
-            // Without these there is no handler.
+            // These have no default.
             if !["name", "event", "task"].contains(&name.as_str()) {
                 let null = ObjectBuilder::new().schema_type(Type::Null);
                 *property = OneOfBuilder::new().item(property.clone()).item(null).into();
@@ -87,7 +87,7 @@ impl ToSchema for HandlerPatch {
     }
 }
 
-/// What is shown has more than what is sent.
+/// A response has more members than a request.
 impl PartialSchema for Handler {
     fn schema() -> RefOr<Schema> {
         let mut object = spec();

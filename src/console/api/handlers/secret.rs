@@ -1,4 +1,4 @@
-//! What a handler's requests are signed with.
+//! Signing secrets of handlers.
 
 use std::time::Duration;
 
@@ -28,10 +28,10 @@ pub(super) fn routes() -> OpenApiRouter<Console> {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Rotation {
-    /// The new secret; a random one if absent, which is then shown once.
+    /// The new secret. If absent, a random one, which the response shows once.
     #[schema(write_only, pattern = "^whsec_[A-Za-z0-9+/]{43}=$")]
     secret: Option<String>,
-    /// How long the old secret signs too: two signatures are sent meanwhile. A day if absent.
+    /// How long requests are also signed with the old secret; they have two signatures until then. A day if absent.
     #[serde(default, with = "humantime_serde")]
     #[schema(value_type = Option<String>, pattern = "^[1-9][0-9]{0,2}(s|m|h)$", example = "24h")]
     keep_old: Option<Duration>,
@@ -73,7 +73,7 @@ async fn rotate(
     answer(&console, &if_match, id, rotated, shown).await
 }
 
-/// Sign a handler's requests no more
+/// Remove the signing secret of a handler
 #[utoipa::path(delete, path = "/handlers/{id}/signing-secret", operation_id = "remove_secret", tag = "handlers",
     params(("id" = i64, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),

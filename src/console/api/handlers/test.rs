@@ -1,4 +1,4 @@
-//! Trying a handler.
+//! Test calls of handlers.
 
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
@@ -32,16 +32,17 @@ struct TrialInput {
     /// The object that the event is about: a number or a text; 12 if absent.
     #[schema(value_type = Option<ObjectId>)]
     object_id: Option<ObjectId>,
-    /// The event's data; if absent, data as the platform might send.
+    /// The data of the event; if absent, a sample of what the platform sends.
     #[serde(default, deserialize_with = "as_written")]
     #[schema(value_type = Option<Object>)]
     data: Option<Box<RawValue>>,
 }
 
-/// Try a handler
+/// Test a handler
 ///
-/// Calls it once, now and from here, with a sample of its event; it may be disabled. Nothing is recorded or repeated. Gives
-/// what was sent, what was answered, and what a worker would make of it. It takes as long as the handler may.
+/// Calls the handler once, from the console's machine, with a sample event. The handler may be disabled. Nothing is
+/// recorded or retried. The response shows what was sent, what was answered, and what a worker would do next. It takes
+/// as long as the handler.
 #[utoipa::path(post, path = "/handlers/{id}/test", operation_id = "test_handler", tag = "handlers", request_body = Option<TrialInput>,
     params(("id" = i64, Path, description = "Its id")),
     responses((status = 200, description = "What came of it, also where the handler failed", body = Trial),

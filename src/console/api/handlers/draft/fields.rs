@@ -1,4 +1,4 @@
-//! The members of a JSON object, and what is wrong with them.
+//! Reads the members of a JSON object, and collects errors.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -8,13 +8,13 @@ use crate::console::{
     problem::FieldError,
 };
 
-/// What only an answer has.
+/// Members that only responses have.
 const READ_ONLY: [&str; 6] = ["id", "signed", "created_at", "updated_at", "version", "warnings"];
 
-/// The members of an object, taken one by one.
+/// Reads the members of an object one by one.
 pub(super) struct Fields<'a, 'e> {
     members: &'a Map<String, Value>,
-    /// The pointer of the object.
+    /// The JSON pointer of the object.
     at: &'static str,
     known: Vec<&'static str>,
     errors: &'e mut Vec<FieldError>,
@@ -25,7 +25,7 @@ impl<'a, 'e> Fields<'a, 'e> {
         Self { members, at, known: Vec::new(), errors }
     }
 
-    /// The member, if it is there.
+    /// The member, if it is present. Its name is then known to [`Fields::refuse_unknown`].
     pub fn present(&mut self, name: &'static str) -> Option<&'a Value> {
         if !self.known.contains(&name) {
             self.known.push(name);

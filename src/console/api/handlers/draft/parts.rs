@@ -1,4 +1,4 @@
-//! What of a handler has members of its own: its task and its retries.
+//! Parses the parts of a handler that are objects: its task and its retries.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
     let kind: Option<String> = fields.required("type");
     match kind.as_deref() {
         Some("http") => {
-            // Not as it is stored: what is typed is looked at more closely.
+            // `FromStr` checks a typed url more strictly than deserializing, which must accept stored ones.
             let url: Option<String> = fields.required("url");
             let url = url.and_then(|url| match url.parse::<HttpTarget>() {
                 Ok(url) => Some(url),
@@ -94,7 +94,7 @@ pub(super) fn read_retry(retry: &Value, errors: &mut Vec<FieldError>) -> Option<
         return None;
     };
     let before = errors.len();
-    // Each by itself, to name the one that is wrong; then all together.
+    // Parse each member alone, to name the wrong ones; then all together.
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
         if let Err(error) = serde_json::from_value::<RetryOverrides>(alone) {

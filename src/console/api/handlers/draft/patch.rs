@@ -7,13 +7,13 @@ use crate::{
     domain::handler::HandlerSpec,
 };
 
-/// `current` as it is shown, with a merge patch (RFC 7396) applied to it.
+/// Applies a merge patch to `current`, as the API shows it.
 pub fn merged(current: &HandlerSpec, patch: &Value) -> Result<Value, Problem> {
     if !patch.is_object() {
         return Err(Problem::invalid(vec![FieldError::at("", "a patch is a JSON object of what changes")]));
     }
     let mut value = serde_json::to_value(current).map_err(|_| Problem::internal())?;
-    // Of another type the task has other members: those of the old one would be unknown.
+    // A task of another type has other members; the old ones would be unknown.
     let kind = |value: &Value| value.pointer("/task/type").cloned();
     if kind(patch).is_some_and(|new| Some(new) != kind(&value)) {
         value.as_object_mut().map(|members| members.remove("task"));
