@@ -1,7 +1,7 @@
-//! The REST API, `/api/v1`: JSON requests and responses, errors as RFC 9457 problems.
+//! The REST API, `/api/v1`: JSON requests and responses, errors as problems (RFC 9457).
 //!
-//! `routes!` of utoipa-axum registers a route together with its description, so no route is missing in the `OpenAPI`
-//! document. The module `document` adds the parts that are the same for every route.
+//! A route and its description are declared together (`routes!` of utoipa-axum), so there is no route without a
+//! description. `document` adds what is the same for every route.
 
 mod dead_letters;
 mod document;
@@ -41,7 +41,7 @@ pub fn routes() -> Router<Console> {
     router.merge(document::routes(document)).layer(middleware::from_fn(acceptable))
 }
 
-/// Answers 406 before the route runs, if the client does not accept the media type of the response.
+/// Answers 406 if the client does not accept the media type of the response, before anything is done.
 async fn acceptable(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let given = if path.ends_with("/docs") {

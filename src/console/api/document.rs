@@ -1,4 +1,4 @@
-//! The `OpenAPI` document: made of the routes, completed with what is the same for each of them, and shown as a page.
+//! The `OpenAPI` document: made from the routes, completed with what is the same for all of them, and shown as a page.
 
 mod docs;
 
@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 
 use crate::console::{Console, access::Viewer, problem::ErrorBody};
 
-/// What the routes are added to.
+/// The document to which the routes are added.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "provisiond", description = ABOUT, license(name = "MIT", identifier = "MIT")),
@@ -46,7 +46,7 @@ fields and parameters are refused. With PostgreSQL or RabbitMQ away the answer i
 
 **Secrets** do not come back: values of headers are masked, a signing secret is shown once, when it is made.";
 
-/// The two forms of the document.
+/// Serves the document as JSON and as a page.
 pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
     let document = completed(serde_json::to_value(described).unwrap_or_default());
     let page = docs::Page::of(&document);
@@ -62,7 +62,7 @@ pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
         .route("/docs", get(async move |Viewer(somebody): Viewer| page.answer(&somebody)))
 }
 
-/// The document, its server below the path of the public url.
+/// The document, with the path of `console.public_url` before the server's path.
 fn below_public_path(console: &Console, document: &str) -> String {
     match &console.settings.public_url {
         Some(url) => document.replacen("\"/api/v1\"", &format!("\"{}/api/v1\"", url.path()), 1),
@@ -70,7 +70,7 @@ fn below_public_path(console: &Console, document: &str) -> String {
     }
 }
 
-/// What can be answered to any request.
+/// Error statuses that every route can answer.
 const ANY: [u16; 5] = [400, 401, 406, 500, 503];
 
 fn completed(mut document: Value) -> Value {
@@ -100,7 +100,7 @@ fn completed(mut document: Value) -> Value {
     document
 }
 
-/// Adds the answers that are given around every route, by what the route takes.
+/// Adds the error responses that extractors and layers give, depending on what the route takes.
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let takes_body = operation.get("requestBody").is_some();
     let parameters = operation.get("parameters").and_then(Value::as_array);
@@ -116,7 +116,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     let added = conditions.into_iter().filter(|(given, _)| *given).flat_map(|(_, statuses)| statuses);
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, response) in responses.iter_mut() {
-        // What a route describes in words of its own is a problem too.
+        // An error response that the route itself describes is a problem too.
         if status.starts_with(['4', '5']) && response.get("content").is_none() {
             *response = problem(response.get("description").and_then(Value::as_str).unwrap_or_default());
         }

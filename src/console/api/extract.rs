@@ -1,4 +1,4 @@
-//! What a request says, read once and whole: what is unknown, or not as it must be, is refused and named.
+//! Reads requests. Every unknown or invalid part is rejected and named.
 
 mod query;
 
@@ -23,7 +23,7 @@ use crate::console::{
 use query::no_parameters;
 pub use query::{NoParams, Paged, Params};
 
-/// The one part of the path that names something: `{id}` or `{name}`.
+/// The only parameter in the path: `{id}` or `{name}`.
 pub struct Named<T>(pub T);
 
 impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<Console> for Named<T> {
@@ -59,7 +59,7 @@ impl<T: DeserializeOwned> FromRequest<Console> for Json<T> {
     }
 }
 
-/// A JSON body that may be left out.
+/// An optional JSON body.
 pub struct OptionalJson<T>(pub T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Console> for OptionalJson<T> {
@@ -78,7 +78,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Console> for OptionalJson<T> {
     }
 }
 
-/// Merge patches are JSON too.
+/// Merge patches and other `+json` types are JSON too.
 fn is_json(media: &str) -> bool {
     media == "application/json" || media.ends_with("+json")
 }
@@ -115,7 +115,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     Ok(parsed)
 }
 
-/// A JSON object. (serde would take an array of the right length for a struct.)
+/// A JSON object. (serde alone would also accept an array of the right length for a struct.)
 #[derive(Debug)]
 pub struct ObjectOf<T>(pub T);
 
@@ -143,16 +143,16 @@ fn problem(at: &str, error: &serde_json::Error) -> Problem {
     if !error.is_data() {
         return Problem::bad_request(format!("the body is not JSON: {detail}"));
     }
-    // Where in the text it is helps nobody who knows the field.
+    // The pointer names the field, so line and column are left out.
     let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what);
-    // What is missing, or there twice, is not on the path to it.
+    // For a missing or duplicate field, the path of the error ends at the parent.
     let at = missing_field(detail)
         .or(duplicate_field(detail))
         .map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
     Problem::invalid(vec![FieldError::at(at, plain(detail))])
 }
 
-/// RFC 6901.
+/// The path as a JSON pointer (RFC 6901).
 fn pointer(path: &JsonPath) -> String {
     let segments = path.iter().filter_map(|segment| match segment {
         Segment::Seq { index } => Some(index.to_string()),

@@ -1,4 +1,4 @@
-//! `If-Match`: whoever changes something says which version of it they have seen.
+//! `If-Match`: a client that makes a change names the version that it has seen.
 
 use axum::{
     extract::FromRequestParts,
@@ -11,9 +11,9 @@ use crate::{
     store::StoreError,
 };
 
-/// The versions that may be changed.
+/// The versions to which the change may be applied.
 pub enum IfMatch {
-    /// `*`: whichever it is.
+    /// `*`: any version.
     Any,
     OneOf(Vec<i64>),
 }
@@ -38,7 +38,7 @@ impl FromRequestParts<Console> for IfMatch {
     }
 }
 
-/// The version that an entity tag names; none where it is a tag, but none of ours: that matches nothing.
+/// The version in an entity tag. `None` for a tag that is not ours, which matches no version.
 fn version(tag: &str) -> Result<Option<i64>, Problem> {
     let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).filter(|tag| !tag.contains('"'));
     let inner = inner.ok_or_else(|| {
@@ -59,13 +59,13 @@ fn version(tag: &str) -> Result<Option<i64>, Problem> {
 }
 
 impl IfMatch {
-    /// The handler, if it is at a version that was seen.
+    /// The handler, if the client has seen its current version.
     pub async fn handler(&self, console: &Console, id: HandlerId) -> Result<Handler, Problem> {
         let handler = console.store().handler(id).await?;
         if self.allows(handler.version) { Ok(handler) } else { Err(self.stale(console, id).await) }
     }
 
-    /// `error`, of a change that found another version after all.
+    /// The problem for a failed change. It is 412 if another change was made after the first check.
     pub async fn problem(&self, console: &Console, id: HandlerId, error: StoreError) -> Problem {
         match error {
             StoreError::Conflict { .. } => self.stale(console, id).await,
@@ -80,7 +80,7 @@ impl IfMatch {
         }
     }
 
-    /// Tells what is there now, and what was changed in between.
+    /// 412, with the current handler and the changes since the version that the client has seen.
     async fn stale(&self, console: &Console, id: HandlerId) -> Problem {
         let (handler, history) =
             match (console.store().handler(id).await, console.store().handler_history(id).await) {

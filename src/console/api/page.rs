@@ -1,4 +1,4 @@
-//! Pages of a list: how many, and where the next one goes on.
+//! Pages of a list: their size, and the cursor of the next page.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// How many a page has at most: 1 to 500.
+/// The largest number of items of a page: 1 to 500.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "u16")]
 pub struct Limit(u16);
@@ -31,19 +31,19 @@ impl Limit {
     }
 }
 
-/// The parameters of a page, for the document.
+/// The parameters of a page, for the API document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "they are read by `extract::Paged`")]
 pub struct Paging {
-    /// At most so many; 50 if absent.
+    /// Return at most this many items; 50 if absent.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u16>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     after: Option<String>,
 }
 
-/// A place in a list. What is in it is nobody's business: it may change with the next version.
+/// A position in a list, as an opaque cursor. Its content may change with any version.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String", bound = "T: FromStr")]
 pub struct After<T>(pub T);
@@ -59,7 +59,7 @@ impl<T: FromStr> TryFrom<String> for After<T> {
     }
 }
 
-/// A place, for who asks for the next page.
+/// Encodes a position as a cursor.
 pub fn cursor(place: &impl ToString) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(place.to_string())
 }
@@ -68,13 +68,13 @@ pub fn cursor(place: &impl ToString) -> String {
 #[derive(Serialize, ToSchema)]
 pub struct PageOf<T> {
     pub items: Vec<T>,
-    /// The cursor of the next page, for the parameter `after`; null at the end. A search through text may give a page with
-    /// fewer items than asked for, even none, and still go on.
+    /// The cursor of the next page, for the parameter `after`; null at the end. A text search may return a page with
+    /// fewer items than requested, even an empty one, and still have a next page.
     pub next: Option<String>,
 }
 
 impl<T> PageOf<T> {
-    /// Of up to one more than were asked for, which is how a list learns whether there are more.
+    /// Makes a page of at most `limit` items. The caller reads one item more, which shows that there is a next page.
     pub fn of(mut items: Vec<T>, limit: Limit, place: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit.rows();
         items.truncate(limit.rows());

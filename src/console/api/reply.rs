@@ -1,4 +1,4 @@
-//! Answers: JSON, with what HTTP says beside it.
+//! JSON responses, with their status and headers.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::console::problem::Problem;
 
-/// A value as the body of an answer.
+/// A response with `value` as its body.
 pub fn json(value: &impl Serialize) -> Result<Response, Problem> {
     match serde_json::to_vec(value) {
         Ok(body) => {
@@ -21,14 +21,14 @@ pub fn json(value: &impl Serialize) -> Result<Response, Problem> {
     }
 }
 
-/// The same, of something with a version.
+/// The same with an `ETag`, for a value that has a version.
 pub fn versioned(value: &impl Serialize, version: i64) -> Result<Response, Problem> {
     let mut response = json(value)?;
     response.headers_mut().insert(header::ETAG, etag(version));
     Ok(response)
 }
 
-/// `answer` as what was made at `location`.
+/// Adds the status and the `Location` of what was created.
 pub fn created(mut answer: Response, status: StatusCode, location: &str) -> Response {
     *answer.status_mut() = status;
     if let Ok(location) = HeaderValue::from_str(location) {
@@ -38,11 +38,11 @@ pub fn created(mut answer: Response, status: StatusCode, location: &str) -> Resp
 }
 
 fn etag(version: i64) -> HeaderValue {
-    // Digits in quotes are always a header's value.
+    // Digits in quotes are always a valid header value.
     HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Whether whoever asks has this version already.
+/// Whether `If-None-Match` names this version.
 pub fn is_known(headers: &HeaderMap, version: i64) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known.flat_map(|tags| tags.split(',')).any(|tag| {
@@ -51,7 +51,7 @@ pub fn is_known(headers: &HeaderMap, version: i64) -> bool {
     })
 }
 
-/// 304: there is nothing new.
+/// 304, with the `ETag`.
 pub fn not_modified(version: i64) -> Response {
     (StatusCode::NOT_MODIFIED, [(header::ETAG, etag(version))]).into_response()
 }

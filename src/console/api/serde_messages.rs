@@ -1,23 +1,23 @@
-//! What serde and the parsers of the standard library say, in the words of the rest.
+//! Rewrites errors of serde and of the standard library's parsers in our wording.
 //!
-//! Their texts are read, as they give nothing else; one that is not known here is passed on as it is.
+//! These errors consist of text only, so the text is parsed. An unknown text is passed on unchanged.
 
-/// The field that serde does not know, which its path does not name.
+/// The name of an unknown field. The path of the error does not contain it.
 pub fn unknown_field(detail: &str) -> Option<&str> {
     detail.strip_prefix("unknown field `")?.split('`').next()
 }
 
-/// The field that is there twice, which its path does not name either.
+/// The name of a duplicate field. The path of the error does not contain it either.
 pub fn duplicate_field(detail: &str) -> Option<&str> {
     detail.strip_prefix("duplicate field `")?.strip_suffix('`')
 }
 
-/// The field that is not there.
+/// The name of a missing field.
 pub fn missing_field(detail: &str) -> Option<&str> {
     detail.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// The same, as the rest of provisiond would say it, of a field that is named beside it.
+/// The error in our wording. The caller names the field.
 pub fn plain(detail: &str) -> String {
     if unknown_field(detail).is_some() {
         return match words(detail.split_once(", ").map_or("", |(_, expected)| expected)) {
@@ -57,7 +57,7 @@ fn is_about_a_number(detail: &str) -> bool {
         || (detail.starts_with("number too ") && detail.ends_with(" to fit in target type"))
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn words(expected: &str) -> String {
     expected.split('`').skip(1).step_by(2).collect::<Vec<_>>().join(", ")
 }

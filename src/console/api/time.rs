@@ -1,11 +1,11 @@
-//! A moment in a request.
+//! A time in a request.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::time::{InvalidMoment, parse_moment};
 
-/// A day, a time or an age.
+/// A day, a time or an age; see [`parse_moment`].
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Moment(pub Timestamp);

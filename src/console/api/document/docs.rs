@@ -1,4 +1,4 @@
-//! The document as a page: no script, no foreign host.
+//! The document as a page, without scripts and without requests to other hosts.
 
 mod spans;
 
@@ -13,7 +13,7 @@ use crate::console::{
 };
 use spans::{Span, spans};
 
-/// The document, ready to be shown. Clones are the same.
+/// The document, prepared for the page. Clones share it.
 #[derive(Clone)]
 pub struct Page(Arc<Shown>);
 
@@ -50,7 +50,7 @@ struct Parameter {
 
 struct Content {
     media: String,
-    /// The name of its schema, where it has one.
+    /// The name of its schema, if it has one.
     schema: Option<String>,
     example: Option<String>,
 }
@@ -140,7 +140,7 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 fn content(document: &Value, of: &Value) -> Option<Content> {
     let (media, content) = of["content"].as_object()?.iter().next()?;
     let schema = &content["schema"];
-    // An optional body is `null or …`.
+    // The schema of an optional body is `oneOf` null and the reference.
     let named = schema["oneOf"].as_array().and_then(|all| all.iter().find(|one| one.get("$ref").is_some()));
     let named = named.unwrap_or(schema);
     let name = named["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()).map(str::to_owned);
@@ -148,7 +148,7 @@ fn content(document: &Value, of: &Value) -> Option<Content> {
     Some(Content { media: media.clone(), schema: name, example })
 }
 
-/// A type, in a word.
+/// The type as a short text.
 fn kind(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         return reference.rsplit('/').next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The parameters after the `?`: all that are wrong are named, and none is passed over.
+//! The parameters after the `?`. Every wrong or unknown one is reported, and none is ignored.
 
 use std::{borrow::Cow, collections::BTreeSet, str::FromStr};
 
@@ -28,7 +28,7 @@ impl<T: DeserializeOwned> FromRequestParts<Console> for Params<T> {
     }
 }
 
-/// No parameters after the `?`: whoever sends one means something that would not happen.
+/// No parameters after the `?`. One that is sent is rejected, because it would have no effect.
 pub struct NoParams;
 
 impl FromRequestParts<Console> for NoParams {
@@ -48,7 +48,7 @@ pub(super) fn no_parameters(uri: &Uri) -> Result<NoParams, Problem> {
     if refused.is_empty() { Ok(NoParams) } else { Err(Problem::bad_fields(refused)) }
 }
 
-/// What is searched for, and which page of it.
+/// The filter of a list, and the page of it.
 pub struct Paged<F, P> {
     pub filter: F,
     pub limit: Limit,
@@ -79,8 +79,8 @@ impl<F: DeserializeOwned, P: FromStr> FromRequestParts<Console> for Paged<F, P> 
     }
 }
 
-/// Reads those parameters whose names are `taken`: each by itself first, so that every one that is wrong is named; then
-/// together, which finds what is there twice. (None is ever required.)
+/// Reads the parameters whose names are `taken`. It first parses each one alone, so that every wrong one is reported,
+/// and then all together, to find duplicates. (No parameter is ever required.)
 fn parameters<T: DeserializeOwned>(
     parts: &Parts,
     taken: impl Fn(&str) -> bool,

@@ -1,4 +1,4 @@
-//! The little Markdown that descriptions hold, `code` and **strong**, as parts that a template can show.
+//! Parses the Markdown of descriptions, `code` and **strong**, into parts for the template.
 
 /// A part of a text.
 #[derive(Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Span {
     pub is_strong: bool,
 }
 
-/// The parts of a text, in their order. What stands between backticks is code, whatever is in it.
+/// Splits a text into its parts, in order. Text between backticks is code, even if it contains `**`.
 pub fn spans(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut is_strong = false;
