@@ -1,6 +1,7 @@
-//! The role that takes events and runs their handlers.
+//! The worker role: takes events from RabbitMQ and runs their handlers.
 //!
-//! Its hot path touches no database: handlers come from the registry, in memory.
+//! The registry keeps handlers in memory, so that a first delivery needs no database query unless
+//! `worker.deduplicate` is set. The other exceptions are in `admission` and `attempt`.
 
 mod admission;
 mod attempt;
@@ -38,33 +39,33 @@ use watchdog::Watched;
 
 pub use registry::Defaults;
 
-/// What a worker needs to know.
+/// The configuration of a worker.
 pub struct WorkerSettings {
     pub broker: BrokerSettings,
-    /// Deliveries at a time, per event queue.
+    /// How many deliveries of one event queue are processed at a time; also its prefetch.
     pub concurrency: u16,
     pub max_event_bytes: usize,
     pub record_unhandled: bool,
-    /// For how long an event is remembered, to know it when it is published again.
+    /// How long the inbox remembers an event, to detect that it is published again. None: no deduplication.
     pub deduplicate: Option<Duration>,
-    /// What was begun alone this often, and took its worker down, is given up.
+    /// A suspect that started this often and never ended becomes a dead letter (`crash_loop`).
     pub crash_limit: u32,
-    /// How long running handlers may take to end at a shutdown.
+    /// How long a shutdown waits for running handlers.
     pub drain_timeout: Duration,
-    /// Scripts at a time.
+    /// How many scripts run at a time.
     pub script_concurrency: usize,
-    /// What a script gets between TERM and KILL, beyond its timeout.
+    /// Time between SIGTERM and SIGKILL for a script that exceeds its timeout.
     pub kill_grace: Duration,
-    /// Handlers whose attempts are counted one by one.
+    /// How many handlers have metric series of their own.
     pub handler_series: usize,
-    /// Topic patterns of the events that are consumed.
+    /// Topic patterns: the worker consumes the event types that match one of them.
     pub events: Vec<String>,
     pub defaults: Defaults,
-    /// None: no spans are made.
+    /// None: the worker makes no spans.
     pub traces: Option<TraceSettings>,
 }
 
-/// What every running delivery shares.
+/// The state that all running deliveries share.
 struct Worker {
     id: WorkerId,
     names: Names,
@@ -82,15 +83,18 @@ struct Worker {
     links: [Link; 2],
     meters: HandlerMeters,
     watched: Watched,
-    /// Everything that runs.
+    /// Tasks that must end before the process does: running deliveries, and the deletion of suspects.
     deliveries: TaskTracker,
-    /// A shutdown has begun: start no further handler.
+    /// Cancelled when a shutdown begins: no further handler starts.
     draining: CancellationToken,
-    /// The drain ran out of time: abandon what runs.
+    /// Cancelled when the drain timeout is over: running handlers are aborted.
     cut: CancellationToken,
 }
 
-/// Each kind of message has a channel of its own: one bad publish fails all that are in flight on its channel.
+/// The publishers of a worker.
+///
+/// Each kind of message has its own channel, because one failed publish fails every publish that is in flight
+/// on the same channel.
 struct Publishers {
     results: Publisher,
     copies: Publisher,
@@ -101,8 +105,8 @@ struct Publishers {
 /// Runs a worker until `stop`, then drains it.
 ///
 /// # Errors
-/// If a consumer ended by itself. That the registry could not be loaded before `stop` is none: then
-/// there is nothing to drain.
+/// If traces cannot be set up, or a consumer or a publisher failed. If `stop` comes before the registry is
+/// loaded, there is nothing to drain, and that is not an error.
 pub async fn run(
     settings: WorkerSettings,
     runner: Arc<Runner>,
@@ -148,9 +152,10 @@ pub async fn run(
     });
     report::report_worker(&worker, &worker.presence, &settings);
     let consumed = intake::consume(&settings, consuming, &worker, &stop).await;
-    // After a fault the others are still to be told.
+    // After the failure of a consumer, `stop` is not cancelled yet: end the publishers and the registry as
+    // well.
     stop.cancel();
-    // The last clone of the worker is dropped here: its publishers end when all is confirmed.
+    // This is the last clone of the worker. Its publishers end once everything is confirmed.
     drop(worker);
     let published = all_confirmed(publisher_tasks).await;
     links_stop.cancel();
@@ -164,7 +169,7 @@ pub async fn run(
     consumed.and(published)
 }
 
-/// Gives the broker a few seconds.
+/// Waits at most five seconds for the publishers to end, which they do when all their messages are confirmed.
 async fn all_confirmed(mut publishers: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     let all = async {
         while let Some(ended) = publishers.join_next().await {
@@ -180,13 +185,14 @@ async fn all_confirmed(mut publishers: JoinSet<anyhow::Result<()>>) -> anyhow::R
 
 fn start_publishers(link: &Link, stop: &CancellationToken) -> (Publishers, JoinSet<anyhow::Result<()>>) {
     let mut tasks = JoinSet::new();
-    // Where an answer goes is the publisher's word: should the broker close the connection over it, nothing else is on that.
+    // Replies get a connection of their own if possible: the publisher of the event chooses `reply_to`. If
+    // the broker closes the connection because of it, only replies are affected.
     let for_replies = link.beside();
     let mut start = |purpose, care, own: Option<OwnLink>| {
         let link = own.as_ref().map_or(link, |own| &own.link).clone();
         let (publisher, task) = Publisher::start(link, purpose, care, stop.clone());
         tasks.spawn(async move {
-            // Until everything is confirmed.
+            // Keep the connection open until everything is confirmed.
             let _own = own;
             task.await?
         });

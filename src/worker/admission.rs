@@ -1,5 +1,7 @@
-//! Before anything runs: did this delivery come before, was its event published twice, does it take
-//! workers down?
+//! Decides whether and when a delivery may run.
+//!
+//! It checks three things: whether the run was delivered before, whether the event was published twice, and
+//! whether the event may crash workers.
 
 mod batched;
 mod inbox;
@@ -27,12 +29,12 @@ use inbox::Inbox;
 use running::{Running, UnderWay};
 use suspects::{SuspectPermit, Suspects};
 
-/// What was just published about a run must have the time to reach the table.
+/// How long to wait before the Execution Logs are read: the recorder needs time to insert recent results.
 const RECORDING_DELAY: Duration = Duration::from_secs(1);
-/// Runs in one query.
+/// How many runs one query looks up.
 const BATCH: usize = 500;
 
-/// What decides whether, and when, a delivery may run.
+/// The checks that a delivery passes before it runs.
 pub(super) struct Admission {
     running: Running,
     recorded: Batched<RunKey, Vec<Recorded>>,
@@ -40,7 +42,7 @@ pub(super) struct Admission {
     suspects: Suspects,
 }
 
-/// A delivery that may run, while this is held.
+/// Permission to run a delivery, valid until it is dropped.
 pub(super) struct Admitted<'a> {
     _under_way: UnderWay<'a>,
     _turn: Option<SuspectPermit<'a>>,
@@ -48,7 +50,8 @@ pub(super) struct Admitted<'a> {
 }
 
 impl Admission {
-    /// `deduplicate`: for how long an event is remembered, if it is. `tasks`: what is to end before the process does.
+    /// `deduplicate`: how long the inbox remembers an event; None: no deduplication. `tasks`: tracks the
+    /// tasks that must end before the process does.
     pub(super) fn new(
         store: &Store,
         deduplicate: Option<Duration>,
@@ -72,8 +75,11 @@ impl Admission {
         }
     }
 
-    /// What is recorded of a run as begun after `since` and ended, as far as that is known: an attempt that was put off is
-    /// recorded as well. What was done before is of an event with the same id that was published earlier.
+    /// Returns the records of handlers that started at or after `since` in `run` and ended. Empty if the
+    /// database does not answer.
+    ///
+    /// Rows with the disposition `retrying` are left out, because a deferred attempt has such a row as well.
+    /// Rows from before `since` belong to an earlier event with the same id.
     pub(super) async fn ended(&self, run: RunKey, since: Timestamp) -> Vec<Recorded> {
         let mut recorded = self.recorded.ask(run).await.unwrap_or_default();
         recorded.retain(|row| row.disposition != Disposition::Retrying && row.started_at >= since);
@@ -81,7 +87,8 @@ impl Admission {
     }
 }
 
-/// Waits until `run` may go on: its plan is then what has not ended yet. None: nothing is left to run.
+/// Waits until `run` may start, and removes the handlers that have already ended from its plan. None: nothing
+/// is left to run.
 pub(super) async fn admit<'a>(
     worker: &'a Worker,
     run: &mut EventRun<'_>,
@@ -91,12 +98,15 @@ pub(super) async fn admit<'a>(
     let _waiting = lane.wait();
     let admission = &worker.admission;
     let (under_way, twins) = admission.running.begin(run.id());
-    // Also while draining: it takes a second or two, and most have nothing left to run.
+    // Also done while draining: once the earlier delivery has ended it takes a second or two, and most
+    // redeliveries have nothing left to run.
     if run.is_redelivery && !run.resume(history(admission, run, &twins).await).await? {
         return Ok(None);
     }
     if let Some(earlier) = run.put_off_in.clone() {
-        // The other may have put it off as well: then its copy is of the same run as this one.
+        // Another worker may have got the same delivery when this attempt was deferred. It ran the handler in
+        // that run, or deferred it as well: then its copy has the same run id as this one. So look up both
+        // runs.
         let key = (run.event.id.clone(), earlier.run_id);
         let (earlier, same) =
             tokio::join!(admission.ended(key, earlier.since), admission.ended(run.key(), earlier.since));
@@ -117,7 +127,7 @@ pub(super) async fn admit<'a>(
         let turn = if is_suspect { Some(admission.suspects.turn(run).await) } else { None };
         (turn, lane.room.acquire().await.ok())
     };
-    // Past its deadline it is handed over at once, room or not.
+    // At the deadline, continue without a permit: `run_plan` then hands over the plan and starts no handler.
     let ready = tokio::select! {
         biased;
         () = worker.draining.cancelled() => return Err(RequeueReason::NotStarted),
@@ -131,7 +141,8 @@ pub(super) async fn admit<'a>(
     Ok(Some(Admitted { _under_way: under_way, _turn: turn, _room: room }))
 }
 
-/// Waits for the twins of `run`, and for the recorder; then asks what is recorded of it. None: unknown.
+/// Waits for the earlier deliveries of `run` and for the recorder, then reads what is recorded of the run.
+/// None: the database did not answer.
 async fn history(
     admission: &Admission,
     run: &EventRun<'_>,

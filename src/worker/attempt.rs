@@ -1,4 +1,4 @@
-//! One attempt: a slot, the call, and the verdict on the event.
+//! One attempt: waits for a slot, asks the circuit breaker, calls the handler and judges the answer.
 
 use std::{
     sync::Arc,
@@ -23,40 +23,43 @@ use crate::{
     telemetry::traces::Span,
 };
 
-/// How long a handler that is put off waits before it asks for a slot again.
+/// How long a deferred attempt waits on average before it is tried again.
 const DEFERRAL: Duration = Duration::from_secs(30);
-/// What an open circuit refuses waits no longer before it asks again.
+/// Longest delay of an attempt that was deferred because the circuit is open.
 const MAX_CIRCUIT_WAIT: Duration = Duration::from_mins(5);
 
-/// After such a wait the delivery may be lost, without a word so far (a process that was stopped, a connection that went
-/// dead), and another worker may have done it.
+/// After a wait for a slot this long, check whether another worker has run the handler.
+///
+/// The connection may have died unnoticed, or the process may have been suspended. Then the broker
+/// redelivered the event to another worker.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
-/// An attempt that was made, or put off.
+/// An attempt that was made or deferred.
 pub(super) struct Attempted {
     pub outcome: Outcome,
     pub verdict: Verdict,
     pub started_at: Timestamp,
     pub duration: Duration,
-    /// What was passed on to who was called; none if nobody was, or it is the event's own.
+    /// The trace context that the handler received. None: no call was made, or the handler got the event's
+    /// own context.
     pub trace: Option<Trace>,
 }
 
-/// What came of the turn of one step.
+/// The result of one step of the plan.
 pub(super) enum StepResult {
-    /// The handler as it was called, and how that ended.
+    /// The attempt was made or deferred; with the handler as it was at that time.
     Attempted(Arc<Registered>, Box<Attempted>),
-    /// It is not enabled for this event any more.
+    /// The handler is not enabled for this event any more.
     Disabled,
-    /// Another handler has its number.
+    /// Another handler has this id now, as after a restore of the database from a backup.
     Replaced,
-    /// Another delivery of this run came to an end with it while a slot was waited for: what is recorded.
+    /// Another delivery of this run finished the handler during the wait for a slot. Holds the recorded rows.
     EndedElsewhere(Vec<Recorded>),
-    /// This delivery must end, and no slot came free before.
+    /// No slot came free before this delivery must end, because of a drain or its deadline.
     DeadlineReached,
 }
 
-/// Takes the turn of `step`: waits for a slot, and makes the attempt.
+/// Runs one step of the plan: waits for a slot, asks the circuit breaker and calls the handler.
 pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) -> StepResult {
     let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
     let Some(handler) = current() else { return StepResult::Disabled };
@@ -77,7 +80,7 @@ pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) ->
             return StepResult::EndedElsewhere(recorded);
         }
     }
-    // It may have been changed, or switched off, while the slot was waited for.
+    // The handler may have been changed or disabled during the wait for a slot.
     let Some(handler) = current() else { return StepResult::Disabled };
     let (started_at, clock) = (Timestamp::now(), Instant::now());
     let pass = match &handler.unusable {
@@ -94,7 +97,7 @@ pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) ->
                 Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
                     pass.failed(&failure.error);
                 }
-                // The call was not made: it says nothing about the handler.
+                // No call was made, so there is no result for the breaker.
                 Outcome::PutOff { .. } => drop(pass),
                 _ => pass.answered(),
             }
@@ -122,15 +125,18 @@ fn put_off(error: String) -> Outcome {
     Outcome::PutOff { error, wait, is_failing: false }
 }
 
-/// Waits until the circuit may be closed, and as long again as it has waited so far, up to [`MAX_CIRCUIT_WAIT`]: that
-/// doubles from time to time. The clocks of those who note and read that may differ, or be set: then it waits that long.
+/// Defers an attempt that the circuit breaker rejected.
+///
+/// The delay is the one that the breaker suggests, or the time since the first failure if that is longer: so
+/// it about doubles each time, up to [`MAX_CIRCUIT_WAIT`]. The time since the first failure may come from
+/// another host's clock; the maximum also limits the effect of a wrong clock.
 fn refuse(run: &EventRun<'_>, refused: Rejected) -> Outcome {
     let so_far = run.failing_for().min(MAX_CIRCUIT_WAIT);
     let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(MAX_CIRCUIT_WAIT);
     Outcome::PutOff { error: refused.error, wait, is_failing: true }
 }
 
-/// The span of an attempt, where there is a collector.
+/// Starts the span of an attempt, if traces are exported.
 fn span(worker: &Worker, run: &EventRun<'_>, handler: &Registered, step: Step) -> Option<Span> {
     let traces = worker.traces.as_ref()?;
     let queue = worker.names.event_queue(&run.event.name);
@@ -181,7 +187,7 @@ fn count(worker: &Worker, run: &EventRun<'_>, handler: &Registered, attempted: &
 
 fn log(run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
     if let Outcome::PutOff { error, .. } = &attempted.outcome {
-        // No attempt was made; of an open circuit it is told once.
+        // No attempt was made. The breaker itself logs an open circuit once.
         debug!(error, "put off");
         return;
     }

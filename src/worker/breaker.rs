@@ -1,7 +1,7 @@
-//! Circuit breakers: a handler that mostly fails is left alone for a while, then asked once.
+//! Circuit breakers: a worker stops calling a handler that mostly fails, then makes one probe call.
 //!
-//! One for each handler, of this worker alone: no worker waits for what another has seen. A changed
-//! handler begins anew.
+//! Each worker has its own circuit for each handler; workers share no state. A changed handler starts with a
+//! closed circuit.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,49 +17,50 @@ use crate::domain::{
     process::{CircuitReport, CircuitState},
 };
 
-/// Attempts are counted for this long.
+/// How long an attempt counts.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Fewer attempts than this say nothing.
+/// With fewer attempts in the window, the circuit stays closed.
 const MIN_ATTEMPTS: usize = 10;
-/// Of a hundred, how many must fail.
+/// The circuit opens if at least this percentage of the attempts failed.
 const FAILURE_PERCENT: usize = 70;
-/// How long no call is made.
+/// How long an open circuit rejects all calls.
 const OPEN_INTERVAL: Duration = Duration::from_secs(30);
-/// What is refused while one call is made asks again after this.
+/// Suggested delay for a call that is rejected while a probe runs.
 const PROBE_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// More than these are not remembered one by one: a handler that takes thousands a minute is judged by
-/// its latest.
+/// How many attempts are remembered. A handler with thousands of attempts a minute is judged by its latest
+/// ones.
 const MAX_ATTEMPTS: usize = 1000;
 
-/// The breakers of one worker.
+/// The circuits of all handlers of one worker.
 #[derive(Default)]
 pub(super) struct Breakers(Mutex<HashMap<HandlerId, Circuit>>);
 
-/// Leave to make one call. Dropped without a word of how it ended, it says nothing.
+/// Permission for one call. Dropping it without a result leaves the circuit unchanged; after a dropped probe,
+/// the next call is the probe.
 pub(super) struct Permit<'a> {
     breakers: &'a Breakers,
     handler: HandlerId,
     version: i64,
-    /// It decides whether the circuit closes.
+    /// The result of this call decides whether the circuit closes.
     is_probe: bool,
 }
 
-/// No call is to be made now.
+/// The call was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rejected {
-    /// Until a probe may be made, or the one under way has ended.
+    /// When to try again: the rest of the open interval, or a fixed delay while a probe runs.
     pub wait: Duration,
     pub error: String,
 }
 
 #[derive(Debug)]
 struct Circuit {
-    /// The handler's: a changed one is another.
+    /// The version of the handler. Another version gets a new circuit.
     version: i64,
     state: State,
-    /// Since when it is not closed, for those who look.
+    /// When the circuit left the state closed. Shown in reports.
     opened_at: Timestamp,
-    /// When attempts ended, oldest first, and whether they failed.
+    /// When each attempt ended and whether it failed, oldest first.
     attempts: VecDeque<(Instant, bool)>,
     failures: usize,
     last_error: String,
@@ -71,18 +72,18 @@ enum State {
     Open {
         until: Instant,
     },
-    /// One call decides.
+    /// The probe runs; its result decides.
     Probing,
 }
 
 impl Breakers {
-    /// Asks to call `handler`.
+    /// Asks for permission to call `handler`.
     pub(super) fn pass(&self, handler: &Handler) -> Result<Permit<'_>, Rejected> {
         let is_probe = self.with(handler.id, handler.version, |circuit| circuit.admit(Instant::now()))?;
         Ok(Permit { breakers: self, handler: handler.id, version: handler.version, is_probe })
     }
 
-    /// The circuits that are not closed, and the version of the handler that they are of.
+    /// The circuits that are not closed, each with the version of its handler.
     pub(super) fn not_closed(&self) -> Vec<(CircuitReport, i64)> {
         let (now, clock) = (Timestamp::now(), Instant::now());
         let circuits = self.0.lock();
@@ -111,12 +112,12 @@ impl Breakers {
 }
 
 impl Permit<'_> {
-    /// The endpoint answered: a success, or a failure that trying again would not mend.
+    /// The call succeeded, or failed with a permanent failure: the endpoint answers.
     pub(super) fn answered(self) {
         self.end(None);
     }
 
-    /// The attempt failed in a way that may pass.
+    /// The call failed with a transient failure.
     pub(super) fn failed(self, error: &str) {
         self.end(Some(error));
     }
@@ -134,7 +135,7 @@ impl Permit<'_> {
 }
 
 impl Drop for Permit<'_> {
-    /// A probe that was cut decides nothing: the next one may.
+    /// A probe that was aborted decides nothing: the next call may be the probe.
     fn drop(&mut self) {
         if self.is_probe {
             self.breakers.with(self.handler, self.version, |circuit| {
@@ -164,7 +165,7 @@ impl Circuit {
         }
     }
 
-    /// Whether the call that may be made is a probe.
+    /// Allows or rejects a call. `Ok(true)`: the call is a probe.
     fn admit(&mut self, now: Instant) -> Result<bool, Rejected> {
         let wait = match self.state {
             State::Closed => return Ok(false),
@@ -178,7 +179,7 @@ impl Circuit {
         Err(Rejected { wait, error: format!("circuit open; the last failure: {}", self.last_error) })
     }
 
-    /// Notes how a call of the handler at `version` ended: with a passing `error`, or well.
+    /// Records how a call of the handler at `version` ended: `error` for a transient failure, else None.
     fn note(&mut self, version: i64, is_probe: bool, error: Option<&str>, now: Instant) -> Option<Change> {
         if version != self.version {
             return None;
@@ -204,7 +205,7 @@ impl Circuit {
                 self.open(now);
                 None
             }
-            // Calls that began before it opened.
+            // Calls that started before the circuit opened decide nothing.
             State::Open { .. } | State::Probing => None,
         }
     }

@@ -1,4 +1,4 @@
-//! What happens to a delivery: one event's story.
+//! Handles one delivery, from decoding to the acknowledgement.
 
 use tracing::{Instrument, Span, error_span, field::Empty, warn};
 
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// Settles `delivery`: acknowledges it when everything that followed from it is confirmed by the
-/// broker, and gives it back where that could not be done.
+/// Handles `delivery` and settles it.
 ///
-/// `lane` is what this event may take of the process.
+/// It is acknowledged once the broker has confirmed everything that was published for it. If that fails, it
+/// is requeued.
 pub(super) async fn process(worker: &Worker, lane: &QueueState, delivery: Delivery) {
     // At the level of errors, so that no filter takes an event's id from a line that is logged.
     let span = error_span!("event", event = %lane.event, event_id = Empty, run_id = Empty);
@@ -67,7 +67,8 @@ async fn handle_delivery(
     };
     Span::current().record("event_id", run.event.id.as_str()).record("run_id", run.id.as_str());
     run.count_arrival(delivery);
-    // Held to the end: until all is confirmed, what comes again would find nothing recorded.
+    // Held until this function returns: a redelivery that started before the results are confirmed would find
+    // nothing recorded.
     let admitted = admit(worker, &mut run, delivery, lane).await?;
     if admitted.is_some() {
         run_plan(worker, &mut run).await?;

@@ -1,4 +1,4 @@
-//! One run of an event: what is left of its plan, and what was published about it.
+//! One run of an event: the rest of its plan, and what was published for it.
 
 mod copies;
 mod records;
@@ -29,41 +29,43 @@ use crate::{
 };
 use replies::ReplyRequest;
 
-/// One run.
+/// The state of a run while the worker handles one delivery of it.
 pub(super) struct EventRun<'a> {
     worker: &'a Worker,
     pub lane: &'a QueueState,
     pub event: Event,
     pub id: RunId,
     pub plan: Plan,
-    /// The publisher's, or what was begun for an event that came without.
+    /// The trace context of the publisher, or of a new span if the event came without one.
     pub trace: Trace,
-    /// That of an event that came without a trace; it ends with this.
+    /// The span for an event that came without a trace context. It ends when this is dropped.
     _span: Option<Span>,
     first_failed_at: Option<Timestamp>,
-    /// It is the platform's own message, not a copy of ours.
+    /// The message is the one that the platform published, not a copy that provisiond published.
     is_first: bool,
-    /// What it is to do may be done: it was delivered before, or published again.
+    /// Its handlers may have run already: the message was delivered before, or the copy was published again.
     pub is_redelivery: bool,
-    /// Its attempt was put off in that run, which another worker may have had as well, and done.
+    /// The run that deferred the attempt of this copy. Another worker may have got a delivery of that run as
+    /// well, and finished the handler.
     pub put_off_in: Option<Deferred>,
-    /// When this delivery was taken.
+    /// When the worker received this delivery.
     taken_at: Timestamp,
     begun: Instant,
-    /// Whether a handler of this delivery ran, or was passed over: from then on it cannot simply go back.
+    /// Whether this delivery ran or skipped a handler. From then on a drain hands over the rest of the plan
+    /// and does not simply requeue the delivery.
     has_side_effects: bool,
     unconfirmed: Vec<Confirm>,
     asked: Option<ReplyRequest>,
 }
 
-/// Why a delivery goes back to its queue: our trouble, not a handler's.
+/// Why a delivery is requeued: a problem of provisiond, not of a handler.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequeueReason {
     #[error("it had not begun when the worker was asked to stop")]
     NotStarted,
     #[error("the drain ran out of time")]
     Cut,
-    /// The watchdog tells of it, once for all that were.
+    /// The watchdog logs it once for all deliveries of the queue.
     #[error("it was stuck")]
     Stuck,
     #[error(transparent)]
@@ -78,7 +80,7 @@ impl From<anyhow::Error> for RequeueReason {
     }
 }
 
-/// A delivery that is no event.
+/// A delivery that is not a valid event.
 pub(super) struct MalformedDelivery {
     name: EventName,
     facts: MessageMeta,
@@ -146,7 +148,7 @@ impl<'a> EventRun<'a> {
         })
     }
 
-    /// Counts it, once it is known to be an event.
+    /// Counts the delivery in the metrics. Called after it was decoded successfully.
     pub(super) fn count_arrival(&self, delivery: &Delivery) {
         let kind = match (delivery.redelivered, self.is_first) {
             (true, _) => DeliveryKind::Redelivered,
@@ -156,7 +158,7 @@ impl<'a> EventRun<'a> {
         self.lane.meters.took(kind);
         if let DeliveryKind::First = kind {
             self.worker.presence.count_event(&self.event.name);
-            // A publisher's clock may be ahead of ours.
+            // The publisher's clock may be ahead: then the wait is zero.
             let since = Timestamp::now().duration_since(self.event.dt);
             self.lane.meters.waited(since.try_into().unwrap_or_default());
         }
@@ -166,28 +168,29 @@ impl<'a> EventRun<'a> {
         &self.id
     }
 
-    /// How the database knows it.
+    /// The key of this run in the database.
     pub(super) fn key(&self) -> RunKey {
         (self.event.id.clone(), self.id.clone())
     }
 
-    /// The next step of the plan.
+    /// Takes the next step from the plan.
     pub(super) fn next_step(&mut self) -> Option<Step> {
         if self.has_side_effects {
-            // Like the attempt, it is told of the first handler of a copy's plan alone.
+            // A copy carries the time of the first failure for the first handler of its plan only, like the
+            // attempt number.
             self.first_failed_at = None;
         }
         self.plan.take_next()
     }
 
-    /// Since the handler of this step failed first.
+    /// How long ago the handler of this step failed first; zero if it has not failed.
     pub(super) fn failing_for(&self) -> Duration {
         let since = self.first_failed_at.map(|at| Timestamp::now().duration_since(at));
-        // A clock that went back has no failure in the future.
+        // If the clock was set back, the difference is negative: use zero.
         since.and_then(|so_far| so_far.try_into().ok()).unwrap_or_default()
     }
 
-    /// Whether no further handler may begin in this delivery.
+    /// Whether this delivery must not start another handler, because of a drain or its deadline.
     pub(super) fn must_end(&self) -> bool {
         self.worker.draining.is_cancelled() || Instant::now() >= self.deadline()
     }
@@ -196,7 +199,8 @@ impl<'a> EventRun<'a> {
         self.begun + LONGEST_RUN
     }
 
-    /// Waits until the broker has everything that was published about this run.
+    /// Waits until the broker has confirmed every result of this run. Copies and dead letters are confirmed
+    /// when they are published.
     pub(super) async fn confirmed(self) -> Result<(), RequeueReason> {
         try_join_all(self.unconfirmed.into_iter().map(Confirm::confirmed)).await?;
         Ok(())
@@ -204,7 +208,7 @@ impl<'a> EventRun<'a> {
 }
 
 impl MalformedDelivery {
-    /// Makes a dead letter of it, with its bytes as they came; unpacked, where that can be done.
+    /// Publishes a dead letter with the body as it was received, or decompressed if that is possible.
     pub(super) async fn publish_dead_letter(
         self: Box<Self>,
         worker: &Worker,
@@ -233,8 +237,8 @@ impl MalformedDelivery {
     }
 }
 
-/// Refuses what the broker's client could not read, and bounds what any publisher can set. The headers of a copy are ours,
-/// and the broker's on its way.
+/// Rejects headers that the AMQP client cannot read, and limits the size of a publisher's headers. Copies
+/// have no limit: their headers come from provisiond and the broker.
 fn check_headers(facts: &MessageMeta, is_copy: bool) -> Result<(), Malformed> {
     if let Some(unreadable) = &facts.unreadable {
         return Err(Malformed(unreadable.clone()));

@@ -1,4 +1,4 @@
-//! Which event queues are consumed: those of the catalogue that match, following its changes.
+//! Starts and stops the consumers: one for each event type of the catalogue that matches a pattern.
 
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
@@ -15,20 +15,20 @@ use crate::{
     domain::event::EventName,
 };
 
-/// One consumed event queue.
+/// The consumer of one event queue.
 struct Subscription {
     source: QueueOwner,
     stop: CancellationToken,
 }
 
-/// After what runs was cut: for the deliveries to go back.
+/// How long to wait for requeues after the drain timeout.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Consumes until `stop`, and returns when everything that was taken is settled; what is not by
-/// the end of the drain time is cut.
+/// Consumes until `stop`, then drains: returns when every delivery is settled, and aborts handlers that still
+/// run at the drain timeout.
 ///
 /// # Errors
-/// If a consumer ended by itself, which would be a fault of ours: the event would not be consumed any more.
+/// If a consumer ended by itself. That would be a bug, and the event type would no longer be consumed.
 pub(super) async fn consume(
     settings: &WorkerSettings,
     link: Link,
@@ -64,7 +64,7 @@ pub(super) async fn consume(
     fault
 }
 
-/// Waits for what runs, also where its connection was lost meanwhile.
+/// Waits for all running deliveries, also for those whose connection was lost.
 async fn drain(drain_timeout: Duration, worker: &Worker, mut consumers: JoinSet<Ended>) {
     worker.deliveries.close();
     let mut drained = pin!(async {
@@ -78,7 +78,7 @@ async fn drain(drain_timeout: Duration, worker: &Worker, mut consumers: JoinSet<
     }
 }
 
-/// A consumer that ended, and whether it was meant to.
+/// A consumer that ended, and whether that was expected.
 struct Ended {
     event: EventName,
     expected: bool,

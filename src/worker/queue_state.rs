@@ -1,4 +1,4 @@
-//! One event's share of this worker: how much of it may run, whether it moves, and how to cut what is stuck.
+//! The state of one event queue in this worker: how many deliveries may run, and whether they make progress.
 
 use std::{
     sync::{
@@ -14,16 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{domain::event::EventName, telemetry::metrics::EventMeters};
 
-/// The lane of one event.
+/// The state of one event queue.
 pub(super) struct QueueState {
     pub event: EventName,
-    /// What may run at a time, over all connections: what was taken on a lost one may still run.
+    /// Limits how many deliveries run at a time, over all connections: a delivery whose connection was lost
+    /// may still run.
     pub room: Semaphore,
     pub limit: usize,
     pub meters: EventMeters,
-    /// Tells the consumer to begin anew, and to give back everything.
+    /// Makes the consumer requeue all its deliveries and start again.
     pub renew: Arc<Notify>,
-    /// What its consumer may have in hand now.
+    /// How many deliveries the consumer may hold now; the consumer sets it.
     pub taking: Arc<AtomicUsize>,
     held: AtomicUsize,
     waiting: AtomicUsize,
@@ -32,24 +33,24 @@ pub(super) struct QueueState {
     cut: Mutex<CancellationToken>,
 }
 
-/// A delivery in its lane, until this is dropped.
+/// Counts a delivery as held until it is dropped.
 pub(super) struct Held<'a>(&'a QueueState);
 
-/// A delivery that waits for its turn, until this is dropped.
+/// Counts a delivery as waiting until it is dropped: for admission, or for a slot.
 pub(super) struct Waiting<'a>(&'a QueueState);
 
-/// How a lane moves.
+/// The progress of one event queue, for the watchdog.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
-    /// Deliveries that it holds.
+    /// Deliveries that the worker holds.
     pub held: usize,
-    /// It holds all that it may.
+    /// It holds as many deliveries as it may.
     pub is_full: bool,
-    /// Something in it waits for what others hold.
+    /// At least one delivery waits for admission or a slot, which other deliveries may hold.
     pub has_waiting: bool,
-    /// When something in it last ended.
+    /// When an attempt or a delivery last ended.
     pub moved: Instant,
-    /// Deliveries that were acknowledged, so far.
+    /// Deliveries acknowledged so far.
     pub acknowledged: u64,
 }
 
@@ -82,7 +83,7 @@ impl QueueState {
         Waiting(self)
     }
 
-    /// Something in it has ended.
+    /// Records that an attempt or a delivery has ended.
     pub(super) fn record_progress(&self) {
         *self.moved.lock() = Instant::now();
     }
@@ -103,12 +104,12 @@ impl QueueState {
         }
     }
 
-    /// Cancelled when what was taken up to then is to be let go.
+    /// Cancelled when the deliveries taken so far must be requeued.
     pub(super) fn cut(&self) -> CancellationToken {
         self.cut.lock().clone()
     }
 
-    /// Lets go of everything, and begins anew.
+    /// Requeues all deliveries and restarts the consumer.
     pub(super) fn rebuild(&self) {
         std::mem::take(&mut *self.cut.lock()).cancel();
         self.renew.notify_one();

@@ -1,7 +1,8 @@
-//! Handlers and event types in memory, as they are in the database within a second.
+//! Handlers and event types in memory, at most about a second behind the database.
 //!
-//! Read at the start, when Postgres notifies, when somebody saw what is newer, after every reconnect and every minute; without
-//! Postgres the last one serves.
+//! The registry reads the database at the start, on each notification, when a message names a handler version
+//! that the registry does not have, after each reconnect, and every minute. Without Postgres the last
+//! snapshot stays in use.
 
 #[cfg(test)]
 mod lookup;
@@ -29,10 +30,10 @@ pub(super) use snapshot::Registered;
 const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// A load takes no longer, or Postgres is away.
+/// Longest wait for a newer snapshot; if it takes longer, Postgres is away.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What holds where a handler says nothing itself.
+/// The configured values for handlers that have none of their own.
 #[derive(Clone, Debug)]
 pub struct Defaults {
     pub retry: RetryPolicy,
@@ -40,13 +41,13 @@ pub struct Defaults {
     pub script_timeout: Duration,
 }
 
-/// The live registry.
+/// The registry, kept up to date with the database.
 pub(super) struct Registry {
     defaults: Defaults,
     current: ArcSwap<Snapshot>,
-    /// Counts the loads.
+    /// The number of loads so far.
     loads: watch::Sender<u64>,
-    /// Somebody saw what is not here.
+    /// Requests a load: a message names a handler version that is not in the snapshot.
     behind: Notify,
     /// Since when Postgres is away.
     away: Mutex<Option<Instant>>,
@@ -67,12 +68,12 @@ impl Registry {
         self.current.load_full()
     }
 
-    /// Sees every load from now on.
+    /// Notifies of every load from now on.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.loads.subscribe()
     }
 
-    /// Waits for the first load; false if `stop` came first.
+    /// Waits for the first load; false if `stop` comes first.
     pub(super) async fn loaded(&self, stop: &CancellationToken) -> bool {
         let mut loads = self.changes();
         tokio::select! {
@@ -81,12 +82,14 @@ impl Registry {
         }
     }
 
-    /// Waits until the registry is as new as what somebody saw, or newer: what was seen may be deleted since. While
-    /// Postgres is away that is worth a few seconds, once.
+    /// Waits until the registry has at least the handler versions in `seen`.
+    ///
+    /// A handler in `seen` may have been deleted since, so two loads are enough. While Postgres is away,
+    /// deliveries wait a few seconds in all, counted from the moment it went away.
     pub(super) async fn wait_for_versions(&self, seen: &HandlerVersions) {
         let mut loads = self.changes();
         let caught_up = async {
-            // A load that was under way may have read too early; the one after it did not.
+            // A load in progress may have read too early; the load after it has not.
             for _ in 0..2 {
                 if self.snapshot().has_all(seen) {
                     return;
@@ -103,7 +106,7 @@ impl Registry {
         }
     }
 
-    /// Keeps the registry as the database is, until `stop`.
+    /// Keeps the registry up to date until `stop`.
     pub(super) async fn keep(self: Arc<Self>, store: Store, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -119,7 +122,7 @@ impl Registry {
         }
     }
 
-    /// Notes that Postgres is away; true if that is news.
+    /// Records that Postgres is away; true if it was not known before.
     fn note_away(&self) -> bool {
         let mut away = self.away.lock();
         let is_news = away.is_none();
@@ -137,7 +140,7 @@ impl Registry {
         }
     }
 
-    /// Follows the changes on one connection. Listening comes before reading, so that no change falls between.
+    /// Follows changes on one connection. It listens before it reads, so that no change is missed.
     async fn follow(&self, store: &Store) -> Result<std::convert::Infallible, StoreError> {
         let mut changes = store.listen().await?;
         loop {
@@ -153,7 +156,7 @@ impl Registry {
             };
             if let Ok(heard) = timeout(REFRESH_INTERVAL, news).await {
                 heard?;
-                // Changes come in flocks: one load for all of them.
+                // Changes often come in groups: load once for all of them.
                 sleep(DEBOUNCE).await;
             }
         }

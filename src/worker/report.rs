@@ -1,4 +1,4 @@
-//! What a worker tells of itself.
+//! The worker's part of the process report, and its metrics that are computed on request.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::{
     telemetry::metrics::{Exposition, set_limits},
 };
 
-/// A bad hour of everything must still fit into a row.
+/// Most circuits in one report, so that the report fits into a row.
 const MAX_CIRCUITS: usize = 200;
 
-/// Lets `presence` tell of `worker` for as long as that lives.
+/// Adds the worker to the reports and the metrics of this process, for as long as it lives.
 pub(super) fn report_worker(worker: &Arc<Worker>, presence: &StatusReporter, settings: &WorkerSettings) {
     set_limits(settings.concurrency, settings.script_concurrency);
-    // Not to be kept from ending: its publishers do when it is dropped.
+    // Weak: the publishers end when the worker is dropped, so the report must not keep it alive.
     let shown = Arc::downgrade(worker);
     presence.add_metrics(move |exposition| {
         if let Some(worker) = shown.upgrade() {
@@ -44,7 +44,7 @@ pub(super) fn report_worker(worker: &Arc<Worker>, presence: &StatusReporter, set
 }
 
 impl Worker {
-    /// Of handlers whose attempts are counted: what they are called, and which circuits are not closed.
+    /// Adds the names of the handlers that have series of their own, and the circuits that are not closed.
     fn show(&self, exposition: &mut Exposition) {
         let registry = self.registry.snapshot();
         let named = self.meters.known().into_iter().filter_map(|id| {
@@ -66,7 +66,8 @@ impl Worker {
         exposition.gauge("provisiond_circuit_state", help, circuits);
     }
 
-    /// Of handlers as they are now: one that was changed or switched off since is not left alone any more.
+    /// The circuits that are not closed, of enabled handlers in their current version only: a changed handler
+    /// gets a new circuit.
     fn circuits(&self) -> Vec<CircuitReport> {
         let registry = self.registry.snapshot();
         let mut circuits = self.breakers.not_closed();

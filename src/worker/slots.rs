@@ -1,4 +1,4 @@
-//! How many attempts run at a time: of a handler with `max_concurrency`, and of all scripts.
+//! Limits how many attempts run at a time: of a handler with `max_concurrency`, and of all scripts.
 
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -13,18 +13,18 @@ use crate::domain::{
     task::TaskType,
 };
 
-/// How long a handler at its `max_concurrency` is waited for before it is put off.
+/// How long an attempt waits for a slot of its handler before it is deferred.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The slots of one worker.
 pub(super) struct Slots {
     scripts: Arc<Semaphore>,
-    /// Of all script slots one handler holds at most half.
+    /// How many script slots one handler may hold: half of them.
     script_share: usize,
     handlers: Mutex<HashMap<HandlerId, (usize, Arc<Semaphore>)>>,
 }
 
-/// Room for an attempt; it is given back when dropped.
+/// A slot for an attempt, given back when it is dropped.
 pub(super) enum Slot {
     Free([Option<OwnedSemaphorePermit>; 2]),
     Busy,
@@ -39,8 +39,8 @@ impl Slots {
         }
     }
 
-    /// Waits for room: for a slot of the handler's own `max_concurrency` at most [`SLOT_TIMEOUT`], for
-    /// a script slot for as long as the caller does.
+    /// Waits for a slot: at most [`SLOT_TIMEOUT`] for one of the handler's `max_concurrency`, without a limit
+    /// for a script slot. The caller limits the whole wait.
     pub(super) async fn acquire(&self, handler: &Handler) -> Slot {
         let is_script = handler.spec.task.kind() == TaskType::Script;
         let own = handler.spec.max_concurrency.map(NonZeroU32::get).map(|n| n as usize);
@@ -70,7 +70,7 @@ impl Slots {
         }
     }
 
-    /// The semaphore of a handler; a new one when its limit has changed.
+    /// The semaphore of a handler. A changed limit gets a new one.
     fn semaphore(&self, id: HandlerId, limit: usize) -> Arc<Semaphore> {
         let mut handlers = self.handlers.lock();
         let fresh = || (limit, Arc::new(Semaphore::new(limit)));

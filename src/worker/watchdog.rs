@@ -1,10 +1,11 @@
-//! A consumer that is wedged: full, with nothing in it that ends, for longer than any attempt may take.
+//! Detects a stuck consumer: it is full, and nothing in it has ended for longer than an attempt may take.
 //!
-//! That must not happen, and if it does nobody would notice before the events pile up. What is stuck is cut and given
-//! back, and the consumer begins anew. If the new one gets stuck as well before it has settled anything, the process
-//! says that it is not well (`/healthz`), and whoever started it may start another.
-//! A broker that sends nothing more is another matter (`broker/consumer.rs` begins anew when it is idle), and one that
-//! answers nothing as well (`broker/probe.rs`).
+//! That would be a bug, and without the watchdog nobody would notice before events pile up. The watchdog
+//! requeues the deliveries and restarts the consumer. If the new consumer gets stuck before it has
+//! acknowledged anything, `/healthz` fails, so that a supervisor can restart the process.
+//!
+//! Two other faults are handled elsewhere: a broker that sends no deliveries (`broker/consumer.rs` restarts
+//! an idle consumer), and a broker that does not answer (`broker/probe.rs`).
 
 use std::{
     collections::BTreeSet,
@@ -22,21 +23,21 @@ use super::{
 use crate::{broker::Link, domain::event::EventName, telemetry::metrics::consumer_rebuilt};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Beside the attempt itself: for its result to be confirmed. A publisher that gets no confirms begins anew after a
-/// minute (`broker/publisher.rs`), and must have had its chance.
+/// Time in addition to the longest attempt, for the confirm of its result. A publisher without confirms
+/// reconnects after a minute (`broker/publisher.rs`), and must have had that chance.
 const GRACE: Duration = Duration::from_secs(90);
 
-/// What the watchdogs of all lanes share.
+/// The state that the watchdogs of all event queues share.
 pub(super) struct Watched {
     kill_grace: Duration,
-    /// When an attempt last ended, of any event.
+    /// When an attempt of any event last ended.
     last_attempt: Mutex<Instant>,
-    /// Events whose consumers do not move, also after they were rebuilt.
+    /// Event types whose consumers are stuck although they were restarted.
     wedged: Mutex<BTreeSet<EventName>>,
 }
 
 impl Watched {
-    /// `kill_grace`: what a script gets beyond its timeout.
+    /// `kill_grace`: how long a script may run beyond its timeout.
     pub(super) fn new(kill_grace: Duration) -> Self {
         Self { kill_grace, last_attempt: Mutex::new(Instant::now()), wedged: Mutex::default() }
     }
@@ -45,28 +46,28 @@ impl Watched {
         *self.last_attempt.lock() = Instant::now();
     }
 
-    /// The events whose consumers are wedged.
+    /// The event types whose consumers are stuck although they were restarted.
     pub(super) fn wedged(&self) -> Vec<String> {
         self.wedged.lock().iter().map(ToString::to_string).collect()
     }
 
-    /// Notes whether the consumer of `event` is wedged; true if that is news.
+    /// Records whether the consumer of `event` stays stuck after a restart; true if that has changed.
     fn note_wedged(&self, event: &EventName, is_wedged: bool) -> bool {
         let mut wedged = self.wedged.lock();
         if is_wedged { wedged.insert(event.clone()) } else { wedged.remove(event) }
     }
 }
 
-/// Watches `lane`. Never returns.
+/// Watches one event queue. Never returns.
 pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
     let mut look = interval(POLL_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // How much was acknowledged when it was last rebuilt.
+    // The number of acknowledgements when the consumer was last restarted.
     let mut rebuilt: Option<u64> = None;
     loop {
         look.tick().await;
         if !worker.links.iter().all(Link::takes_messages) {
-            // Nothing can end; the time does not count.
+            // While a connection is down or blocked, no delivery can end: do not count this time.
             lane.record_progress();
             continue;
         }
@@ -91,8 +92,10 @@ pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
     }
 }
 
-/// Whether a lane of this pace is stuck. What waits for a slot or its turn moves with whoever has it: `elsewhere` is
-/// when an attempt of any event last ended.
+/// Whether an event queue with this progress is stuck.
+///
+/// A delivery that waits for a slot or for admission depends on deliveries of other queues. While there is
+/// one, an attempt of any event type counts as progress.
 fn is_stuck(pace: Progress, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
     let moved = if pace.has_waiting { pace.moved.max(elsewhere) } else { pace.moved };
     pace.is_full && now.saturating_duration_since(moved) > longest

@@ -1,4 +1,4 @@
-//! Questions that many deliveries ask the database at the same time, answered by one query.
+//! Combines database lookups that many deliveries make at the same time into one query.
 
 use std::{
     future::Future,
@@ -13,19 +13,19 @@ use tracing::{info, warn};
 
 use crate::store::StoreError;
 
-/// No delivery waits longer for the database: without an answer it runs.
+/// Longest wait for the database. Without an answer the delivery runs.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
-/// After the database did not answer, nobody waits for it for this long.
+/// For this long after a failed query, lookups are answered with None at once.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long the first question waits for others.
+/// How long the first lookup of a batch waits for others.
 const BATCH_DELAY: Duration = Duration::from_millis(3);
 
-/// Where questions are asked. The task that answers them ends when it is dropped.
+/// A handle for lookups. The task that answers them ends when it is dropped.
 pub(super) struct Batched<Q, A>(mpsc::Sender<(Q, oneshot::Sender<A>)>);
 
 impl<Q: Send + 'static, A: Send + 'static> Batched<Q, A> {
-    /// `answer` gets at most `most` questions, and gives an answer for each, in their order. `without`
-    /// says in the log what happens while the database does not answer.
+    /// Starts the task. `answer` gets up to a batch of questions and returns their answers in the same order.
+    /// `without` completes the log message about a database that does not answer.
     pub(super) fn start<F, Answers>(most: usize, without: &'static str, answer: F) -> Self
     where
         F: Fn(Vec<Q>) -> Answers + Send + 'static,
@@ -60,7 +60,7 @@ async fn serve<Q, A, F, Answers>(
     let mut away: Option<Instant> = None;
     while asked.recv_many(&mut batch, most).await > 0 {
         if away.is_some_and(|since| since.elapsed() < RETRY_DELAY) {
-            // Dropped unanswered.
+            // Dropping the senders answers each lookup with None.
             batch.clear();
             continue;
         }

@@ -1,4 +1,4 @@
-//! Events that were published twice (`worker.deduplicate`).
+//! Detects events that were published twice (`worker.deduplicate`).
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::{
 const BATCH: usize = 100;
 const PURGE_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Claims each event for the delivery that comes first.
+/// Claims each event for its first delivery.
 pub(super) struct Inbox(Batched<InboxClaim, Arrived>);
 
 impl Inbox {
-    /// Remembers events for `window`; forgets them until `stop`.
+    /// Remembers events for `window`, and deletes older ones until `stop`.
     pub(super) fn start(store: &Store, window: Duration, stop: CancellationToken) -> Self {
         tokio::spawn(purge(store.clone(), window, stop));
         let store = store.clone();
@@ -29,8 +29,8 @@ impl Inbox {
             let store = store.clone();
             async move {
                 match store.claim(&claims, window).await {
-                    // A pooled connection may have died unnoticed. Whether the statement was committed
-                    // is not known then; the claims tell.
+                    // A pooled connection may have died unnoticed, and the statement may have been committed
+                    // or not. The claim has a random id, so a second try finds out which.
                     Err(StoreError::Unavailable(_)) => store.claim(&claims, window).await,
                     claimed => claimed,
                 }
@@ -38,8 +38,8 @@ impl Inbox {
         }))
     }
 
-    /// Whether `event` was begun by another delivery before. Without the database the answer is no, and so it is where the
-    /// other one said something else under the same id.
+    /// Whether another delivery claimed `event` before. False without the database, and false if that
+    /// delivery had the same id but another body.
     pub(super) async fn is_duplicate(&self, event: &Event) -> bool {
         let claim = InboxClaim {
             event_id: event.id.to_string(),
@@ -58,7 +58,7 @@ impl Inbox {
 
 async fn purge(store: Store, window: Duration, stop: CancellationToken) {
     loop {
-        // Every worker does it, at its own time.
+        // Every worker purges; the random interval spreads them.
         let pause = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         loop {

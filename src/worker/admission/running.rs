@@ -1,7 +1,7 @@
-//! Which runs this process has under way: what comes again waits for its twin.
+//! The runs that are in progress in this process: a redelivery waits until the earlier delivery has ended.
 //!
-//! After a lost connection the broker delivers again what this process still runs, and what it will
-//! finish, publish and record on another connection.
+//! After a lost connection the broker redelivers events that this process still runs. The process will finish
+//! them, and publish their results on another connection.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -13,7 +13,7 @@ use crate::domain::event::RunId;
 #[derive(Default)]
 pub(super) struct Running(Mutex<HashMap<RunId, Vec<CancellationToken>>>);
 
-/// A run is under way until this is dropped.
+/// Marks a run as in progress until this is dropped.
 pub(super) struct UnderWay<'a> {
     running: &'a Running,
     run: RunId,
@@ -21,7 +21,8 @@ pub(super) struct UnderWay<'a> {
 }
 
 impl Running {
-    /// Notes that `run` has begun. Gives the runs of the same id that began before, by what tells their end.
+    /// Marks `run` as in progress. The second value has one token for each earlier delivery of the same run;
+    /// it is cancelled when that delivery ends.
     pub(super) fn begin(&self, run: &RunId) -> (UnderWay<'_>, Vec<CancellationToken>) {
         let ended = CancellationToken::new();
         let mut runs = self.0.lock();

@@ -1,8 +1,8 @@
-//! Deliveries that may be what takes workers down: they run alone, and are counted.
+//! Suspects: deliveries that may crash workers. They run alone, and each start is counted.
 //!
-//! How often the broker delivered one says little: each lost connection counts against everything that was in hand,
-//! called or not. So what is begun alone is counted in the database before it runs, and forgotten when it ends. What
-//! is left there after a crash is what crashed.
+//! The broker's delivery count proves little: a lost connection raises it for every unacknowledged delivery,
+//! whether its handlers ran or not. So a suspect is counted in the database before it runs, and deleted there
+//! when it ends. A count that remains after a crash belongs to the event that ran during the crash.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::{
     worker::event_run::EventRun,
 };
 
-/// A delivery that came this often before may be what takes workers down. Fewer cuts and restarts than
-/// that happen to any delivery.
+/// A message with this many earlier deliveries is a suspect. Lost connections and restarts rarely cause so
+/// many.
 const SUSPECT: u32 = 3;
-/// Suspects that came together take their turns in the order of a wait of up to this long: with one
-/// order for all, those behind the culprit would never have their turn.
+/// Suspects of one restart start in random order, each after a delay of up to this long. In a fixed order,
+/// the suspects behind the one that crashes the worker would never run.
 const MAX_SHUFFLE_DELAY: Duration = Duration::from_millis(500);
 
-/// Whether it came so often that it is to run alone.
+/// Whether a message was delivered so often that it must run alone.
 pub(super) const fn is_suspect(delivery: &Delivery) -> bool {
     delivery.earlier_deliveries >= SUSPECT
 }
 
 pub(super) struct Suspects {
-    /// One at a time: what takes the worker down then takes no other suspect along.
+    /// One permit: a suspect that crashes the worker then interrupts no other suspect.
     alone: Semaphore,
     begun: Batched<RunKey, u32>,
     limit: u32,
@@ -38,9 +38,9 @@ pub(super) struct Suspects {
     tasks: TaskTracker,
 }
 
-/// The turn of a suspect, until this is dropped.
+/// Permission for a suspect to run alone, valid until it is dropped.
 pub(super) struct SuspectPermit<'a> {
-    /// How often it was begun before and never ended, if it is to be given up for that.
+    /// How often the suspect started before and never ended, if that reaches the limit.
     pub too_often: Option<u32>,
     suspects: &'a Suspects,
     run: RunKey,
@@ -48,7 +48,8 @@ pub(super) struct SuspectPermit<'a> {
 }
 
 impl Suspects {
-    /// `limit`: what was begun that often is given up. `tasks`: what is to end before the process does.
+    /// `limit`: how many starts without an end make a dead letter. `tasks`: tracks the tasks that must end
+    /// before the process does.
     pub(super) fn new(store: &Store, limit: u32, tasks: &TaskTracker) -> Self {
         let of = store.clone();
         let begin = move |runs: Vec<RunKey>| {
@@ -71,12 +72,13 @@ impl Suspects {
         }
     }
 
-    /// Waits until `run` may run alone. Without the database it runs, and is not counted.
+    /// Waits until `run` may run alone. Without the database it runs and is not counted.
     pub(super) async fn turn<'a>(&'a self, run: &EventRun<'_>) -> SuspectPermit<'a> {
         tokio::time::sleep(MAX_SHUFFLE_DELAY.mul_f64(rand::random())).await;
         let alone = self.alone.acquire().await.ok();
         let key = run.key();
-        // Made before it is counted: what is cancelled meanwhile has ended as well.
+        // Create the permit before the start is counted: if this future is dropped meanwhile, the count is
+        // deleted.
         let mut turn = SuspectPermit { too_often: None, suspects: self, run: key.clone(), _alone: alone };
         let begun = self.begun.ask(key).await.unwrap_or(0);
         turn.too_often = Some(begun).filter(|begun| *begun >= self.limit);
@@ -89,7 +91,8 @@ impl Drop for SuspectPermit<'_> {
     fn drop(&mut self) {
         let (store, run) = (self.suspects.store.clone(), self.run.clone());
         self.suspects.tasks.spawn(async move {
-            // What cannot be deleted now is counted once too often, and only if it comes again as a suspect.
+            // A row that cannot be deleted counts one start too many, which matters only if the run becomes a
+            // suspect again.
             if let Err(error) = store.end_suspect(&run).await {
                 debug!(
                     error = format!("{:#}", anyhow::Error::new(error)),

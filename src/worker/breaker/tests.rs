@@ -2,7 +2,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A circuit after attempts that failed (true) or not, one a second; and the time.
+/// A circuit after one attempt a second (true: it failed), and the time of the last one.
 fn after(attempts: &[bool]) -> (Circuit, Instant) {
     let (mut circuit, mut now) = (Circuit::new(1), Instant::now());
     for failed in attempts {
@@ -72,7 +72,7 @@ fn a_changed_handler_begins_anew() {
     assert!((0..10).all(|_| fail(1)));
     assert!(!fail(1));
     assert!(fail(2), "the mended one is called");
-    // A call of the old one that ends late says nothing of the new one.
+    // A late result of the old version does not count for the new version.
     Permit { breakers: &breakers, handler: HandlerId(1), version: 1, is_probe: true }.failed("no");
     assert!(fail(2));
 }

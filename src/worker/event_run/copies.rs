@@ -1,4 +1,4 @@
-//! What a run leaves to later: retry copies, hand-overs and dead letters.
+//! What a run publishes for later: retry copies, handovers and dead letters.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl EventRun<'_> {
-    /// Publishes a copy that tries again after `delay`, and then the result that says so.
+    /// Publishes a copy that runs the plan after `delay`, then the result that records the retry.
     pub(crate) async fn retry(
         &mut self,
         handler: &Registered,
@@ -31,7 +31,7 @@ impl EventRun<'_> {
         delay: Duration,
     ) -> Result<(), RequeueReason> {
         self.has_side_effects = true;
-        // One that only found no room has not failed.
+        // An attempt that was deferred for lack of a slot, a secret or a resource has not failed.
         let is_busy = matches!(attempted.outcome, Outcome::PutOff { is_failing: false, .. });
         let failed_now = (!is_busy).then_some(attempted.started_at);
         let first_failed_at = self.first_failed_at.or(failed_now);
@@ -44,7 +44,7 @@ impl EventRun<'_> {
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
     }
 
-    /// Publishes a dead letter with `plan`, and then the result that says so.
+    /// Publishes a dead letter with `plan`, then the result that records it.
     pub(crate) async fn give_up(
         &mut self,
         handler: &Registered,
@@ -59,13 +59,13 @@ impl EventRun<'_> {
         self.publish_dead_letter(self.letter(reason, error, Some(step.handler), step.attempt.number(), plan))
             .await?;
         if let Outcome::Failed { failure: Failure { gone: true, .. }, .. } = attempted.outcome {
-            // Boxed, as every event's task would hold room for it: it asks the database, and hardly ever happens.
+            // Boxed to keep the future of every delivery small: this query hardly ever runs.
             Box::pin(self.disable_gone(handler)).await;
         }
         self.record(handler, step, attempted, Disposition::DeadLettered, None).await
     }
 
-    /// The letter for `plan`, of which `handler` failed if one is known to.
+    /// Builds the dead letter for `plan`; `handler` is the one that failed, if known.
     pub(super) fn letter(
         &self,
         reason: Reason,
@@ -94,7 +94,7 @@ impl EventRun<'_> {
         }
     }
 
-    /// Publishes a dead letter; it is confirmed when this returns.
+    /// Publishes a dead letter and waits for the confirm.
     pub(super) async fn publish_dead_letter(&self, letter: DeadLetter) -> Result<(), RequeueReason> {
         let body = self.event.body.clone();
         let burial = NewDeadLetter {
@@ -115,8 +115,9 @@ impl EventRun<'_> {
         Ok(())
     }
 
-    /// Leaves `step` and the rest of the plan to a fresh copy that is delivered at once. A delivery
-    /// of which nothing has run yet simply goes back.
+    /// Publishes `step` and the rest of the plan as a copy that is delivered at once.
+    ///
+    /// During a drain, a delivery of which no handler has run is requeued instead.
     pub(crate) async fn hand_over(&mut self, step: Step) -> Result<(), RequeueReason> {
         if !self.has_side_effects && self.worker.draining.is_cancelled() {
             return Err(RequeueReason::NotStarted);
@@ -144,13 +145,13 @@ impl EventRun<'_> {
         Ok(self.worker.publishers.copies.publish(outgoing).await.confirmed().await?)
     }
 
-    /// The endpoint said 410. The database may be away: then the next 410 tries again.
+    /// Disables a handler whose endpoint answered 410. If the database is away, the next 410 tries again.
     async fn disable_gone(&self, handler: &Registered) {
         let (id, version) = (handler.handler.id, Some(handler.handler.version));
         let (by, note) = ("provisiond", "its endpoint answered 410 Gone");
         match self.worker.store.set_handler_status(id, version, Status::Disabled, by, Some(note)).await {
             Ok(_) => warn!(handler = %id, "disabled: {note}"),
-            // Somebody changed it since it was called: what answered may not be what it calls now.
+            // The handler was changed after the call: the 410 may not apply to its new version.
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));

@@ -1,4 +1,4 @@
-//! What a run tells the Execution Logs.
+//! The results that a run publishes for the Execution Logs.
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -40,7 +40,7 @@ impl Attempted {
 }
 
 impl EventRun<'_> {
-    /// A handler ended well: it allowed the event, changed it for those after it, or forbade it.
+    /// Records a handler that allowed the event, changed it for the handlers after it, or forbade it.
     pub(crate) async fn record_ended(
         &mut self,
         handler: &Registered,
@@ -75,7 +75,7 @@ impl EventRun<'_> {
         }
     }
 
-    /// The event has no enabled handler.
+    /// Records an event without an enabled handler (`worker.record_unhandled`).
     pub(crate) async fn record_unhandled(&mut self) -> Result<(), RequeueReason> {
         if !self.worker.record_unhandled {
             return Ok(());
@@ -83,21 +83,22 @@ impl EventRun<'_> {
         self.record_passed(None, 0, Disposition::NoHandler).await
     }
 
-    /// The event ran, and its publisher gets no answer.
+    /// Records that the publisher gets no reply although the event ran.
     pub(super) async fn record_unanswered(&mut self, why: String) -> Result<(), RequeueReason> {
         let mut execution = self.blank(Disposition::NotAnswered)?;
         execution.error = Some(why);
         self.publish_record(&execution, None).await
     }
 
-    /// A planned handler is not enabled for this event any more.
+    /// Records a planned handler that is not enabled for this event any more.
     pub(crate) async fn record_skipped(&mut self, step: Step) -> Result<(), RequeueReason> {
         self.has_side_effects = true;
         let known = self.worker.registry.snapshot().handler_ref(step.handler);
         self.record_passed(Some(known), step.attempt.number(), Disposition::HandlerOff).await
     }
 
-    /// Another handler has the number of one that was planned: whose event it was not, must not get it.
+    /// Records that a planned handler is skipped because another handler has its id now. That handler must
+    /// not get an event that was not planned for it.
     pub(crate) async fn record_another(&mut self, step: Step) -> Result<(), RequeueReason> {
         self.has_side_effects = true;
         let error = format!(
@@ -180,8 +181,8 @@ impl EventRun<'_> {
         })
     }
 
-    /// Publishes without waiting: the confirms are awaited together, before the acknowledgement.
-    /// `trace` is the attempt's; else the result carries the event's.
+    /// Publishes a result without waiting: all confirms are awaited together before the acknowledgement.
+    /// `trace` is the attempt's trace context; without it the result carries the event's.
     async fn publish_record(
         &mut self,
         execution: &Execution,

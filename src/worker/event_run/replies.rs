@@ -1,4 +1,4 @@
-//! Answering a publisher that asked (`reply_to`).
+//! Sends a reply to a publisher that asked for one (`reply_to`).
 
 use tracing::warn;
 
@@ -14,7 +14,7 @@ use crate::{
     worker::Worker,
 };
 
-/// Where an answer is awaited, and what it comes to.
+/// A request for a reply, and the reply as it is built.
 pub(super) struct ReplyRequest {
     reply_to: String,
     correlation_id: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct ReplyRequest {
 }
 
 impl ReplyRequest {
-    /// None: nobody asks.
+    /// None: the event has no `reply_to`.
     pub(super) fn by(facts: &MessageMeta, plan: &Plan, worker: &Worker, name: &EventName) -> Option<Self> {
         let reply_to = facts.reply_to.clone()?;
         let snapshot = worker.registry.snapshot();
@@ -33,7 +33,8 @@ impl ReplyRequest {
         Some(Self { reply_to, correlation_id: facts.correlation_id.clone(), builder: tally })
     }
 
-    /// Without waiting for the confirm: who asked has a deadline, and will not ask what became of it.
+    /// Sends the reply without waiting for the confirm: the publisher waits with a deadline of its own, and a
+    /// late reply is of no use.
     async fn answer(self, worker: &Worker, id: EventId, body: &[u8]) -> Result<(), RequeueReason> {
         let answer = self.builder.into_reply(id, body);
         let outgoing = reply(&self.reply_to, self.correlation_id.as_deref(), &answer)?;
@@ -41,8 +42,8 @@ impl ReplyRequest {
         Ok(())
     }
 
-    /// Why there must be no answer: whoever can publish events could have anything put into the dead letters, or into another
-    /// event's queue.
+    /// Why the reply must not be sent: `reply_to` names a queue of provisiond. Otherwise anyone who may
+    /// publish events could write into the dead letters, or into the queue of another event type.
     fn refusal(&self, worker: &Worker) -> Option<String> {
         let is_own = worker.names.is_own(&self.reply_to);
         is_own.then(|| {
@@ -51,7 +52,7 @@ impl ReplyRequest {
         })
     }
 
-    /// What is no event is not answered by any handler.
+    /// Replies to a malformed message, which no handler gets.
     pub(super) async fn answer_malformed(
         worker: &Worker,
         facts: &MessageMeta,
@@ -63,7 +64,7 @@ impl ReplyRequest {
         tally.leave_open(format!("malformed: {error}"));
         let asked = Self { reply_to, correlation_id: facts.correlation_id.clone(), builder: tally };
         match asked.refusal(worker) {
-            // There is a dead letter of it.
+            // The dead letter of the message is record enough.
             Some(_) => Ok(()),
             None => asked.answer(worker, id, &[]).await,
         }
@@ -71,7 +72,7 @@ impl ReplyRequest {
 }
 
 impl EventRun<'_> {
-    /// Answers whoever asked, at the end of the first pass.
+    /// Sends the reply, if one was requested, after the handlers of the first delivery.
     pub(crate) async fn answer(&mut self) -> Result<(), RequeueReason> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         match asked.refusal(self.worker) {

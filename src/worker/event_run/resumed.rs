@@ -1,4 +1,4 @@
-//! A run that came before, or that comes too often.
+//! Runs that were delivered before, were published twice, or crash workers.
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -15,12 +15,14 @@ use crate::domain::{
 };
 
 impl EventRun<'_> {
-    /// Leaves out of the plan what is `recorded` of this run (None: nobody knows). False if nothing is left.
+    /// Removes the handlers from the plan that are `recorded` for this run (None: unknown). False if nothing
+    /// is left.
     pub(crate) async fn resume(&mut self, recorded: Option<Vec<Recorded>>) -> Result<bool, RequeueReason> {
         let recorded = of_this_event(recorded.unwrap_or_default(), &self.request_digest());
         let snapshot = self.worker.registry.snapshot();
         let spec = |id| snapshot.enabled(id, &self.event.name);
-        // What was changed since may not have been a halting handler then.
+        // A handler that was changed after the record may not have been a halting one then: assume that it
+        // was not.
         let halts = |id: HandlerId, then: Timestamp| {
             spec(id).is_some_and(|now| {
                 now.handler.spec.on_failure() == OnFailure::Halt && now.handler.updated_at < then
@@ -46,17 +48,17 @@ impl EventRun<'_> {
         for id in not_reached {
             self.record_passed(Some(snapshot.handler_ref(id)), 0, Disposition::NotReached).await?;
         }
-        // An event without a handler is still to be recorded as such.
+        // An event without a handler still has to be recorded as such.
         Ok(recorded.is_empty() || !self.plan.is_empty())
     }
 
-    /// What another delivery of this run has ended since this one was taken, as far as that is recorded.
+    /// What another delivery of this run has ended and recorded since this delivery was received.
     pub(crate) async fn ended_meanwhile(&self) -> Vec<Recorded> {
         let recorded = self.worker.admission.ended(self.key(), self.taken_at).await;
         of_this_event(recorded, &self.request_digest())
     }
 
-    /// As the recorder has it in `request`: JSON without what surrounds it.
+    /// The digest of the body as the recorder stores it in `request`: JSON without surrounding whitespace.
     fn request_digest(&self) -> Vec<u8> {
         let is_space = |byte: &u8| b" \t\n\r".contains(byte);
         let body = &self.event.body;
@@ -65,18 +67,20 @@ impl EventRun<'_> {
         Sha256::digest(body.get(start..end).unwrap_or_default()).to_vec()
     }
 
-    /// Whether another delivery may be of the same event: its publisher says which event it is.
+    /// Whether another delivery may be a duplicate of this event: it comes from the platform and has an id of
+    /// its publisher.
     pub(crate) const fn may_be_duplicate(&self) -> bool {
         self.is_first && self.event.is_identified
     }
 
-    /// The event was published before.
+    /// Records an event that was published before.
     pub(crate) async fn record_duplicate(&mut self) -> Result<(), RequeueReason> {
         self.leave_open("it was published before, and that one is answered");
         self.record_passed(None, 0, Disposition::Duplicate).await
     }
 
-    /// Makes a dead letter of the plan before anything of it runs: it seems to take workers down.
+    /// Publishes a dead letter for the whole plan before any handler runs, because the event seems to crash
+    /// workers.
     pub(crate) async fn give_up_crashing(&mut self, begun: u32) -> Result<(), RequeueReason> {
         self.leave_open("it seems to take workers down, and was given up");
         let plan = std::mem::replace(&mut self.plan, Plan::new([]));
@@ -85,7 +89,7 @@ impl EventRun<'_> {
              the worker down? (worker.crash_limit)"
         );
         let handlers: Vec<HandlerId> = plan.handlers().collect();
-        // Of several it is not known which one.
+        // With several handlers, the one that crashes the worker is unknown.
         let only = if let [only] = handlers.as_slice() { Some(*only) } else { None };
         let made = plan.first_attempt().number() - 1;
         self.publish_dead_letter(self.letter(Reason::CrashLoop, &error, only, made, &plan)).await

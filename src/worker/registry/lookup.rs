@@ -1,4 +1,4 @@
-//! How long it takes to find the handlers of an event: `script/bench lookup`.
+//! Measures how long it takes to find the handlers of an event: `script/bench lookup`.
 
 use std::{hint::black_box, time::Instant};
 
@@ -52,7 +52,7 @@ fn registry(count: usize, types: usize) -> (Arc<Registry>, Vec<EventName>) {
 /// Nanoseconds for the plan of an event and its handler, as a worker looks them up.
 fn nanoseconds(registry: &Registry, events: &[EventName]) -> f64 {
     let begun = Instant::now();
-    // A stride that is prime to the counts visits every event in an order that no cache foresees.
+    // A stride that is coprime to the counts visits all events in an order that no cache predicts.
     let order = (0..LOOKUPS).map(|n| &events[n * 48_271 % events.len()]);
     for event in order {
         let mut plan = registry.snapshot().plan(black_box(event));
@@ -71,8 +71,8 @@ fn measure(handlers: usize, types: usize) -> String {
     format!("{:.0} ({:.0}–{:.0})", took[ROUNDS / 2], took[0], took[ROUNDS - 1])
 }
 
-/// The catalogue's fifteen event types are always in the processor's cache. Of as many types as handlers, each looked up
-/// in its turn, none is: the other end of what can be.
+/// The two extremes: fifteen event types, which stay in the processor's cache, and one event type for each
+/// handler, which do not.
 #[test]
 #[ignore = "a measurement: script/bench lookup"]
 fn measured() {

@@ -1,4 +1,4 @@
-//! The registry at one moment: what is enabled for which event, and with what it is called.
+//! A snapshot of the registry: the enabled handlers of each event type, and what their attempts need.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,20 +24,21 @@ use crate::{
 pub(in crate::worker) struct Registered {
     pub handler: Handler,
     pub secrets: Vec<SigningSecret>,
-    /// Why this worker must not call it: it would be called without its signature or a header.
+    /// Why this worker must not call the handler: a secret cannot be read, so the signature or a header would
+    /// be missing.
     pub unusable: Option<String>,
     pub policy: RetryPolicy,
     pub timeout: Duration,
 }
 
-/// The registry at one moment.
+/// An immutable snapshot of the registry.
 #[derive(Default)]
 pub(in crate::worker) struct Snapshot {
     handlers: HashMap<HandlerId, Arc<Registered>>,
     plans: HashMap<EventName, Plan>,
     event_types: Vec<(EventName, bool)>,
     longest_timeout: Duration,
-    /// Never, of the one before the first.
+    /// When it was read from the database; None for the empty snapshot before the first load.
     read_at: Option<Timestamp>,
 }
 
@@ -100,12 +101,11 @@ impl Snapshot {
         self.plans.values().map(|plan| plan.handlers().count()).sum()
     }
 
-    /// The longest that an attempt of an enabled handler may take.
+    /// The longest timeout of an enabled handler.
     pub(in crate::worker) const fn longest_timeout(&self) -> Duration {
         self.longest_timeout
     }
 
-    /// When it was read from the database.
     pub(in crate::worker) const fn read_at(&self) -> Option<Timestamp> {
         self.read_at
     }
@@ -114,26 +114,26 @@ impl Snapshot {
         self.handlers.get(&id).map(Arc::as_ref)
     }
 
-    /// The version of a handler that is enabled.
+    /// The version of the handler, if it is enabled.
     pub(in crate::worker) fn version_of_enabled(&self, id: HandlerId) -> Option<i64> {
         let handler = &self.handlers.get(&id)?.handler;
         (handler.spec.status == Status::Enabled).then_some(handler.version)
     }
 
-    /// Whether it is as new as what somebody saw.
+    /// Whether the snapshot has at least the handler versions in `seen`.
     pub(super) fn has_all(&self, seen: &HandlerVersions) -> bool {
         let known = |id| self.get(id).map(|registered| registered.handler.version);
         seen.iter().all(|(id, version)| known(id) >= Some(version))
     }
 
-    /// The handler, if it is enabled for `event` now.
+    /// The handler, if it is enabled for `event` in this snapshot.
     pub(in crate::worker) fn enabled(&self, id: HandlerId, event: &EventName) -> Option<Arc<Registered>> {
         let registered = self.handlers.get(&id)?;
         let spec = &registered.handler.spec;
         (spec.status == Status::Enabled && spec.event == *event).then(|| Arc::clone(registered))
     }
 
-    /// The handler as a record names it; of a deleted one only the id is known.
+    /// The handler as records name it; of a deleted handler only the id is known.
     pub(in crate::worker) fn handler_ref(&self, id: HandlerId) -> HandlerRef {
         match self.handlers.get(&id) {
             Some(registered) => HandlerRef::from(&registered.handler),
@@ -141,7 +141,7 @@ impl Snapshot {
         }
     }
 
-    /// Every event type, and whether it was removed.
+    /// Every event type, and whether it was removed from the catalogue.
     pub(in crate::worker) fn event_types(&self) -> impl Iterator<Item = (&EventName, bool)> {
         self.event_types.iter().map(|(name, removed)| (name, *removed))
     }
@@ -151,7 +151,7 @@ impl Snapshot {
     }
 }
 
-/// What it signs with. The database holds no text that is no secret, unless by hand.
+/// Parses the signing secrets. Only a manual change of the table can make one invalid.
 fn readable(secrets: &[SecretString]) -> Result<Vec<SigningSecret>, String> {
     let parse = |secret: &SecretString| secret.expose_secret().parse();
     let parsed: Result<_, InvalidSecret> = secrets.iter().map(parse).collect();
