@@ -1,8 +1,8 @@
-//! The role that writes executions and dead letters to Postgres.
+//! The recorder role: writes executions and dead letters to Postgres.
 //!
-//! It takes batches from the queues, writes each with one statement, and acknowledges after the
-//! commit. Rows are idempotent on their id, so what is delivered twice is stored once. With
-//! Postgres away everything stays safe in the queues.
+//! It takes batches from the queues, writes each with one statement, and acknowledges them after the commit.
+//! Rows are idempotent on their id, so a redelivered message is stored once. While Postgres is away,
+//! everything waits in the queues.
 
 mod batch;
 mod entry;
@@ -28,34 +28,34 @@ use entry::Queue;
 use housekeeping::Retention;
 use report::RecorderStats;
 
-/// What a recorder needs to know.
+/// The configuration of a recorder.
 #[derive(Clone)]
 pub struct RecorderSettings {
     pub broker: BrokerSettings,
-    /// Rows written with one statement, at most.
+    /// Maximum number of deliveries in one batch.
     pub batch_size: usize,
-    /// How long a row waits for others.
+    /// How long a batch waits for more deliveries.
     pub batch_delay: Duration,
     pub retention_days: u16,
-    /// Of dead letters that are not open.
+    /// How long replayed and discarded dead letters are kept.
     pub dead_letter_retention_days: u16,
     /// False: dead letters stay in their queue, for other tools.
     pub drain_dead_letters: bool,
-    /// Whether the text of executions is indexed once their day has ended.
+    /// Whether the text of executions is indexed after their day has ended.
     pub index_text: bool,
 }
 
-/// With Postgres away for this long the consumers are cancelled, and what they hold goes back.
+/// If Postgres is away for this long, the consumers are cancelled and their deliveries are requeued.
 const DRAIN_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the recorder's tasks share.
+/// The state of a running recorder.
 struct Recorder {
     settings: RecorderSettings,
     store: Store,
     id: WorkerId,
-    /// Dead letters for results that cannot be stored, and copies that missed their queue.
+    /// Publishes dead letters for results that cannot be stored, and retry copies that missed their queue.
     publisher: Publisher,
     link: Link,
     written: Arc<RecorderStats>,
@@ -122,7 +122,8 @@ impl Recorder {
                 };
                 let (sender, session) = (sender.clone(), session.clone());
                 tokio::spawn(consumer.run(session, move |delivery| {
-                    // The channel holds more than all prefetches together; full or closed, it goes back.
+                    // The channel holds more than all prefetches together. If it is full or closed, dropping
+                    // the delivery requeues it.
                     let _ = sender.try_send((queue, delivery));
                 }))
             })
@@ -130,7 +131,7 @@ impl Recorder {
         drop(sender);
         self.write_batches(entries, &session).await;
         for consumer in consumers {
-            // They end when what they gave out is settled; a broker that is away settles nothing.
+            // A consumer ends when its deliveries are settled, which never happens if the broker is away.
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, consumer).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Collecting deliveries into batches, by size and by time.
+//! Collects deliveries into batches, by number, size and time.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use crate::{
     telemetry::metrics::write_failed,
 };
 
-/// One statement with much more than this would run into its time limit.
+/// Batches are not filled beyond this size: a much larger statement would run into its time limit.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What one batch of deliveries says, each row at the place of its delivery.
+/// A batch of deliveries, sorted by what they are.
 #[derive(Default)]
 pub(super) struct Batch {
     pub executions: Rows<Execution>,
@@ -31,7 +31,7 @@ pub(super) struct Batch {
     pub copies: Vec<(EventName, Outgoing, Delivery)>,
 }
 
-/// Rows, and the deliveries that they came by, in the same order.
+/// Rows and the deliveries that they came in, in the same order.
 pub(super) struct Rows<T> {
     pub rows: Vec<T>,
     pub deliveries: Vec<Delivery>,
@@ -49,7 +49,7 @@ impl<T> Rows<T> {
         self.deliveries.push(delivery);
     }
 
-    /// Everything is written: the broker may forget it.
+    /// Acknowledges all deliveries, once their rows are written.
     pub(super) fn acknowledge(&mut self) {
         self.rows.clear();
         self.deliveries.drain(..).for_each(|delivery| delivery.ack.acknowledge());
@@ -57,8 +57,10 @@ impl<T> Rows<T> {
 }
 
 impl Recorder {
-    /// Writes batch after batch until the consumers have ended. If Postgres does not take one for longer
-    /// than [`DRAIN_WRITE_TIMEOUT`], cancels `session` and gives everything back.
+    /// Writes batch after batch until the consumers have ended.
+    ///
+    /// If Postgres does not accept a batch within [`DRAIN_WRITE_TIMEOUT`], cancels `session` and requeues
+    /// everything.
     pub(super) async fn write_batches(
         &self,
         mut entries: Receiver<(Queue, Delivery)>,
@@ -68,14 +70,15 @@ impl Recorder {
         while self.fill(&mut raw, &mut entries).await {
             let mut batch = self.sort(&mut raw);
             if !self.write_patiently(&mut batch, session).await {
-                // Dropping the deliveries gives them back to their queues.
+                // Dropping the deliveries requeues them.
                 session.cancel();
                 return;
             }
         }
     }
 
-    /// Waits for a first delivery, and then for others until the batch is full or its time is up.
+    /// Waits for a first delivery, then for more until the batch is full or its time is over. False: the
+    /// consumers have ended.
     async fn fill(
         &self,
         raw: &mut Vec<(Queue, Delivery)>,
@@ -109,7 +112,7 @@ impl Recorder {
         batch
     }
 
-    /// Writes `batch`, again and again while Postgres does not take it; false when patience is at its end.
+    /// Writes `batch`, with retries while Postgres does not accept it. False: the time for retries is over.
     async fn write_patiently(&self, batch: &mut Batch, session: &CancellationToken) -> bool {
         let begun = Instant::now();
         let mut told = false;

@@ -1,4 +1,4 @@
-//! From a delivery to what is to be done with it.
+//! Decides what a delivery is: a result, a dead letter or a retry copy.
 
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Where a delivery came from.
+/// The queue that a delivery came from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Queue {
     ExecutionLog,
@@ -24,7 +24,7 @@ pub(super) enum Queue {
 pub(super) enum Entry {
     Execution(Box<Execution>),
     Letter(Box<DeadLetterMessage>),
-    /// A retry copy that missed its queue: it is sent again.
+    /// A retry copy that missed its queue; the recorder publishes it again.
     Copy(EventName, Box<Outgoing>),
 }
 
@@ -34,7 +34,7 @@ impl Recorder {
         match queue {
             Queue::ExecutionLog => self.read_result(delivery),
             Queue::DeadLetters => Entry::Letter(Box::new(dead_letter_of(delivery, names))),
-            // A message in `unrouted` still names the exchange it was published to.
+            // A message in `unrouted` keeps the name of the exchange that it was published to.
             Queue::Unrouted if delivery.exchange == names.results() => self.read_result(delivery),
             Queue::Unrouted if delivery.exchange == names.dead_letters() => {
                 Entry::Letter(Box::new(dead_letter_of(delivery, names)))
@@ -59,12 +59,12 @@ impl Recorder {
         }
     }
 
-    /// The dead letter for a result that cannot be read or stored, its bytes kept.
+    /// The dead letter for a result that cannot be read or stored. It keeps the bytes.
     pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> DeadLetterMessage {
         let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
         let (name, body) = (&delivery.routing_key, &delivery.body);
         let facts = DeadLetter::of_whole(Reason::Malformed, error, name, message_id, body, Timestamp::now());
-        // The message is a result: its id is not that of an event.
+        // The message id is that of the result, not that of an event.
         let facts = DeadLetter { event_id: None, worker: Some(self.id.clone()), ..facts };
         letter_of(delivery, facts)
     }

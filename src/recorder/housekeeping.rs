@@ -1,4 +1,5 @@
-//! Partitions of the executions, made ahead; what is deleted when its retention is over; the index of a day's text.
+//! Creates partitions of the executions ahead of time, deletes old records, and indexes the text of past
+//! days.
 
 use std::time::Duration;
 
@@ -9,27 +10,27 @@ use tracing::{info, warn};
 
 use crate::{domain::clock::ClockAhead, store::Store};
 
-/// Processes that were killed: nobody wants to see them after an hour.
+/// How long a process without reports (it was killed) stays in the database.
 const SILENT_AFTER: Duration = Duration::from_hours(1);
 const DAYS_AHEAD: u16 = 3;
 const INTERVAL: Duration = Duration::from_hours(1);
 const RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Processes that told of themselves within this time are there.
+/// A process that has reported within this time counts as running.
 const PRESENT_WITHIN: Duration = Duration::from_mins(1);
-/// For so long the database's clock must have gone as clocks go before anything is deleted by it.
+/// How long the database's clock must run evenly before anything is deleted by it.
 const SETTLING_TIME: Duration = Duration::from_mins(10);
-/// What it may be out by after that.
+/// How far the database's clock may drift from this host's monotonic clock since the check began.
 const MAX_CLOCK_SKEW: Duration = Duration::from_mins(1);
 
-/// How long things are kept, in days.
+/// How long records are kept, in days.
 #[derive(Clone, Copy)]
 pub(super) struct Retention {
     pub executions: u16,
-    /// That were replayed or discarded; open ones are kept for ever.
+    /// Replayed and discarded dead letters; open ones are kept forever.
     pub dead_letters: u16,
 }
 
-/// Keeps house until `stop`. Any number of recorders may do it at the same time.
+/// Repeats the housekeeping until `stop`. Several recorders may do it at the same time.
 pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, stop: CancellationToken) {
     let mut steady = Steady::default();
     let mut told = None;
@@ -59,7 +60,7 @@ pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, s
     }
 }
 
-/// Gives the time until it is to be done again.
+/// Does the housekeeping once. Returns the time until the next.
 async fn tidy(
     store: &Store,
     retention: Retention,
@@ -82,13 +83,15 @@ async fn tidy(
     Ok(INTERVAL)
 }
 
-/// Whether the database's clock went as clocks go for a while. One that was set, or is set by its host's start before the
-/// time is known there, tells nothing of how old a record is.
+/// Checks that the database's clock runs evenly: compares it with this host's monotonic clock.
+///
+/// A clock that was set, for example by a host that starts before it knows the time, says nothing about the
+/// age of a record. Holds both times at which the check began.
 #[derive(Default)]
 struct Steady(Option<(Timestamp, Instant)>);
 
 impl Steady {
-    /// How long its word is to be waited for; zero: it counts.
+    /// Returns how long to wait until the database's clock can be trusted; zero: it can be trusted now.
     fn wait(&mut self, there: Timestamp, now: Instant) -> Duration {
         let (began_at, began) = *self.0.get_or_insert((there, now));
         let gone = now - began;
@@ -102,7 +105,8 @@ impl Steady {
     }
 }
 
-/// Makes the text of ended days searchable, the latest first. At the first start, or after a long absence, that is many.
+/// Indexes the text of past days, the latest first. The first start, or a start after a long time, indexes
+/// many days.
 async fn index(store: &Store) -> anyhow::Result<()> {
     while let Some(day) = store.index_text_of_a_day().await? {
         info!(%day, "the text of executions is indexed");
@@ -129,7 +133,9 @@ async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nothing is deleted for its age while a clock is wrong, and nobody knows which.
+/// Fails if the clock of this host or of another process differs too much from the database's.
+///
+/// Then one of the clocks is wrong and it is unknown which, so nothing is deleted for its age.
 async fn clocks_agree(store: &Store) -> anyhow::Result<()> {
     let here = store.clock_ahead().await?;
     if let Some(told) = here.told().filter(|_| here.is_out_of_all_reason()) {

@@ -1,7 +1,7 @@
-//! What waits, for the metrics: messages in the queues, dead letters that are open.
+//! Measures queue depths and open dead letters, for the metrics.
 //!
-//! The recorder's task, since one or two of them run where there may be a hundred workers: each who counts asks the broker
-//! and the database. Of several recorders each tells the same.
+//! The recorder does it because an installation has one or two recorders but may have a hundred workers, and
+//! each process that measures queries the broker and the database. All recorders report the same values.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::{
 };
 
 const POLL_INTERVAL: Duration = Duration::from_secs(15);
-/// To count a million takes the database longer than what is learnt by it is worth.
+/// Dead letters are counted up to this number: counting a million would load the database for little use.
 const MAX_COUNTED: usize = 100_000;
 
-/// Tells of what waits, until `stop`.
+/// Updates the metrics until `stop`.
 pub(super) async fn keep(store: Store, broker: BrokerSettings, stop: CancellationToken) {
     let queues = QueueWatch::new(broker);
     let mut events: Vec<EventName> = Vec::new();
@@ -29,7 +29,7 @@ pub(super) async fn keep(store: Store, broker: BrokerSettings, stop: Cancellatio
     let telling = async {
         loop {
             tick.tick().await;
-            // With Postgres away the catalogue is as it was known last.
+            // With Postgres away, use the last known event types.
             if let Ok(types) = store.list_event_types(false).await {
                 events = types.into_iter().map(|event| event.name).collect();
             }

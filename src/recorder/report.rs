@@ -1,4 +1,4 @@
-//! What a recorder tells of itself.
+//! The recorder's part of the process report, and its metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     telemetry::metrics::{BatchMeters, dead_letter_without_worker},
 };
 
-/// What was written, so far.
+/// What this recorder has written so far.
 #[derive(Default)]
 pub(super) struct RecorderStats {
     so_far: Mutex<RecorderReport>,
@@ -21,7 +21,7 @@ pub(super) struct RecorderStats {
 }
 
 impl RecorderStats {
-    /// Lets `presence` tell of it.
+    /// Adds the recorder to the reports of this process.
     pub(super) fn tell_by(self: &Arc<Self>, presence: &StatusReporter, link: Link) {
         let written = Arc::clone(self);
         presence.add_report(move |report| {
@@ -30,7 +30,7 @@ impl RecorderStats {
         });
     }
 
-    /// Notes that `batch` is in the table, of which so many are `new` there.
+    /// Counts a written batch. `new`: rows that were not in the table before.
     pub(super) fn executions(&self, new: u64, batch: &[Execution]) {
         self.meters.executions(batch.len(), new);
         let now = Timestamp::now();
@@ -40,22 +40,22 @@ impl RecorderStats {
         self.with(|written| {
             written.executions += new;
             written.written_at = Some(now);
-            // A clock that differs has nothing end in the future.
+            // The worker's clock may be ahead: then the delay is zero.
             written.behind_ms = ended
                 .map(|ended| u64::try_from(now.as_millisecond().saturating_sub(ended)).unwrap_or_default());
         });
     }
 
-    /// Notes that a batch was written, whatever was in it.
+    /// Records how long it took to write a batch of any kind.
     pub(super) fn took(&self, duration: Duration) {
         self.meters.took(duration);
     }
 
-    /// Notes that `batch` is in the table, of which so many are `new` there.
+    /// Counts a written batch. `new`: rows that were not in the table before.
     pub(super) fn dead_letters(&self, new: u64, batch: &[DeadLetterMessage]) {
         for facts in batch.iter().map(|letter| &letter.facts).filter(|facts| facts.worker.is_none()) {
             dead_letter_without_worker(facts.reason);
-            // No worker has told of it. The name may be any text, and is quoted.
+            // No worker has logged this dead letter. The event name may be any text, so it is logged quoted.
             warn!(event = facts.event_name, reason = %facts.reason, error = facts.error, "no worker took it: a dead letter");
         }
         self.meters.dead_letters(new);

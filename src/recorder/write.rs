@@ -1,4 +1,4 @@
-//! Writing one batch: what Postgres refuses for its content never holds up the rest.
+//! Writes one batch. A row that Postgres rejects does not block the others.
 
 use std::time::Duration;
 
@@ -20,12 +20,15 @@ use crate::{
     store::StoreError,
 };
 
-/// Before a copy whose queue cannot be declared is given back, and comes again at once.
+/// How long to hold a copy whose queue cannot be declared before it is requeued, because it is redelivered at
+/// once.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Recorder {
-    /// Writes `batch` and acknowledges what is written. On an error of Postgres the rest stays in it;
-    /// one kind does not hold up the other.
+    /// Writes `batch` and acknowledges what is written.
+    ///
+    /// On an error of Postgres the unwritten rest stays in `batch`. An error with one kind of row does not
+    /// stop the others.
     pub(super) async fn write(&self, batch: &mut Batch) -> Result<(), StoreError> {
         let executions = self.write_executions(&mut batch.executions).await;
         let letters = self.write_letters(&mut batch.letters).await;
@@ -46,7 +49,7 @@ impl Recorder {
         }
     }
 
-    /// Writes the rows one by one to find those that Postgres refuses; these become dead letters.
+    /// Writes the rows one by one to find those that Postgres rejects. They become dead letters.
     async fn insert_executions_one_by_one(&self, batch: &mut Rows<Execution>) -> Result<(), StoreError> {
         while let Some(execution) = batch.rows.last() {
             let written = self.store.insert_executions(std::slice::from_ref(execution)).await;
@@ -76,7 +79,7 @@ impl Recorder {
             return Ok(());
         }
         if !self.settings.drain_dead_letters {
-            // They stay in the broker, also those that were found elsewhere.
+            // Dead letters stay in the broker, also those that were found in another queue.
             for (letter, delivery) in batch.rows.drain(..).zip(batch.deliveries.drain(..)) {
                 self.set_aside(letter, delivery).await;
             }
@@ -91,7 +94,7 @@ impl Recorder {
         }
     }
 
-    /// Writes the letters one by one; one whose facts Postgres refuses is kept with its body alone.
+    /// Writes the dead letters one by one. One whose facts Postgres rejects is stored with its body only.
     async fn insert_dead_letters_one_by_one(
         &self,
         batch: &mut Rows<DeadLetterMessage>,
@@ -113,8 +116,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Sends copies that missed their queue again, once it is declared; those of an event type that
-    /// is not in the catalogue any more become dead letters.
+    /// Declares the missing queues of retry copies and publishes the copies again. Copies of an event type
+    /// that is not in the catalogue become dead letters.
     async fn rescue_copies(
         &self,
         copies: &mut Vec<(EventName, Outgoing, Delivery)>,
@@ -152,7 +155,7 @@ impl Recorder {
         }
     }
 
-    /// Publishes the dead letter for `delivery`.
+    /// Publishes `letter` in place of `delivery`.
     async fn set_aside(&self, letter: DeadLetterMessage, delivery: Delivery) {
         let DeadLetterMessage { facts, body, content_type, trace, .. } = letter;
         let burial =
@@ -163,8 +166,9 @@ impl Recorder {
         }
     }
 
-    /// Publishes `outgoing` in the place of `delivery`, which is acknowledged when that is confirmed.
-    /// The batch does not wait: a broker that blocks publishers must not stop the recording.
+    /// Publishes `outgoing` in place of `delivery`, which is acknowledged after the confirm.
+    ///
+    /// The batch does not wait for the confirm: a broker that blocks publishers must not stop the recording.
     async fn publish(&self, outgoing: Outgoing, delivery: Delivery) {
         let confirm = tokio::select! {
             confirm = self.publisher.publish(outgoing) => confirm,
@@ -180,7 +184,7 @@ impl Recorder {
     }
 }
 
-/// The letter with none of the facts that can be refused.
+/// The dead letter without the facts that Postgres can reject.
 fn reduced(letter: &DeadLetterMessage, why: &str) -> DeadLetterMessage {
     let name: String = letter.facts.event_name.chars().take(127).collect();
     let error = format!("its facts cannot be stored ({why}); reason {}", letter.facts.reason);
