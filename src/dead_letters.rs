@@ -1,8 +1,8 @@
-//! Dead letters as operators work with them: look, replay, discard, export, peek; and replays of executions,
-//! which are the same jobs.
+//! What operators do with dead letters: show, replay, discard, export and peek. Replays of executions are the
+//! same jobs.
 //!
-//! The command line and the console call the same functions. They take typed filters and give typed
-//! values, report progress to a callback, and print nothing. Plain searches are the store's.
+//! The command line and the console call the same functions. These take typed filters, return typed values,
+//! report progress to a callback, and print nothing. Plain searches are in `store`.
 
 mod job;
 mod jobs;
@@ -25,17 +25,17 @@ pub use peek::{Peeked, Queue, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
 
-/// Everything that is needed to work with dead letters.
+/// What the functions on dead letters need.
 #[derive(Clone)]
 pub struct DeadLetters {
     pub store: Store,
     pub broker: BrokerSettings,
-    /// A larger body is no event.
+    /// A larger body is not a valid event.
     pub max_event_bytes: usize,
 }
 
 impl DeadLetters {
-    /// How many a replay of `chosen` would send, by event and handler.
+    /// Counts what a replay of `chosen` would send, by event type and handler.
     pub async fn plan(&self, chosen: &Selection) -> Result<Vec<PlanLine>, StoreError> {
         match chosen {
             Selection::Letters(ids) => self.store.plan_these_letters(ids).await,
@@ -46,7 +46,8 @@ impl DeadLetters {
         }
     }
 
-    /// Every letter of `filter`, newest first, with its body. Few are held at a time.
+    /// All dead letters that match `filter`, newest first, with their bodies. Only one page is in memory at a
+    /// time.
     pub fn export(
         &self,
         filter: DeadLetterFilter,

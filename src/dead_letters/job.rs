@@ -1,8 +1,9 @@
-//! Running a replay job: claim, publish, settle, one item after the other.
+//! Runs a replay job: for each item in turn it claims the item, publishes its copy and settles it.
 //!
-//! Each item's transaction is committed when the broker has confirmed its copy. A process that is killed between the two, or
-//! a broker that does not confirm, leaves that one item, and no other, of which nobody knows whether it was sent. Who
-//! resumes looks for it in the Execution Logs, and sends it as one that may come twice: workers look there, too.
+//! The transaction of an item is committed after the broker has confirmed its copy. If the process is killed
+//! in between, or the broker does not confirm, it is unknown whether this one item was sent. A resumed job
+//! looks for it in the Execution Logs, and otherwise sends it marked as republished, so that the workers look
+//! there too.
 
 use std::time::Duration;
 
@@ -22,49 +23,51 @@ use crate::{
     store::{ClaimedItem, Refusal, Replay, ReplayItem, ReplayRun, Settled},
 };
 
-/// After the last one was sent, its first attempt is waited for while others end within this.
+/// At the end of a job, wait for further first attempts while one ends at least this often.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Whether another process was asked to stop this job.
+/// How often to check whether the job was asked to stop, perhaps through another process.
 const STATE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A job that fell behind its rate does not make up for more than this.
+/// A job that is behind its rate catches up for at most this much time.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How far a job is.
+/// The progress of a replay job.
 #[derive(Clone, Copy, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Progress {
     pub total: u64,
-    /// Items with which it is done, whatever became of them.
+    /// Items that no longer wait: replayed, refused or passed over.
     pub settled: u64,
     pub first_attempts: u64,
     pub failed: u64,
 }
 
-/// What came of a run of a job.
+/// The result of one run of a job.
 #[derive(Debug, Serialize)]
 pub struct Report {
     #[serde(flatten)]
     pub replay: Replay,
-    /// Of what this run replayed: first attempts that ended, those that failed, and runs still unheard of.
+    /// First attempts of this run that ended, those of them that failed, and replayed runs without a result
+    /// yet.
     pub first_attempts: u64,
     pub failed: u64,
     pub unheard: u64,
-    /// What was refused and how often, the most frequent first.
+    /// Why items were refused, and how often; the most frequent first.
     pub refusals: Vec<Refusal>,
 }
 
-/// The next moment at which something may be sent.
+/// Limits the rate: when the next item may be sent.
 struct Pace {
     step: Duration,
     due: Instant,
 }
 
 impl DeadLetters {
-    /// Runs a job to its end, or until `stop`, or until too many first attempts fail. Whatever ends it
-    /// early, it can be resumed; `is_resumed` says that it ran before.
+    /// Runs a job to its end, or until `stop`, or until too many first attempts fail.
+    ///
+    /// A job that ends early can be resumed. `is_resumed`: the job ran before.
     ///
     /// # Errors
-    /// If somebody else runs it; if the broker or Postgres is lost: the job can be resumed.
+    /// If another process runs the job, or the broker or Postgres is lost. The job can be resumed then.
     pub async fn run_replay(
         &self,
         id: i64,
@@ -77,7 +80,8 @@ impl DeadLetters {
         let (watch, why) = match driven {
             Ok(driven) => driven,
             Err(error) => {
-                // As far as the database is there; if not, the job is found running without a runner.
+                // Only possible if the database is there. If not, the job stays in the state running, but no
+                // process runs it.
                 let _ = run.release().await;
                 let _ = run.end(JobState::Stopped, Some(&format!("{error:#}"))).await;
                 return Err(error);
@@ -89,7 +93,7 @@ impl DeadLetters {
         Ok(Report { refusals: self.store.refusals(id).await?, replay, first_attempts, failed, unheard })
     }
 
-    /// Gives why it stopped before its end, if it did.
+    /// Sends the items of a job. Returns why it stopped before its end, if it did.
     async fn drive(
         &self,
         run: &mut ReplayRun,
@@ -142,7 +146,8 @@ impl DeadLetters {
         Ok((watch, why))
     }
 
-    /// `may_be_sent`: it was in hand when an earlier run of this job ended.
+    /// Publishes the copy of an item. `may_be_sent`: an earlier run of this job ended while it sent this
+    /// item.
     async fn send(
         &self,
         publisher: &mut OneByOne,
@@ -180,13 +185,13 @@ impl DeadLetters {
     }
 }
 
-/// Who asked, if it is written down.
+/// Says who asked the job to stop, if that is recorded.
 async fn stopped(run: &mut ReplayRun) -> String {
     let by = run.stop_asked_by().await.ok().flatten();
     by.map_or_else(|| "asked to stop".to_owned(), |by| format!("stopped by {by}"))
 }
 
-/// Waits for the first attempts of what was sent last, while some still end.
+/// Waits for the first attempts of the last items, while some still end.
 async fn last_words(watch: &Watch, stop: &CancellationToken) {
     let (mut heard, mut since) = (watch.counts(), Instant::now());
     while heard.2 > 0 && since.elapsed() < SHUTDOWN_TIMEOUT && !stop.is_cancelled() {

@@ -1,7 +1,7 @@
-//! Replay jobs that run in the background of a process that serves: begun, watched, stopped and resumed by requests.
+//! Replay jobs that run in the background of a console process. Requests start, watch, stop and resume them.
 //!
-//! How far a job is stands in the database, so that any process can tell; what is kept here is only what this process
-//! itself runs. A job that is stopped by the end of its process can be resumed by another.
+//! The database holds the progress of every job, so any process can report it. This module only keeps the
+//! jobs that this process runs. If the process ends, another one can resume them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     store::{NewReplay, Replay, Selection, StoreError},
 };
 
-/// Jobs that run at a time in one process: each holds a connection to the database while it runs.
+/// How many jobs one process runs at a time: each holds a database connection while it runs.
 const AT_A_TIME: usize = 3;
 
-/// The jobs of this process. Clones are the same.
+/// The jobs of this process. Clones share them.
 #[derive(Clone)]
 pub struct Jobs(Arc<Inner>);
 
@@ -28,7 +28,7 @@ struct Inner {
     running: Mutex<HashMap<i64, Running>>,
     turns: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// The process ends.
+    /// Cancelled when the process ends.
     end: CancellationToken,
 }
 
@@ -43,7 +43,7 @@ impl Jobs {
         Self(Arc::new(Inner { letters, running: Mutex::default(), turns, tasks: TaskTracker::new(), end }))
     }
 
-    /// Makes a job and begins to run it.
+    /// Creates a job and starts it.
     pub async fn begin(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay, StoreError> {
         let job = self.0.letters.store.create_replay(new, chosen).await?;
         info!(replay = job.id, by = new.by, asked = new.asked, "a replay begins");
@@ -51,7 +51,8 @@ impl Jobs {
         Ok(job)
     }
 
-    /// As [`Jobs::begin`]; then waits until the job has ended, or for so long. Of one letter that is mostly soon.
+    /// Like [`Jobs::begin`], but waits until the job has ended, at most for the given time. A job of one dead
+    /// letter usually ends soon.
     pub async fn begin_and_wait(
         &self,
         new: &NewReplay,
@@ -65,11 +66,12 @@ impl Jobs {
         store.replay(job.id).await
     }
 
-    /// Goes on with a job.
+    /// Resumes a job.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it is finished, or this process runs it. (That another one does is found out when its
-    /// turn comes.)
+    /// [`StoreError::Refused`] if the job is finished, is in this process already, or runs in another one. A
+    /// job that waits for its turn in another process is not detected here; then the second of the two fails
+    /// when it starts.
     pub async fn resume(&self, id: i64, caution: Option<ReplayLimits>) -> Result<Replay, StoreError> {
         let store = &self.0.letters.store;
         let job = store.replay(id).await?;
@@ -87,7 +89,7 @@ impl Jobs {
         store.replay(id).await
     }
 
-    /// Asks a job to stop, whichever process runs it. It can be resumed.
+    /// Asks a job to stop, in whichever process it runs. It can be resumed.
     pub async fn stop(&self, id: i64, by: &str) -> Result<Replay, StoreError> {
         let replay = self.0.letters.store.stop_replay(id, by).await?;
         if let Some(running) = self.0.running.lock().get(&id) {
@@ -96,12 +98,12 @@ impl Jobs {
         Ok(replay)
     }
 
-    /// How far a job of this process is.
+    /// The progress of a job that this process runs, or that waits for its turn here.
     pub fn progress(&self, id: i64) -> Option<Progress> {
         self.0.running.lock().get(&id).map(|running| running.progress)
     }
 
-    /// Waits until every job of this process has stopped, which the end of the process asks them to.
+    /// Waits until every job of this process has stopped. The end of the process asks them to stop.
     pub async fn ended(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! Dead letters in JSON, for programs: the same from the command line and from the REST API.
+//! Dead letters in JSON. The command line and the REST API return the same.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::{
     store::{DeadLetterRow, StoredDeadLetter},
 };
 
-/// Bytes in JSON: as text, or in base64 where they are none.
+/// A message body: as text, or in base64 if it is not UTF-8.
 #[derive(Serialize, ToSchema)]
 pub struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct ExportedLetter<'a> {
     #[serde(flatten)]
     body: Body<'a>,
     content_type: Option<&'a str>,
-    /// How it was published, where that is known.
+    /// The exchange that the message was published to, if known.
     exchange: Option<&'a str>,
     routing_key: Option<&'a str>,
     traceparent: Option<&'a str>,
@@ -55,12 +55,13 @@ impl<'a> ExportedLetter<'a> {
     }
 }
 
-/// A dead letter, its attempts, and what a replay would run.
+/// A dead letter, its executions, and what a replay would run.
 #[derive(Serialize, ToSchema)]
 pub struct WholeLetter<'a> {
     #[serde(flatten)]
     letter: ExportedLetter<'a>,
-    /// Of its handler, or of all where the whole event was given up; the latest hundred, oldest first.
+    /// Executions of its handler, or of all handlers if the whole event was given up: the latest hundred,
+    /// oldest first.
     executions: &'a [Execution],
     replay: &'a WouldRun,
 }

@@ -1,4 +1,4 @@
-//! What waits in the broker: dead letters, or what is on its way into the database.
+//! Shows messages that wait in a queue of the recorder, without consuming them.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 text_enum! {
-    /// A queue that can be looked into without using up a delivery limit.
+    /// A queue that can be peeked at without using up a delivery limit.
     Queue { DeadLetters = "dead-letters", Unrouted = "unrouted", ExecutionLog = "execution-log" }
 }
 
@@ -29,26 +29,28 @@ text_enum! {
     }
 }
 
-/// What a queue holds.
+/// The result of a peek.
 #[derive(Debug)]
 pub struct Peeked {
     pub queue: String,
-    /// Ready ones, before anything was looked at.
+    /// Ready messages before the peek.
     pub messages: u32,
-    /// Whether a recorder, or another tool, takes from it.
+    /// Consumers of the queue: recorders or other tools.
     pub consumers: u32,
     pub waiting: Vec<Waiting>,
-    /// So many had been given back before that these could not keep their place.
+    /// The queue held more requeued messages than a peek can take out: the messages shown are now behind
+    /// them.
     pub moved: bool,
 }
 
-/// One message.
+/// One message that waits.
 #[derive(Debug, Serialize)]
 pub struct Waiting {
     pub kind: Kind,
     pub exchange: String,
     pub routing_key: String,
-    /// What the recorder will make of it; of a result, the attempt's.
+    /// This and the following fields are what the recorder will store: those of the dead letter, or of the
+    /// attempt.
     pub event_name: String,
     pub event_id: Option<String>,
     pub reason: Option<Reason>,
@@ -63,7 +65,7 @@ pub struct Waiting {
 }
 
 impl DeadLetters {
-    /// Looks at the first `limit` messages of a queue; none if there is no such queue.
+    /// Returns the first `limit` messages of a queue; None if the queue does not exist.
     pub async fn peek(&self, queue: Queue, limit: u16) -> anyhow::Result<Option<Peeked>> {
         let names = &self.broker.topology.names;
         let name = match queue {

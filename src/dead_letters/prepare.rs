@@ -1,4 +1,4 @@
-//! From what is stored to what is sent back: the event, its plan, its identity.
+//! Builds the replay of a stored message: its event, plan and run id.
 
 use bytes::Bytes;
 
@@ -12,21 +12,23 @@ use crate::{
     store::ReplayItem,
 };
 
-/// A replay, ready to be published.
+/// A replay that is ready to be published.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub event: Event,
     pub plan: Plan,
-    /// Derived: the same replay published twice is the same run.
+    /// Derived from the item: the same replay published twice is the same run.
     pub run_id: RunId,
 }
 
+/// Prepares the replay of an item.
+///
 /// # Errors
-/// Says why it is refused: it is no event, or nothing would run.
+/// Why the replay is refused: the body is not a valid event, or no handler would run.
 pub(super) fn prepare(item: &ReplayItem, max_event_bytes: usize) -> Result<Prepared, String> {
     let mut event = read(item, max_event_bytes)?;
     if item.edited {
-        // Receivers would take the same id for the old event.
+        // With the old id, receivers would take it for the old event.
         event.id = EventId::of_edited(&item.key, &item.body);
     }
     if item.enabled.is_empty() {
@@ -42,7 +44,7 @@ pub(super) fn prepare(item: &ReplayItem, max_event_bytes: usize) -> Result<Prepa
     Ok(Prepared { event, plan: Plan::of(&item.plan, &item.plan_created), run_id })
 }
 
-/// What is said of handlers that are gone, and whose numbers others have.
+/// The text about planned handlers that no longer exist and whose ids other handlers have now.
 pub(super) fn gone(replaced: &[HandlerId]) -> String {
     let ids: Vec<String> = replaced.iter().map(ToString::to_string).collect();
     if ids.is_empty() {
@@ -73,10 +75,10 @@ fn name_of(name: &str) -> Result<EventName, String> {
     name.parse().map_err(|e| format!("it cannot be sent back: {e}"))
 }
 
-/// The event that `body` is, in the place of a letter's own.
+/// Decodes the edited `body` of a dead letter.
 ///
 /// # Errors
-/// Says what was expected and where the body stops being that.
+/// Says what was expected, and where the body differs from it.
 pub fn edited_event(
     letter: &DeadLetter,
     content_type: Option<&str>,

@@ -1,4 +1,4 @@
-//! One dead letter with everything that is known around it.
+//! Shows one dead letter with its executions and a preview of its replay.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -9,11 +9,12 @@ use crate::{
     store::{PlannedHandler, StoreError, StoredDeadLetter},
 };
 
-/// A dead letter, its attempts, and what a replay would run.
+/// A dead letter, its executions, and what a replay would run.
 #[derive(Debug)]
 pub struct Shown {
     pub letter: StoredDeadLetter,
-    /// Of its handler, or of all where the whole event was given up; the latest hundred, oldest first.
+    /// Executions of its handler, or of all handlers if the whole event was given up: the latest hundred,
+    /// oldest first.
     pub attempts: Vec<Execution>,
     pub replay: WouldRun,
 }
@@ -22,11 +23,13 @@ pub struct Shown {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct WouldRun {
     pub handlers: Vec<PlannedHandler>,
-    /// Why it would be refused.
+    /// Why a replay would be refused; null if it would not.
     pub obstacle: Option<String>,
 }
 
 impl DeadLetters {
+    /// Reads a dead letter, its executions, and what a replay would run.
+    ///
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn show(&self, id: Uuid) -> Result<Shown, StoreError> {

@@ -1,4 +1,4 @@
-//! Watching what becomes of a replay: the first attempts of its runs, as workers publish them.
+//! Watches the results of a replay: the first attempts of its runs, as workers publish them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The results of the runs that it was told to expect.
+/// Collects the results of the expected runs.
 pub(super) struct Watch {
     seen: Arc<Mutex<Seen>>,
     task: AbortHandle,
@@ -22,7 +22,7 @@ pub(super) struct Watch {
 
 #[derive(Default)]
 struct Seen {
-    /// Whether something was heard of each.
+    /// The expected runs, and whether a result of each has arrived.
     runs: HashMap<RunId, bool>,
     unheard: u64,
     attempts: FirstAttempts,
@@ -37,7 +37,7 @@ impl Watch {
         let mut results = ResultWatch::open(connection, names, events).await?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noting = Arc::clone(&seen);
-        // It ends with its connection; then publishing fails as well, and tells.
+        // The task ends with the connection. Then publishing fails too, and reports the error.
         let task = tokio::spawn(async move {
             while let Ok(execution) = results.next().await {
                 noting.lock().note(&execution);
@@ -46,7 +46,7 @@ impl Watch {
         Ok(Self { seen, task: task.abort_handle() })
     }
 
-    /// Before the run is published: its result may be there before the confirm is.
+    /// Expects results of `run`. Call it before the run is published: a result may arrive before the confirm.
     pub(super) fn expect(&self, run: RunId) {
         let mut seen = self.seen.lock();
         if seen.runs.insert(run, false).is_none() {
@@ -58,7 +58,7 @@ impl Watch {
         self.seen.lock().attempts.too_many_failures(max_failures)
     }
 
-    /// First attempts that ended, that failed of these, and runs of which nothing was heard.
+    /// Counts: first attempts that ended, those of them that failed, and runs without a result yet.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         let seen = self.seen.lock();
         (seen.attempts.ended, seen.attempts.failed, seen.unheard)
@@ -71,7 +71,7 @@ impl Seen {
         if !std::mem::replace(heard, true) {
             self.unheard -= 1;
         }
-        // What was skipped neither succeeded nor failed.
+        // A skipped handler neither succeeded nor failed.
         if execution.attempt == 1 && execution.status != Status::Skipped {
             self.attempts.note(execution.status == Status::Fail);
         }
