@@ -1,7 +1,7 @@
-//! What operators do beside searching and replaying: change the catalogue, publish an event by hand, try a handler.
+//! Other tasks of operators: change the catalogue, publish an event by hand, make a test call.
 //!
-//! The command line, the console and the REST API call the same functions. They take typed values and give typed values,
-//! and print nothing. Changes of handlers are the store's, dead letters and replays those of `dead_letters`.
+//! The command line, the console and the REST API call the same functions. These take and return typed values
+//! and print nothing. Changes of handlers are in `store`; dead letters and replays are in `dead_letters`.
 
 mod catalogue;
 mod publish;

@@ -1,4 +1,4 @@
-//! Changing the catalogue, and the queues with it.
+//! Adds and removes event types, together with their queues.
 
 use crate::{
     broker::BrokerSettings,
@@ -6,20 +6,25 @@ use crate::{
     store::{EventType, Store, StoreError},
 };
 
-/// An event type to be added.
+/// An event type to add.
 #[derive(Clone, Debug)]
 pub struct NewEventType {
     pub name: EventName,
-    /// What it is listed under; if absent, as its neighbours.
+    /// The heading in lists and forms. If absent: that of an event type with the same beginning of the name,
+    /// or `Other`.
     pub group: Option<String>,
-    /// What people call it; if absent, from its name.
+    /// The name shown in lists and forms. If absent: the last part of the event name.
     pub title: Option<String>,
 }
 
-/// The queue is declared before the type is committed: whoever sees the type can publish to it.
+/// Adds an event type and declares its queue.
+///
+/// The queue is declared before the type is committed, so that nobody sees a type to which they cannot
+/// publish.
 ///
 /// # Errors
-/// [`StoreError::Refused`] if it is in the catalogue already, or a title is none; that the broker or the database is away.
+/// [`StoreError::Refused`] if the type is in the catalogue already or a text is not usable. Else the broker
+/// or the database is away.
 pub async fn add_event_type(
     store: &Store,
     broker: &BrokerSettings,
@@ -39,7 +44,7 @@ pub async fn add_event_type(
     Ok(pending.commit().await?)
 }
 
-/// The group of an event type whose name begins alike.
+/// The group of another event type with the same name up to the last dot.
 async fn guessed_group(store: &Store, name: &EventName) -> Result<String, StoreError> {
     let parent = |name: &EventName| name.as_str().rsplit_once('.').map(|(parent, _)| parent.to_owned());
     let types = store.list_event_types(false).await?;
@@ -47,10 +52,10 @@ async fn guessed_group(store: &Store, name: &EventName) -> Result<String, StoreE
     Ok(neighbour.map_or_else(|| "Other".to_owned(), |t| t.group_title))
 }
 
-/// What its queue holds is still consumed.
+/// Removes an event type and unbinds its queue. Workers still consume what the queue holds.
 ///
 /// # Errors
-/// [`StoreError::Refused`] while handlers name it; that the broker or the database is away.
+/// [`StoreError::Refused`] while handlers name the type. Else the broker or the database is away.
 pub async fn remove_event_type(
     store: &Store,
     broker: &BrokerSettings,
@@ -62,12 +67,12 @@ pub async fn remove_event_type(
     let removed = match pending.commit().await {
         Ok(removed) => removed,
         Err(error) => {
-            // It is in the catalogue still: its events must reach it.
+            // The type is still in the catalogue: bind its queue again.
             broker.topology.declare_event(&connection, name).await?;
             return Err(error.into());
         }
     };
-    // A worker that connected meanwhile knew it still, and bound it again.
+    // A worker that connected before the commit still knew the type and bound its queue again.
     broker.topology.unbind_event(&connection, name).await?;
     Ok(removed)
 }

@@ -1,4 +1,4 @@
-//! One event, published by hand as the platform would.
+//! Publishes one event by hand, as the platform would.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,28 +10,31 @@ use crate::{
     domain::event::{EventId, EventName, ObjectId, compose_fitting},
 };
 
-/// An event to be published.
+/// An event to publish.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub name: EventName,
     pub object_id: ObjectId,
     /// A JSON object.
     pub data: Box<RawValue>,
-    /// A random one if absent.
+    /// If absent: a random id.
     pub id: Option<EventId>,
 }
 
-/// An event that the broker has.
+/// An event that the broker has confirmed.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Published {
     pub event_id: EventId,
     pub event: EventName,
-    /// Whether there is a queue for it; if not, it becomes a dead letter (`unrouted`).
+    /// Whether the event type has a queue. If not, the event becomes a dead letter (`unrouted`).
     pub has_queue: bool,
 }
 
+/// Publishes an event.
+///
 /// # Errors
-/// [`Malformed`](crate::domain::event::Malformed): no worker would take it; nothing was published. Else the broker is not there, or does not confirm: then it may have the event or not.
+/// [`Malformed`](crate::domain::event::Malformed): no worker would accept the event; nothing was published.
+/// Else the broker is away or does not confirm: then it is unknown whether it has the event.
 pub async fn publish_event(
     broker: &BrokerSettings,
     new: NewEvent,

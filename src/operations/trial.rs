@@ -1,4 +1,4 @@
-//! Trying a stored handler with an event that did not happen.
+//! Test calls: runs a stored handler with a sample event.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,40 +19,40 @@ use crate::{
     store::{RegisteredHandler, Store, StoreError},
 };
 
-/// Makes trials, as a worker with this configuration would call.
+/// Makes test calls, in the same way as a worker with this configuration.
 pub struct Trials {
     pub store: Store,
     pub runner: Arc<Runner>,
     pub retry: RetryPolicy,
-    /// Of a handler that has none of its own.
+    /// The timeout of an HTTP handler that has none of its own.
     pub http_timeout: Duration,
     pub script_timeout: Duration,
     pub max_event_bytes: usize,
 }
 
-/// What a handler is tried with.
+/// The sample event of a test call.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub object_id: ObjectId,
-    /// A JSON object; if absent, data as the platform might send.
+    /// A JSON object. If absent: sample data like that of the platform.
     pub data: Option<Box<RawValue>>,
 }
 
-/// Why there was no trial.
+/// Why no test call was made.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its secrets cannot be used here.
+    /// The secrets of the handler cannot be used in this process.
     #[error("not called: {0}")]
     NotCalled(String),
-    /// The sample makes no event.
+    /// The sample is not a valid event.
     #[error("{0}")]
     NoEvent(String),
 }
 
 impl Trials {
-    /// Calls a handler, which may be disabled, once; nothing is recorded or repeated.
+    /// Calls a handler once, also a disabled one. Nothing is recorded or retried.
     pub async fn run(&self, id: HandlerId, sample: &Sample) -> Result<Trial, TrialError> {
         let RegisteredHandler { handler, secrets, unusable } = self.store.registered_handler(id).await?;
         if let Some(why) = unusable {
@@ -83,7 +83,7 @@ impl Trials {
         spec.timeout.map_or(default, Timeout::duration)
     }
 
-    /// An event of its own, so that the receiver does not take it for a repetition.
+    /// Builds the sample event. It gets a new id, so that the receiver does not take it for a repeated call.
     fn event(&self, name: &EventName, sample: &Sample) -> Result<Event, TrialError> {
         let no_event = |e: &dyn std::fmt::Display| TrialError::NoEvent(e.to_string());
         let data = match &sample.data {
