@@ -1,7 +1,7 @@
-//! How it goes, all in one look: what went on, which processes there are, what fails, what waits.
+//! The status of the installation: activity, processes, failing handlers, dead letters and queues.
 //!
-//! Many may look at the same time and every few seconds: they share one look, which is at most two seconds old. No
-//! printing: the command line and the console call the same.
+//! All callers share one snapshot, which is at most two seconds old, because many may read it every few
+//! seconds. This module prints nothing: the command line and the console call the same functions.
 
 use std::{
     sync::Arc,
@@ -17,57 +17,58 @@ use crate::{
     store::{Activity, FailingHandler, OpenDeadLetters, Period, SeenProcess, Store, StoreError, a_day_ago},
 };
 
-/// How long one look serves.
+/// How long a snapshot is reused.
 const CACHE_TTL: Duration = Duration::from_secs(2);
-/// A process that was not heard of for this long is not shown: it tells of itself every ten seconds.
+/// A process without a report for this long is not shown; a process reports every ten seconds.
 const SEEN_WITHIN: Duration = Duration::from_mins(1);
 const MAX_FAILING: usize = 10;
 
-/// How it goes.
+/// The status of the installation.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct StatusSnapshot {
     pub activity: Activity,
-    /// Those that were seen in the last minute.
+    /// Processes that reported within the last minute.
     pub processes: Vec<SeenProcess>,
-    /// The most failures first.
+    /// Handlers with failures, the most failures first.
     pub failing_handlers: Vec<FailingHandler>,
-    /// Those failures, and no others, are found by a search from then on.
+    /// Start of the period that `failing_handlers` counts. A search for executions from then on finds the
+    /// same failures.
     pub failing_since: Timestamp,
     pub open_dead_letters: OpenDeadLetters,
     pub waiting: Waiting,
     pub policies: Policies,
 }
 
-/// What waits in the broker.
+/// Messages that wait in the broker.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = WaitingInBroker)]
 pub struct Waiting {
-    /// Empty where the broker did not tell.
+    /// Queue depths. Empty if the broker did not answer.
     pub queues: Vec<QueueDepth>,
-    /// Queues of events that the catalogue does not know, and that no worker takes. Only where `amqp.management_url` says where
-    /// to look.
+    /// Queues of event types that are not in the catalogue, so that no worker consumes them. Only known if
+    /// `amqp.management_url` is set.
     pub unknown_queues: Vec<UnknownQueue>,
-    /// Retries that wait for their time.
+    /// Retries that wait in the delay ladder.
     pub retries: Option<u64>,
-    /// Those that were due more than two minutes ago and have not run; 1000: that many or more. The broker does not give them back, or
-    /// no worker has time for them.
+    /// Retries that were due more than two minutes ago and have not run; 1000 means that many or more. The
+    /// broker does not deliver them, or the workers are too busy.
     pub overdue_retries: u64,
-    /// Why it did not tell.
+    /// Why the broker did not answer.
     pub error: Option<String>,
 }
 
-/// The policies on the queues, where `amqp.management_url` says where to look.
+/// Policies on the queues. Only known if `amqp.management_url` is set.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Policies {
-    /// Those that lose messages, or hurry them.
+    /// Policies that lose messages, shorten the delay of retries, or interrupt running handlers.
     pub harmful: Vec<HarmfulPolicy>,
-    /// Why they are not known.
+    /// Why the policies are not known.
     pub error: Option<String>,
 }
 
 type Seen = Mutex<Option<(Instant, Arc<StatusSnapshot>)>>;
 
-/// Looks.
+/// Reads the status and caches it.
 pub struct StatusWatch {
     store: Store,
     queues: QueueWatch,
@@ -82,7 +83,7 @@ impl StatusWatch {
         Self { store, queues, policies, hour: Seen::default(), day: Seen::default() }
     }
 
-    /// How it goes, as it was at most two seconds ago. That the broker is away is part of the picture.
+    /// Returns a snapshot that is at most two seconds old. If the broker is away, the snapshot says so.
     pub async fn snapshot(&self, period: Period) -> Result<Arc<StatusSnapshot>, StoreError> {
         let mut seen = match period {
             Period::Hour => self.hour.lock().await,
@@ -131,7 +132,7 @@ impl StatusWatch {
         }
     }
 
-    /// The queues of the catalogue, and those that all events share.
+    /// The depths of the queues of the catalogue and of the shared queues.
     pub async fn waiting(&self) -> Result<Waiting, StoreError> {
         let types = self.store.list_event_types(true).await?;
         let managed = self.policies.look().await.ok().flatten();

@@ -1,7 +1,8 @@
-//! What this process tells of itself: a row in the database every ten seconds, for the overview.
+//! Reports the state of this process: a row in the database every ten seconds, and metrics.
 //!
-//! Off the hot path, and no role depends on it: with Postgres away nothing is told, and events that were counted
-//! meanwhile are told later. Each role adds its part to the report; the row goes when the process ends.
+//! No event waits for it and no role depends on it. While Postgres is away, nothing is reported; events are
+//! counted and reported later. Each role adds its part to the report. The row is deleted when the process
+//! ends.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,20 +25,20 @@ use crate::{
 };
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// For the last words of a process that ends.
+/// Time limit for the last report of a process that ends.
 const FINAL_REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Part = Box<dyn Fn(&mut ProcessReport) + Send + Sync>;
 type Shown = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
-/// This process, as others see it.
+/// Reports the state of this process.
 pub struct StatusReporter {
     process: Process,
     parts: Mutex<Vec<Part>>,
     shown: Mutex<Vec<Shown>>,
-    /// There is more to tell: not to be waited for.
+    /// Requests a report now, because a part was added.
     grown: Notify,
-    /// Events that were taken since the last report.
+    /// First deliveries since the last report, by event type.
     taken: Mutex<HashMap<EventName, u64>>,
     clock: Mutex<Option<ClockAhead>>,
 }
@@ -61,18 +62,18 @@ impl StatusReporter {
         })
     }
 
-    /// From now on `part` is asked for each report.
+    /// Adds `part` to every report from now on.
     pub fn add_report(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
         self.parts.lock().push(Box::new(part));
         self.grown.notify_one();
     }
 
-    /// From now on `part` adds to what is shown with the metrics.
+    /// Adds `part` to the metrics that are computed on request.
     pub fn add_metrics(&self, part: impl Fn(&mut Exposition) + Send + Sync + 'static) {
         self.shown.lock().push(Box::new(part));
     }
 
-    /// What is shown with the metrics.
+    /// Writes the metrics of all parts.
     pub fn show(&self, exposition: &mut Exposition) {
         self.shown.lock().iter().for_each(|part| part(exposition));
     }
@@ -81,7 +82,7 @@ impl StatusReporter {
         &self.process.roles
     }
 
-    /// Counts an event that was taken from its queue.
+    /// Counts the first delivery of an event.
     pub fn count_event(&self, event: &EventName) {
         let mut taken = self.taken.lock();
         match taken.get_mut(event) {
@@ -90,7 +91,7 @@ impl StatusReporter {
         }
     }
 
-    /// Tells of this process until `stop`, which is to come after its roles have ended.
+    /// Reports until `stop`, which must be cancelled after the roles have ended.
     pub async fn keep(self: Arc<Self>, store: Store, stop: CancellationToken) {
         let mut untold = EventCounts::new();
         let telling = async {
@@ -129,7 +130,7 @@ impl StatusReporter {
         }
     }
 
-    /// Tells when this host's clock begins to differ from the database's, and when they agree again.
+    /// Logs when this host's clock starts to differ from the database's, and when they agree again.
     async fn compare_clocks(&self, store: &Store) {
         let Ok(ahead) = store.clock_ahead().await else { return };
         let before = self.clock.lock().replace(ahead);
@@ -142,7 +143,7 @@ impl StatusReporter {
         }
     }
 
-    /// What its roles tell now.
+    /// Builds the report from the parts of all roles.
     pub fn report(&self) -> ProcessReport {
         let clock_ahead_ms = self.clock.lock().map(ClockAhead::millis);
         let mut report = ProcessReport { clock_ahead_ms, ..ProcessReport::default() };
