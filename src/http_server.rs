@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1, with a bound on connections and a timeout for the head of a request.
+//! An HTTP/1.1 server with a limit on connections and a timeout for request heads.
 
 use std::{
     collections::VecDeque,
@@ -33,20 +33,23 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{trace, warn};
 
-/// For the head of a request to arrive, the next one on an idle connection included. Longer than proxies keep theirs (nginx
-/// and most load balancers: 60 s): one that is closed as a proxy sends its next request is a 502 for somebody.
+/// How long the head of a request may take, or an idle connection may wait for the next request.
+///
+/// It is longer than the idle timeout of proxies (60 s in nginx and most load balancers). If this server
+/// closed a connection just when a proxy sends a request on it, the client would get a 502.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Whoever takes nothing of an answer for this long is gone, or holds memory on purpose.
+/// TCP user timeout: a client that takes nothing of a response for this long is gone, or holds memory on
+/// purpose.
 const READ_TIMEOUT_MS: u32 = 60_000;
-/// Of an answer, at a time.
+/// How much of a response is handed to the connection at a time.
 const PART: usize = 64 * 1024;
-/// After a connection could not be accepted: for want of descriptors, mostly, which come back.
+/// Delay after a failed accept. The usual cause is a lack of descriptors, and these become free again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Serves `app` until `stop`, then lets the answers that have begun end.
+/// Serves `app` until `stop`, then lets started responses end.
 ///
-/// There are at most `max_connections`. Beyond that, the one that has waited longest for a request makes room for the next,
-/// so that those who connect and say nothing keep nobody out; where all are being answered, the new one is closed.
+/// At `max_connections`, the oldest connection on which no response is being sent is closed for a new one, so
+/// that clients that connect and send nothing keep nobody out. If all are busy, the new connection is closed.
 pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let mut room = Room { max_connections, open: VecDeque::new() };
@@ -63,7 +66,7 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
                 continue;
             }
         };
-        // What cannot be set is no reason to send somebody away.
+        // Without this option the connection still works.
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, READ_TIMEOUT_MS);
         if room.make() {
             let is_answering = Arc::new(AtomicBool::new(false));
@@ -77,14 +80,14 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
     connections.wait().await;
 }
 
-/// A peer that is gone before it was accepted is nobody's trouble.
+/// Logs a failed accept, except when the peer closed the connection first.
 fn warn_of(error: &io::Error) {
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
         warn!(%error, "cannot accept a connection");
     }
 }
 
-/// The connections of a listener, the oldest first.
+/// The open connections of a listener, oldest first.
 struct Room {
     max_connections: usize,
     open: VecDeque<Connection>,
@@ -96,7 +99,7 @@ struct Connection {
 }
 
 impl Room {
-    /// Whether there is room for one more, perhaps because another was closed for it.
+    /// Whether one more connection may be opened. May close another connection for it.
     fn make(&mut self) -> bool {
         if self.open.len() >= self.max_connections {
             self.open.retain(|connection| !connection.task.is_finished());
@@ -146,11 +149,11 @@ async fn serve_connection(
     }
 }
 
-/// The mark of a connection on which a request is being answered: from when it has come whole until its answer is sent. Who
-/// sends it bit by bit keeps nobody out.
+/// Marks a connection as busy from the complete request to the end of the response. A client that sends its
+/// request slowly is not busy, and so keeps nobody out.
 struct Answering(Arc<AtomicBool>);
 
-/// The body of a request. At its end the connection is marked.
+/// The body of a request. When it is complete, the connection is marked as busy.
 struct Received {
     body: Incoming,
     mark: Arc<AtomicBool>,
@@ -196,12 +199,12 @@ impl Drop for Answering {
     }
 }
 
-/// The body of an answer, and something that is kept until all of it is sent, or the connection is gone.
+/// The body of a response with a value that is kept until all of it is sent or the connection is gone.
 ///
-/// It is handed out in parts: what is handed out counts as sent.
+/// The body is handed out in parts, because a part that is handed out counts as sent.
 pub struct Kept<T> {
     body: Body,
-    /// What was not handed out yet of the last frame.
+    /// The rest of the last frame that was not handed out yet.
     rest: Bytes,
     _beside: T,
 }
@@ -233,7 +236,7 @@ impl<T: Unpin> http_body::Body for Kept<T> {
         if this.rest.len() <= PART {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest)))));
         }
-        // Copied: a part that waits to be sent must not keep all of it.
+        // Copied, so that a part that waits to be sent does not keep the whole frame in memory.
         let part = Bytes::copy_from_slice(&this.rest.split_to(PART));
         Poll::Ready(Some(Ok(Frame::data(part))))
     }

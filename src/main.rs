@@ -24,21 +24,21 @@ use std::{ffi::OsStr, io::Write as _, process::ExitCode};
 
 use runner::launch;
 
-/// With glibc's an event costs a worker a fifth more (docs/performance.md).
+/// With the allocator of glibc, a worker needs about a fifth more processor time (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    // A script with limits or a user of its own is started through this program, before anything
-    // else is set up: one thread, no runtime.
+    // provisiond launches a script that has limits or a user of its own through itself. That must happen
+    // before anything else is set up: with one thread and no runtime.
     if args.next().as_deref() == Some(OsStr::new(launch::SUBCOMMAND)) {
         let (why, code) = launch::exec(args);
         let _ = writeln!(std::io::stderr(), "{}{why}", launch::FAILED);
         return ExitCode::from(code);
     }
-    // Whatever the process was started with is open for it alone: scripts would inherit it. What it opens itself closes on
-    // exec by default.
+    // Scripts must not inherit descriptors that were open when this process started. Descriptors that it
+    // opens itself close on exec by default.
     close_fds::set_fds_cloexec(3, &[]);
     cli::main()
 }

@@ -1,4 +1,4 @@
-//! How this process names itself in the records it writes.
+//! The identity of this process in the records that it writes.
 
 use crate::domain::execution::WorkerId;
 

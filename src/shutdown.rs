@@ -1,11 +1,11 @@
-//! The end of the process: first it drains, then, if it must, it cuts.
+//! Ends the process: a first signal drains it, a second one aborts what still runs.
 
 use std::{future::pending, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Tells every part of the process when to end. Clones are the same shutdown.
+/// Signals the end of the process to all its parts. Clones are the same shutdown.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
@@ -13,11 +13,13 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that SIGTERM, SIGINT or SIGHUP begins, and that a second one of them turns into a cut. SIGHUP is left alone
-    /// where whoever started this (nohup) has it ignored.
+    /// Starts listening for SIGTERM, SIGINT and SIGHUP: the first one starts the drain, the second one aborts
+    /// what runs.
+    ///
+    /// A SIGHUP that the process was started to ignore (nohup) stays ignored.
     ///
     /// # Errors
-    /// If the signals cannot be listened to. Must be called within a tokio runtime.
+    /// If a signal handler cannot be installed. Must be called within a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         let shutdown = Self::default();
         let signals = Signals {
@@ -30,7 +32,8 @@ impl Shutdown {
     }
 
     async fn obey(self, mut signals: Signals) {
-        // Signals are counted, not states: a SIGTERM while we drain because of an error cuts nothing.
+        // Count signals, not states: after a drain that an error started, a first SIGTERM must not abort
+        // anything.
         let signal = signals.next().await;
         tracing::info!(signal, "draining: running handlers may end; a second signal cuts them");
         self.begin();
@@ -39,7 +42,7 @@ impl Shutdown {
         self.cut.cancel();
     }
 
-    /// Begins to drain, for a reason other than a signal.
+    /// Starts the drain for a reason other than a signal.
     pub fn begin(&self) {
         self.draining.cancel();
     }
@@ -49,13 +52,13 @@ impl Shutdown {
         self.draining.clone()
     }
 
-    /// Resolves when what runs is to be cut at once.
+    /// Resolves when everything that runs must be aborted at once.
     pub async fn cut(&self) {
         self.cut.cancelled().await;
     }
 }
 
-/// Those that end the process.
+/// The signals that end the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -78,12 +81,12 @@ impl Signals {
     }
 }
 
-/// Whether SIGHUP was ignored when this process began. Where the system does not tell, it was not.
+/// Whether SIGHUP was ignored when this process started. False where `/proc` does not say.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // Of signal 1, the lowest bit.
+    // SIGHUP is signal 1: the lowest bit.
     mask.is_some_and(|mask| mask & 1 == 1)
 }
 
