@@ -1,7 +1,7 @@
 //! Runs one attempt of a task: an HTTP POST or a script.
 //!
-//! All of reqwest and of processes is here. A task that fails is an `Outcome`, whatever went wrong
-//! with it; what follows from an outcome is decided elsewhere, as are retries, concurrency and
+//! HTTP calls to handlers and the processes of scripts are made only here. A task that fails is an `Outcome`,
+//! whatever the cause. Other modules decide what follows from an outcome, and handle retries, concurrency and
 //! verdicts.
 
 mod address;
@@ -45,68 +45,68 @@ pub struct Call<'a> {
     pub secrets: &'a [SigningSecret],
     pub event: &'a Event,
     pub attempt: Attempt,
-    /// For the whole attempt, the answer included.
+    /// Limit for the whole attempt, including reading the answer.
     pub timeout: Duration,
-    /// Given where a verdict is read from the answer (an `intercept` handler): at most so many bytes
-    /// are read for it, and an answer that is not whole is a failure.
+    /// Set if a verdict is read from the answer (an `intercept` handler): the largest answer in bytes. A
+    /// larger or incomplete answer is a failure.
     pub answer_limit: Option<usize>,
     pub traceparent: Option<&'a str>,
     pub tracestate: Option<&'a str>,
 }
 
 impl Call<'_> {
-    /// The same on every attempt, so that a receiver can tell a repetition.
+    /// The `webhook-id`. It is the same on every attempt, so that a receiver recognises a repeated call.
     fn delivery_id(&self) -> String {
         format!("{}_{}", self.event.id, self.handler.id)
     }
 }
 
-/// How tasks are run, by configuration.
+/// Configuration of a [`Runner`].
 pub struct RunnerSettings {
     pub http: HttpSettings,
     pub script: ScriptSettings,
 }
 
-/// `http.*`.
+/// Section `http` of the configuration.
 pub struct HttpSettings {
-    /// For name, connection and TLS handshake together.
+    /// For resolving the name, connecting and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// Where a handler may point.
+    /// Which addresses a handler may call.
     pub rules: AddressRules,
-    /// Certificates (PEM) that are trusted beside those of the system.
+    /// Certificates (PEM) that are trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Certificate, chain and key (PEM) that are shown to who asks.
+    /// Client certificate, chain and private key (PEM), for endpoints that ask for a client certificate.
     pub client_cert: Option<PathBuf>,
 }
 
-/// `script.*`.
+/// Section `script` of the configuration.
 pub struct ScriptSettings {
-    /// Directories that scripts must lie under. None: scripts are refused.
+    /// Directories that scripts must lie in. If there is none, every script is refused.
     pub roots: Vec<PathBuf>,
-    /// Users, by name or number, whose scripts are run beside root's, our own and `user`'s; `%name` is a group that may
-    /// write to scripts.
+    /// Users (name or number) whose scripts are run, in addition to those of root, of provisiond's own user
+    /// and of `user`. `%name` is a group that may write to scripts.
     pub owners: Vec<String>,
-    /// `NAME` passes a variable on, `NAME=value` sets one.
+    /// `NAME` passes on a variable of this process, `NAME=value` sets one.
     pub env: Vec<String>,
-    /// From TERM to KILL.
+    /// Time from SIGTERM to SIGKILL.
     pub kill_grace: Duration,
-    /// Who scripts run as; none: who provisiond runs as.
+    /// The user that scripts run as. None: the user of provisiond.
     pub user: Option<String>,
     pub limits: ScriptLimits,
 }
 
-/// `script.limits`: what one process of a script may use.
+/// Section `script.limits` of the configuration: resource limits for each process of a script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScriptLimits {
-    /// Bytes.
+    /// In bytes.
     pub address_space: Option<u64>,
     pub open_files: Option<u64>,
     pub cpu_seconds: Option<u64>,
-    /// Of the user that it runs as, in all.
+    /// Counts all processes of the user that the script runs as.
     pub processes: Option<u64>,
 }
 
-/// Whether calls over HTTP can be made as `settings` say: their files can be read and used.
+/// Checks that the files in `settings` can be read and used.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
@@ -114,7 +114,7 @@ pub fn check_http(settings: &HttpSettings) -> anyhow::Result<()> {
     http::HttpRunner::new(settings).map(drop)
 }
 
-/// Runs attempts. Holds the connection pool: one for the process, shared.
+/// Runs attempts. It holds the connection pool, so one runner is shared by the whole process.
 pub struct Runner {
     http: http::HttpRunner,
     scripts: script::ScriptRunner,
@@ -122,7 +122,7 @@ pub struct Runner {
 
 impl Runner {
     /// # Errors
-    /// Says which setting cannot be used, or why TLS is not available.
+    /// Names the setting that cannot be used, or says why TLS is not available.
     pub fn new(settings: RunnerSettings) -> anyhow::Result<Self> {
         Ok(Self {
             http: http::HttpRunner::new(&settings.http)?,
@@ -130,13 +130,13 @@ impl Runner {
         })
     }
 
-    /// Runs one attempt to its end. Dropping the future ends the attempt: the connection is closed,
-    /// the processes are killed.
+    /// Runs one attempt to its end. Dropping the future ends the attempt: the connection is closed and the
+    /// processes are killed.
     pub async fn run(&self, call: &Call<'_>) -> Outcome {
         self.run_at(call, Timestamp::now()).await
     }
 
-    /// As [`Runner::run`], for which it is `at` now.
+    /// Like [`Runner::run`], with `at` as the time of the call.
     async fn run_at(&self, call: &Call<'_>, at: Timestamp) -> Outcome {
         match &call.handler.spec.task {
             Task::Http { url, headers } => self.http.run(call, url, headers, at).await,

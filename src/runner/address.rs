@@ -1,9 +1,10 @@
-//! Where a call may go: the rules on addresses, held against what is really connected to.
+//! Checks the addresses that handlers call against `http.deny` and `http.allow`.
 //!
-//! A name is judged by what it resolves to at the moment of the connection, in the client's own
-//! resolver: what it resolved to before, when its handler was saved, proves nothing. An address that
-//! is written in a url never meets the resolver, and is judged before the call. The `url` crate has
-//! made an ordinary address of every spelling of one (decimal, octal, hexadecimal, short) by then.
+//! A name is resolved and checked when the connection is made, in the resolver of the HTTP client. What it
+//! resolved to when the handler was saved proves nothing, because DNS answers change.
+//!
+//! An address that is written in a url never reaches the resolver, so it is checked before the call. By then
+//! the `url` crate has normalised every spelling of an address (decimal, octal, hexadecimal, short).
 
 #[cfg(test)]
 mod tests;
@@ -25,13 +26,13 @@ use crate::domain::{
     task::HttpTarget,
 };
 
-/// For the name of a handler that is being saved.
+/// Limit for resolving the name of a handler that is being saved.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a name becomes addresses. The port is of no meaning.
+/// Resolves a name to addresses. Their port is ignored.
 pub(super) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-/// Where no handler may point.
+/// Why an address or a name must not be called.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressRefused {
     #[error("the address {0}")]
@@ -40,7 +41,7 @@ pub enum AddressRefused {
     Name { name: String, first: Denied, others: usize },
 }
 
-/// Why a name gives nothing to connect to.
+/// Why a name has no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
     #[error(transparent)]
@@ -49,15 +50,15 @@ pub enum Unresolved {
     Refused(AddressRefused),
 }
 
-/// Resolves names, and leaves out what is denied.
+/// Resolves names, and removes denied addresses.
 #[derive(Clone)]
 pub struct AddressFilter {
     rules: Arc<AddressRules>,
     lookup: Lookup,
 }
 
-/// Whether a handler may point to `url`, as far as that can be told before it is called: a name that
-/// cannot be resolved here and now is no error.
+/// Checks whether a handler may call `url`, as far as that is known before the call. A name that cannot be
+/// resolved now is no error.
 ///
 /// # Errors
 /// Names the address and the rule.
@@ -65,7 +66,7 @@ pub async fn check_target(rules: &AddressRules, url: &HttpTarget) -> Result<(), 
     AddressFilter::new(rules.clone()).check(url).await
 }
 
-/// Judges the address that is written in `url`, if one is.
+/// Checks the address in `url`, if its host is an address and not a name.
 ///
 /// # Errors
 /// Names the address and the rule.
@@ -90,7 +91,7 @@ impl AddressFilter {
         Self { rules: Arc::new(rules), lookup }
     }
 
-    /// As [`check_literal`].
+    /// Like the function [`check_literal`].
     pub fn check_literal(&self, url: &HttpTarget) -> Result<(), AddressRefused> {
         check_literal(&self.rules, url)
     }
@@ -104,7 +105,7 @@ impl AddressFilter {
         }
     }
 
-    /// The addresses of `name` that may be called; at least one.
+    /// Resolves `name` to the addresses that may be called: at least one.
     async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
         let found = (self.lookup)(name.to_owned()).await?;
         let mut first = None;

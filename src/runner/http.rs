@@ -1,6 +1,6 @@
-//! The HTTP task: one POST, its answer read within bounds, and what both mean.
+//! The HTTP task: sends one POST, reads a limited part of the answer, and derives the outcome.
 //!
-//! A call is never repeated in here: what was sent may have been acted on, and only the retry of the
+//! A call is never repeated here. The endpoint may have acted on the first request, and only a retry of the
 //! whole attempt carries an attempt number that says so.
 
 pub mod client;
@@ -31,7 +31,7 @@ use crate::domain::{
     task::{HeaderName, HeaderValue, HttpTarget},
 };
 
-/// A deadline that is noticed later than this was missed by this process, which stood still.
+/// If a deadline is noticed this late, this process itself was stopped or had no CPU time.
 const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
 pub struct HttpRunner {
@@ -40,7 +40,7 @@ pub struct HttpRunner {
     connect_timeout: Duration,
 }
 
-/// How the reading of an answer ended.
+/// How reading the answer ended.
 enum End {
     Whole,
     TooLong,
@@ -70,8 +70,8 @@ impl HttpRunner {
             return Outcome::failed(FailureKind::Permanent, refused.to_string(), None);
         }
         let deadline = Instant::now() + call.timeout;
-        // Over HTTP/2 a Host would stand beside `:authority`, which cannot be set: an endpoint refuses both. Without TLS
-        // nobody offers HTTP/2.
+        // Over HTTP/2 the client would send a Host header beside `:authority`, which cannot be set, and an
+        // endpoint refuses both together. Without TLS no endpoint offers HTTP/2.
         let is_http1 = url.url().scheme() == "http" || headers.keys().any(HeaderName::is_host);
         let request = self
             .clients
@@ -94,8 +94,10 @@ impl HttpRunner {
     }
 }
 
-/// What `work` gives before `deadline`. A process that stood still (stopped, suspended, without a processor) notices the
-/// deadline before it has looked at what arrived meanwhile: it looks for a second more.
+/// The result of `work` before `deadline`.
+///
+/// A process that was stopped, suspended or without CPU time notices the deadline before it has read what
+/// arrived in time. So it polls `work` for one more second.
 async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut work = pin!(work);
     match timeout_at(deadline, &mut work).await {
@@ -104,8 +106,10 @@ async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T
     }
 }
 
-/// Reads the answer and says what it means. The status decides. The body does only where a verdict is
-/// read from it: a notified endpoint has answered with its status, also where the body is cut off.
+/// Reads the answer and derives the outcome.
+///
+/// The status decides. The body decides only if a verdict is read from it: the endpoint of a `notify` handler
+/// has answered with its status, even if the body is cut off.
 async fn settle(
     call: &Call<'_>,
     url: &HttpTarget,
@@ -143,8 +147,8 @@ async fn settle(
     }
 }
 
-/// Up to `limit` bytes of the body. Where there is more, the rest is not waited for: dropping the
-/// response ends the exchange.
+/// Reads up to `limit` bytes of the body. It does not wait for the rest: dropping the response ends the
+/// exchange.
 async fn read(response: &mut http::Response<Body>, limit: usize, deadline: Instant) -> (Bytes, End) {
     let mut body = BytesMut::new();
     let end = loop {
@@ -167,8 +171,10 @@ async fn read(response: &mut http::Response<Body>, limit: usize, deadline: Insta
     (body.freeze(), end)
 }
 
-/// Whether a body that was read to its end has none of its own. hyper takes `RST_STREAM` with `NO_ERROR` for the end of a
-/// body; Node sends it for an answer that was given up. Only `END_STREAM` says that an answer over HTTP/2 is whole.
+/// Whether a body ended without an end mark of its own.
+///
+/// hyper takes `RST_STREAM` with `NO_ERROR` for the end of a body; Node sends it for an answer that it gave
+/// up. Over HTTP/2 only `END_STREAM` says that an answer is complete.
 fn is_cut(response: &http::Response<Body>) -> bool {
     response.version() == Version::HTTP_2 && !response.body().is_end_stream()
 }

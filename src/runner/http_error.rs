@@ -1,5 +1,6 @@
-//! Errors of the HTTP client in words of people: one line, with the whole chain of causes, and
-//! without what may be secret (the url's path and query, headers, bodies).
+//! Errors of the HTTP client as text for operators: one line with the whole chain of causes.
+//!
+//! The text leaves out what may be secret: the path and query of the url, headers and bodies.
 
 use std::{error::Error, io, time::Duration};
 
@@ -15,8 +16,8 @@ use crate::{
     tls::{self, Peer},
 };
 
-/// Whether trying again can help: always, unless the request could not even be put together, must not go where it points,
-/// is refused over HTTP/2, or the answer's headers are too large.
+/// Whether a retry can help. It can, unless the request could not be built, the address is denied, the
+/// endpoint requires HTTP/1.1 on an HTTP/2 connection, or the headers of the answer are too large.
 pub fn kind(error: &reqwest::Error) -> FailureKind {
     let too_large = find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse_too_large);
     if error.is_builder() || refused(error).is_some() || needs_http1(error) || too_large {
@@ -26,7 +27,7 @@ pub fn kind(error: &reqwest::Error) -> FailureKind {
     }
 }
 
-/// Whether no connection could be made because this machine has not enough of something.
+/// Whether no connection could be made because this machine lacks a resource.
 pub fn is_shortage(error: &reqwest::Error) -> bool {
     error.is_connect()
         && chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(shortage::is_shortage)
@@ -39,7 +40,7 @@ fn refused(error: &reqwest::Error) -> Option<&AddressRefused> {
     })
 }
 
-/// Why there was no answer from `url`.
+/// Why there was no answer from `url`, as one line of text.
 pub fn words(error: &reqwest::Error, url: &HttpTarget, connect_timeout: Duration) -> String {
     let url = url.url();
     let host = url.host_str().unwrap_or_default();
@@ -69,7 +70,7 @@ fn needs_http1(error: &reqwest::Error) -> bool {
     find::<h2::Error>(error).and_then(h2::Error::reason) == Some(h2::Reason::HTTP_1_1_REQUIRED)
 }
 
-/// What the operator can do about `error`, where that is known.
+/// What the operator can do about `error`, if that is known.
 fn advice(error: &reqwest::Error, scheme: &str) -> Option<String> {
     if let Some(error) = find::<rustls::Error>(error) {
         return tls::advice(error, &Peer::ENDPOINT);
@@ -108,7 +109,7 @@ fn h1_advice(error: &hyper::Error, scheme: &str) -> Option<String> {
 
 const USE_HTTP1: &str = "a handler with a header Host of its own is called over HTTP/1.1";
 
-/// What is wrong on an HTTP/2 connection. It is never the event's fault.
+/// What is wrong on an HTTP/2 connection. The event is never the cause.
 fn h2_advice(error: &h2::Error) -> Option<String> {
     if error.is_io() {
         return None;
@@ -139,15 +140,15 @@ fn h2_advice(error: &h2::Error) -> Option<String> {
     })
 }
 
-/// Causes that only say where the next one was met.
+/// Beginnings of causes that only say where the next cause occurred.
 const WRAPPERS: [&str; 3] = ["client error (", "dns error", "error resolving DNS"];
 
-/// What lies beneath `error`, from the outside in. The client's own wrappers say nothing to people.
+/// The causes of `error`, outermost first, without the wrappers of the client, which do not help an operator.
 pub fn causes(error: &reqwest::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in chain(error).filter(|cause| !cause.is::<reqwest::Error>()) {
         if cause.downcast_ref::<io::Error>().is_some_and(|error| error.get_ref().is_some()) {
-            // It says what it wraps, which comes next.
+            // Its text repeats the error that it wraps, which comes next.
             continue;
         }
         let text = cause.downcast_ref().map_or_else(|| cause.to_string(), tls::words);
@@ -167,7 +168,8 @@ fn find<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// `error` and its causes. What an IO error wraps is not its source: it would be passed over.
+/// `error` and its causes. `source` of an `io::Error` skips the error that it wraps, so that is read with
+/// `get_ref`.
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(Some(error as &(dyn Error + 'static)), |error| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -1,4 +1,4 @@
-//! The table of `docs/security.md`, line by line, and names whose answers change.
+//! Checks every row of the table in `docs/security.md`, and names whose addresses change.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ fn defaults() -> AddressRules {
     config::load(Some(Path::new("/dev/null")), std::iter::empty()).expect("defaults").config.http.rules
 }
 
-/// Answers as `answers` says, the last of which stays.
+/// A lookup that returns the next entry of `answers` on each call, and the last entry from then on.
 fn answering(answers: Vec<Vec<SocketAddr>>) -> Lookup {
     let (answers, asked) = (Arc::new(answers), Arc::new(AtomicUsize::new(0)));
     Arc::new(move |_| {
@@ -29,7 +29,7 @@ fn answering(answers: Vec<Vec<SocketAddr>>) -> Lookup {
     })
 }
 
-/// `10.0.0.5 when saved, 169.254.169.254 when called`, or the same addresses both times.
+/// Parses `10.0.0.5 when saved, 169.254.169.254 when called`, or one list of addresses for both times.
 fn answers(text: &str) -> Vec<Vec<SocketAddr>> {
     let addresses = |text: &str| -> Vec<SocketAddr> {
         let known = text.split(", ").filter(|text| *text != "nothing");
@@ -41,7 +41,7 @@ fn answers(text: &str) -> Vec<Vec<SocketAddr>> {
     }
 }
 
-/// What happens to a url, in the words of the table.
+/// The outcome for a url, in the words of the table.
 async fn happens(typed: &str, leads_to: &str) -> String {
     let Ok(url) = typed.parse::<HttpTarget>() else { return "not a url".into() };
     let rule = |refused: AddressRefused| match refused {
@@ -70,7 +70,7 @@ async fn happens(typed: &str, leads_to: &str) -> String {
     }
 }
 
-/// As a url has it.
+/// `address` as the host of a url is written.
 fn host(address: &str) -> String {
     let url =
         if address.contains(':') { format!("http://[{address}]/") } else { format!("http://{address}/") };

@@ -1,11 +1,13 @@
-//! The HTTP clients, which live for less than a minute each.
+//! The HTTP clients, each of which is used for less than a minute.
 //!
-//! A connection in use is never idle, and one over HTTP/2 may carry calls for days: nobody would look up the name of its
-//! endpoint again. The pool of connections knows no maximal age, so the client is replaced together with its pool. The
-//! calls that it is making end on its connections, which are then closed.
+//! A name is resolved only for a new connection. A connection that is in use never becomes idle, and one over
+//! HTTP/2 may carry calls for days, so a change of the endpoint's address would go unnoticed. reqwest's pool
+//! has no maximum age for connections. Therefore the client is replaced together with its pool. Running calls
+//! end on the old connections, which are then closed.
 //!
-//! Over HTTP/2 many calls share a connection, and one malformed answer ends it with all of them. So each handler has
-//! connections of its own where HTTP/2 may be spoken: only its own calls pay for its endpoint.
+//! Over HTTP/2 many calls share a connection, and one malformed answer ends all of them. Therefore each
+//! handler has its own connections wherever HTTP/2 may be used: a bad endpoint fails only the calls of its
+//! own handler.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,24 +22,28 @@ use crate::{
     runner::{HttpSettings, address::AddressFilter, tls},
 };
 
-/// Shorter than any common server keeps an idle connection (gunicorn 2 s, Node and uvicorn 5 s): a
-/// request that meets the server's close halfway fails, and cannot be told from one that was acted
-/// on. A busy endpoint's connections are never idle that long; to a quiet one a new one costs little.
+/// How long a connection may be idle.
+///
+/// It is shorter than the idle timeout of common servers (gunicorn 2 s, Node and uvicorn 5 s). A request that
+/// is sent while the server closes the connection fails, and nobody can tell whether the server has acted on
+/// it. The connections of a busy endpoint are never idle this long; for a quiet endpoint a new connection
+/// costs little.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Between [`MIN_AGE`] and this, a client is replaced: an endpoint that moves is followed within a minute, and the workers
-/// of an installation do not connect to it all at once.
+/// A client is replaced at a random age between [`MIN_AGE`] times this and this. So a change of an endpoint's
+/// address takes effect within a minute, and the workers of an installation do not all reconnect at once.
 pub const MAX_AGE: Duration = Duration::from_secs(45);
 const MIN_AGE: f64 = 0.7;
 
-/// Pings on an HTTP/2 connection in use, so that one whose packets are dropped is not shared on and on.
+/// Interval of the pings on an HTTP/2 connection in use. They detect a connection whose packets are dropped,
+/// so that it is not used for further calls.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What an endpoint may send ahead over HTTP/2, on one stream and on one connection.
+/// Flow control over HTTP/2: how much an endpoint may send ahead on one stream and on one connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Of an answer's headers: bytes over HTTP/2, lines over HTTP/1.1.
+/// Limits for the headers of an answer: bytes over HTTP/2, lines over HTTP/1.1.
 pub const MAX_HEADER_BYTES: u32 = 64 << 10;
 pub const MAX_HEADER_LINES: usize = 512;
 
@@ -47,19 +53,20 @@ pub struct Clients {
     current: Mutex<Generation>,
 }
 
-/// Makes clients.
+/// Builds clients.
 struct Factory {
     connect_timeout: Duration,
     gate: AddressFilter,
-    /// Made once: it holds the certificates of the system, and the TLS sessions that new connections resume.
+    /// Made once, because it holds the certificates of the system, and the TLS sessions that new connections
+    /// resume.
     tls: ClientConfig,
 }
 
-/// Clients of the same age.
+/// Clients that are replaced at the same time.
 struct Generation {
-    /// One connection carries one call at a time.
+    /// For HTTP/1.1, where one connection carries one call at a time.
     http1: Client,
-    /// HTTP/2 where the endpoint offers it, made at the first call of a handler.
+    /// One client for each handler, made at its first call. It uses HTTP/2 if the endpoint offers it.
     negotiating: HashMap<HandlerId, Client>,
     until: Instant,
 }
@@ -72,7 +79,7 @@ impl Clients {
         Ok(Self { factory, max_age, current: Mutex::new(first) })
     }
 
-    /// The client for one call of `handler`; `is_http1` keeps it from HTTP/2.
+    /// The client for one call of `handler`. `is_http1` forces HTTP/1.1.
     pub fn get(&self, handler: HandlerId, is_http1: bool) -> Client {
         let mut current = self.current.lock();
         if current.until <= Instant::now() {
@@ -110,7 +117,7 @@ impl Factory {
         Ok(Generation { http1, negotiating: HashMap::new(), until: Instant::now() + age })
     }
 
-    /// The one place that decides how connections are made.
+    /// Builds one client. All settings of connections are here.
     fn client(&self, is_http1: bool) -> anyhow::Result<Client> {
         let mut tls = self.tls.clone();
         let protocols: &[&str] = if is_http1 { &["http/1.1"] } else { &["h2", "http/1.1"] };
@@ -121,7 +128,7 @@ impl Factory {
             .dns_resolver(self.gate.clone())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_title_case_headers()
-            // What other clients read, too. A line that is no header is left out.
+            // Accept what other clients accept. An invalid header line is left out.
             .http1_ignore_invalid_headers_in_responses(true)
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_allow_obsolete_multiline_headers_in_responses(true)

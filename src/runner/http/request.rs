@@ -12,8 +12,8 @@ use crate::domain::task::{HeaderName, HeaderValue};
 
 const USER_AGENT: &str = concat!("provisiond/", env!("CARGO_PKG_VERSION"));
 
-/// All headers of `call`: ours, and the handler's `own`, which may replace content type and user
-/// agent but none of the others (the type `HeaderName` refuses them).
+/// All headers of `call`: ours, and those of the handler (`own`). `own` may replace content type and user
+/// agent but none of the others: the type `HeaderName` refuses them.
 pub fn headers(call: &Call<'_>, own: &BTreeMap<HeaderName, HeaderValue>, unix_seconds: i64) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16 + own.len());
     headers.insert(header::CONTENT_TYPE, Value::from_static("application/json"));
@@ -24,7 +24,8 @@ pub fn headers(call: &Call<'_>, own: &BTreeMap<HeaderName, HeaderValue>, unix_se
             headers.insert(name, value);
         }
     }
-    // Ids and names are printable ASCII by their types; a trace that is not is left out.
+    // The types of ids and names allow only printable ASCII. A trace header with other characters is left
+    // out.
     let mut put = |name: &'static str, text: &str| {
         if let Ok(value) = Value::from_str(text) {
             headers.insert(Name::from_static(name), value);
@@ -42,7 +43,7 @@ pub fn headers(call: &Call<'_>, own: &BTreeMap<HeaderName, HeaderValue>, unix_se
     put("x-provisioning-attempt", &call.attempt.number().to_string());
     if let Some(traceparent) = call.traceparent {
         put("traceparent", traceparent);
-        // Without a parent it belongs to nothing.
+        // `tracestate` has no meaning without `traceparent`.
         if let Some(tracestate) = call.tracestate {
             put("tracestate", tracestate);
         }

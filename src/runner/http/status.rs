@@ -1,4 +1,4 @@
-//! What a status other than 2xx means: whether to try again, when, and what the operator is told.
+//! What a status other than 2xx means: whether and when to retry, and the error text.
 
 #[cfg(test)]
 mod tests;
@@ -15,11 +15,11 @@ use crate::domain::{
     task::{HttpTarget, MASK},
 };
 
-/// Of a header's value that is quoted in an error, in characters.
+/// How much of a header's value an error quotes, in characters.
 const MAX_QUOTE: usize = 60;
-/// A number in `Retry-After` that is so near to now is a time.
+/// A number in `Retry-After` that is this close to the current Unix time is a time, not a delay.
 const MAX_DATE_DISTANCE: Duration = Duration::from_hours(365 * 24);
-/// Of the place that a redirect points to, in characters.
+/// How much of a redirect's target an error shows, in characters.
 const MAX_LOCATION: usize = 200;
 
 /// The failure that `status` means for a call of `url`.
@@ -55,16 +55,16 @@ pub fn failure_of(status: StatusCode, headers: &HeaderMap, url: &HttpTarget, now
     Failure { kind, error, retry_after, gone: status == StatusCode::GONE }
 }
 
-/// What a `Retry-After` asks for.
+/// The meaning of a `Retry-After` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
     For(Duration),
-    /// A date that is over asks for nothing.
+    /// A date in the past, which asks for no delay.
     Past,
 }
 
-/// Reads a `Retry-After`: seconds, also with a fraction, or a date in a format whose meaning is clear. A number that is a
-/// time of about now, in seconds or milliseconds since 1970, is a date.
+/// Parses `Retry-After`: seconds, also with a fraction, or a date in an unambiguous format. A number close to
+/// the current Unix time, in seconds or milliseconds, is a date.
 fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
     let text = value.to_str().ok()?.trim();
     let at = match seconds(text) {
@@ -77,7 +77,7 @@ fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
     Some(at.duration_since(now).map_or(Wait::Past, Wait::For))
 }
 
-/// The moment that `number` is, if it is within a year of `now`: as a wait it would be decades.
+/// `number` as a Unix time, if that is within a year of `now`. As a delay it would be decades.
 fn unix_time(number: Duration, now: SystemTime) -> Option<SystemTime> {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     let moment =
@@ -85,7 +85,7 @@ fn unix_time(number: Duration, now: SystemTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(moment)
 }
 
-/// `120`, `120.5`. More than can be counted is as long as can be.
+/// Parses `120` or `120.5`. A number that is too large gives the longest duration.
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -95,7 +95,8 @@ fn seconds(text: &str) -> Option<Duration> {
     Some(text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(Duration::MAX))
 }
 
-/// An HTTP date in any of its three formats, the date of a mail (which has `+0000` or another zone), or RFC 3339.
+/// Parses an HTTP date in any of its three formats, the date of an e-mail (with `+0000` or another zone), or
+/// RFC 3339.
 fn date(text: &str) -> Option<SystemTime> {
     if let Ok(date) = httpdate::parse_http_date(text) {
         return Some(date);
@@ -106,7 +107,7 @@ fn date(text: &str) -> Option<SystemTime> {
     let mail = rfc2822::DateTimeParser::new().relaxed_weekday(true);
     let zone = text.strip_suffix("UTC").map(|before| format!("{before}GMT"));
     let text = zone.as_deref().unwrap_or(text);
-    // `21-Oct-2026`, which cookies have.
+    // `21-Oct-2026` is the form in cookies.
     let dashes = text.replace('-', " ");
     let at = mail.parse_timestamp(text).or_else(|_| mail.parse_timestamp(&dashes)).ok()?;
     Some(at.into())
@@ -125,7 +126,7 @@ fn not_understood(value: &HeaderValue) -> String {
     )
 }
 
-/// The sentence about a redirect: where it points to, without what may be secret.
+/// The sentence about a redirect: its target, without what may be secret.
 fn redirect(headers: &HeaderMap, asked: &Url) -> String {
     let Some(value) = headers.get(header::LOCATION) else {
         return " (redirects are not followed; the answer has no Location)".to_owned();
@@ -136,7 +137,7 @@ fn redirect(headers: &HeaderMap, asked: &Url) -> String {
     };
     target.set_fragment(None);
     let relation = relation(asked, &target);
-    // Refused for a url without a host, which has no user either.
+    // This fails for a url without a host, which has no user name either.
     let _ = target.set_username("");
     let _ = target.set_password(None);
     if !matches!(target.scheme(), "http" | "https") {
@@ -153,7 +154,7 @@ fn redirect(headers: &HeaderMap, asked: &Url) -> String {
     )
 }
 
-/// How `target` differs from `asked`, where that can be said without showing its path.
+/// How `target` differs from `asked`, if that can be said without showing its path.
 fn relation(asked: &Url, target: &Url) -> &'static str {
     if target.query() != asked.query() {
         return "";

@@ -183,7 +183,7 @@ async fn what_arrived_while_the_process_stood_still_is_looked_at() {
         std::thread::sleep(Duration::from_millis(300));
         answer.send(200)
     });
-    // As the task of a connection hands over what it has read.
+    // Stands for the task of a connection, which hands over what it has read.
     let connection = tokio::spawn(answered);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(600);
     let stand_still = async {

@@ -7,7 +7,7 @@ fn failure(status: u16, name: &'static str, value: &str) -> Failure {
     failure_of(StatusCode::from_u16(status).expect("a status"), &headers, &url, now())
 }
 
-/// 2026-10-21T07:00:00Z in hours
+/// 2026-10-21T07:00:00Z.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(497_935)
 }

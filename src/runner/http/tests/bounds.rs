@@ -1,4 +1,4 @@
-//! What an endpoint may not do to us, and when a connection is used again.
+//! What an endpoint must not be able to do to a worker, and when a connection is reused.
 
 use std::{
     net::SocketAddr,
@@ -143,7 +143,7 @@ async fn ending_with(answer: String, ending: Ending) -> SocketAddr {
             match ending {
                 Ending::Close => {}
                 Ending::Reset => {
-                    // What was written has to be read first.
+                    // The client has to read the answer before the reset arrives.
                     sleep(Duration::from_millis(50)).await;
                     stream.set_zero_linger().expect("so that it resets");
                 }
@@ -161,7 +161,7 @@ async fn a_connection_is_kept_until_it_is_closed() {
     let address = server(move |mut stream| {
         count.fetch_add(1, Ordering::SeqCst);
         async move {
-            // Closes after the second request, without a word.
+            // Closes after the second request, without `Connection: close`.
             for _ in 0..2 {
                 request(&mut stream).await;
                 stream.write_all(ok("fine").as_bytes()).await.ok();
@@ -174,7 +174,7 @@ async fn a_connection_is_kept_until_it_is_closed() {
     for expected in [1, 1, 2] {
         success(trial.run(&runner).await);
         assert_eq!(connections.load(Ordering::SeqCst), expected);
-        // The close of the server has to arrive.
+        // Wait until the client has noticed the close.
         sleep(Duration::from_millis(50)).await;
     }
 }

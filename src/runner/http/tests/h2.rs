@@ -1,4 +1,4 @@
-//! HTTP/2, by an endpoint that is made of its frames.
+//! HTTP/2, with an endpoint that writes the frames itself.
 
 use std::{
     net::SocketAddr,
@@ -43,7 +43,7 @@ fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
     [&size[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
 }
 
-/// The answer with `headers` (HPACK: 0x88 is `:status: 200`) and a body.
+/// The frames of an answer with `headers` (HPACK: 0x88 is `:status: 200`) and a body.
 pub(super) fn answer(id: u32, headers: &[u8], body: &[u8]) -> Vec<u8> {
     let parts: Vec<_> = headers.chunks(16 << 10).collect();
     let mut frames = Vec::new();
@@ -56,7 +56,7 @@ pub(super) fn answer(id: u32, headers: &[u8], body: &[u8]) -> Vec<u8> {
     frames
 }
 
-/// Reads requests, and writes what `answer` makes of the number of their stream.
+/// Reads requests, and answers each with the bytes that `answer` returns for its stream id.
 pub(super) async fn serve<S>(mut stream: S, answer: impl Fn(u32) -> Vec<u8>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// An endpoint that speaks both protocols, HTTP/2 if it is offered; what it was sent over HTTP/1.1 is kept.
+/// An endpoint that prefers HTTP/2 if `protocols` contain it, and keeps the last request over HTTP/1.1.
 struct Endpoint {
     address: SocketAddr,
     authority: Authority,
@@ -117,7 +117,7 @@ impl Endpoint {
         self.call_as(headers, None).await
     }
 
-    /// The call of an `intercept` handler.
+    /// Calls it as an `intercept` handler.
     async fn ask(&self) -> Outcome {
         self.call_as(json!({}), Some(1000)).await
     }
@@ -182,7 +182,7 @@ async fn a_protocol_error_is_told_as_one() {
     );
 }
 
-/// `size` KiB of headers, after `:status: 200`.
+/// `:status: 200` and `size` KiB of headers.
 fn headers(size: usize) -> Vec<u8> {
     let one = [&[0x00, 1, b'x', 0x7f, 0x81, 0x07][..], &[b'v'; 1024]].concat();
     [vec![0x88], one.repeat(size)].concat()
@@ -221,7 +221,7 @@ async fn an_answer_without_its_end_is_cut() {
         let endpoint = Endpoint::new(&["h2"], answer).await;
         let (failed, _) = failure(endpoint.ask().await);
         assert_eq!(failed.kind, FailureKind::Transient, "{n}: {}", failed.error);
-        // The status is enough where no verdict is read; the last one is no answer at all.
+        // The status is enough if no verdict is read. The last case is no valid answer at all.
         if n < 5 {
             assert!(failed.error.starts_with("answered 200 OK, but"), "{n}: {}", failed.error);
             success(endpoint.call(json!({})).await);
@@ -231,7 +231,7 @@ async fn an_answer_without_its_end_is_cut() {
         |id| head(id, END_STREAM, &[]),
         |id| answer(id, &[0x88], b"{}"),
         |id| [answer(id, &[0x88], b""), reset(id, 0)].concat(),
-        // 204
+        // `:status: 204`
         |id| frame(HEADERS, END_HEADERS | END_STREAM, id, &[0x89]),
         |id| {
             let trailers = frame(HEADERS, END_HEADERS | END_STREAM, id, &[0, 1, b'x', 1, b'1']);
@@ -243,7 +243,7 @@ async fn an_answer_without_its_end_is_cut() {
     }
 }
 
-/// HPACK: `X-U: 1`, whose name has a capital.
+/// HPACK: `X-U: 1`. HTTP/2 forbids capitals in names.
 const CAPITAL: [u8; 7] = [0, 3, b'X', b'-', b'U', 1, b'1'];
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Answers with header lines that are none, or too many.
+//! Answers with invalid header lines, or with too many.
 
 use super::super::super::testing::{Trial, answering, failure, runner, script_settings, success};
 use crate::domain::outcome::{FailureKind, Outcome};
@@ -79,7 +79,7 @@ async fn what_is_wrong_with_an_answer_is_said() {
         assert!(told.contains(said), "{answer:?}: {told}");
         assert_eq!(told.contains("speaks TLS"), said.contains("begin"), "{answer:?}: {told}");
     }
-    // As one whose body is too large: the next one is no smaller.
+    // Permanent, as for a body that is too large: a retry would get an answer of the same size.
     let (failed, _) = failure(answer("400 Bad Request", &"x-a: 1\r\n".repeat(600)).await);
     assert_eq!(failed.kind, FailureKind::Permanent, "{}", failed.error);
 }

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// A runner for which every name is one of two hosts, the second once `moved` is set.
+/// A runner that resolves every name to 127.0.0.1, and to 127.0.0.2 once `moved` is set.
 fn runner(settings: &HttpSettings, moved: &Arc<AtomicBool>, max_age: Duration) -> HttpRunner {
     let moved = Arc::clone(moved);
     let lookup = move |_| -> futures_util::future::BoxFuture<'static, _> {
@@ -37,14 +37,14 @@ fn runner(settings: &HttpSettings, moved: &Arc<AtomicBool>, max_age: Duration) -
     HttpRunner::with_gate(settings, gate, max_age).expect("a runner")
 }
 
-/// The same port on both hosts.
+/// Two listeners, on the same port of both hosts.
 async fn listeners() -> [TcpListener; 2] {
     let first = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = first.local_addr().expect("its address").port();
     [first, TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).await.expect("the same port")]
 }
 
-/// Calls `url` all the time, and returns how long it took until the second host answered.
+/// Calls `url` again and again, and returns the time until the second host answered.
 async fn time_to_follow(runner: &HttpRunner, url: &str, moved: &AtomicBool) -> Duration {
     let trial = Trial::new(&json!({"type": "http", "url": url}));
     let host = async || success(trial.run_http(runner).await).0.body.expect("the host");

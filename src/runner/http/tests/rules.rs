@@ -1,4 +1,4 @@
-//! Where a call does not go, whatever its name says.
+//! Denied addresses are not called, whatever name leads to them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// A server on `ip`, and how often it was connected to.
+/// A server on `ip`, and the number of connections that it accepted.
 async fn counting(ip: [u8; 4], port: u16) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((IpAddr::from(ip), port)).await.expect("a port");
     let (address, count) = (listener.local_addr().expect("its address"), Arc::new(AtomicUsize::new(0)));
@@ -46,7 +46,8 @@ async fn counting(ip: [u8; 4], port: u16) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-/// A runner that denies 127.0.0.2, and for which every name has the addresses that `answers` tells in turn.
+/// A runner that denies 127.0.0.2. Each lookup returns the next entry of `answers`, and the last entry from
+/// then on.
 fn denying(answers: &'static [&'static [Ipv4Addr]]) -> HttpRunner {
     rustls::crypto::ring::default_provider().install_default().ok();
     let rules = AddressRules { deny: vec!["127.0.0.2/32".parse().expect("a network")], allow: vec![] };
@@ -96,7 +97,7 @@ async fn a_name_that_leads_elsewhere_by_now_is_not_followed() {
     let url = format!("http://rebinding.example:{}/x?key=hidden", address.port());
     runner.gate.check(&url.parse().expect("a url")).await.expect("it may be saved");
     success(call(&runner, &url).await);
-    // That server closes after one answer: the next call resolves again.
+    // The server closes after one answer, so the next call resolves the name again.
     let (failure, response) = failure(call(&runner, &url).await);
     assert_eq!((failure.kind, response), (FailureKind::Permanent, None));
     assert_eq!(
