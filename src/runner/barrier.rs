@@ -1,4 +1,4 @@
-//! Which path a user may not search, read or execute, of those that it takes to start a script.
+//! Finds the path that a user may not search, read or execute, among those that are needed to start a script.
 
 use std::path::Path;
 
@@ -13,14 +13,15 @@ use super::{
     rights::{EXECUTE, Identity, READ, Rights},
 };
 
-/// What keeps `who` (none: who runs this process) from opening one of `files`: a sentence.
+/// What prevents `who` from opening one of `files`, as a sentence. `who` is None for the user of this
+/// process.
 pub fn barrier(files: &StartFiles, who: Option<&Identity>) -> Option<String> {
     let mut choice = files.choice.iter().map(|opened| blocked(opened, who));
     let no_choice = || choice.next().flatten().filter(|_| choice.all(|blocked| blocked.is_some()));
     files.needed.iter().find_map(|opened| blocked(opened, who)).or_else(no_choice)
 }
 
-/// What keeps who runs this process from starting `file`.
+/// What prevents the user of this process from starting `file`.
 pub fn own_barrier(file: &Path) -> Option<String> {
     barrier(&program::start_files(file, &program::search_path(&[])), None)
 }
@@ -40,7 +41,7 @@ fn blocked(opened: &Opened, who: Option<&Identity>) -> Option<String> {
     (opened.is_read && !may(&opened.file, READ, who)).then(|| told("read", &opened.file, "r"))
 }
 
-/// Also true where it is not known.
+/// Whether `who` has `right` on `path`; also true if that is not known.
 fn may(path: &Path, right: u32, who: Option<&Identity>) -> bool {
     let Some(who) = who else {
         let access = if right == READ { Access::READ_OK } else { Access::EXEC_OK };
@@ -100,10 +101,10 @@ mod tests {
             assert!(why.starts_with(&format!("{told}{} (", path.display())), "{mode:o}: {why}");
             fs::set_permissions(path, before).expect("allowed");
         }
-        // A program is not read by anybody.
+        // A program needs no read permission.
         fs::set_permissions(&tool, PermissionsExt::from_mode(0o711)).expect("allowed");
         assert_eq!(look(""), None);
-        // What env finds: one that can be started is enough.
+        // Of the programs that `env` finds, one that can be started is enough.
         put(&script, b"#!/usr/bin/env tool\n", 0o755);
         put(&base.join("closed/tool"), b"", 0o700);
         let path = |dirs: &[&str]| {

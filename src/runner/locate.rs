@@ -1,7 +1,7 @@
-//! Which file a script path means, and whether it may be run.
+//! Finds the file that a script path means, and checks whether it may be run.
 //!
-//! Looked at on every attempt: files and links change without us. The few look-ups are made on the
-//! spot, as starting the script makes the same ones again in any case.
+//! This happens on every attempt, because files and links can change at any time. The few system calls
+//! block the thread, as starting the script does, which makes the same ones again.
 
 use std::{
     ffi::OsString,
@@ -29,35 +29,37 @@ use crate::domain::task::ScriptPath;
 /// Why a script is not run.
 #[derive(Debug, thiserror::Error)]
 pub enum NotRunnable {
-    /// It is not there, or cannot be looked at: that may pass.
+    /// The file is missing or cannot be examined. A retry may help.
     #[error("the script could not be started: {0}")]
     Unavailable(String),
-    /// It is there, and against the rules.
+    /// The file exists, but the rules forbid it.
     #[error("the script is refused: {0}")]
     Refused(String),
-    /// The directory that should hold it is not there: that says nothing of the script.
+    /// The directory that should contain the script is missing. That says nothing about the script.
     #[error(
         "the script root {} is not there, or empty: is it mounted? (script.roots)", .0.display()
     )]
     RootGone(PathBuf),
 }
 
-/// Where scripts may lie, and whose they may be.
+/// Which directories scripts must lie in, and who may own them.
 #[derive(Clone, Debug)]
 pub struct ScriptRules {
     roots: Vec<PathBuf>,
     owners: Vec<Uid>,
-    /// Who scripts run as, where that is set: a script must not be able to change another.
+    /// The user that scripts run as, if one is set. A script must not be able to change another script.
     runs_as: Option<Identity>,
-    /// Groups that may write to scripts: all of their members are trusted.
+    /// Groups that may write to scripts. All of their members are trusted.
     trusted_groups: Vec<Gid>,
-    /// The PATH that scripts get, in which `env` looks for interpreters.
+    /// The PATH of scripts, in which `env` looks for interpreters.
     search_path: OsString,
 }
 
 impl ScriptRules {
-    /// Scripts below `roots`, owned by root, by who this process runs as, by who scripts run as (`user`), or by one of
-    /// `owners`: names of users, or their numbers. `%name` there is a group that may write to scripts.
+    /// Rules for scripts below `roots`.
+    ///
+    /// Trusted owners are root, the user of this process, the user that scripts run as (`user`), and `owners`
+    /// (names of users, or their numbers). `%name` in `owners` is a group that may write to scripts.
     ///
     /// # Errors
     /// Names the setting whose user or group does not exist here.
@@ -82,7 +84,7 @@ impl ScriptRules {
         Ok(Self { roots: roots.to_vec(), owners: trusted, runs_as, trusted_groups, search_path })
     }
 
-    /// With the variables that scripts get by `script.env`.
+    /// Takes the PATH of scripts from `script.env` (`listed`), if it is set there.
     #[must_use]
     pub fn with_env(self, listed: &[String]) -> Self {
         Self { search_path: program::search_path(listed), ..self }
@@ -92,13 +94,15 @@ impl ScriptRules {
         &self.roots
     }
 
-    /// The file that `path` means, links resolved: under one of the roots, executable, not writable by others, nor is
-    /// any directory above it, owned by who is trusted, as each directory up to its root, and of a form that the system
-    /// can start.
+    /// Finds the file that `path` means, with links resolved, and checks that it may be run.
     ///
-    /// It is executed by this name, in which no link is left to be changed after the look: between look and start it
-    /// can be replaced only by who may write to its directories. (Executing the open file instead would tell a `#!`
-    /// script `/dev/fd/3` for its own name.)
+    /// The file must lie under one of the roots, be executable and have a form that the system can start.
+    /// Others must not be able to write to it or to a directory above it. A trusted user must own it and each
+    /// directory up to its root.
+    ///
+    /// The script is executed by the returned name. No link is left in it that could be changed after the
+    /// check, so between check and start only a user with write permission on its directories can replace the
+    /// file. (Executing the open file instead would give a `#!` script the name `/dev/fd/3`.)
     pub fn locate(&self, path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
         let path = Path::new(path.as_str());
         if self.roots.is_empty() {
@@ -108,7 +112,7 @@ impl ScriptRules {
         }
         let file = self.resolve(path)?;
         let refused = |why: String| Err(NotRunnable::Refused(format!("{} {why}", meaning(path, &file))));
-        // A root that is not there holds nothing.
+        // A missing root contains no file.
         let mut roots = self.roots.iter().filter_map(|root| root.canonicalize().ok());
         let Some(root) = roots.find(|root| file != *root && file.starts_with(root)) else {
             return refused(format!("lies outside of script.roots ({})", list(&self.roots)));
@@ -125,8 +129,9 @@ impl ScriptRules {
         }
     }
 
-    /// As [`Self::locate`], and that who scripts run as may open all that it takes to start it. For who asks before an event
-    /// comes: at an attempt the system itself says so.
+    /// Like [`Self::locate`], and also checks that the user of scripts may open all files that are needed to
+    /// start the script. It is for checks before an event comes: at an attempt the system itself reports such
+    /// an error.
     pub fn examine(&self, path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
         let file = self.locate(path)?;
         let who = self.runs_as.as_ref().filter(|who| who.uid != geteuid());
@@ -139,7 +144,7 @@ impl ScriptRules {
         }
     }
 
-    /// Why `file`, which lies below `root`, is not to be run.
+    /// Why `file`, which lies below `root`, must not be run.
     fn wrong_with(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
         let rights = look(file)?;
         let wrong = if !rights.metadata.is_file() {
@@ -160,8 +165,10 @@ impl ScriptRules {
         Ok(Some(wrong))
     }
 
-    /// Who could put something in the place of `file`: others, where they may write to a directory above it and have
-    /// not the sticky bit against them, and a stranger who owns one up to its root, or who may write to one.
+    /// Why somebody could replace `file`.
+    ///
+    /// In each directory above it, neither others nor scripts may write without the sticky bit. In the
+    /// directories up to `root`, the same holds for all who are not trusted, and the owner must be trusted.
     fn replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
         for dir in file.ancestors().skip(1) {
             let rights = look(dir)?;
@@ -177,7 +184,7 @@ impl ScriptRules {
                 let why = by_scripts(&dir.display().to_string(), writer);
                 return Ok(Some(format!("could be replaced by scripts: {why}")));
             }
-            // Above the roots it is the operator's choice.
+            // Directories above the roots are the operator's responsibility.
             if !dir.starts_with(root) {
                 continue;
             }
@@ -199,7 +206,7 @@ impl ScriptRules {
         Ok(None)
     }
 
-    /// By what scripts may write to it: a group that who runs them is in, or their user, unless it is theirs.
+    /// How scripts may write to it: through a group of their user, or as that user, unless it is the owner.
     fn script_writer(&self, rights: &Rights) -> Option<Writer> {
         let runs_as = self.runs_as.as_ref()?;
         rights.writers().find(|writer| match writer.party {
@@ -208,7 +215,7 @@ impl ScriptRules {
         })
     }
 
-    /// Who may write to it and is not trusted, beside its owner.
+    /// The first user or group that may write and is not trusted, other than the owner.
     fn strange_writer(&self, rights: &Rights) -> Option<Writer> {
         rights.writers().find(|writer| match writer.party {
             Party::Group(group) => !self.trusted_groups.contains(&group),
@@ -216,14 +223,14 @@ impl ScriptRules {
         })
     }
 
-    /// The owner, if that is nobody who is trusted.
+    /// The name of the owner, if the owner is not trusted.
     fn stranger(&self, rights: &Rights) -> Option<String> {
         let owner = rights.owner();
         (!self.owners.contains(&owner))
             .then(|| user_name(owner).unwrap_or_else(|| format!("the user {owner}")))
     }
 
-    /// An absolute path means itself, a relative one the first that exists under a root.
+    /// Resolves links. A relative path means the first file that exists under a root.
     fn resolve(&self, path: &Path) -> Result<PathBuf, NotRunnable> {
         if path.is_absolute() {
             return path.canonicalize().map_err(|error| {
@@ -238,7 +245,7 @@ impl ScriptRules {
                 Err(error) => return Err(unavailable(&root.join(path), &error)),
             }
         }
-        // One that is empty may be meant so, unless there is no other.
+        // An empty root may be intended, unless all roots are empty or missing.
         let all_gone = || self.roots.first().filter(|_| self.roots.iter().all(|root| is_gone(root)));
         if let Some(root) = self.roots.iter().find(|root| !root.is_dir()).or_else(all_gone) {
             return Err(NotRunnable::RootGone(root.clone()));
@@ -248,17 +255,19 @@ impl ScriptRules {
     }
 }
 
-/// Whether a root is not there, or is as empty as the directory on which nothing is mounted.
+/// Whether a root is missing, or empty like a directory on which nothing is mounted.
 fn is_gone(root: &Path) -> bool {
     match fs::read_dir(root) {
         Ok(mut entries) => entries.next().is_none(),
-        // It is there, and its files can be opened by their names.
+        // The directory exists, and files in it can still be opened by name.
         Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
     }
 }
 
-/// The groups in which nobody is but `trusted`: the private group of a user (of the same name, as useradd(8) makes it), and
-/// a group of this process that has no name, as the `fsGroup` of a pod.
+/// The groups whose members are all trusted.
+///
+/// These are the private groups of `trusted` users (with the name of the user, as useradd(8) creates them),
+/// and groups of this process that have no name, such as the `fsGroup` of a pod.
 fn private_groups(trusted: &[Uid]) -> Vec<Gid> {
     let users: Vec<User> = trusted.iter().filter_map(|uid| User::from_uid(*uid).ok().flatten()).collect();
     let is_private = |user: &&User| {
@@ -274,8 +283,8 @@ fn private_groups(trusted: &[Uid]) -> Vec<Gid> {
     of_users.chain(own.chain([getegid()]).filter(has_no_name)).collect()
 }
 
-/// Whether the group of `user` is that of other users too, which its list of members does not tell; of those in `passwd`,
-/// as a directory service does not list its users.
+/// Whether the group of `user` is also the primary group of other users, which its list of members does not
+/// show. It checks only the users in `passwd`, because a directory service does not list its users.
 fn is_primary_of_others(passwd: &str, user: &User) -> bool {
     passwd.lines().any(|line| {
         let mut fields = line.split(':');
@@ -284,7 +293,7 @@ fn is_primary_of_others(passwd: &str, user: &User) -> bool {
     })
 }
 
-/// The group of that name or number.
+/// Looks up a group by name or number.
 fn find_group(name: &str) -> anyhow::Result<Gid> {
     if let Ok(number) = name.parse() {
         return Ok(Gid::from_raw(number));
@@ -310,7 +319,7 @@ fn unavailable(path: &Path, error: &io::Error) -> NotRunnable {
     }
 }
 
-/// How scripts may write to `what`, and what to do.
+/// The sentence that says how scripts may write to `what`, and what to do about it.
 fn by_scripts(what: &str, writer: Writer) -> String {
     let id = match (writer.is_named, writer.party) {
         (false, _) => return format!("the group of {what} is one of script.user (chmod g-w)"),
@@ -320,7 +329,7 @@ fn by_scripts(what: &str, writer: Writer) -> String {
     format!("the ACL of {what} names script.user, or a group of it (setfacl -x {id})")
 }
 
-/// What to do about one who may write.
+/// What to do about a user or group that may write.
 fn remedy(writer: Writer) -> String {
     let (kind, id, owner) = match writer.party {
         Party::User(user) => ("u", user.to_string(), user_name(user).unwrap_or_else(|| user.to_string())),
@@ -358,8 +367,8 @@ fn list(roots: &[PathBuf]) -> String {
     roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether `dir` is a volume of Kubernetes' (a `ConfigMap`, a Secret). The kubelet makes its directory writable for everybody,
-/// and mounts it read-only: here nobody can.
+/// Whether `dir` is a volume of Kubernetes (a `ConfigMap` or a Secret). The kubelet makes its directory
+/// writable for everybody, but mounts it read-only, so that nobody here can write to it.
 fn is_kubelet_volume(dir: &Path, rights: &Rights) -> bool {
     let is_read_only = || statvfs(dir).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
     rights.owner().is_root() && dir.join("..data").is_symlink() && is_read_only()

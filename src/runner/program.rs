@@ -1,8 +1,8 @@
 //! How the system starts a file: by its `#!` line, or as a program of this machine.
 //!
-//! A file that the system cannot start is found before an event meets it, and the error says what to change. Where only
-//! the system itself can tell (an emulator may be registered for a foreign program), it is asked, and [`explain`] says
-//! what its error number means.
+//! A file that the system cannot start is detected before an event needs it, and the error says what to
+//! change. Some cases only the system itself can decide (an emulator may be registered for a foreign
+//! program). Then the start is tried, and [`explain`] says what the error number means.
 
 mod elf;
 mod line;
@@ -24,18 +24,18 @@ use rustix::{
 
 use super::barrier::own_barrier;
 
-/// So much of a file Linux looks at to find out how to start it.
+/// How many bytes of a file Linux reads to find out how to start it.
 const HEAD: usize = 256;
-/// An empty file may be one that is just being copied there.
+/// An incomplete file that changed within this time may be in the middle of a copy.
 const COPY_GRACE: Duration = Duration::from_secs(5);
-/// So many files that begin with `#!` Linux follows from one to the next, the script being the first.
+/// How many files that begin with `#!` Linux follows from one to the next, including the script itself.
 const MAX_SCRIPTS: usize = 5;
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 const UTF16_BOMS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
-/// `#!` in UTF-16, without a mark.
+/// `#!` in UTF-16, without a byte order mark.
 const UTF16_SCRIPTS: [&[u8]; 2] = [b"#\0!\0", b"\0#\0!"];
-/// The first bytes of files that are often taken for programs.
+/// The first bytes of files that are often mistaken for programs.
 const FOREIGN: [(&[u8], &str); 7] = [
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1F\x8B", "a file compressed by gzip"),
@@ -47,7 +47,7 @@ const FOREIGN: [(&[u8], &str); 7] = [
 ];
 const PROGRAM_FOR: &str = "a program for ";
 const ELF: &[u8] = b"\x7FELF";
-/// The numbers of machines in an ELF header.
+/// The machine numbers in an ELF header.
 const MACHINES: [(u16, &str); 7] = [
     (3, "x86"),
     (21, "powerpc64"),
@@ -58,52 +58,52 @@ const MACHINES: [(u16, &str); 7] = [
     (243, "riscv64"),
 ];
 
-/// What keeps a file from being started; it follows the file's name in a sentence.
+/// What prevents a file from being started. The text follows the file's name in a sentence.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Hindrance {
-    /// It stays until somebody edits the file or moves it.
+    /// It stays until somebody edits or moves the file.
     Lasting(String),
-    /// It may pass by itself: something is not there now, or not on this machine.
+    /// It may go away by itself: something is missing now, or only on this machine.
     Passing(String),
 }
 
 use Hindrance::{Lasting, Passing};
 
-/// What a file is to the system.
+/// What a file is for the system.
 #[derive(Debug, PartialEq, Eq)]
 enum Format<'a> {
     Empty,
-    /// As a file system leaves what was reserved and not written.
+    /// Zero bytes, which a file system leaves where space was reserved and not written.
     Zeros,
-    /// The interpreter's path, and all that follows it on the line, as one argument.
+    /// The interpreter's path, and the rest of the line as one argument.
     Script(&'a [u8], &'a [u8]),
-    /// Text that the system cannot start, and why.
+    /// Text that the system cannot start, with the reason.
     Text(&'static str),
     Program,
-    /// A binary that is not of this machine, and what it is.
+    /// A binary that is not for this machine, with its description.
     Foreign(String),
 }
 
 /// A file that is opened to start a script.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// Links resolved, if that was possible.
+    /// With links resolved, if that was possible.
     pub file: PathBuf,
-    /// Its interpreter reads it; a program need not be readable.
+    /// Whether its interpreter reads it. A program need not be readable.
     pub is_read: bool,
 }
 
 /// The files that are opened to start a script.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct StartFiles {
-    /// The script, its interpreter, and so on.
+    /// The script, its interpreter, the interpreter's interpreter, and so on.
     pub needed: Vec<Opened>,
-    /// Of these one is enough: what `env` finds in PATH.
+    /// The programs that `env` finds in PATH. One of them is enough.
     pub choice: Vec<Opened>,
 }
 
-/// What keeps `file` from being started. `path` is the PATH that scripts get. A file that cannot be read has none that
-/// is known: a program need not be readable.
+/// What prevents `file` from being started. `path` is the PATH of scripts. For a file that cannot be read the
+/// result is None, because a program need not be readable.
 pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
     if let Some(why) = noexec(file) {
         return Some(Lasting(why));
@@ -122,7 +122,7 @@ pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
     }
 }
 
-/// What keeps the interpreter of a script from being started, which may be a script itself.
+/// What prevents the interpreter of a script, which may be a script itself, from being started.
 fn nested_hindrance(interpreter: &Path, path: &OsStr) -> Option<Hindrance> {
     let scripts = start_files(interpreter, path).needed.iter().filter(|opened| opened.is_read).count();
     if scripts >= MAX_SCRIPTS {
@@ -132,7 +132,7 @@ fn nested_hindrance(interpreter: &Path, path: &OsStr) -> Option<Hindrance> {
     hindrance(interpreter, path)
 }
 
-/// The files that are opened to start `file`, as far as they are known. `path` is the PATH that scripts get.
+/// The files that are opened to start `file`, as far as they are known. `path` is the PATH of scripts.
 pub fn start_files(file: &Path, path: &OsStr) -> StartFiles {
     let opened = |file: PathBuf, is_read| Opened { file: file.canonicalize().unwrap_or(file), is_read };
     let mut files = StartFiles::default();
@@ -154,7 +154,7 @@ pub fn start_files(file: &Path, path: &OsStr) -> StartFiles {
     files
 }
 
-/// What `file` is, if it is no program of this machine and no script: an emulator may run it all the same.
+/// What `file` is, if it is neither a program for this machine nor a script. An emulator may still run it.
 pub fn foreign(file: &Path) -> Option<String> {
     match Format::of(&read_head(file)?) {
         Format::Foreign(what) => Some(what),
@@ -190,8 +190,8 @@ pub fn explain(file: &Path, error: &io::Error) -> String {
     format!("{}: {error}: {why}", file.display())
 }
 
-/// Whether the system will say so until somebody edits the file or its rights: it does not know how to start it, may not,
-/// or finds no end of interpreters.
+/// Whether the error stays until somebody edits the file or its permissions: the system does not know how to
+/// start it, may not, or finds an endless chain of interpreters.
 pub fn is_lasting(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOEXEC | Errno::ACCESS | Errno::LOOP))
 }
@@ -261,7 +261,7 @@ impl<'a> Format<'a> {
         };
         let number = if *order == 2 { u16::from_be_bytes([a, b]) } else { u16::from_le_bytes([a, b]) };
         let name = MACHINES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
-        // Mostly a machine also runs the programs of its 32-bit ancestor.
+        // Most machines also run the programs of their 32-bit predecessor.
         let runs = match env::consts::ARCH {
             "x86_64" => &["x86_64", "x86"][..],
             "aarch64" => &["aarch64", "arm"],
@@ -274,10 +274,10 @@ impl<'a> Format<'a> {
     }
 }
 
-/// The PATH that scripts get, of which `script.env` (`listed`) has the last word.
+/// The PATH of scripts. The last `PATH=` in `script.env` (`listed`) wins over the PATH of this process.
 pub fn search_path(listed: &[String]) -> OsString {
     let set = listed.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
-    // What execvp(3) takes for one that is not set.
+    // What execvp(3) uses if PATH is not set.
     set.map(OsString::from).or_else(|| env::var_os("PATH")).unwrap_or_else(|| "/bin:/usr/bin".into())
 }
 

@@ -1,4 +1,4 @@
-//! Who may read, write and execute a file: its mode, and its POSIX ACL where it has one.
+//! Who may read, write and execute a file, by its mode and by its POSIX ACL, if it has one.
 
 use std::{
     fs::{self, Metadata},
@@ -15,7 +15,7 @@ pub const READ: u32 = 4;
 pub const WRITE: u32 = 2;
 pub const EXECUTE: u32 = 1;
 
-/// A user, and the groups that it is in.
+/// A user and its groups.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub name: String,
@@ -29,38 +29,38 @@ impl Identity {
     }
 }
 
-/// The rights on one file or directory, as they are in force.
+/// The effective permissions on one file or directory.
 #[derive(Debug)]
 pub struct Rights {
     pub metadata: Metadata,
     owner: u32,
-    /// Of the owning group. Where there is an ACL, the group bits of the mode are its mask, and say less.
+    /// Of the owning group. If there is an ACL, the group bits of the mode are its mask and do not show this.
     group: u32,
     others: u32,
-    /// Named by the ACL.
+    /// Users and groups that the ACL names.
     named: Vec<(Party, u32)>,
 }
 
-/// A user or a group that is not the owner.
+/// A user or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
     User(Uid),
     Group(Gid),
 }
 
-/// Who may write to a file beside its owner and beside all others.
+/// A user or group that may write to a file, other than its owner and the others of its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writer {
     pub party: Party,
-    /// Named by the ACL; otherwise it is the owning group.
+    /// Whether the ACL names it. Otherwise it is the owning group.
     pub is_named: bool,
 }
 
 impl Rights {
-    /// Follows links.
+    /// Reads the permissions on `path`. Follows links.
     ///
     /// # Errors
-    /// `InvalidData` where there is an ACL that cannot be understood.
+    /// `InvalidData` if there is an ACL that cannot be understood.
     pub fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         let mode = metadata.permissions().mode();
@@ -78,7 +78,8 @@ impl Rights {
         self.others & WRITE != 0
     }
 
-    /// Whether only who owns an entry of this directory may rename and remove it.
+    /// Whether the sticky bit is set. Then only the owner of an entry of this directory, or of the directory,
+    /// may rename and remove the entry.
     pub fn is_sticky(&self) -> bool {
         self.metadata.permissions().mode() & 0o1000 != 0
     }
@@ -91,7 +92,7 @@ impl Rights {
         Gid::from_raw(self.metadata.gid())
     }
 
-    /// The owning group, and whom the ACL names, as far as they may write.
+    /// The owning group and the users and groups that the ACL names, if they may write.
     pub fn writers(&self) -> impl Iterator<Item = Writer> {
         let group = Writer { party: Party::Group(self.owning_group()), is_named: false };
         let named = self.named.iter().filter(|(_, rights)| rights & WRITE != 0);
@@ -99,7 +100,7 @@ impl Rights {
         (self.group & WRITE != 0).then_some(group).into_iter().chain(named)
     }
 
-    /// Whether `who` has all of `wanted`. Not for root, who needs no rights.
+    /// Whether `who` has all permissions in `wanted`. Not for root, who needs no permission.
     pub fn allow(&self, who: &Identity, wanted: u32) -> bool {
         let Identity { uid: user, groups, .. } = who;
         let has = |rights: u32| rights & wanted == wanted;
@@ -113,14 +114,14 @@ impl Rights {
         let is_in = |party: &Party| matches!(party, Party::Group(group) if groups.contains(group));
         let mut of_groups = std::iter::once(&owning).chain(&self.named).filter(|(p, _)| is_in(p)).peekable();
         match of_groups.peek() {
-            // One of them has to give all of it.
+            // A single entry has to give all permissions: they are not added up.
             Some(_) => of_groups.any(|(_, rights)| has(*rights)),
             None => has(self.others),
         }
     }
 }
 
-/// The content of `system.posix_acl_access`: rights as they are in force, below the mask.
+/// The content of `system.posix_acl_access`, with the mask already applied.
 #[derive(Debug, PartialEq, Eq)]
 struct Acl {
     owner: u32,
@@ -130,7 +131,7 @@ struct Acl {
 }
 
 impl Acl {
-    /// None: not of the form that acl(5) and the kernel agree on.
+    /// None if the form is not the one of acl(5) and the kernel.
     fn parse(bytes: &[u8]) -> Option<Self> {
         const VERSION: u32 = 2;
         let (version, entries) = bytes.split_first_chunk()?;
@@ -164,7 +165,7 @@ impl Acl {
                 return None;
             }
         }
-        // With no mask nobody may be named.
+        // An ACL without a mask must not name anybody.
         let mask = if named.is_empty() { mask.unwrap_or(7) } else { mask? };
         for (_, rights) in &mut named {
             *rights &= mask;
@@ -173,13 +174,13 @@ impl Acl {
     }
 }
 
-/// The ACL of `path`, if it has one, and its file system knows them.
+/// The ACL of `path`. None if it has none, or if its file system does not support ACLs.
 #[cfg(target_os = "linux")]
 fn read_acl(path: &Path) -> io::Result<Option<Vec<u8>>> {
     use rustix::{fs::getxattr, io::Errno};
 
     const ENTRIES: usize = 4 + 8 * 30;
-    /// No attribute can be larger.
+    /// The maximum size of an extended attribute.
     const LARGEST: usize = 64 << 10;
 
     for size in [ENTRIES, LARGEST] {
@@ -220,7 +221,8 @@ pub mod tests {
         2_u32.to_le_bytes().into_iter().chain(entries.iter().flat_map(entry)).collect()
     }
 
-    /// The bytes of an ACL with one named entry, or none: rwx for the owner, these rights for the group and the mask.
+    /// The bytes of an ACL with at most one named entry: rwx for the owner, and these permissions for the
+    /// group and the mask.
     fn acl(group: u16, named: Option<(u16, u16, u32)>, mask: u16) -> Vec<u8> {
         let mut entries = vec![(OWNER, 7, u32::MAX)];
         entries.extend(named.filter(|(tag, ..)| *tag == USER));
@@ -230,7 +232,7 @@ pub mod tests {
         bytes(&entries)
     }
 
-    /// Gives `path` such an ACL; false where the file system takes none.
+    /// Gives `path` such an ACL. False if the file system does not support it.
     pub fn set_acl(path: &Path, group: u16, named: (u16, u16, u32), mask: u16) -> bool {
         let acl = acl(group, Some(named), mask);
         rustix::fs::setxattr(path, "system.posix_acl_access", &acl, rustix::fs::XattrFlags::empty()).is_ok()

@@ -1,4 +1,4 @@
-//! Which scripts are run, and which are not.
+//! Which scripts are run, and which are refused.
 
 use std::os::unix::fs::{chown, symlink};
 
@@ -98,7 +98,7 @@ fn what_a_stranger_owns_is_not_run() {
     let refused = look(&["nobody"]).expect_err("a stranger's");
     assert!(refused.contains("could be replaced by the user 54321, who owns "), "{refused}");
     assert!(look(&["54321"]).is_ok());
-    // Above the roots it is the operator's choice.
+    // Directories above the roots are the operator's responsibility.
     let rules = ScriptRules::new(std::slice::from_ref(&sub), &[], Some("nobody")).expect("rules");
     chown(&sub, Some(0), None).expect("taken back");
     chown(&root, Some(STRANGER), None).expect("given away");
@@ -163,7 +163,8 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
         let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, None).expect("rules");
         rules.locate(&"sub/file".parse().expect("a path")).map(drop).map_err(|refused| refused.to_string())
     };
-    // A user of every Debian whose group has its name and no other member; and one whose group has another name.
+    // On every Debian the group of `daemon` has the name of its user and no other member; the group of
+    // `nobody` has another name.
     let private = launch::find("daemon").expect("a user of every system").gid.as_raw();
     let shared = launch::find("nobody").expect("a user of every system").gid.as_raw();
     for (sub_mode, file_mode, group, owners, reason) in [
@@ -191,7 +192,7 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
         let fits = told.contains(reason) && told.is_empty() == reason.is_empty();
         assert!(fits, "{sub_mode:o} {file_mode:o} {group} {owners:?}: {told}");
     }
-    // Above the roots it is the operator's choice.
+    // Directories above the roots are the operator's responsibility.
     fs::set_permissions(&sub, PermissionsExt::from_mode(0o755)).expect("allowed");
     fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("allowed");
     chown(&root, None, Some(STRANGERS)).expect("given");
@@ -224,7 +225,8 @@ fn a_root_that_is_gone_says_nothing_of_its_scripts() {
     for is_there in [false, true] {
         assert!(is_gone(of_one), "{is_there}");
         assert!(look("good").is_ok(), "another root has it");
-        // It cannot be told of which root it is. One that is empty beside another may be meant so.
+        // A relative path may belong to any root. So a missing root is reported, but not an empty one beside
+        // another root.
         assert_eq!(is_gone("script"), !is_there);
         assert!(matches!(look("/bin/sh"), Err(NotRunnable::Refused(_))), "{is_there}");
         assert!(matches!(look("/nothing"), Err(NotRunnable::Unavailable(_))), "{is_there}");
@@ -242,8 +244,8 @@ const GAMES: u32 = 5;
 const STRANGER: u32 = 54_321;
 const NOBODY: u32 = 65_534;
 
-/// Whether the file has the ACL or its directory, the named entry, the mask, `script.owners`, `script.user`, and why the
-/// script is refused.
+/// Columns: whether the file has the ACL or its directory, the named entry, the mask, `script.owners`,
+/// `script.user`, and the error (empty if the script is run).
 type AclCase = (bool, (u16, u16, u32), u16, &'static [&'static str], Option<&'static str>, &'static str);
 
 #[rustfmt::skip]
@@ -284,7 +286,8 @@ fn whom_an_acl_lets_write_is_a_writer() {
         fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("allowed");
         fs::set_permissions(root.join("sub"), PermissionsExt::from_mode(0o755)).expect("allowed");
         let path = if on_file { file } else { root.join("sub") };
-        // The group of a stranger: the mask, which the mode shows, gives it nothing.
+        // A stranger's group owns it. The group bits of the mode show the mask, but the ACL gives this group
+        // no write permission.
         chown(&path, None, Some(STRANGER)).expect("given");
         if !set_acl(&path, 5, entry, mask) {
             println!("this file system has no ACLs");

@@ -1,4 +1,4 @@
-//! Whether a program of this machine is whole, and its loader there.
+//! Checks that a program for this machine is complete and that its loader exists.
 
 use std::{
     ffi::OsStr,
@@ -19,10 +19,10 @@ const CORE: u64 = 4;
 const LOAD: u64 = 1;
 const INTERPRETER: u64 = 3;
 
-/// Where a number stands, and how many bytes it has.
+/// The offset and the size of a number, in bytes.
 type Field = (usize, usize);
 
-/// The fields of a header that are read here.
+/// The fields that are read here, of the file's header and of its program headers.
 struct Layout {
     size: usize,
     entry: Field,
@@ -52,7 +52,7 @@ const BITS_64: Layout = Layout {
     length: (32, 8),
 };
 
-/// What keeps an ELF file from being started, as far as that is known.
+/// What prevents an ELF file from being started, as far as that is known.
 pub fn hindrance(path: &Path) -> Option<Hindrance> {
     let file = File::open(path).ok()?;
     let cut_off = || {

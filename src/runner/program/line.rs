@@ -1,7 +1,8 @@
-//! What the system makes of a `#!` line, and the programs that start another one, as `env` does.
+//! Checks a `#!` line, and the arguments of programs that start another program, such as `env`.
 //!
-//! The system passes all that follows the interpreter as one argument, and the script's path after it. So a wrapper
-//! that is named no program starts the script, which starts the wrapper, and so on until the time is up.
+//! The system passes the rest of the line after the interpreter as one argument, and the script's path after
+//! it. So a wrapper that is given no program starts the script, which starts the wrapper, and so on until the
+//! timeout.
 
 use std::{
     ffi::OsStr,
@@ -17,19 +18,19 @@ use super::{
     is_missing, nested_hindrance, noexec, quoted,
 };
 
-/// Their options may end with the carriage return of a Windows line.
+/// Interpreters whose options may end with the carriage return of a Windows line.
 const READ_CRLF: [&str; 2] = ["perl", "ruby"];
 
-/// Programs beside `env` that start the program which their arguments name.
+/// Programs other than `env` that start the program which their arguments name.
 const WRAPPERS: [&str; 20] = [
     "chroot", "chrt", "doas", "flock", "gosu", "ionice", "ltrace", "nice", "nohup", "prlimit", "setpriv",
     "setsid", "stdbuf", "strace", "sudo", "taskset", "time", "timeout", "unshare", "xargs",
 ];
-/// Of these the first argument is a value, and never the program.
+/// Wrappers whose first argument is a value, never the program.
 const TAKE_VALUE: [&str; 6] = ["chroot", "chrt", "flock", "gosu", "taskset", "timeout"];
-/// Where they lie; elsewhere a program of such a name may be anything.
+/// The directories of wrappers. Elsewhere a program with such a name may be anything.
 const SYSTEM_DIRS: [&str; 5] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/usr/local/bin"];
-/// Programs that are many, of which the argument names one.
+/// Programs that contain many others. The argument names one of them.
 const MULTI_CALL: [&str; 2] = ["busybox", "toybox"];
 
 const ONE_ARGUMENT: &str = "the system passes all that follows the interpreter as one argument, so write \
@@ -47,7 +48,7 @@ pub fn wrong_line(interpreter: &[u8], argument: &[u8], path: &OsStr) -> Option<H
     }
     match wrong_interpreter(interpreter, program, path) {
         Err(wrong) => return Some(wrong),
-        // Who runs scripts may see more.
+        // The user of scripts may see more than this process.
         Ok(false) => return None,
         Ok(true) => {}
     }
@@ -67,7 +68,7 @@ pub fn wrong_line(interpreter: &[u8], argument: &[u8], path: &OsStr) -> Option<H
     if argument.ends_with(b"\r") && !reads_it { Some(carriage_return()) } else { None }
 }
 
-/// Whether the interpreter could be looked at; the error is what is wrong with it.
+/// Whether the interpreter could be examined. The error says what is wrong with it.
 fn wrong_interpreter(interpreter: &[u8], program: &Path, path: &OsStr) -> Result<bool, Hindrance> {
     let which = |why: &str| format!("names {} in its #! line, which {why}", quoted(interpreter));
     let metadata = match fs::metadata(program) {
@@ -106,7 +107,7 @@ fn starts_itself(wrapper: &str) -> Hindrance {
     ))
 }
 
-/// The name of a wrapper of the system.
+/// The name of the wrapper, if `program` is one in a directory of the system.
 fn wrapper(program: &Path) -> Option<&'static str> {
     let (dir, name) = (program.parent()?, program.file_name()?);
     let is_of_system = SYSTEM_DIRS.iter().any(|known| dir == Path::new(known));
@@ -121,14 +122,14 @@ fn wrong_wrapper(wrapper: &str, argument: &[u8], path: &OsStr) -> Option<Hindran
     missing_program(wrapper, argument, path)
 }
 
-/// Not an option, a variable or a number.
+/// Whether `word` may name a program: it is not an option, a variable or a number.
 fn may_be_program(word: &[u8]) -> bool {
     let is_value = word.first().is_some_and(u8::is_ascii_digit)
         && word.iter().all(|byte| byte.is_ascii_hexdigit() || b".xsmhd,-".contains(byte));
     !word.is_empty() && !word.starts_with(b"-") && !word.contains(&b'=') && !is_value
 }
 
-/// What is wrong with what `env` is given.
+/// What is wrong with the argument of `env`.
 fn wrong_env(argument: &[u8], path: &OsStr) -> Option<Hindrance> {
     match env_starts(argument) {
         Starts::Program(words) => match words.split_first() {
@@ -144,14 +145,14 @@ fn wrong_env(argument: &[u8], path: &OsStr) -> Option<Hindrance> {
     }
 }
 
-/// Whether a wrapper that `env` starts is named no program in its turn.
+/// Whether `env` starts a wrapper that is itself given no program.
 fn is_idle_wrapper(program: &[u8], rest: &[Vec<u8>]) -> bool {
     let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let is_wrapper = name == b"env" || WRAPPERS.iter().any(|known| known.as_bytes() == name);
     is_wrapper && !rest.iter().any(|word| may_be_program(word))
 }
 
-/// What is wrong with a program that `wrapper` is to find.
+/// What is wrong with a program that `wrapper` has to find.
 fn missing_program(wrapper: &str, program: &[u8], path: &OsStr) -> Option<Hindrance> {
     let found = candidates(program, path);
     let asks = || format!("asks {wrapper} in its #! line for");
@@ -179,7 +180,7 @@ fn missing_program(wrapper: &str, program: &[u8], path: &OsStr) -> Option<Hindra
     )))
 }
 
-/// The files of which `env` starts the first that it may, by the argument of a `#!` line.
+/// The candidates for `env` with this argument of a `#!` line. It starts the first that it may execute.
 pub fn env_candidates(argument: &[u8], path: &OsStr) -> Vec<PathBuf> {
     match env_starts(argument) {
         Starts::Program(words) => words.first().map(|program| candidates(program, path)).unwrap_or_default(),
@@ -187,14 +188,14 @@ pub fn env_candidates(argument: &[u8], path: &OsStr) -> Vec<PathBuf> {
     }
 }
 
-/// The programs of that name.
+/// The executable files that `program` may mean.
 fn candidates(program: &[u8], path: &OsStr) -> Vec<PathBuf> {
     let is_program = |file: &PathBuf| {
         fs::metadata(file).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     let program = Path::new(OsStr::from_bytes(program));
     if program.components().count() > 1 {
-        // A relative one would be looked for in an empty directory.
+        // A relative path would be looked up in the working directory of the script, which is empty.
         let file = program.is_absolute().then(|| program.to_owned());
         return file.into_iter().filter(is_program).collect();
     }
@@ -206,11 +207,11 @@ fn candidates(program: &[u8], path: &OsStr) -> Vec<PathBuf> {
 enum Starts {
     /// A program, and its arguments before the script's path.
     Program(Vec<Vec<u8>>),
-    /// The script, by its path, which comes after all that the line names.
+    /// The script itself, whose path follows everything in the line.
     Itself,
-    /// It ends with an error, or without having started anything, because of this.
+    /// It ends with an error, or without starting anything, for this reason.
     Fails(String),
-    /// It goes by variables, or by options that are not known here.
+    /// It depends on variables, or on options that are not known here.
     Unknown,
 }
 
@@ -237,7 +238,7 @@ fn env_starts_by(mut words: Vec<Vec<u8>>) -> Starts {
             EnvOption::Last => are_options = false,
             EnvOption::TakesNext => at += 1,
             EnvOption::Split(text) => {
-                // Its text may be the next word, which is the script's path where there is none.
+                // Its text may be the next word. If there is none, that is the script's path.
                 let text = text.or_else(|| words.get(at).cloned().inspect(|_| at += 1));
                 let Some(text) = text else { return Starts::Itself };
                 match split_words(&text) {
@@ -260,9 +261,9 @@ enum EnvOption {
     /// `--`
     Last,
     TakesNext,
-    /// `-S`, and its text if that is in the same word.
+    /// `-S`, with its text if that is in the same word.
     Split(Option<Vec<u8>>),
-    /// One that `env` does not know, or after which it starts nothing.
+    /// An option that `env` does not know, or after which it starts nothing.
     Wrong,
 }
 
@@ -293,7 +294,7 @@ fn read_option(option: &[u8]) -> EnvOption {
     EnvOption::Flag
 }
 
-/// The words that `env -S` makes of `text`, or what it does in their place.
+/// The words into which `env -S` splits `text`. The error is what `env` does instead.
 fn split_words(text: &[u8]) -> Result<Vec<Vec<u8>>, Starts> {
     let wrong = |what: &str| Starts::Fails(format!("{what} after env -S"));
     let (mut words, mut word, mut quote) = (Vec::new(), None::<Vec<u8>>, None);
@@ -314,7 +315,7 @@ fn split_words(text: &[u8]) -> Result<Vec<Vec<u8>>, Starts> {
                     (b'\\' | b'\'', _) => word.get_or_insert_default().push(next),
                     (_, Some(b'\'')) => word.get_or_insert_default().extend([b'\\', next]),
                     (b'"' | b'#' | b'$', _) => word.get_or_insert_default().push(next),
-                    // A tab, the end, and the like.
+                    // An escape for a tab, for the end of the text, or for another character.
                     _ => return Err(Starts::Unknown),
                 }
             }
@@ -370,7 +371,7 @@ mod tests {
     #[test]
     fn a_wrapper_needs_a_program() {
         let line = |interpreter: &str, argument: &str| {
-            // Only the argument is looked at: not every system has them all.
+            // Only the argument is checked, because not every system has all wrappers.
             let wrapper = wrapper(Path::new(interpreter)).expect("a wrapper");
             wrong_wrapper(wrapper, argument.as_bytes(), OsStr::new("/bin"))
         };

@@ -155,7 +155,7 @@ fn a_binary_is_judged_by_the_system() {
 
 #[test]
 fn a_mount_may_forbid_it() {
-    // Of these each Linux system has one that is mounted so.
+    // A Linux system usually mounts at least one of these noexec.
     let found = ["/proc", "/sys", "/dev/shm", "/run"].iter().find_map(|dir| noexec(Path::new(dir)));
     match found {
         Some(why) => assert!(why.contains("mounted noexec"), "{why}"),
@@ -170,7 +170,7 @@ fn script_env_has_the_last_word_on_path() {
     assert_eq!(Some(search_path(&["PATH".into()])), env::var_os("PATH"));
 }
 
-/// A program of this machine for the kernel: its header, and one segment.
+/// An ELF file that the kernel takes for a program of this machine: its header, and one segment.
 #[cfg(target_arch = "x86_64")]
 fn elf(kind: u8, entry: u8, segment: u8, length: usize, content: &[u8]) -> Vec<u8> {
     let mut file = vec![0; 120];
