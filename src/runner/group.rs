@@ -1,9 +1,9 @@
-//! A process that leads a group of its own, and the end of all of them.
+//! A process that leads its own process group, and the end of the whole group.
 //!
-//! The group is killed while its leader is still unreaped: until then the kernel gives the leader's
-//! id, which is the group's, to nobody else, and the signal cannot meet a stranger. So the leader's
-//! end is watched by SIGCHLD and a look that does not reap, and reaped last. A process that leaves
-//! the group (`setsid`) is looked after by its [`ProcessTree`].
+//! The group is killed before its leader is reaped. Until then the kernel does not give the leader's id,
+//! which is also the id of the group, to another process, so the signal cannot reach an unrelated process.
+//! Therefore SIGCHLD and a `waitid` that does not reap show the end of the leader, and the leader is reaped
+//! last. [`ProcessTree`] ends the processes that leave the group (`setsid`).
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -16,14 +16,16 @@ use tokio::{
 
 use super::process_tree::ProcessTree;
 
-/// A process that was killed is gone at once, unless the kernel itself holds it (a dead NFS server).
+/// How long to wait for a killed process to end. It ends at once, unless the kernel itself blocks it (such as
+/// on a dead NFS server).
 const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Another process may have the file open for writing for a moment: a deployment, or a fork in between.
+/// How often a start is tried while another process has the file open for writing: a deployment, or a child
+/// between `fork` and `exec`.
 const BUSY_TRIES: u32 = 10;
 const BUSY_RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// A process group of ours. When it is dropped all of it is killed; tokio reaps the leader.
+/// A process group that this process started. Dropping it kills all of the group; tokio reaps the leader.
 pub struct Group {
     leader: Child,
     id: Pid,
@@ -33,15 +35,16 @@ pub struct Group {
 
 /// How the leader ended.
 pub struct Ended {
-    /// None: killed, and still not gone.
+    /// None if the leader was killed and still has not ended.
     pub status: Option<ExitStatus>,
     pub timed_out: bool,
 }
 
 impl Group {
-    /// Starts `command`, which is, or at once becomes, the leader of a group of its own.
+    /// Starts `command`, which leads its own group: from its start, or as soon as the launcher has called
+    /// `setsid`.
     pub async fn spawn(command: &mut Command, family: &ProcessTree) -> io::Result<Self> {
-        // Before the start, so that no end is missed.
+        // Registered before the start, so that no SIGCHLD is missed.
         let children = signal(SignalKind::child())?;
         let mut tries = 1;
         loop {
@@ -67,18 +70,18 @@ impl Group {
         Ok((leader, id))
     }
 
-    /// The leader's pipes; each can be taken once.
+    /// The leader's pipes. Each can be taken once.
     pub fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
         (self.leader.stdin.take(), self.leader.stdout.take(), self.leader.stderr.take())
     }
 
-    /// Waits until the leader ends, or after `limit` makes it end: TERM, and `grace` later KILL.
-    /// Either way nothing of the group is left.
+    /// Waits until the leader ends. After `limit` it sends SIGTERM, and `grace` later SIGKILL. In both cases
+    /// nothing is left of the group.
     pub async fn end(&mut self, limit: Duration, grace: Duration) -> Ended {
         let timed_out = timeout(limit, self.leader_ended()).await.is_err();
         if timed_out {
             self.signal(Signal::TERM);
-            // A KILL follows in any case.
+            // SIGKILL follows in any case.
             timeout(grace, self.leader_ended()).await.ok();
         }
         self.signal(Signal::KILL);
@@ -90,7 +93,7 @@ impl Group {
         Ended { status, timed_out }
     }
 
-    /// Waits until the leader has ended; does not reap it.
+    /// Waits until the leader has ended, without reaping it.
     async fn leader_ended(&mut self) {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         while let Ok(None) = waitid(WaitId::Pid(self.id), look) {
@@ -99,7 +102,7 @@ impl Group {
     }
 
     fn signal(&self, signal: Signal) {
-        // There is no group where all of it has gone, which is what is wanted, or where the leader has not made it yet.
+        // The group does not exist if all of it has ended, or if the launcher has not created it yet.
         if kill_process_group(self.id, signal).is_err() && !self.reaped {
             kill_process(self.id, signal).ok();
         }

@@ -1,8 +1,10 @@
-//! Starts a script as another user or within limits: provisiond is spawned as its own launcher,
-//! which takes them on and becomes the script.
+//! Starts a script as another user or with resource limits.
 //!
-//! Not `pre_exec`, and not the `uid` of `Command`: with them a spawn copies the page tables of the
-//! whole worker (`fork`), which takes 50 ms where the worker has grown large.
+//! provisiond spawns itself as a launcher. The launcher switches to the user, sets the limits and execs the
+//! script.
+//!
+//! `pre_exec` and the `uid` of `Command` are not used: with them a spawn copies the page tables of the whole
+//! worker (`fork`), which takes 50 ms if the worker has grown large.
 
 use std::{
     env,
@@ -21,19 +23,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{ScriptLimits, barrier::barrier, program};
 
-/// The hidden subcommand of provisiond whose arguments [`exec`] takes.
+/// The hidden subcommand of provisiond that calls [`exec`] with its arguments.
 pub const SUBCOMMAND: &str = "launch-script";
 
-/// The launcher's exit codes where it could not start the script; its stderr then begins with [`FAILED`].
+/// The launcher's exit code if it could not start the script. Its stderr then begins with [`FAILED`].
 pub const EXIT_CODE: u8 = 127;
-/// As above, and it never will.
+/// Like [`EXIT_CODE`], if a retry cannot help.
 pub const EXIT_CODE_LASTING: u8 = 126;
 pub const FAILED: &str = "provisiond launch-script: ";
 
 /// Stands for an absent argument.
 const NONE: &str = "-";
 
-/// The command that runs `script` as `user` within `limits`; its arguments are to be added.
+/// The command that runs `script` as `user` within `limits`. The caller adds the arguments of the script.
 pub fn command(launcher: &Path, user: Option<&User>, limits: ScriptLimits, script: &Path) -> Command {
     let number = |limit: Option<u64>| limit.map_or_else(|| NONE.to_owned(), |n| n.to_string());
     let mut command = Command::new(launcher);
@@ -49,11 +51,11 @@ pub fn command(launcher: &Path, user: Option<&User>, limits: ScriptLimits, scrip
     command
 }
 
-/// Becomes the script. `args` are those after [`SUBCOMMAND`]. To be called first thing in `main`, by
-/// a process with one thread.
+/// Replaces this process by the script. `args` are the arguments after [`SUBCOMMAND`]. `main` must call this
+/// first, while the process has one thread.
 ///
 /// # Errors
-/// Returns only if it failed: what to print on stderr, in one line that begins with [`FAILED`], and the exit code.
+/// Returns only if it failed: the reason, for one line on stderr after [`FAILED`], and the exit code.
 pub fn exec(args: impl IntoIterator<Item = OsString>) -> (String, u8) {
     match prepare(args.into_iter()) {
         Ok(script) => {
@@ -68,21 +70,22 @@ pub fn exec(args: impl IntoIterator<Item = OsString>) -> (String, u8) {
     }
 }
 
-/// The user may not open all that it takes to start the script.
+/// The user lacks permission for a file or directory that is needed to start the script.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: {1}")]
 struct Barred(String, String);
 
-/// What the launcher becomes.
+/// The script that replaces the launcher.
 struct Script {
     path: OsString,
     args: Vec<OsString>,
-    /// Of the user that it runs as, if that is another.
+    /// The home directory of the user, if the launcher switches to one.
     home: Option<PathBuf>,
 }
 
 fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
-    // A session of its own has no terminal: what somebody else runs must not type into the shell of who started us.
+    // A new session has no controlling terminal, so a script of another user cannot type into the shell that
+    // started provisiond.
     setsid().context("it could not begin a session of its own")?;
     let user = args.next().context("the user is missing")?;
     for (resource, beyond) in
@@ -94,8 +97,9 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
     let mut home = None;
     if user != OsStr::new(NONE) {
         let user = user.to_str().context("the user's name is not UTF-8")?;
-        // Looked at by who may see them, and tried as the user. A script that the user may not read is started
-        // all the same, and its interpreter says in its own way that it cannot open it.
+        // The files are listed before the switch, by a user that can read them, and checked after it. Without
+        // the check the kernel would start a script that the user may not read, and its interpreter would
+        // report that in its own words.
         let files = program::start_files(Path::new(&path), &program::search_path(&[]));
         home = Some(switch_to(&find(user)?)?.dir.clone());
         if let Some(why) = barrier(&files, None) {
@@ -106,7 +110,8 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
 }
 
 impl Script {
-    /// Returns why it failed. A file that is open for writing elsewhere is tried again for a moment.
+    /// Execs the script, and returns only on failure. It retries for a moment while another process has the
+    /// file open for writing.
     fn become_it(&self) -> io::Error {
         let mut error = self.exec();
         for _ in 1..10 {
@@ -119,8 +124,11 @@ impl Script {
         error
     }
 
-    /// Not `Command::exec`: it is execvp(3), which gives a file that the system cannot start to `/bin/sh`. A Python file
-    /// without its `#!` line would be run as shell commands, and an empty one would succeed.
+    /// Execs the script once.
+    ///
+    /// It does not use `Command::exec`, which is execvp(3) and gives a file that the system cannot start to
+    /// `/bin/sh`. A Python file without its `#!` line would run as shell commands, and an empty file would
+    /// succeed.
     fn exec(&self) -> io::Error {
         let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
         let become_it = || -> io::Result<()> {
@@ -130,7 +138,7 @@ impl Script {
             let env = env::vars_os().filter(|(name, _)| home.is_none() || name != "HOME").chain(home.clone());
             let env = env.map(|(name, value)| c_string(&[name.as_os_str(), &value].join(OsStr::new("="))));
             let (args, env) = (args.collect::<io::Result<Vec<_>>>()?, env.collect::<io::Result<Vec<_>>>()?);
-            // Rust ignores it, and what is ignored stays so in what a process becomes.
+            // Rust ignores SIGPIPE, and an ignored signal stays ignored after exec.
             sigpipe::reset();
             match execve(&path, &args, &env)? {}
         };
@@ -138,7 +146,7 @@ impl Script {
     }
 }
 
-/// The program that is running. On Linux the very file, even if an upgrade has replaced it since.
+/// The program of this process. On Linux it is the same file, even if an upgrade has replaced it since.
 pub fn own_program() -> anyhow::Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));
@@ -146,7 +154,7 @@ pub fn own_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("provisiond's own path is not known")
 }
 
-/// The user of that name, or of that number.
+/// Looks up a user by name or by number.
 pub fn find(name: &str) -> anyhow::Result<User> {
     let mut found = User::from_name(name);
     if let (Ok(None), Ok(number)) = (&found, name.parse()) {
@@ -157,7 +165,7 @@ pub fn find(name: &str) -> anyhow::Result<User> {
         .ok_or_else(|| anyhow!("there is no user {name}"))
 }
 
-/// The groups that `user` is in.
+/// The groups of `user`.
 pub fn groups_of(user: &User) -> anyhow::Result<Vec<Gid>> {
     #[cfg(not(target_vendor = "apple"))]
     {
@@ -169,8 +177,10 @@ pub fn groups_of(user: &User) -> anyhow::Result<Vec<Gid>> {
     Ok(vec![user.gid])
 }
 
-/// Sets a limit that never exceeds the one in force. The hard limit lies `beyond` the soft one: for
-/// CPU time the process first gets SIGXCPU, which says why it died.
+/// Sets a resource limit, but never above the limit in force.
+///
+/// The hard limit is higher than the soft limit by `beyond`: for CPU time the process then gets SIGXCPU
+/// first, which says why it died.
 fn limit(resource: Resource, value: &OsStr, beyond: u64) -> anyhow::Result<()> {
     if value == OsStr::new(NONE) {
         return Ok(());
@@ -182,7 +192,7 @@ fn limit(resource: Resource, value: &OsStr, beyond: u64) -> anyhow::Result<()> {
     setrlimit(resource, limit).with_context(|| format!("the limit {resource:?} = {wanted} could not be set"))
 }
 
-/// Groups first: without root they could not be changed any more.
+/// Switches to `user`. The groups come first, because only root can change them.
 fn switch_to(user: &User) -> anyhow::Result<&User> {
     let switch = || -> nix::Result<()> {
         #[cfg(not(target_vendor = "apple"))]
@@ -210,8 +220,8 @@ mod tests {
 
     const VARIABLE: &str = "PROVISIOND_TEST_LAUNCH";
 
-    /// Runs this very test as the launcher of a shell that says `lines`; its exit code, its stdout
-    /// after the test harness's own, its stderr.
+    /// Runs this test itself as the launcher of a shell that executes `lines`. Returns its exit code, its
+    /// stdout without the lines of the test harness, and its stderr.
     fn launch(
         user: Option<&str>,
         limits: ScriptLimits,

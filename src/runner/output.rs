@@ -1,4 +1,4 @@
-//! What a task says, bounded: all of a pipe is read, and so much of it is kept.
+//! Captures the output of a task: reads all of a pipe, and keeps a limited part.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,24 +10,24 @@ use tokio::{
 
 use crate::domain::outcome::KEPT_BYTES;
 
-/// Of a longer output, this much of its head and of its tail is in the record.
+/// How much of the head and of the tail of a longer output the record contains.
 const HALF: usize = KEPT_BYTES / 2;
 
-/// What a pipe holds.
+/// The capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
 
-/// Beyond this much a pipe is read with a pause between its fillings: a task that writes without end
-/// must not take a core of the worker.
+/// After this many bytes there is a pause after each read, so that a task that writes without end does not
+/// use a whole core of the worker.
 const AT_FULL_SPEED: u64 = 16 << 20;
 const READ_INTERVAL: Duration = Duration::from_millis(1);
 
-/// At most the first `max` bytes as text that every store takes: bad UTF-8 and NUL become U+FFFD.
+/// At most the first `max` bytes, as text that every store accepts: invalid UTF-8 and NUL become U+FFFD.
 pub fn head_text(bytes: &[u8], max: usize) -> String {
     let Some(mut head) = bytes.get(..max) else { return text(bytes) };
     if let Err(error) = std::str::from_utf8(head)
         && error.error_len().is_none()
     {
-        // The cut went through a character.
+        // The cut is inside a character.
         head = head.get(..error.valid_up_to()).unwrap_or(head);
     }
     text(head)
@@ -37,27 +37,28 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\0', "\u{FFFD}")
 }
 
-/// Reads one pipe to its end.
+/// Reads one pipe to its end, and keeps a limited part.
 pub struct Capture<R> {
-    /// None once the end was read.
+    /// None after the end was read.
     pipe: Option<R>,
     chunk: Vec<u8>,
     /// The first `limit` bytes.
     head: Vec<u8>,
     limit: usize,
-    /// The last bytes of what did not fit.
+    /// The last bytes of the output beyond `limit`.
     tail: VecDeque<u8>,
     total: u64,
 }
 
 impl<R: AsyncRead + Unpin> Capture<R> {
-    /// Keeps the first `limit` bytes whole.
+    /// Captures `pipe`, and keeps its first `limit` bytes complete.
     pub fn new(pipe: Option<R>, limit: usize) -> Self {
         let chunk = Vec::with_capacity(CHUNK);
         Self { pipe, chunk, head: Vec::new(), limit, tail: VecDeque::new(), total: 0 }
     }
 
-    /// Reads until the last writer has closed the pipe. May be cut and called again: no byte is lost.
+    /// Reads until the last writer has closed the pipe. It can be cancelled and called again: no byte is
+    /// lost.
     pub async fn drain(&mut self) {
         while let Some(pipe) = &mut self.pipe {
             self.chunk.clear();
@@ -87,22 +88,22 @@ impl<R> Capture<R> {
         self.pipe.is_none()
     }
 
-    /// Whether the record holds less than was said.
+    /// Whether the record contains less than the task wrote.
     pub fn truncated(&self) -> bool {
         self.total > KEPT_BYTES as u64 || !self.ended()
     }
 
-    /// All that was said, if it was not more than the limit.
+    /// The complete output, if it was not more than the limit.
     pub fn whole(&self) -> Option<&[u8]> {
         (self.total == self.head.len() as u64).then_some(&self.head)
     }
 
-    /// As [`Capture::whole`], by value.
+    /// Like [`Capture::whole`], by value.
     pub fn into_whole(self) -> Option<Bytes> {
         (self.total == self.head.len() as u64).then(|| self.head.into())
     }
 
-    /// What the record holds: all of it, or its head and its tail.
+    /// The output for the record: all of it, or its head and its tail.
     pub fn record(&self) -> String {
         if self.total <= KEPT_BYTES as u64 {
             return text(&self.head);
@@ -110,7 +111,7 @@ impl<R> Capture<R> {
         let stored = self.head.len() + self.tail.len();
         let mut tail: Vec<u8> =
             self.head.iter().chain(&self.tail).skip(stored.saturating_sub(HALF)).copied().collect();
-        // The cut may have gone through a character, of which at most three bytes are left.
+        // The cut may be inside a character, of which at most three bytes are left.
         let torn = tail.iter().take(3).take_while(|byte| (0x80..0xC0).contains(*byte)).count();
         tail.drain(..torn);
         let left_out = self.total - KEPT_BYTES as u64;

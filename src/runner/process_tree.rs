@@ -1,15 +1,17 @@
-//! Everything that one call of a script starts, and its end: also what left the script's process group.
+//! All processes that one call of a script starts, and their end, also of those that left the script's
+//! process group.
 //!
-//! A process that forks twice and calls `setsid` is in no group of ours, and its parent is gone. So this process adopts
-//! what its scripts orphan (`PR_SET_CHILD_SUBREAPER`: otherwise the first process of the machine does), and a thread
-//! looks at what it adopted: what belongs to no call that still runs is killed, and what is dead is reaped. That costs a
-//! script nothing; a launcher that stayed above each one would cost a second process each.
+//! A process that forks twice and calls `setsid` is in no group that this process knows, and its parent is
+//! gone. So this process adopts the orphans of its scripts (`PR_SET_CHILD_SUBREAPER`: otherwise the first
+//! process of the machine does), and a thread checks the adopted processes. It kills those that belong to no
+//! running call, and reaps dead ones. That costs a script nothing; a launcher that stays above each script
+//! would cost a second process for each.
 //!
-//! Whose an adopted process is tells [`CALL_ID`], which it inherited in its environment. One that took care to lose it is
-//! killed when every call has ended that ran when it was first seen. Beyond reach is what others start for a
-//! script: cron, at, systemd, a container engine.
+//! [`CALL_ID`], inherited in the environment, identifies the call that a process belongs to. A process that
+//! has removed it from its environment is killed when all calls have ended that ran when it was first seen.
+//! Processes that others start for a script are out of reach: cron, at, systemd, a container engine.
 //!
-//! Not on systems without that (macOS): there the group is all that is killed.
+//! On systems without such adoption (macOS), only the process group is killed.
 
 mod process;
 mod watch;
@@ -25,7 +27,8 @@ use super::working_dir::WorkingDir;
 
 pub use process::CALL_ID;
 
-/// One call of a script. When it is dropped nothing of it may live any more; its directory is over after that.
+/// The processes of one call of a script. When it is dropped, all that is left of them is killed; after that
+/// the working directory is released.
 pub struct ProcessTree {
     number: u64,
     id: String,
@@ -33,7 +36,7 @@ pub struct ProcessTree {
 }
 
 impl ProcessTree {
-    /// A new call, which works in `dir`.
+    /// Begins a call that works in `dir`.
     pub fn begin(dir: WorkingDir) -> Self {
         let Some(watch) = watch() else { return Self { number: 0, id: String::new(), dir: Some(dir) } };
         let mut state = watch.state.lock();
@@ -41,29 +44,31 @@ impl ProcessTree {
         state.next += 1;
         state.live.insert(number, None);
         drop(state);
-        // While nothing ran nobody looked.
+        // The watch thread sleeps while no call runs.
         watch.changed.notify_all();
         Self { number, id: format!("{}-{number}", watch.prefix), dir: Some(dir) }
     }
 
-    /// The value of [`CALL_ID`].
+    /// The value of [`CALL_ID`] for the processes of this call.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// To be held from before its process is started until after [`ProcessTree::started`].
+    /// A guard to hold from before the process is started until after [`ProcessTree::started`]. While it is
+    /// held, the watch thread kills nothing.
     pub fn starting() -> Option<RwLockReadGuard<'static, ()>> {
         watch().map(|watch| watch.starts.read())
     }
 
-    /// The process that is waited for, and reaped, by whoever started it.
+    /// Records the process of this call. Whoever started the process also waits for it and reaps it.
     pub fn started(&self, leader: Pid) {
         if let Some(watch) = watch() {
             watch.state.lock().live.insert(self.number, Some(leader));
         }
     }
 
-    /// Its process has ended: what else of it lives is killed, mostly within milliseconds.
+    /// Call this when the process of this call has ended. The watch thread then kills what is left of the
+    /// call, mostly within milliseconds.
     pub fn finish(&self) {
         if let Some(watch) = watch() {
             let mut state = watch.state.lock();
@@ -85,7 +90,7 @@ impl Drop for ProcessTree {
     }
 }
 
-/// Waits until nothing is left of the calls that are over, at most `limit`.
+/// Waits until nothing is left of the calls that have ended, at most `limit`.
 pub fn reap_all(limit: Duration) {
     let Some(watch) = begun() else { return };
     let mut state = watch.state.lock();

@@ -1,4 +1,4 @@
-//! The script task: one process group, fed the event, bounded in time and output.
+//! The script task: one process group, with the event on its stdin, and with limits on time and output.
 
 mod exit_status;
 #[cfg(test)]
@@ -43,8 +43,8 @@ use crate::domain::{
     task::ScriptPath,
 };
 
-/// By now the group is dead, and what it wrote is in the pipes. Only a process that left the group, and is about to be
-/// killed for it, can still hold one open.
+/// How long the pipes are read after the group is dead. What the group wrote is in the pipes. Only a process
+/// that left the group can still hold a pipe open, and it is about to be killed.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub struct ScriptRunner {
@@ -55,7 +55,7 @@ pub struct ScriptRunner {
     dirs: Arc<WorkingDirs>,
 }
 
-/// Present where a user or limits are set.
+/// Set if `script.user` or `script.limits` is configured.
 struct Launcher {
     program: PathBuf,
     user: Option<User>,
@@ -67,12 +67,12 @@ struct Launcher {
 #[error("the system did not start it")]
 struct Unstarted(#[source] io::Error);
 
-/// There is no place for the script to work in, whatever script it is.
+/// The script has no working directory. That does not depend on the script.
 #[derive(Debug, thiserror::Error)]
 #[error("its working directory could not be made")]
 struct NoWorkingDir;
 
-/// A script that has ended, and what it said.
+/// A script that has ended, with its output.
 struct Finished {
     ended: Ended,
     stdout: Capture<ChildStdout>,
@@ -85,7 +85,7 @@ impl ScriptRunner {
         let rules = ScriptRules::new(&roots, &owners, user.as_deref())?.with_env(&env);
         let env = environment(&env)?;
         let user = user.map(|name| launch::find(&name)).transpose().context("script.user")?;
-        // Who is that user already needs no right to become it.
+        // If this process already runs as that user, it needs no permission to switch to it.
         let user = user.filter(|user| user.uid != geteuid());
         let dirs = WorkingDirs::new(env::temp_dir(), user.clone());
         let needed = user.is_some() || limits != ScriptLimits::default();
@@ -136,7 +136,7 @@ impl ScriptRunner {
             ended = group.end(call.timeout, self.kill_grace) => ended,
             never = async {
                 join!(feed(stdin, &call.event.body), stdout.drain(), stderr.drain());
-                // Whoever closes its pipes may still be at work.
+                // A script that has closed its pipes may still be at work.
                 pending::<Infallible>().await
             } => match never {},
         };
@@ -157,7 +157,7 @@ impl ScriptRunner {
             }
         };
         let event = call.event;
-        // A NUL cannot be in an environment; it would keep the script from starting for ever.
+        // An environment cannot contain NUL. With one, the script could never be started.
         let object_id = event.object_id.replace('\0', "\u{FFFD}");
         command
             .args(args)
@@ -182,13 +182,13 @@ impl ScriptRunner {
 }
 
 impl Drop for ScriptRunner {
-    /// The process may be about to end: what scripts left behind must not outlive it.
+    /// The process may be about to end, and what its scripts left running must not outlive it.
     fn drop(&mut self) {
         reap_all(Duration::from_secs(1));
     }
 }
 
-/// What every script finds in its environment: the base, and what `script.env` adds to it.
+/// The environment of every script: a few variables of this process, and those of `script.env`.
 fn environment(listed: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
     let mut all = Vec::new();
     for entry in ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().chain(listed.iter().map(String::as_str)) {
@@ -209,7 +209,7 @@ fn kind_of(error: &io::Error) -> FailureKind {
     if program::is_lasting(error) { FailureKind::Permanent } else { FailureKind::Transient }
 }
 
-/// Writes the event and closes. A script that does not read it all is no failure.
+/// Writes the event to stdin and closes it. A script that does not read all of it has not failed.
 async fn feed(stdin: Option<ChildStdin>, body: &[u8]) {
     if let Some(mut stdin) = stdin {
         stdin.write_all(body).await.ok();

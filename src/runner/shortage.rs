@@ -1,7 +1,7 @@
-//! When this machine lacks what a call needs: descriptors, memory, processes, ports, space on disk, a directory for
-//! scripts to work in, or the one that holds them.
+//! Calls that are not made because this machine lacks something: descriptors, memory, processes, ports, disk
+//! space, a working directory for scripts, or the script root.
 //!
-//! The handler was not called, and it is not its failure: the attempt waits, and does not count.
+//! The handler was not called, so it has not failed. The attempt is deferred and does not count.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use tracing::warn;
 
 use crate::domain::outcome::Outcome;
 
-/// Mostly there is enough again when other calls have ended.
+/// Usually there is enough again when other calls have ended.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// Whether it is this machine that has not enough of something.
+/// Whether `error` means that this machine lacks a resource.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -34,7 +34,7 @@ pub fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// Between two warnings: there may be thousands of calls a second that are not made.
+/// Shortest time between two warnings. Thousands of calls a second may be deferred.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 static WARNED_AT: Mutex<Option<Instant>> = Mutex::new(None);

@@ -1,4 +1,4 @@
-//! What the tests of both tasks share.
+//! Helpers for the tests of both tasks.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::domain::{
     task::Task,
 };
 
-/// A handler, an event and a runner to bring them together.
+/// A handler and an event, for one attempt by a runner.
 pub struct Trial {
     pub handler: Handler,
     pub event: Event,
@@ -64,7 +64,7 @@ impl Trial {
         runner.run(&self.call()).await
     }
 
-    /// By the half of a runner that makes HTTP calls.
+    /// Runs the attempt with an HTTP runner alone.
     pub async fn run_http(&self, runner: &HttpRunner) -> Outcome {
         let Task::Http { url, headers } = &self.handler.spec.task else { panic!("no HTTP handler") };
         runner.run(&self.call(), url, headers, jiff::Timestamp::now()).await
@@ -100,7 +100,7 @@ pub fn runner(script: ScriptSettings) -> Runner {
     Runner::new(RunnerSettings { http: http_settings(), script }).expect("a runner")
 }
 
-/// Nothing is denied.
+/// Settings that deny no address.
 pub fn http_settings() -> HttpSettings {
     HttpSettings {
         connect_timeout: Duration::from_secs(1),
@@ -134,7 +134,7 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
     timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// A TCP server that hands every connection to `serve`.
+/// A TCP server that passes every connection to `serve`.
 pub async fn server<F, Served>(serve: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> Served + Send + 'static,
@@ -163,7 +163,7 @@ pub async fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
     .await
 }
 
-/// Reads one request, its body included; empty when the client has closed.
+/// Reads one request with its body. Empty if the client has closed the connection.
 pub async fn request(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     loop {

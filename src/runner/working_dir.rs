@@ -1,8 +1,8 @@
-//! The working directories of scripts: empty, and only for who runs the script.
+//! The working directories of scripts: empty, and accessible only to the user that runs the script.
 //!
-//! One that was left as it was given is as good as a fresh one, and the next script gets it. Making and removing one for
-//! each call is a quarter of all that the worker itself does for a script: ext4 looks long for an inode that was not
-//! deleted just now.
+//! A directory that a script left unchanged is as good as a new one, and the next script gets it. Making and
+//! removing one for each call would be a quarter of the work that the worker itself does for a script, because
+//! ext4 searches long for an inode that was not deleted just before.
 
 use std::{
     env, fs, io,
@@ -19,33 +19,35 @@ use tracing::warn;
 
 use super::launch;
 
-/// Makes one, for scripts that run as `user` (`script.user`), and removes it.
+/// Makes a working directory for scripts that run as `user` (`script.user`), and removes it.
 ///
 /// # Errors
-/// Says why scripts have no place to work in here.
+/// Says why scripts cannot have a working directory here.
 pub fn check(user: Option<&str>) -> anyhow::Result<()> {
     let user = user.map(launch::find).transpose().context("script.user")?;
     let dirs = WorkingDirs::new(env::temp_dir(), user.filter(|user| user.uid != geteuid()));
     dirs.get().map(drop).context("the working directory of a script could not be made")
 }
 
-/// Where they come from.
+/// Makes working directories, and reuses unchanged ones.
 pub struct WorkingDirs {
     parent: PathBuf,
     owner: Option<User>,
     spare: Mutex<Vec<WorkingDir>>,
 }
 
-/// The working directory of one call. When it is dropped it is removed.
+/// The working directory of one call. Dropping it removes it.
 pub struct WorkingDir {
-    /// None once it is removed.
+    /// None after it was removed.
     dir: Option<TempDir>,
     given: Stamp,
     of: Weak<WorkingDirs>,
 }
 
-/// Differs when something was put into a directory or taken from it, or its rights were changed. Not if both happened
-/// within the file system's clock tick: what is in it, and its rights, are compared too.
+/// The state of a directory, to detect a change of its entries or permissions.
+///
+/// The time of the last change stays the same if the stamp and a change fall into one tick of the file
+/// system's clock. So the permissions are compared too, and `is_as_given` checks that the directory is empty.
 #[derive(PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -67,7 +69,7 @@ impl Stamp {
 }
 
 impl WorkingDirs {
-    /// Directories in `parent` that belong to `owner`, or to who runs this process.
+    /// Directories in `parent` that belong to `owner`, or to the user of this process.
     pub fn new(parent: PathBuf, owner: Option<User>) -> Arc<Self> {
         Arc::new(Self { parent, owner, spare: Mutex::default() })
     }
@@ -77,7 +79,7 @@ impl WorkingDirs {
         loop {
             let spare = self.spare.lock().pop();
             match spare {
-                // What cleans up /tmp may have taken it. That it is empty was seen when it came back.
+                // A cleaner of /tmp may have removed it. `finish` has checked that it is empty.
                 Some(dir) if dir.has_given_stamp() => return Ok(dir),
                 Some(_) => {}
                 None => return self.make(),
@@ -105,7 +107,8 @@ impl WorkingDir {
         self.dir.as_ref().map_or(Path::new(""), TempDir::path)
     }
 
-    /// Nothing uses it any more.
+    /// Call this when nothing uses the directory any more. An unchanged one is reused, another one is
+    /// removed.
     pub fn finish(self) {
         if let Some(dirs) = self.of.upgrade().filter(|_| self.is_as_given()) {
             dirs.spare.lock().push(self);
@@ -123,8 +126,8 @@ impl WorkingDir {
 }
 
 impl Drop for WorkingDir {
-    /// Its script may have put a file in its place, or have taken the right to look into a directory away from us (root
-    /// has it always).
+    /// Removes the directory. A script may have put a file in its place, or removed our permission to read a
+    /// directory in it (root always has it).
     fn drop(&mut self) {
         let Some(path) = self.dir.take().map(TempDir::keep) else { return };
         if fs::remove_dir_all(&path).is_ok() || fs::remove_file(&path).is_ok() {
@@ -142,7 +145,7 @@ impl Drop for WorkingDir {
     }
 }
 
-/// No link is followed.
+/// Gives us all permissions on `dir` and the directories in it. Follows no link.
 fn open_up(dir: &Path) {
     if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return;
@@ -157,7 +160,8 @@ fn open_up(dir: &Path) {
 mod tests {
     use super::*;
 
-    /// What a script does in `$1`, and whether the next one gets the same directory.
+    /// Runs `lines` with a working directory in `$1`. Returns whether the next script gets the same
+    /// directory.
     fn is_given_again(dirs: &Arc<WorkingDirs>, lines: &str) -> bool {
         let dir = dirs.get().expect("a directory");
         let path = dir.path().to_owned();
@@ -193,7 +197,7 @@ mod tests {
         ] {
             assert!(!is_given_again(&dirs, lines), "{lines}");
         }
-        // Long enough for the file system's clock.
+        // Wait longer than one tick of the file system's clock.
         assert!(!is_given_again(&dirs, "sleep 0.1; touch $1/gone; rm $1/gone"), "it was used");
         assert!(Path::new("/usr/bin").exists());
     }

@@ -1,17 +1,18 @@
-//! Children of this process that it did not start: what `/proc` says of them.
+//! The children of this process that it did not start itself, as `/proc` shows them.
 
 use std::{fs, io, sync::LazyLock, time::Duration};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The variable that tells which call a process belongs to.
+/// The environment variable that identifies the call that a process belongs to.
 pub const CALL_ID: &str = "PROVISIONING_CALL_ID";
 
-/// More of an environment is not looked at: ours comes first.
+/// How much of an environment is read. `Command` sorts the variables by name, so [`CALL_ID`] is near the
+/// beginning.
 const ENVIRONMENT: usize = 256 * 1024;
 
-/// A child that was adopted.
+/// A child that this process adopted.
 pub(super) struct Adopted {
     pub pid: Pid,
     pub group: Pid,
@@ -19,10 +20,10 @@ pub(super) struct Adopted {
     state: char,
 }
 
-/// From now on what its descendants orphan becomes a child of this process.
+/// Makes this process adopt the orphans of its descendants from now on.
 #[cfg(target_os = "linux")]
 pub(super) fn adopt() -> io::Result<()> {
-    // What cannot be looked for must not be adopted either: nobody would reap it.
+    // Without `/proc`, adopted processes could not be found, and nobody would reap them.
     fs::metadata("/proc/self/stat")?;
     Ok(rustix::process::set_child_subreaper(Some(getpid()))?)
 }
@@ -32,15 +33,15 @@ pub(super) fn adopt() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What this thread has taken of a processor.
+/// The CPU time that this thread has used.
 pub(super) fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// The children of this process; where the kernel lists them, only those that were adopted (and what the main thread
-/// started).
+/// The children of this process. Where the kernel lists children, these are only the adopted ones, and those
+/// that the main thread started.
 pub(super) fn children() -> Vec<Adopted> {
-    // The thread that adopts is the first.
+    // Orphans become children of the main thread.
     static LIST: LazyLock<String> = LazyLock::new(|| format!("/proc/self/task/{}/children", getpid()));
     if let Ok(listed) = fs::read_to_string(&*LIST) {
         return listed.split_whitespace().filter_map(look).collect();
@@ -49,13 +50,13 @@ pub(super) fn children() -> Vec<Adopted> {
     all.filter_map(|entry| look(entry.file_name().to_str()?)).collect()
 }
 
-/// The process with this id, if it is a child of ours.
+/// The process with the id `pid`, if it is a child of this process.
 fn look(pid: &str) -> Option<Adopted> {
-    // Of a process that is just going the kernel says -1.
+    // The kernel reports -1 for a process that is just ending.
     let number = |text: &str| text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
     let pid = number(pid)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may hold anything, brackets and blanks too.
+    // The name before may contain any character, also brackets and blanks.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?.chars().next()?;
     let parent = number(fields.next()?)?;
@@ -64,8 +65,8 @@ fn look(pid: &str) -> Option<Adopted> {
     (parent == getpid()).then_some(Adopted { pid, group, session, state })
 }
 
-/// None where its leader is beyond this container: the kernel then says 0, of which rustix's own `getsid` makes an invalid
-/// [`Pid`].
+/// The session of this process. None if its leader is outside of this container: the kernel then reports 0,
+/// from which rustix's `getsid` makes an invalid [`Pid`].
 fn own_session() -> Option<Pid> {
     nix::unistd::getsid(None).ok().and_then(|session| Pid::from_raw(session.as_raw()))
 }
@@ -83,7 +84,7 @@ impl Adopted {
         waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
     }
 
-    /// The value of [`CALL_ID`] in the environment that it was started with.
+    /// The value of [`CALL_ID`] in the environment that the process was started with.
     pub(super) fn mark(&self) -> Option<String> {
         use io::Read;
         let mut environment = Vec::new();
@@ -101,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// As in a container that was entered without `setsid`.
+    /// The session leader is outside, as in a container that was entered without `setsid`.
     #[test]
     fn the_own_session_may_be_led_from_elsewhere() {
         const INSIDE: &str = "PROVISIOND_TEST_INSIDE";

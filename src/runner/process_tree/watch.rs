@@ -1,4 +1,4 @@
-//! The thread that looks at what was adopted.
+//! The thread that checks adopted processes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,40 +16,42 @@ use super::{
     process::{self, Adopted},
 };
 
-/// While scripts run, orphans that are dead are reaped this often.
+/// How often dead orphans are reaped while scripts run. Also the longest pause between two checks.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two looks; and where a look costs much (many processes on the machine), so many times what it took of a core.
+/// The shortest pause between two checks. If a check is expensive (many processes on the machine), the pause
+/// is [`SHARE`] times the CPU time of the check.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const SHARE: u32 = 30;
 
-/// For so long what is killed is looked after at a stretch.
+/// How long one sweep repeats its check while killed processes are still there.
 const PERSIST: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The calls that run, by number, with the process that was started.
+    /// The running calls by number, with the process that was started.
     pub live: BTreeMap<u64, Option<Pid>>,
     pub next: u64,
-    /// Directories whose call is over.
+    /// Working directories of calls that have ended.
     pub dirs: Vec<WorkingDir>,
     pub asked: u64,
     pub done: u64,
 }
 
 pub(super) struct Watch {
-    /// What begins the marks of this process.
+    /// The beginning of each [`process::CALL_ID`] of this process.
     pub prefix: String,
     pub state: Mutex<State>,
     pub changed: Condvar,
-    /// Held for reading while a script is started and not yet known by its process id.
+    /// Locked for reading while a script is being started and its process id is not yet recorded.
     pub starts: RwLock<()>,
 }
 
-/// One for the process, as adoption is. None where the system does not have it.
+/// One for the process, because adoption is a property of the process. None where the system does not support
+/// it.
 static WATCH: OnceLock<Option<&'static Watch>> = OnceLock::new();
 
-/// The one watch, which begins with its first use.
+/// The watch. Its thread starts at the first use.
 pub(super) fn watch() -> Option<&'static Watch> {
     *WATCH.get_or_init(|| {
         let begun = process::adopt().and_then(|()| {
@@ -62,7 +64,7 @@ pub(super) fn watch() -> Option<&'static Watch> {
     })
 }
 
-/// The watch, if it was ever used.
+/// The watch, if it was ever started.
 pub(super) fn begun() -> Option<&'static Watch> {
     WATCH.get().copied().flatten()
 }
@@ -83,7 +85,8 @@ impl Watch {
         }
     }
 
-    /// Waits until a look is due. The directories are those of calls that were over before it.
+    /// Waits until a check is due. Returns the number of the latest request, and the directories of calls
+    /// that ended before the check.
     fn wait(&self, left: bool) -> (u64, Vec<WorkingDir>) {
         let mut state = self.state.lock();
         let idle = |state: &mut State| state.asked == state.done && state.dirs.is_empty();
@@ -97,7 +100,8 @@ impl Watch {
         (state.asked, std::mem::take(&mut state.dirs))
     }
 
-    /// Looks until all is dead that has to be. Whether something is left that cannot be killed.
+    /// Repeats the check until all processes that have to be killed are dead. Returns whether some are left
+    /// that cannot be killed.
     fn sweep(&self, seen: &mut HashMap<Pid, u64>) -> bool {
         let (begun, mut killed) = (Instant::now(), 0);
         loop {
@@ -118,7 +122,7 @@ impl Watch {
         }
     }
 
-    /// Reaps the dead among what was adopted and kills what belongs to no call that runs; those are returned.
+    /// Reaps dead adopted processes, and kills and returns those that belong to no running call.
     fn look(&self, seen: &mut HashMap<Pid, u64>) -> Vec<Pid> {
         let leaders: Vec<Pid> = self.state.lock().live.values().flatten().copied().collect();
         let mut adopted = process::children();
@@ -127,7 +131,8 @@ impl Watch {
         if adopted.is_empty() {
             return Vec::new();
         }
-        // One that was being started looks like an orphan until its id is known: from here on none is.
+        // A process that is being started looks like an orphan until its id is recorded. With this lock no
+        // process is being started.
         let _starts = self.starts.write();
         let mut strays = Vec::new();
         for process in adopted {
@@ -159,8 +164,9 @@ impl Watch {
     }
 }
 
-/// With its whole group, so that it cannot outrun this by forking, if that is sure to hold nothing else: a group of
-/// another session than ours can only be its own, one of ours may have been joined.
+/// Kills a process, and its whole group so that it cannot escape by forking, if the group certainly contains
+/// nothing else. A group in another session than ours can only be the script's own; another process may have
+/// joined a group in our session.
 fn kill(process: &Adopted) {
     if process.in_other_session() || process.pid == process.group {
         kill_process_group(process.group, Signal::KILL).ok();

@@ -1,4 +1,4 @@
-//! What the end of a script means.
+//! What the exit status of a script means.
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
@@ -23,7 +23,7 @@ const CONFIG: i32 = 78;
 // From sh(1).
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
-/// A shell adds the signal's number to it.
+/// A shell adds the signal's number to this.
 const KILLED: i32 = 128;
 
 pub fn outcome(call: &Call<'_>, finished: Finished) -> Outcome {
@@ -59,7 +59,7 @@ pub fn outcome(call: &Call<'_>, finished: Finished) -> Outcome {
     }
 }
 
-/// Exit 0: with an answer to be read from stdout, that has to be there as a whole.
+/// Exit code 0. If a verdict is read from stdout, the answer must be complete.
 fn succeeded(call: &Call<'_>, finished: Finished, response: Response) -> Outcome {
     let Some(limit) = call.answer_limit else { return Outcome::Succeeded { response, answer: None } };
     let error = if finished.stdout.ended() {
@@ -73,7 +73,8 @@ fn succeeded(call: &Call<'_>, finished: Finished, response: Response) -> Outcome
     Outcome::failed(FailureKind::Permanent, error, Some(response))
 }
 
-/// Why a script that ended with 77 forbids the event: as its verdict says, or the first line of stdout.
+/// Why a script that ended with 77 forbids the event: the reason in its verdict, else the first line of
+/// stdout.
 fn reason(call: &Call<'_>, finished: &Finished) -> String {
     let answer = finished.stdout.whole().unwrap_or_default();
     if let Ok(Verdict::Forbid { reason }) = read_verdict(answer, call.event, usize::MAX) {
@@ -86,7 +87,7 @@ fn reason(call: &Call<'_>, finished: &Finished) -> String {
     }
 }
 
-/// What the launcher says on stderr where the script did not come to run.
+/// The launcher's message on stderr, if it could not start the script.
 fn launch_failure(response: &Response) -> Option<(FailureKind, &str)> {
     let kind = match response.exit_code.and_then(|code| u8::try_from(code).ok())? {
         launch::EXIT_CODE => FailureKind::Transient,
@@ -124,7 +125,7 @@ fn words(status: ExitStatus) -> String {
     format!("ended with exit code {code}{hint}")
 }
 
-/// What usually sends a signal, where that is known.
+/// What usually causes a signal, if that is known.
 fn cause(number: i32) -> &'static str {
     match Signal::try_from(number) {
         Ok(Signal::SIGKILL) => ": out of memory? (the kernel's log, the container's limit)",

@@ -17,7 +17,7 @@ use super::super::{
 };
 use crate::domain::outcome::{FailureKind, Outcome, Response};
 
-/// A script root of its own, a runner for it, and notes that scripts leave in `$1`.
+/// A script root and a runner for it. Scripts get the path of a file for notes in `$1`.
 struct Root {
     dir: TempDir,
     runner: Runner,
@@ -90,7 +90,7 @@ async fn a_script_gets_its_event_arguments_and_environment() {
             "TRACEPARENT" => "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "CARGO_MANIFEST_DIR" => env!("CARGO_MANIFEST_DIR"),
             "CRM" => "x=y",
-            // The last three are the shell's own.
+            // The shell sets the last three itself.
             "PATH" | "HOME" | "LANG" | "TMPDIR" | "PWD" | "SHLVL" | "_" => continue,
             other => panic!("{other} is none of the script's business"),
         };
@@ -210,7 +210,7 @@ async fn what_cannot_be_started_says_why() {
     put("text", b"neither program nor script\n");
     put("crlf", b"#!/bin/sh\r\n");
     put("binary", b"\x01\0\x02");
-    // The interpreter is no program: execvp(3) would give the script to sh in its place.
+    // The interpreter is no program. execvp(3) would run the script with sh instead.
     put("nested", format!("#!{}\nexit 0\n", root.path("binary").display()).as_bytes());
     put("empty", b"");
     let old = std::time::SystemTime::now() - Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! What a script may not do to us.
+//! What a script must not be able to do to a worker.
 
 use std::{
     fs,
@@ -15,20 +15,20 @@ use crate::{
     runner::testing::{Trial, failure, success, until},
 };
 
-/// The process ids in the note, once a script has written it.
+/// The process ids in the note, after a script has written it.
 async fn noted(root: &Root) -> Vec<u32> {
     let read = || fs::read_to_string(root.path("note")).unwrap_or_default();
     until("a line in the note", || read().ends_with('\n')).await;
     read().split_whitespace().map(|pid| pid.parse().expect("a process id")).collect()
 }
 
-/// The state letter of a process; none when it is gone, reaped and all.
+/// The state letter of a process. None after it is gone and reaped.
 fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
 }
 
-/// The processes that have this one for a parent.
+/// The `/proc/…/stat` lines of the children of this process.
 fn children() -> Vec<String> {
     let stats = fs::read_dir("/proc").expect("processes").flatten().filter_map(|entry| {
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
@@ -38,14 +38,15 @@ fn children() -> Vec<String> {
     stats.collect()
 }
 
-/// Waits until these are dead. Who reaps orphans is the machine's affair; our own must be reaped.
+/// Waits until these processes are dead. The leader must also be reaped, because it is our own child. The
+/// others may be orphans that another process reaps.
 async fn dead(pids: &[u32]) {
     let (leader, others) = pids.split_first().expect("the leader");
     until("its leader is reaped", || state(*leader).is_none()).await;
     until("its group is dead", || others.iter().all(|pid| matches!(state(*pid), None | Some('Z')))).await;
 }
 
-/// Awaits `run`, which must be far faster than the timeout of the attempt.
+/// Awaits `run`, which must take much less than the timeout of the attempt.
 async fn soon<T>(run: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(5), run).await.expect("it was held up")
 }
@@ -102,13 +103,13 @@ async fn nothing_that_a_script_started_survives_it() {
     dead(&noted(&root).await).await;
 }
 
-/// Ways out of the group, which leave their process id in `$1`. What they leave must not live on.
+/// Ways to leave the process group. Each writes its process id to `$1`, and must not survive its call.
 const ESCAPES: [&str; 4] = [
     "setsid sh -c 'echo $$ > $0; exec sleep 1000' $1 &",
     "(setsid sh -c 'trap \"\" TERM HUP; echo $$ > $0; sleep 1000' $1 &) & wait",
-    // With no mark in its environment, in a group of its own.
+    // Without the call id in its environment, in a group of its own.
     "(env -i setsid sh -c 'echo $$ > $0; exec sleep 1000' $1 &) &",
-    // Which goes on forking.
+    // It keeps forking.
     "(setsid sh -c 'echo $$ > $0; while :; do setsid sleep 1000 & sleep 0.01; done' $1 &) &",
 ];
 
@@ -128,7 +129,7 @@ async fn who_left_the_group_is_killed_and_holds_nothing_up() {
     until("no child is left", || children().is_empty()).await;
 }
 
-/// What the script of one call leaves goes with it, and with no other's.
+/// What a script leaves running is killed when its own call ends, and not when another call ends.
 #[tokio::test]
 async fn what_runs_of_one_script_is_left_alone_when_another_ends() {
     let root = Root::new();
@@ -174,7 +175,8 @@ async fn a_script_that_is_just_being_written_is_waited_for() {
     success(outcome);
 }
 
-/// Many at a time, each told apart: the ends are told by one signal for all.
+/// Many scripts end at the same time. SIGCHLD is one signal for all of them, and each call must get its own
+/// outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_scripts_end_each_for_itself() {
     let root = Root::new();
