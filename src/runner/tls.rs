@@ -1,4 +1,4 @@
-//! Whom https trusts beside the authorities of the system, and how we say who we are.
+//! TLS for calls of endpoints: the certificates that are trusted, and the client certificate.
 
 #[cfg(test)]
 pub mod tests;
@@ -8,8 +8,8 @@ use rustls::ClientConfig;
 use super::HttpSettings;
 use crate::tls::{self, Roots};
 
-/// How TLS connections are made, but for the protocols that are offered inside of them. Clones share
-/// the sessions that they resume.
+/// The TLS configuration of all HTTP clients, without the protocols (ALPN). Its clones share a cache of TLS
+/// sessions.
 pub fn client_config(settings: &HttpSettings) -> anyhow::Result<ClientConfig> {
     let own = match &settings.ca_file {
         Some(path) => tls::authorities("http.ca_file", path)?,

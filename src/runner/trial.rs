@@ -1,5 +1,7 @@
-//! A trial: one attempt with an event that did not happen, from here and now, of which nothing is recorded
-//! and after which nothing is repeated. The call, its rules and its judgement are those of a worker.
+//! Test calls: one attempt with a sample event, made at once by this process.
+//!
+//! Nothing is recorded and nothing is retried. The call, its rules and the evaluation of its answer are those
+//! of a worker.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -22,19 +24,19 @@ use crate::domain::{
     verdict::{Verdict, answer_limit, judge},
 };
 
-/// What is tried with what.
+/// The input of a test call.
 pub struct TrialOf<'a> {
     pub handler: &'a Handler,
     pub secrets: &'a [SigningSecret],
     pub event: &'a Event,
-    /// For the attempt, the answer included.
+    /// Limit for the whole attempt, including reading the answer.
     pub timeout: std::time::Duration,
-    /// By which a worker would go on.
+    /// The retry schedule that a worker would use.
     pub policy: &'a RetryPolicy,
     pub max_event_bytes: usize,
 }
 
-/// What was sent, what came back, and what a worker would make of it.
+/// The result of a test call: what was sent, what was answered, and what a worker would do next.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Trial {
     pub handler: HandlerRef,
@@ -43,25 +45,25 @@ pub struct Trial {
     pub response: Option<Response>,
     pub status: Status,
     pub disposition: Disposition,
-    /// Why it failed, or forbade.
+    /// Why the call failed, or why the handler forbade the event.
     pub error: Option<String>,
     /// `allow`, `modify` or `forbid`.
     pub verdict: &'static str,
-    /// The body that handlers after it would get, where it differs.
+    /// The body for the handlers after this one, if the answer changed it.
     #[schema(value_type = Option<Object>)]
     pub modified: Option<Box<RawValue>>,
-    /// After which a worker would try again, such as `5s`.
+    /// The delay after which a worker would retry, such as `5s`.
     pub retry_in: Option<String>,
-    /// Why there would be a dead letter.
+    /// The reason of the dead letter that a worker would make.
     pub dead_letter: Option<Reason>,
-    /// Whether a worker would disable the handler (410).
+    /// Whether a worker would disable the handler, because the endpoint answered 410.
     pub disables: bool,
     pub started_at: Timestamp,
     pub duration_ms: u64,
 }
 
 impl Trial {
-    /// The verdict as a person reads it; empty where there is none, because it failed.
+    /// The verdict as text for people. Empty if the call failed.
     pub fn verdict_told(&self) -> String {
         match (self.status, self.handler.mode) {
             (Status::Success, Some(Mode::Intercept)) => self.verdict.to_owned(),
@@ -70,7 +72,7 @@ impl Trial {
         }
     }
 
-    /// What would follow, had a worker made this call: `would …`.
+    /// What a worker would do after this call: `would …`.
     pub fn consequence(&self) -> String {
         let mut told = match (&self.retry_in, self.dead_letter) {
             (Some(after), _) => format!("would try again in {after}"),
@@ -85,7 +87,7 @@ impl Trial {
     }
 }
 
-/// The request or the command. What the handler adds to it may be secret, and is masked.
+/// The request or the command. Header values of the handler are masked, because they may be secret.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Sent {
@@ -105,10 +107,10 @@ pub enum Sent {
 }
 
 impl Runner {
-    /// Makes the attempt.
+    /// Makes the test call.
     ///
     /// # Errors
-    /// If the event's body is no JSON, which no event is.
+    /// If the event's body is not JSON; the body of every event is.
     pub async fn try_out(&self, of: TrialOf<'_>) -> serde_json::Result<Trial> {
         let TrialOf { handler, secrets, event, timeout, policy, max_event_bytes } = of;
         let mode = handler.spec.mode;

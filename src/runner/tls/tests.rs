@@ -1,4 +1,5 @@
-//! An authority of our own, a name that is not the certificate's, a server that asks who we are.
+//! Calls over TLS: a CA of our own, a certificate for another name, a server that asks for a client
+//! certificate.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -24,7 +25,7 @@ use crate::{
     },
 };
 
-/// An authority, and a directory with what it has signed.
+/// A CA, and a directory for the files with its certificates.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: TempDir,
@@ -52,22 +53,23 @@ impl Authority {
         self.dir.path().join(name)
     }
 
-    /// A certificate for `name`, and its key.
+    /// A certificate for `name`, with its key.
     fn signed(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
         (params.signed_by(&key, &self.issuer).expect("signed").pem(), key.serialize_pem())
     }
 
-    /// What accepts TLS connections with a certificate for `name`, and speaks the first of `protocols` that is offered.
+    /// Accepts TLS connections with a certificate for `name`, and selects the first of `protocols` that the
+    /// client offers.
     pub fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
         let mut config = config(&self.signed(name));
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A server with a certificate for `name`, which answers 204; it asks for a certificate of this authority
-    /// if `asks`.
+    /// A server with a certificate for `name` that answers 204. If `asks` is set, it requires a client
+    /// certificate of this CA.
     async fn server(&self, name: &str, asks: bool) -> SocketAddr {
         let (certificate, key) = self.signed(name);
         let builder = if asks {
@@ -97,7 +99,7 @@ fn config((certificate, key): &(String, String)) -> ServerConfig {
     ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a pair")
 }
 
-/// Answers 204 to whoever it shakes hands with.
+/// Answers 204 to every client whose handshake succeeds.
 async fn serve(config: ServerConfig) -> SocketAddr {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -117,7 +119,8 @@ async fn serve(config: ServerConfig) -> SocketAddr {
     address
 }
 
-/// A certificate that signs itself, for `names` and from `from` to `to` (years), as `openssl req -x509` makes it; and its key.
+/// A self-signed certificate and its key, as `openssl req -x509` makes them: for `names`, valid from the year
+/// `from` to the year `to`.
 fn self_signed(names: &[&str], from: i32, to: i32) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
@@ -148,7 +151,7 @@ async fn an_own_authority_is_trusted_where_it_is_named() {
     let told = transient(call(http_settings(), server).await);
     assert!(told.starts_with(&format!("no connection to localhost:{}: ", server.port())), "{told}");
     assert!(told.contains("invalid peer certificate: UnknownIssuer"), "{told}");
-    // Another authority's certificates are still none of ours.
+    // It does not help to trust another CA.
     let told = transient(call(Authority::new().trusted(), server).await);
     assert!(told.contains("invalid peer certificate"), "{told}");
 }
@@ -208,11 +211,11 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
         |pem: &str| HttpSettings { ca_file: Some(authority.file("own.pem", pem)), ..http_settings() };
     let server = serve(config(&own)).await;
     success(call(trusting(&own.0), server).await);
-    // Also beside others.
+    // Also if other certificates are in the file.
     let several = format!("{}{}", authority.issuer.pem(), own.0);
     success(call(trusting(&several), server).await);
 
-    // Another one of the same names is not the one that is named.
+    // Another certificate with the same names is not trusted.
     let told = transient(call(trusting(&self_signed(&["localhost"], 2020, 2090).0), server).await);
     assert!(told.contains("put exactly this certificate into http.ca_file"), "{told}");
 
@@ -227,7 +230,8 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
         let told = transient(call(trusting(&own.0), server).await);
         assert!(told.contains(advice), "{told}");
     }
-    // What it would sign is trusted as that of any authority; who only has the certificate cannot use it.
+    // Certificates signed by it are trusted, as those of any CA. But whoever has only the certificate,
+    // without its key, cannot use it.
     let stolen = (own.0.clone(), self_signed(&["localhost"], 2020, 2090).1);
     let (chain, key) = read((&stolen.0, &stolen.1));
     assert!(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).is_err());
@@ -246,7 +250,7 @@ async fn a_tls_error_says_what_to_do() {
     let told = transient(call(authority.trusted(), asking).await);
     assert!(told.contains("set http.client_cert"), "{told}");
 
-    // http to a port of https.
+    // Plain HTTP to a port that speaks TLS.
     let runner = Runner::new(RunnerSettings { http: http_settings(), script: script_settings() });
     let plain = Trial::new(&json!({"type": "http", "url": format!("http://{server}/")}));
     let told = transient(plain.run(&runner.expect("a runner")).await);
