@@ -1,6 +1,6 @@
-//! TLS to endpoints, to the broker and to PostgreSQL: whom it trusts, and what its errors mean.
+//! TLS to handler endpoints, RabbitMQ and PostgreSQL: which certificates are trusted, and what errors mean.
 //!
-//! Each of them makes its connections itself; what must be the same for all three is here.
+//! Each client makes its connections itself. This module contains what must be the same for all three.
 
 mod algorithms;
 mod explain;

@@ -1,4 +1,4 @@
-//! The algorithms of a certificate: names, hash functions, sizes of keys.
+//! The algorithms of a certificate: names, hash functions, key sizes.
 
 use x509_cert::{
     Certificate,
@@ -11,7 +11,7 @@ use x509_cert::{
 
 const RSA: &str = "1.2.840.113549.1.1.1";
 
-/// The bits of the modulus of an RSA key; none for another key.
+/// The size of an RSA key in bits. None for another key.
 pub(super) fn rsa_bits(certificate: &[u8]) -> Option<usize> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let key = certificate.tbs_certificate.subject_public_key_info;
@@ -27,8 +27,10 @@ pub(super) fn rsa_bits(certificate: &[u8]) -> Option<usize> {
     Some(8 * bytes.ok()?)
 }
 
-/// The bits of the hash function of a certificate's signature, for a channel binding; SHA-256 stands for MD5 and SHA-1.
-/// None: the signature has no hash function of its own, as that of Ed25519.
+/// The size of the hash function of a certificate's signature in bits, for a channel binding.
+///
+/// It is that of SHA-256 for MD5 and SHA-1. None if the signature has no hash function of its own (such as
+/// Ed25519), or an unknown one.
 pub fn hash_bits(certificate: &[u8]) -> Option<u16> {
     let algorithm = Certificate::from_der(certificate).ok()?.signature_algorithm;
     match algorithm.oid.to_string().as_str() {
@@ -45,7 +47,7 @@ pub fn hash_bits(certificate: &[u8]) -> Option<u16> {
     }
 }
 
-/// RSASSA-PSS names its hash function in its parameters, of which it is the first; SHA-1 if it is not there.
+/// The hash function of RSASSA-PSS. It is the first of the algorithm's parameters; without it, it is SHA-1.
 fn pss_hash(algorithm: &AlgorithmIdentifierOwned) -> Option<u16> {
     let parameters = algorithm.parameters.as_ref()?;
     let mut reader = SliceReader::new(parameters.value()).ok()?;
@@ -59,7 +61,7 @@ fn pss_hash(algorithm: &AlgorithmIdentifierOwned) -> Option<u16> {
     }
 }
 
-/// The name of a signature algorithm, of which `id` is the content of its DER.
+/// The name of a signature algorithm. `id` is the content of its DER encoding.
 pub(super) fn name_of(id: &[u8]) -> String {
     let oid = match id {
         [6, length, rest @ ..] => {

@@ -1,4 +1,4 @@
-//! Errors of TLS in words, and what to do about them.
+//! Texts for TLS errors, and what to do about them.
 
 use std::io;
 
@@ -9,16 +9,16 @@ use super::{algorithms::name_of, verifier::WeakKey};
 const SUPPORTED: &str = "a certificate with an RSA key of 2048 bits or more, or a P-256, P-384 or Ed25519 key, and signed \
     by one of these (RSA with SHA-256, SHA-384 or SHA-512; P-256 and P-384 with SHA-256 or SHA-384)";
 
-/// Who is at the other end of a connection, for the sentences of an error.
+/// The other end of a connection, as the texts of errors name it.
 pub struct Peer {
     pub name: &'static str,
-    /// The key of the file of certificates that are trusted.
+    /// The configuration key of the file with trusted certificates.
     pub ca_file: &'static str,
-    /// Where the name of the other end is written.
+    /// Where the host name of the other end is configured.
     pub address: &'static str,
-    /// What to do where a client certificate is asked for.
+    /// What to do if it asks for a client certificate.
     pub asks_for_certificate: &'static str,
-    /// What to do where no TLS is spoken.
+    /// What to do if it does not speak TLS.
     pub plain: &'static str,
 }
 
@@ -46,14 +46,14 @@ impl Peer {
     };
 }
 
-/// An error of a TLS stream, with what to do about it. Other errors stay as they are.
+/// Adds to an error of a TLS stream what to do about it. Returns other errors unchanged.
 pub fn explained(error: io::Error, peer: &Peer) -> io::Error {
     let Some(cause) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return error };
     let advice = advice(cause, peer).map(|advice| format!("; {advice}")).unwrap_or_default();
     io::Error::new(error.kind(), format!("{}{advice}", words(cause)))
 }
 
-/// `error` without what only programmers read.
+/// `error` as text, without what only programmers read.
 pub fn words(error: &Error) -> String {
     let Error::InvalidCertificate(why) = error else { return error.to_string() };
     match why {
@@ -69,7 +69,7 @@ pub fn words(error: &Error) -> String {
     }
 }
 
-/// A sentence that says what the operator can do about `error`; none where that is not known.
+/// A sentence that says what the operator can do about `error`. None if that is not known.
 pub fn advice(error: &Error, peer: &Peer) -> Option<String> {
     let name = peer.name;
     match error {
@@ -123,7 +123,7 @@ fn certificate(error: &CertificateError, peer: &Peer) -> Option<String> {
     })
 }
 
-/// What rustls has no word of its own for.
+/// Advice about errors for which rustls has no variant.
 fn other(error: &CertificateError, peer: &Peer) -> Option<String> {
     let CertificateError::Other(other) = error else { return None };
     let Peer { name, ca_file, .. } = peer;
@@ -184,7 +184,7 @@ fn alert(alert: AlertDescription, peer: &Peer) -> Option<String> {
     })
 }
 
-/// Whether a server showed a CA's certificate as its own.
+/// Whether a server presented a CA certificate as its own.
 pub(super) fn is_ca_as_server(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))

@@ -1,4 +1,4 @@
-//! Files of certificates and keys.
+//! Reads files with certificates and private keys.
 
 use std::{fs, path::Path, time::SystemTime};
 
@@ -14,7 +14,7 @@ use rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-/// The certificates of the file at `path`, which the configuration names as `key`.
+/// Reads the CA certificates in the file at `path`, which the configuration names as `key`.
 pub fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let (what, bytes) = read(key, path)?;
     let found = certificates(&bytes).with_context(|| what.clone())?;
@@ -27,7 +27,8 @@ pub fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<
     Ok(found)
 }
 
-/// The certificate of the file at `path`, which the configuration names as `key`, with its chain and private key.
+/// Reads a certificate, its chain and its private key from the file at `path`, which the configuration names
+/// as `key`.
 pub fn identity(
     key: &str,
     path: &Path,
@@ -43,7 +44,7 @@ pub fn identity(
     Ok((chain, private))
 }
 
-/// The certificates among `certificates` that have expired at `now`: their names, and since when.
+/// Describes those of `certificates` that have expired at `now`: their subjects, and since when.
 pub fn expired(certificates: &[CertificateDer<'_>], now: SystemTime) -> Vec<String> {
     let told = |der: &CertificateDer<'_>| {
         let certificate = Certificate::from_der(der).ok()?.tbs_certificate;
@@ -53,7 +54,7 @@ pub fn expired(certificates: &[CertificateDer<'_>], now: SystemTime) -> Vec<Stri
     certificates.iter().filter_map(told).collect()
 }
 
-/// What the file is, for errors, and its content without a byte order mark.
+/// The description of the file for errors, and its content without a byte order mark.
 fn read(key: &str, path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
     let what = format!("{key} {}", path.display());
     let bytes = fs::read(path).with_context(|| format!("{what} cannot be read"))?;
@@ -72,7 +73,7 @@ fn certificates(bytes: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// The errors of the library print what they found as a list of numbers.
+/// The text for a PEM error. The library prints the bytes that it found as a list of numbers.
 fn told(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
@@ -86,7 +87,7 @@ fn told(error: &pem::Error) -> String {
     }
 }
 
-/// What a file without certificates seems to hold, and how it is converted.
+/// What a file without certificates seems to contain, and how to convert it.
 fn form(bytes: &[u8]) -> &'static str {
     let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
     match bytes {

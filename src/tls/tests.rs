@@ -1,4 +1,4 @@
-//! Servers with certificates that openssl made, and what a connection to them says.
+//! Connects to servers with certificates made by openssl, and checks the errors.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind},
@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Peer, Roots, authorities, config, explained};
 
-/// `openssl s_server`, which ends with its test.
+/// `openssl s_server`, killed at the end of its test.
 struct Server {
     dir: TempDir,
     process: Child,
@@ -34,7 +34,7 @@ fn openssl(dir: &Path, arguments: &[&str]) {
     assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// The key and the self-signed certificate that `options` make, for localhost.
+/// A directory with a key and a self-signed certificate for localhost, made with `options`.
 fn certificate(options: &[&str]) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let request = ["req", "-x509", "-nodes", "-subj", "/CN=localhost", "-keyout", "key", "-out", "cert"];
@@ -60,7 +60,7 @@ impl Server {
         Self { dir, process, address }
     }
 
-    /// What a connection says that trusts only the file `trusted`, if it fails.
+    /// The error of a connection that trusts only the file `trusted`. None if it succeeds.
     async fn told(&self, trusted: &str, peer: &Peer) -> Option<String> {
         let own = authorities(peer.ca_file, &self.dir.path().join(trusted)).expect("certificates");
         connect(self.address, own, peer).await
@@ -75,7 +75,7 @@ async fn connect(address: SocketAddr, own: Vec<CertificateDer<'static>>, peer: &
         Ok(stream) => stream,
         Err(error) => return Some(explained(error, peer).to_string()),
     };
-    // TLS 1.3 refuses a client after its handshake has ended.
+    // With TLS 1.3 a server refuses a client only after the client has completed its handshake.
     let mut byte = [0];
     let read = tokio::io::AsyncReadExt::read(&mut stream, &mut byte);
     match tokio::time::timeout(std::time::Duration::from_millis(300), read).await {
@@ -85,7 +85,7 @@ async fn connect(address: SocketAddr, own: Vec<CertificateDer<'static>>, peer: &
 }
 
 const LEAF: [&str; 2] = ["-addext", "basicConstraints=critical,CA:FALSE"];
-/// Lets openssl use what it thinks too weak.
+/// Lets openssl use what it considers too weak.
 const WEAK: [&str; 2] = ["-cipher", "DEFAULT:@SECLEVEL=0"];
 
 #[tokio::test]

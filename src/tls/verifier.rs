@@ -1,4 +1,4 @@
-//! Which certificates are trusted.
+//! Decides which server certificates are trusted.
 
 use std::{fmt, sync::Arc};
 
@@ -18,22 +18,23 @@ use rustls::{
 
 use super::{algorithms::rsa_bits, explain::is_ca_as_server};
 
-/// The bits that an RSA key has at least.
+/// The minimum size of an RSA key.
 const MIN_RSA_BITS: usize = 2048;
 
-/// The authorities that are trusted with those of a `ca_file`.
+/// The CAs that are trusted in addition to the certificates of a `ca_file`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Roots {
-    /// Those of the system too.
+    /// The CAs of the system.
     System,
-    /// Those of the file only.
+    /// No other CAs.
     Own,
 }
 
-/// The beginning of a configuration that trusts the certificates `own`, and `roots`.
+/// The beginning of a configuration that trusts the certificates `own`, and `roots`. The caller adds the
+/// client certificate.
 ///
 /// # Errors
-/// If nobody would be trusted.
+/// If no certificate would be trusted.
 pub fn config(
     own: Vec<CertificateDer<'static>>,
     roots: Roots,
@@ -46,19 +47,20 @@ pub fn config(
         .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
-/// For clients that make no TLS connection.
+/// A configuration for clients that make no TLS connection.
 pub fn without_trust() -> anyhow::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider()?).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn provider() -> anyhow::Result<Arc<CryptoProvider>> {
-    // Fails only if a provider is installed already, and that is the same one.
+    // It fails only if a provider is installed already, and that is the same one.
     let _ = ring::default_provider().install_default();
     CryptoProvider::get_default().cloned().context("no TLS provider is installed in this process")
 }
 
-/// Verifies a server's certificate as rustls does, with two exceptions: see [`Verifier::verify_server_cert`] and [`WeakKey`].
+/// Verifies server certificates as rustls does, with two exceptions: see [`Verifier::verify_server_cert`] and
+/// [`WeakKey`].
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -66,7 +68,7 @@ struct Verifier {
     own: Vec<CertificateDer<'static>>,
 }
 
-/// An RSA key that is too short. rustls calls what it signed a bad signature.
+/// An RSA key that is too short. For its signatures rustls reports only a bad signature.
 #[derive(Debug)]
 pub(super) struct WeakKey {
     bits: usize,
@@ -91,7 +93,8 @@ impl Verifier {
             roots.add(certificate.clone())?;
         }
         if which == Roots::System {
-            // Collections of the system often hold a certificate that no library reads: it is passed over.
+            // The CA collection of a system often contains a certificate that no library can parse. It is
+            // skipped.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         ensure!(
@@ -105,8 +108,10 @@ impl Verifier {
 }
 
 impl ServerCertVerifier for Verifier {
-    /// `openssl req -x509` makes a certificate that is marked as a CA's. webpki refuses such a one for a server after it
-    /// has looked at the dates. If exactly this certificate is in the `ca_file`, only the name is left to verify.
+    /// Accepts a CA certificate as a server's certificate, if exactly this one is in the `ca_file`.
+    ///
+    /// `openssl req -x509` makes such certificates, and webpki rejects them for servers. It does so after it
+    /// has checked the dates, so only the name is left to verify.
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -155,7 +160,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// `error`, or the [`WeakKey`] among `signers` if that is why a signature is bad.
+/// Returns `error`, or the [`WeakKey`] among `signers` if that is why a signature is bad.
 fn with_weak_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a [u8]>) -> Error {
     if error != Error::InvalidCertificate(CertificateError::BadSignature) {
         return error;
