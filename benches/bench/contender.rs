@@ -1,4 +1,4 @@
-//! Who runs: the product, the minimal loop, or a program of `benches/peers`.
+//! The programs that are compared: provisiond, the minimal loop, and the programs in `benches/peers`.
 
 use std::process::Stdio;
 
@@ -8,14 +8,14 @@ use crate::{
     support::{Process, World},
 };
 
-/// What every contender but the product is told, in its environment.
+/// The settings of a contender other than provisiond. It gets them in its environment.
 pub struct Job {
     pub amqp_url: String,
     pub queues: Vec<String>,
     pub results: String,
     pub target: String,
     pub script: String,
-    /// Deliveries in flight.
+    /// The prefetch of each queue.
     pub concurrency: u16,
 }
 
@@ -60,7 +60,7 @@ impl Job {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contender {
-    /// One worker, and no recorder: results wait in their queue, as those of the others do.
+    /// Workers without a recorder: results wait in their queue, as those of the other contenders do.
     Worker,
     WorkerAndRecorder,
     Minimal,
@@ -81,12 +81,12 @@ impl Contender {
         matches!(self, Self::Worker | Self::WorkerAndRecorder)
     }
 
-    /// Who has none is done when its queue is empty.
+    /// Whether it publishes results. A contender without results is done when its queue is empty.
     pub fn has_results(self) -> bool {
         self != Self::Peer("amqp-consume")
     }
 
-    /// Starts it; whatever it says goes to a file of the world.
+    /// Starts it. Its output goes to a file of the world.
     pub fn spawn(self, bench: &Bench, world: &World, work: &Work) -> Process {
         let mut command = match self {
             Self::Worker | Self::WorkerAndRecorder => return world.spawn(&["--roles", "worker"]),

@@ -1,16 +1,16 @@
-//! What processes use of the machine.
+//! CPU time and memory of processes.
 
 use std::{collections::BTreeMap, fs};
 
-/// Processor seconds.
+/// Seconds of CPU time.
 pub type Seconds = f64;
 
-/// What each part of a run has used.
+/// The CPU time that each part of a run has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Used {
-    /// All workers together, with what they spawned.
+    /// All workers together, with the processes that they spawned.
     pub worker: Seconds,
-    /// Of that, what ran in the workers themselves.
+    /// The part of `worker` that the workers used themselves.
     pub worker_itself: Seconds,
     pub recorder: Seconds,
     pub broker: Seconds,
@@ -19,7 +19,7 @@ pub struct Used {
 }
 
 impl Used {
-    /// What was used since then, for each 10,000 of `count`.
+    /// What was used since `before`, for each 10,000 of `count`.
     pub fn since(self, before: Self, count: u64) -> Self {
         let share = |part: fn(&Self) -> Seconds| (part(&self) - part(&before)) * 10_000.0 / count as f64;
         Self {
@@ -41,7 +41,8 @@ struct Stat {
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name in brackets, which may hold anything: state, parent, … utime is the 14th field of the line.
+    // The fields after the name in brackets, which may contain any character: state, parent, … `utime` is the
+    // 14th field of the line.
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
@@ -55,17 +56,17 @@ fn seconds(ticks: u64) -> Seconds {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Of a process alone.
+/// CPU time of a process alone.
 pub fn of_itself(pid: u32) -> Seconds {
     seconds(stat(pid).map_or(0, |stat| stat.own))
 }
 
-/// Of a process, and of those of its children that have ended.
+/// CPU time of a process and of those of its children that have ended.
 pub fn of(pid: u32) -> Seconds {
     seconds(stat(pid).map_or(0, |stat| stat.own + stat.waited_for))
 }
 
-/// Of a process and of everything below it, running or ended.
+/// CPU time of a process and of all its descendants, running or ended.
 pub fn of_tree(root: u32) -> Seconds {
     let numbers = fs::read_dir("/proc")
         .expect("/proc")
@@ -84,7 +85,7 @@ pub fn of_tree(root: u32) -> Seconds {
     seconds(all.iter().filter(|(pid, _)| below(pid)).map(|(_, stat)| stat.own + stat.waited_for).sum())
 }
 
-/// Resident memory in MiB: now, and the most there was.
+/// Resident memory in MiB: now, and at most so far.
 pub fn memory(pid: u32) -> (f64, f64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {

@@ -1,4 +1,4 @@
-//! A queue that was filled before is worked off: how fast, and what it costs whom.
+//! Drains a queue that was filled before, and measures how fast, and which part uses how much CPU time.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::{
     target::{Calls, now},
 };
 
-/// What is to be done.
+/// What a contender has to do.
 #[derive(Clone)]
 pub struct Work {
     pub events: &'static [&'static str],
     pub count: u64,
     pub bytes: usize,
     pub handlers: u32,
-    /// The target's path.
+    /// The path of the target that is called.
     pub path: &'static str,
-    /// A script in its place.
+    /// The script that runs instead of a call of the target.
     pub script: Option<&'static str>,
-    /// Deliveries in flight, of all events together.
+    /// The prefetch of each queue of each process.
     pub concurrency: u16,
     pub workers: usize,
-    /// Configuration of the product beside that.
+    /// More configuration of provisiond.
     pub settings: &'static [(&'static str, &'static str)],
 }
 
@@ -53,13 +53,14 @@ impl Work {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
-    /// Attempts.
+    /// Attempts per second.
     pub per_second: f64,
-    /// For 10,000 attempts.
+    /// CPU time for 10,000 attempts.
     pub used: Used,
-    /// The most of one worker, MiB.
+    /// The most memory that one worker used, in MiB.
     pub memory: f64,
-    /// Seconds from the last call until the last row was there.
+    /// Seconds from the last call until its result was there: in the table with a recorder, else in the
+    /// queue.
     pub recorded_after: f64,
 }
 
@@ -83,7 +84,7 @@ impl Running<'_> {
             return self.work.attempts() - waiting.map_or(0, |(messages, _)| u64::from(messages));
         }
         if self.recorder.is_some() {
-            // Counting rows costs the database: not before all can be there.
+            // Counting rows costs the database CPU time, so it begins when all calls were made.
             let calls = self.bench.target.calls().await.count;
             if calls < self.work.attempts() {
                 return calls;
@@ -93,7 +94,7 @@ impl Running<'_> {
         u64::from(self.world.broker.depth("execution-log").await.map_or(0, |(messages, _)| messages))
     }
 
-    /// Waits until every attempt has its result, and gives when the first and the last came.
+    /// Waits until every attempt has its result. Returns when the first result and the last one were seen.
     async fn done(&self) -> (std::time::Instant, std::time::Instant) {
         let mut first = None;
         loop {
@@ -113,7 +114,7 @@ impl Running<'_> {
     }
 }
 
-/// A world with the product's topology, handlers for the work, and settings for a benchmark.
+/// A world with the topology of provisiond, handlers for `work`, and settings for a benchmark.
 pub async fn prepare(bench: &Bench, work: &Work) -> World {
     let mut world = World::new().await;
     world.set("telemetry.log", "warn");
@@ -124,7 +125,7 @@ pub async fn prepare(bench: &Bench, work: &Work) -> World {
     }
     if work.script.is_some() {
         world.set("script.roots", bench.scripts.to_str().expect("a path"));
-        // One handler gets half of them.
+        // One handler gets at most half of the slots.
         world.set("script.concurrency", &(2 * SCRIPTS_AT_A_TIME).to_string());
     }
     let task = match work.script {
@@ -137,13 +138,13 @@ pub async fn prepare(bench: &Bench, work: &Work) -> World {
             world.handler(&format!("{event} {number}"), event, &task);
         }
     }
-    // It declares what there is to declare.
+    // The worker declares the exchanges and queues.
     let mut worker = world.worker().await;
     assert!(worker.terminate().await.success(), "the worker ended badly:\n{}", worker.log());
     world
 }
 
-/// One run.
+/// Measures one contender once.
 pub async fn drain(bench: &Bench, contender: Contender, work: &Work) -> Measured {
     let world = prepare(bench, work).await;
     load::publish(&world, work.events, work.count, work.bytes, None).await;
@@ -160,7 +161,7 @@ pub async fn drain(bench: &Bench, contender: Contender, work: &Work) -> Measured
     let before = running.used();
     let (first, last) = running.done().await;
     let ended = now();
-    // Those of the last deliveries are acknowledged only now.
+    // The last deliveries are acknowledged only after their results are confirmed.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let after = running.used();
     let calls = bench.target.calls().await;
@@ -181,7 +182,7 @@ pub async fn drain(bench: &Bench, contender: Contender, work: &Work) -> Measured
     measured
 }
 
-/// By the calls where there are any, by the results where scripts ran.
+/// The rate of the calls, or of the results if scripts ran.
 fn rate(work: &Work, calls: &Calls, took: Duration) -> f64 {
     if work.script.is_none() { calls.per_second() } else { work.attempts() as f64 / took.as_secs_f64() }
 }

@@ -1,4 +1,4 @@
-//! The platform: what is published, and how fast.
+//! Publishes events as the platform does.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use lapin::{
 
 use crate::{support::World, target::now};
 
-/// What the confirms may lag behind.
+/// How many messages may be unconfirmed.
 const WINDOW: usize = 500;
 
-/// An event of about this many bytes, which says when it was published.
+/// An event of about `bytes` bytes, which contains the time of its publish.
 pub fn body(event: &str, number: u64, bytes: usize) -> String {
     let head = format!(
         r#"{{"event":{{"dt":"2026-01-01T00:00:00+00:00","events_id":"{event}","object_id":{number}}},"data":{{"sent":{},"note":""#,
@@ -23,7 +23,8 @@ pub fn body(event: &str, number: u64, bytes: usize) -> String {
     format!(r#"{head}{note}"}}}}"#)
 }
 
-/// Publishes `count` events in turn of `events`, as fast as they are confirmed or at a rate, on a connection of its own.
+/// Publishes `count` events on a connection of its own, with the names in `events` in turn: at the given
+/// rate, or as fast as they are confirmed.
 pub async fn publish(world: &World, events: &[&str], count: u64, bytes: usize, per_second: Option<u32>) {
     let connection =
         Connection::connect(&world.amqp_url, ConnectionProperties::default()).await.expect("a broker");

@@ -1,7 +1,8 @@
-//! `script/bench`: what the product costs beside what its parts cost, measured in the same run.
+//! `script/bench`: compares the cost of provisiond with the cost of its parts, measured in the same run.
 //!
-//! Every line is measured several times, in turn with what it is compared with, and shows the median and what the values lay between.
-//! Compare figures of one run only: the machine, its neighbours and the broker differ from run to run.
+//! Every line is measured several times, alternating with what it is compared with, and shows the median and
+//! the range of the values. Compare figures of one run only: the machine, its neighbours and the broker
+//! differ from run to run.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +20,7 @@
     reason = "figures for people"
 )]
 
-// Only a part of what the stories need is needed here.
+// The benchmark needs only a part of the support code of the tests.
 #[expect(dead_code, unused_imports)]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
@@ -52,7 +53,7 @@ pub struct Bench {
     pub target: Target,
     pub scripts: PathBuf,
     pub rounds: usize,
-    /// The share of the usual number of events, for a quick look.
+    /// The share of the usual number of events. Less than 1 gives a quick look.
     pub scale: f64,
 }
 
@@ -80,7 +81,7 @@ impl Bench {
         }
     }
 
-    /// What has been used until now.
+    /// The CPU time used until now.
     pub fn used(&self, workers: &[Process], recorder: Option<&Process>) -> Used {
         Used {
             worker: workers.iter().map(|worker| cpu::of_tree(worker.pid())).sum(),
@@ -101,7 +102,7 @@ impl Bench {
     }
 }
 
-/// The process that is called. Killed at the end.
+/// The process that handlers call. Dropping it kills it.
 pub struct Target {
     child: Child,
     address: String,
@@ -148,7 +149,7 @@ impl Drop for Target {
     }
 }
 
-/// Measures the sections that are named, or all of them.
+/// Measures the sections in `names`, or all sections.
 async fn measure(names: &[String]) {
     let bench = Bench::begin();
     let mut report = String::new();
@@ -173,7 +174,7 @@ async fn measure(names: &[String]) {
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("the first");
-    // cargo says what it is: --bench.
+    // cargo adds the argument `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let one_thread =
         || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -181,7 +182,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("target") => one_thread().block_on(target::serve()),
         Some("spawning") => threads().block_on(spawning::measure(&arguments[1..])),
-        // On a thread that reads and writes too, as those of the product do.
+        // In a task, so that it runs on a thread that also does the I/O, as in provisiond.
         Some("minimal") => threads().block_on(async {
             tokio::spawn(minimal::run(contender::Job::from_environment())).await.expect("no panic");
         }),

@@ -1,5 +1,8 @@
-//! The ceiling: the least that keeps the guarantees. `bench minimal` consumes, POSTs or runs a script, publishes a result, and acknowledges
-//! when the broker has confirmed that; with lapin and reqwest, one task a call, one acknowledgement each, and with no feature at all.
+//! The ceiling: the least work that keeps the guarantees.
+//!
+//! `bench minimal` consumes, makes a POST or runs a script, publishes a result, and acknowledges after the
+//! broker has confirmed the result. It uses lapin and reqwest, one task for each call and one acknowledgement
+//! for each delivery, and it has no other feature.
 
 use std::sync::Arc;
 
@@ -44,7 +47,7 @@ struct Execution<'a> {
     duration_ms: u128,
 }
 
-/// What is called.
+/// What is called for each event.
 enum Task {
     Http { client: reqwest::Client, url: String },
     Script { path: String, at_a_time: Semaphore },
@@ -60,7 +63,7 @@ impl Task {
         Self::Script { path: job.script, at_a_time: Semaphore::new(SCRIPTS_AT_A_TIME) }
     }
 
-    /// Whether it succeeded, and the answer.
+    /// Makes the call. Returns whether it succeeded, and the answer.
     async fn call(&self, event: &[u8]) -> (bool, Answer) {
         match self {
             Self::Http { client, url } => {
@@ -81,7 +84,7 @@ impl Task {
     }
 }
 
-/// A delivery that was called for, on its way to its acknowledgement.
+/// A delivery whose call has ended, and which is not acknowledged yet.
 struct Called {
     channel: Channel,
     tag: u64,
@@ -108,7 +111,7 @@ async fn call(task: &Task, channel: Channel, delivery: Delivery) -> Called {
     Called { channel, tag: delivery.delivery_tag, key: format!("{}.{status}", delivery.routing_key), result }
 }
 
-/// Publishes what was called for, and acknowledges what the broker has confirmed.
+/// Publishes the results, and acknowledges the deliveries whose results the broker has confirmed.
 async fn report(results: Channel, exchange: String, mut called: mpsc::UnboundedReceiver<Called>) {
     let properties =
         || BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
@@ -117,7 +120,7 @@ async fn report(results: Channel, exchange: String, mut called: mpsc::UnboundedR
     loop {
         tokio::select! {
             _ = called.recv_many(&mut ready, 64) => {
-                // Polled together they are written together.
+                // Messages that are published together are written together.
                 let published = join_all(ready.iter().map(|one: &Called| {
                     let (exchange, options) = (exchange.as_str().into(), BasicPublishOptions::default());
                     results.basic_publish(exchange, one.key.as_str().into(), options, &one.result, properties())

@@ -1,4 +1,4 @@
-//! The programs of `benches/peers`.
+//! The programs in `benches/peers`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers")
 }
 
-/// Whether `install.sh` could install it.
+/// Whether `install.sh` has installed the peer `name`.
 pub fn installed(name: &str) -> bool {
     let Ok(into) = std::env::var("BENCH_PEERS") else { return false };
     let status =

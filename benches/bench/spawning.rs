@@ -1,5 +1,5 @@
-//! The ceiling of scripts: `bench spawning SCRIPT COUNT` runs a script that often, with an event on its standard input, and does nothing else. It
-//! prints how many ran in a second.
+//! The ceiling of scripts: `bench spawning SCRIPT COUNT` runs a script COUNT times, with an event on its
+//! standard input, and does nothing else. It prints how many ran per second.
 
 use std::{
     process::{Output, Stdio},
@@ -13,13 +13,14 @@ use crate::drain::SCRIPTS_AT_A_TIME;
 
 pub async fn run(script: &str, event: &[u8]) -> Output {
     let mut command = Command::new(script);
-    // What a worker gives it too. With LANG the C library loads a locale, which takes as long as all the rest of `true`.
+    // A worker sets these variables too. With LANG the C library loads a locale, which takes as long as
+    // everything else in `true`.
     let environment = ["PATH", "HOME", "LANG"].map(|name| (name, std::env::var_os(name).unwrap_or_default()));
     command.env_clear().envs(environment).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the script");
     let mut stdin = child.stdin.take().expect("its input");
-    // Who does not read it ends before it is written.
+    // A script that does not read its input may end before all of it is written.
     let _ = stdin.write_all(event).await;
     drop(stdin);
     let ended = child.wait_with_output().await.expect("its end");

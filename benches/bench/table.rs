@@ -1,4 +1,4 @@
-//! What is printed: Markdown that can be read as it is.
+//! The tables that are printed: Markdown that is readable as it is.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// A row of what was measured several times: the spread of each value, with so many digits.
+    /// Adds a row of values that were measured several times: the spread of each value, with `digits` after
+    /// the point.
     pub fn spreads<const N: usize>(&mut self, what: String, measured: &[[f64; N]], digits: [usize; N]) {
         let cell = |column: usize| {
             let values: Vec<_> = measured.iter().map(|one| one[column]).collect();
@@ -57,7 +58,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The median, and between what the values lay.
+/// The median, and the range of the values.
 pub fn spread(values: &[f64], digits: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -1,7 +1,8 @@
-//! What handlers call: `bench target`, a process of its own, so that its share of the processor is known.
+//! The HTTP server that handlers call: `bench target`, a process of its own, so that its CPU time is known.
 //!
-//! `/ok` answers at once, `/slow` after 20 ms, `/one-slow` its first call after 5 s, `/fail` with 503. It counts what came, and measures how long each took since it was
-//! published where the body says when that was (`"sent": nanoseconds`, of the clock that all processes of a machine share).
+//! `/ok` answers at once, `/slow` after 20 ms, `/one-slow` its first call after 5 s, and `/fail` with 503. It
+//! counts the calls. If the body says when it was published (`"sent": nanoseconds`, of the clock that all
+//! processes of a machine share), it measures the time from then to the call.
 
 #![allow(clippy::unused_async, reason = "what answers is a future, whether or not it waits")]
 
@@ -21,13 +22,13 @@ use axum::{
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// What has come since the last reset.
+/// The calls since the last reset.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Calls {
     pub count: u64,
     pub first: u64,
     pub last: u64,
-    /// Microseconds from publish to call, at 50, 99 and 99.9 of 100, and the most.
+    /// Microseconds from publish to call: p50, p99, p99.9 and the most.
     pub latency: [u64; 4],
 }
 
@@ -37,7 +38,7 @@ impl Calls {
     }
 }
 
-/// Nanoseconds of the clock that does not jump.
+/// Nanoseconds of the monotonic clock.
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     u64::try_from(time.tv_sec).expect("after boot") * 1_000_000_000
@@ -59,10 +60,10 @@ fn sent(body: &[u8]) -> Option<u64> {
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// How many there were with this one.
+/// Counts a call, and returns the number of calls so far.
 fn count(shared: &Shared, body: &[u8]) -> u64 {
     let now = now();
-    // Looked for only where it is: at the beginning of the data.
+    // Only the beginning of the body is searched, because the value is there.
     let latency = sent(&body[..body.len().min(200)]).map(|sent| now.saturating_sub(sent) / 1000);
     let mut seen = shared.lock().expect("nobody panicked");
     seen.calls.count += 1;
@@ -85,7 +86,7 @@ async fn calls(State(shared): State<Shared>) -> String {
     serde_json::to_string(&calls).expect("JSON")
 }
 
-/// Serves until it is killed; says on its first line where.
+/// Serves until it is killed. The first line of its output is its address.
 pub async fn serve() {
     let shared = Shared::default();
     let app = Router::new()

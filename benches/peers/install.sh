@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# install.sh DIR: installs what the peers need into DIR. What is there already stays; what cannot be installed is
-# skipped with a line that says so, and run.sh refuses it then.
+# install.sh DIR: installs what the peers need into DIR. It skips what is installed already. If it cannot
+# install something, it prints a line that says so, and run.sh then refuses that peer.
 set -euo pipefail
 
 [ $# = 1 ] || { echo "usage: install.sh DIR" >&2; exit 64; }
@@ -12,10 +12,10 @@ LOG=$DIR/install.log
 have() { command -v "$1" >/dev/null 2>&1; }
 skip() { printf 'skipped %s: %s\n' "$1" "$2"; }
 
-# quietly COMMAND…: what it says goes to the log.
+# quietly COMMAND…: runs it with its output in the log.
 quietly() { "$@" >>"$LOG" 2>&1 </dev/null; }
 
-# A copy of the list that was installed, written last, tells that all of it is there.
+# A copy of the list of packages is written last. It shows that all of them are installed.
 install_python() {
   local wanted=$HERE/python/requirements.txt installed=$DIR/venv/requirements.txt
   ! cmp -s "$wanted" "$installed" || return 0
@@ -27,7 +27,7 @@ install_python() {
 
 install_node() {
   local wanted=$HERE/node/package.json installed=$DIR/node_modules/package.json
-  # Node looks for modules from where a program lies: run.sh starts it by this link.
+  # Node looks for modules from the directory of the program, so run.sh starts it by this link.
   ln -sfn "$HERE/node/consumer.mjs" "$DIR/consumer.mjs"
   ! cmp -s "$wanted" "$installed" || return 0
   have npm || { skip node "install Node.js 20 or later, with npm"; return 0; }
@@ -43,7 +43,7 @@ install_amqp_tools() {
     return 0
   fi
   export DEBIAN_FRONTEND=noninteractive
-  # The list of packages of a fresh image is empty, or old.
+  # In a fresh image the package lists are missing or old.
   quietly apt-get install -y amqp-tools || { quietly apt-get update && quietly apt-get install -y amqp-tools; } ||
     skip amqp-consume "apt-get failed ($LOG)"
 }

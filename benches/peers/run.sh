@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# run.sh NAME DIR: becomes the peer NAME (node, aio-pika, celery or amqp-consume) with what install.sh put into DIR.
-# Exit 127 if it is not installed. README.md says which environment it wants.
-# run.sh --installed NAME DIR: only tells whether it is, by its exit code.
+# run.sh NAME DIR: executes the peer NAME (node, aio-pika, celery or amqp-consume) with what install.sh put
+# into DIR.
+#   Exit code 127 if it is not installed. README.md lists the environment variables that it needs.
+# run.sh --installed NAME DIR: only checks whether it is installed; the exit code says so.
 set -euo pipefail
 
 ONLY_ASK=no
@@ -10,7 +11,7 @@ ONLY_ASK=no
 HERE=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 NAME=$1 DIR=$2
 
-# needs PATH-OR-COMMAND…: ends here if one is missing, or if that was all that was asked.
+# needs PATH-OR-COMMAND…: exits if one is missing, or if only that was to be checked (--installed).
 needs() {
   local one
   for one in "$@"; do
@@ -19,12 +20,12 @@ needs() {
   [ "$ONLY_ASK" = no ] || exit 0
 }
 
-export PYTHONDONTWRITEBYTECODE=1  # nothing is written beside the sources
+export PYTHONDONTWRITEBYTECODE=1  # write no bytecode beside the sources
 
 case $NAME in
   node)
     needs node "$DIR/node_modules/package.json"
-    # The link into DIR is kept, not resolved: the modules are there.
+    # The link into DIR is not resolved, because the modules are in DIR.
     exec node --preserve-symlinks-main "$DIR/consumer.mjs"
     ;;
   aio-pika)
@@ -34,7 +35,7 @@ case $NAME in
   celery)
     needs "$DIR/venv/requirements.txt"
     export PYTHONPATH=$HERE/python
-    # A name of its own, so that several can run on a host.
+    # A node name of its own, so that several can run on a host.
     exec "$DIR/venv/bin/celery" --quiet -A celery_app worker -P gevent -c "$CONCURRENCY" -l WARNING -n "peer-$$@%h" \
       --without-gossip --without-mingle --without-heartbeat
     ;;

@@ -1,4 +1,4 @@
-//! HTTP: the product beside the minimal loop and the peers, and what kinds of work cost.
+//! HTTP: provisiond compared with the minimal loop and the peers, and the cost of several kinds of work.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ const ALL_FIFTEEN: &[&str] = &[
     "clients.packages.close",
 ];
 
-/// The columns of every table of drained queues.
+/// The columns of all tables about drained queues.
 const HEAD: &[&str] = &[
     "",
     "attempts/s",
@@ -65,7 +65,7 @@ fn row(name: String, all: &[Measured], ceiling: Option<&[Measured]>) -> Vec<Stri
     ]
 }
 
-/// Measures in turn, so that what changes on the machine meets all of them.
+/// Measures the lines in turn, so that a change on the machine affects all of them.
 async fn in_turn(bench: &Bench, lines: &[(String, Contender, Work)]) -> BTreeMap<usize, Vec<Measured>> {
     let mut measured: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
     for _ in 0..bench.rounds {
@@ -85,7 +85,7 @@ pub async fn contenders(bench: &Bench) -> Table {
     let lines: Vec<_> = who
         .into_iter()
         .map(|contender| {
-            // What is slow is given less to do.
+            // Slow contenders get fewer events.
             let count = match contender {
                 Contender::Peer("aio-pika" | "celery") => Work::HTTP.count / 5,
                 _ => Work::HTTP.count,
@@ -113,7 +113,7 @@ pub async fn kinds_of_work(bench: &Bench) -> Table {
     ];
     let mut lines = Vec::new();
     for (name, work) in kinds {
-        // The minimal loop calls one target for an event; it is the ceiling of each attempt.
+        // The minimal loop makes one call for an event, so it is the ceiling of one attempt.
         let ceiling = Work { handlers: 1, ..work.clone() };
         lines.push((format!("minimal: {name}"), Contender::Minimal, ceiling));
         lines.push((format!("provisiond: {name}"), Contender::Worker, work));

@@ -1,4 +1,4 @@
-//! How long an event takes from its publisher to its handler where nothing waits.
+//! How long an event takes from its publisher to its handler while no event waits.
 
 use crate::{
     Bench,
@@ -32,7 +32,7 @@ async fn once(bench: &Bench, contender: Contender) -> [f64; 4] {
     let world = prepare(bench, &Work::HTTP).await;
     let mut process = [contender.spawn(bench, &world, &Work::HTTP)];
     world.wait_for_consumer("events.clients.create").await;
-    // Connections are made, and pages touched.
+    // A warm-up: connections are opened and memory is allocated.
     load::publish(&world, ONE, 200, 300, Some(PER_SECOND)).await;
     bench.target.reset().await;
     let before = bench.used(&process, None);

@@ -1,4 +1,4 @@
-//! The recorder alone, with a full queue of results, beside COPY of the same rows into the same table.
+//! The recorder alone with a full queue of results, compared with COPY of the same rows into the same table.
 
 use std::{
     pin::pin,
@@ -17,7 +17,7 @@ use crate::{
     table::{Table, median, spread},
 };
 
-/// Rows a second, and what they used.
+/// Rows per second, and the CPU time that they used.
 type Rows = (f64, Used);
 
 async fn rows(world: &World) -> u64 {
@@ -57,7 +57,7 @@ async fn once(bench: &Bench) -> (Rows, Rows) {
     (ours, copied)
 }
 
-/// The same rows, written by one COPY into the emptied table.
+/// Writes the same rows with one COPY into the emptied table.
 async fn copy(bench: &Bench, world: &World, count: u64) -> Rows {
     let (client, connection) =
         tokio_postgres::connect(&world.database_url, tokio_postgres::NoTls).await.expect("postgres");

@@ -1,4 +1,4 @@
-//! What becomes of speed, memory and start with more workers, more events waiting, and more handlers.
+//! Speed, memory and startup with more workers, more waiting events and more handlers.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     table::{Table, median, spread},
 };
 
-/// One, two and four workers with calls that take 20 ms each, beside as many minimal loops.
+/// One, two and four workers with calls that take 20 ms each, compared with as many minimal loops.
 pub async fn workers(bench: &Bench) -> Table {
     let head = ["", "processes", "events/s", "of one", "cpu/10k (all)", "broker"];
     let mut table = Table::new("Scale: calls of 20 ms, 16 at a time in each process", &head);
@@ -42,7 +42,7 @@ pub async fn workers(bench: &Bench) -> Table {
     table
 }
 
-/// A worker and a recorder with a million events waiting, until they are done: an hour's worth of 278 events a second.
+/// A worker and a recorder drain a million waiting events, which are an hour of 278 events a second.
 pub async fn memory(bench: &Bench) -> Table {
     let work = Work { count: bench.scaled(1_000_000), ..Work::HTTP };
     let world = prepare(bench, &work).await;
@@ -88,7 +88,7 @@ pub async fn memory(bench: &Bench) -> Table {
     table
 }
 
-/// Inserts handlers as an operator with a script would have made them over the years.
+/// Inserts `count` handlers, as an operator's script would make them over the years.
 async fn insert(world: &World, event: &str, url: &str, count: u64) {
     let sql = format!(
         "INSERT INTO handlers (name, event, task)
@@ -97,7 +97,8 @@ async fn insert(world: &World, event: &str, url: &str, count: u64) {
     world.rows(&sql, &[&event, &url]).await;
 }
 
-/// Milliseconds until a worker consumes; MiB; milliseconds until a change is live; the worker's cpu/10k.
+/// Returns the milliseconds until a worker consumes, its memory in MiB, the milliseconds until a change takes
+/// effect, and the worker's CPU time for 10,000 events.
 async fn with_handlers(bench: &Bench, count: u64) -> [f64; 4] {
     let work = Work { count: bench.scaled(20_000), ..Work::HTTP };
     let world = prepare(bench, &work).await;
@@ -122,7 +123,8 @@ async fn with_handlers(bench: &Bench, count: u64) -> [f64; 4] {
     [started, memory, live, used]
 }
 
-/// Milliseconds from the commit of a new handler until an event calls it. One event after the other is published all the while.
+/// Returns the milliseconds from the commit of a new handler until an event calls it. It publishes one event
+/// after the other until then.
 async fn change(bench: &Bench, world: &World) -> f64 {
     bench.target.reset().await;
     let event = "clients.delete";

@@ -1,4 +1,5 @@
-//! Scripts: the product beside bare spawning of the same script, the minimal loop and amqp-consume, as many at a time.
+//! Scripts: provisiond compared with bare spawning of the same script, the minimal loop and amqp-consume, all
+//! with the same number of scripts at a time.
 
 use std::process::Stdio;
 
@@ -28,13 +29,13 @@ fn bare(bench: &Bench, script: &str, count: u64) -> Measured {
     Measured { per_second, used: used().since(before, count), ..Measured::default() }
 }
 
-/// Who runs it, and with what in flight.
+/// The contenders for `script`, with the work for each.
 fn contenders(script: &str) -> Vec<(Contender, Work)> {
     let work = Work { concurrency: 100, ..Work::HTTP };
     let mut all = vec![(Contender::Minimal, work.clone()), (Contender::Worker, work.clone())];
-    // What does not read its input ends amqp-consume.
+    // A script that does not read its input ends amqp-consume.
     if script != "true" && installed("amqp-consume") {
-        // It runs one at a time.
+        // Each process runs one script at a time.
         let work = Work { concurrency: 2, workers: SCRIPTS_AT_A_TIME, ..work };
         all.push((Contender::Peer("amqp-consume"), work));
     }

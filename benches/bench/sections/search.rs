@@ -1,4 +1,4 @@
-//! What the console's pages take with ten million executions, beside the same pages with none.
+//! The response times of the console's pages with ten million executions, compared with empty tables.
 
 use std::time::Instant;
 
@@ -15,11 +15,11 @@ const EXECUTIONS: u64 = 10_000_000;
 const DAYS: u64 = 90;
 const HANDLERS: u64 = 10_000;
 const LETTERS: u64 = 1_000_000;
-/// As far back as a search through text goes unless it is told otherwise.
+/// How far back a text search goes by default.
 const DAYS_OF_TEXT: i64 = 30;
 const TIMES: usize = 20;
 
-/// Text that is rare is in one of a million.
+/// Rare text is in one of a million executions, and in one of 100,000 dead letters.
 const PAGES: [(&str, &str); 19] = [
     ("overview", "/"),
     ("overview, last day", "/?period=day"),
@@ -42,7 +42,7 @@ const PAGES: [(&str, &str); 19] = [
     ("… of any state, text that is nowhere", "/dead-letters?state=any&text=nowhere+at+all"),
 ];
 
-/// The days, and who waits for what in them.
+/// Makes one partition for each day.
 const PARTITIONS: &str = "DO $$
 DECLARE
     day date;
@@ -55,7 +55,7 @@ BEGIN
 END
 $$";
 
-/// One in twenty failed; a handler's executions lie days apart.
+/// One in twenty fails. The executions of one handler are about two hours apart.
 const FILL_EXECUTIONS: &str = r#"
 INSERT INTO executions (id, event_id, event_name, object_id, event_dt, run_id, handler_id, handler_name,
     handler_priority, handler_mode, handler_task_type, handler_task_target, attempt, max_attempts, status, disposition,
@@ -85,7 +85,8 @@ FROM generate_series(1, LETTERS) n,
     LATERAL (SELECT now() - n * interval '7 s' AS died, 1 + (n::bigint * 7919) % HANDLERS AS handler,
         CASE WHEN n % 10 < 3 THEN 'open' WHEN n % 10 < 9 THEN 'replayed' ELSE 'discarded' END AS state) t"#;
 
-/// The counts of the worst day: every handler ran and failed in every hour, with every duration in every minute.
+/// The counts of the worst day: every handler ran and failed in every hour, and every minute has every
+/// duration.
 const FILL_COUNTS: &str = "
 INSERT INTO handler_hours
 SELECT handler, date_trunc('hour', now()) - hour * interval '1 h', 10, 3
@@ -125,7 +126,7 @@ async fn fill(world: &World, executions: u64, letters: u64) {
     run("CHECKPOINT".to_owned()).await;
 }
 
-/// Waits until the recorder has indexed the text of as many days as are searched.
+/// Waits until the recorder has indexed the text of as many days as a search covers.
 async fn index_text(world: &mut World) {
     world.set("recorder.index_text", "true");
     let mut recorder = world.recorder().await;
@@ -138,7 +139,7 @@ async fn index_text(world: &mut World) {
     recorder.terminate().await;
 }
 
-/// Milliseconds of every page: the first look, the median of the next, and the most of those.
+/// Milliseconds for every page: the first request, the median of the next requests, and the most of those.
 async fn look(api: &Api, cookie: &str) -> Vec<[f64; 3]> {
     let mut all = Vec::new();
     for (name, path) in PAGES {

@@ -1,4 +1,4 @@
-//! When an endpoint is down: everything goes into the delay ladder, or becomes dead letters and is replayed.
+//! An endpoint that is down: all events go into the delay ladder, or become dead letters and are replayed.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     table::{Table, median, spread},
 };
 
-/// How many messages wait in the delay ladder.
+/// The number of messages that wait in the delay ladder.
 async fn in_the_ladder(world: &World) -> u64 {
     let mut all = 0;
     for level in 0..20 {
@@ -22,9 +22,9 @@ async fn in_the_ladder(world: &World) -> u64 {
     all
 }
 
-/// Events a second into the ladder, what they used, and how many calls there were.
+/// Events per second into the delay ladder, the CPU time that they used, and the number of calls.
 async fn once(bench: &Bench) -> (f64, Used, u64) {
-    // No copy comes back while it is measured.
+    // No copy returns from the delay ladder during the measurement.
     const SETTINGS: &[(&str, &str)] = &[("retry.initial_interval", "6h"), ("retry.max_interval", "6h")];
     let work = Work { count: bench.scaled(50_000), path: "/fail", settings: SETTINGS, ..Work::HTTP };
     let world = prepare(bench, &work).await;
@@ -46,7 +46,7 @@ async fn once(bench: &Bench) -> (f64, Used, u64) {
     (moved as f64 / took.as_secs_f64(), after.since(before, moved), calls)
 }
 
-/// The rates of all rounds, and what these parts used.
+/// A row with the rates of all rounds and the CPU time of `parts`.
 fn row(all: &[(f64, Used)], parts: [fn(&Used) -> f64; 3]) -> Vec<String> {
     let rates: Vec<f64> = all.iter().map(|(rate, _)| *rate).collect();
     let used = parts.map(|part| format!("{:.2}", median(all.iter().map(|(_, used)| part(used)))));
@@ -76,7 +76,7 @@ pub async fn measure(bench: &Bench) -> Table {
     table
 }
 
-/// Letters a second, and what they used: the command, as the worker.
+/// Dead letters replayed per second, and the CPU time that they used. `Used::worker` is that of the command.
 async fn replay_once(bench: &Bench) -> (f64, Used) {
     const SETTINGS: &[(&str, &str)] = &[("retry.max_attempts", "1")];
     let work = Work { count: bench.scaled(2_000), path: "/fail", settings: SETTINGS, ..Work::HTTP };
@@ -87,9 +87,9 @@ async fn replay_once(bench: &Bench) -> (f64, Used) {
     while u64::try_from(world.count(open).await).expect("a count") < work.count {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // What fails again and again would stop the replay.
+    // Too many failures would stop the replay.
     world.run(&["handlers", "update", "1", "--http", &bench.target.url("/ok")]).assert_done();
-    // Of this process, which has waited for it.
+    // The command is a child of this process, which has waited for it.
     let used = || Used { worker: cpu::of(std::process::id()), ..bench.used(&[], None) };
     let (begun, before) = (Instant::now(), used());
     let event = ["--event", ONE[0], "--rate", "1000", "--yes"];

@@ -1,6 +1,6 @@
 // The worker that a team would write in Node: amqplib and undici, one process, one event loop.
 //
-// A lost connection ends the process: its supervisor starts it again, and the broker delivers again what was not
+// A lost connection ends the process. Its supervisor starts it again, and the broker redelivers what was not
 // acknowledged.
 import { randomUUID } from "node:crypto";
 import os from "node:os";
@@ -17,7 +17,8 @@ const target = new URL(TARGET);
 const post = { path: target.pathname + target.search, method: "POST", headers: { "content-type": "application/json" } };
 const published = { persistent: true, contentType: "application/json" };
 
-// One connection for each message in flight; what several queues deliver beyond that waits for a free one.
+// One connection for each message in flight. Several queues may deliver more; those messages wait for a free
+// connection.
 const pool = new Pool(target.origin, {
   connections: CONCURRENCY, headersTimeout: TIMEOUT_MS, bodyTimeout: TIMEOUT_MS,
 });
@@ -44,7 +45,8 @@ async function call(body) {
   }
 }
 
-// Put together by hand, so that the body, which may be large, is neither parsed into the result nor written again.
+// The JSON is concatenated by hand, so that a large body is neither parsed into the result nor serialised
+// again.
 function result({ event, id, request, ok, error, response, startedAt, duration }) {
   const head = { id, name: event.events_id, object_id: String(event.object_id), dt: event.dt };
   return Buffer.from(

@@ -1,7 +1,6 @@
 """The worker that a team would write with asyncio: aio-pika, aiohttp and uvloop, one process.
 
-A lost connection ends the process: its supervisor starts it again, and the broker delivers again what was not
-acknowledged.
+A lost connection ends the process. Its supervisor starts it again, and the broker redelivers what was not acknowledged.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ class Worker:
         self.in_flight = 0
 
     async def on_message(self, message):
-        """aio-pika calls this in a task of its own for each message; the prefetch bounds how many there are."""
+        """aio-pika calls this in a task of its own for each message. The prefetch limits their number."""
         self.in_flight += 1
         try:
             await self.handle(message)
@@ -53,7 +52,7 @@ class Worker:
             problem = str(error) or type(error).__name__
         key, result = make_result(envelope, message.message_id, status=status, body=body, error=problem,
                                   started_at=started_at, duration=time.monotonic() - began)
-        # publish() returns when the broker has confirmed, and raises if it refuses.
+        # publish() returns after the broker has confirmed, and raises if it refuses.
         await self.results.publish(
             aio_pika.Message(result, content_type="application/json", delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
             routing_key=key, mandatory=False)
@@ -69,7 +68,8 @@ async def main():
             lost.set()
             stopped.set()
 
-    # The connector is what bounds the calls: what several queues deliver beyond that waits for a free connection.
+    # The connector limits the calls. Several queues may deliver more; those messages wait for a free
+    # connection.
     http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY),
                                  timeout=aiohttp.ClientTimeout(total=TIMEOUT))
     async with http, await aio_pika.connect(AMQP_URL) as connection:

@@ -1,12 +1,12 @@
 """The worker that a team would write with Celery: a consumer step for the platform's plain messages, a gevent pool for the work.
 
-Celery's own consumer reads only messages in Celery's protocol. A step of ours (celery.bootsteps.ConsumerStep) takes the
-plain ones, runs the task for each in the worker's gevent pool, and acknowledges after it: late.
+Celery's own consumer reads only messages in Celery's protocol. A step of this file (celery.bootsteps.ConsumerStep)
+consumes plain messages, runs the task for each in the worker's gevent pool, and acknowledges after the task (late).
 
     celery -A celery_app worker -P gevent -c $CONCURRENCY --without-gossip --without-mingle --without-heartbeat
 
-The three --without- are not only thrift: with events on, Celery's loop for gevent waits up to 0.1 s after each message
-it reads.
+The three options --without-… do not only save work: with events on, Celery's loop for gevent waits up to 0.1 s after each
+message that it reads.
 """
 
 import os
@@ -27,17 +27,17 @@ OWN = f"celery.peer.{os.getpid()}"
 app = Celery("peer", broker=AMQP_URL)
 app.conf.update(
     broker_transport_options={"confirm_publish": True},
-    # A producer waits for its confirm, with its connection to itself: so many results can be on their way at once.
+    # A producer holds a connection until its message is confirmed, so this many results can be in flight.
     broker_pool_limit=CONCURRENCY,
-    # Celery's own consumer always wants a queue and an exchange: such that go away with this process. The quorum queues
-    # are not named here: Celery would declare them anew, and its queues for delayed delivery with them.
+    # Celery's own consumer needs a queue and an exchange. These end with this process. The quorum queues are
+    # not listed here: Celery would declare them again, and also its queues for delayed delivery.
     task_queues=[Queue(OWN, Exchange(OWN, durable=False, auto_delete=True), routing_key=OWN, exclusive=True)],
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,
 )
 
 session = requests.Session()
-session.trust_env = False  # no look for proxies and .netrc at each call
+session.trust_env = False  # do not look for proxies and .netrc at each call
 session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=CONCURRENCY))
 
 
@@ -48,7 +48,7 @@ def provision(body, message_id):
     status = text = problem = None
     try:
         response = session.post(TARGET, data=body, headers=HEADERS, timeout=TIMEOUT)
-        # Not response.text: without a charset in the answer it guesses one, which is slow.
+        # Not response.text: if the answer names no charset, it guesses one, which is slow.
         status, text = response.status_code, response.content.decode(errors="replace")
     except requests.RequestException as error:
         problem = str(error)
@@ -84,7 +84,8 @@ class PlainMessages(bootsteps.ConsumerStep):
         super().start(c)
 
     def get_consumers(self, channel):
-        # The queues exist already. Quorum queues refuse a global prefetch; kombu's consumer asks for one each.
+        # The queues exist already. Quorum queues refuse a global prefetch; kombu's consumer sets one for each
+        # queue.
         return [Consumer(channel, [Queue(name) for name in QUEUES], auto_declare=False, prefetch_count=CONCURRENCY,
                          on_message=self.on_message)]
 
@@ -92,7 +93,7 @@ class PlainMessages(bootsteps.ConsumerStep):
         self.pool.apply_async(handle, (message,), callback=lambda _: None)
 
     def stop(self, c):
-        # Closing the channel gives back what is not acknowledged: first let the work end.
+        # Closing the channel requeues unacknowledged messages, so the running work ends first.
         for consumer in self.consumers or []:
             consumer.cancel()
         self.pool.on_stop()
