@@ -1,12 +1,12 @@
-//! Inbound frames, checked before lapin parses them.
+//! Checks inbound frames before lapin parses them.
 //!
-//! RabbitMQ passes on whatever bytes a publisher wrote. lapin gives up the whole connection, with every delivery that is
-//! unsettled on it, where a short string is not UTF-8 or a header has a type that it does not know, and it recurses as deep
-//! as headers are nested. So each frame that describes a message is checked here first: `basic.deliver`, `basic.get-ok`,
-//! `basic.return` and content headers. What lapin could not read is replaced, and the header [`UNREADABLE`] says what it
-//! was. All other bytes pass as they are.
+//! RabbitMQ forwards whatever bytes a publisher wrote. lapin closes the whole connection, with every unsettled delivery
+//! on it, if a short string is not UTF-8 or a header has an unknown type, and it recurses as deep as headers are
+//! nested. So every frame that describes a message is checked first: `basic.deliver`, `basic.get-ok`, `basic.return`
+//! and content headers. Parts that lapin cannot read are replaced or left out, and the header [`UNREADABLE`] describes
+//! them. All other bytes pass unchanged.
 //!
-//! Nothing in here knows the rest of the program: the fuzz target in `fuzz/` compiles this file by itself.
+//! This file uses nothing of the rest of the program: the fuzz target in `fuzz/` compiles it by itself.
 
 mod message;
 #[cfg(test)]
@@ -16,10 +16,10 @@ use std::{collections::HashMap, ops::Range};
 
 pub use message::UNREADABLE;
 
-/// The largest frame that is negotiated: RabbitMQ's own default. A header frame above it would close the connection, so it
-/// is not to be made smaller. A frame that claims to be larger is not waited for.
+/// The largest frame size that we negotiate: RabbitMQ's default. A smaller value would close the connection at a header
+/// frame above it. A method or header frame that claims to be larger is passed to lapin unchecked.
 pub const FRAME_MAX: u32 = 131_072;
-/// A frame's type, channel and size.
+/// The size of a frame's head: type, channel and size.
 const HEAD: usize = 7;
 
 const METHOD: u8 = 1;
@@ -28,23 +28,23 @@ const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const FRAME_END: u8 = 0xce;
 
-/// The bytes of one connection on their way from the socket to lapin.
+/// The bytes of one connection, on their way from the socket to lapin.
 #[derive(Default)]
 pub struct Inbound {
-    /// `..ready.start` was taken, `ready` may be taken, `ready.end..filled` is not checked yet, the rest is space.
+    /// `..ready.start` was taken, `ready` can be taken, `ready.end..filled` is not checked yet, the rest is free.
     buffer: Vec<u8>,
     ready: Range<usize>,
     filled: usize,
-    /// How much of a body frame that has begun is still to come, its end included.
+    /// Bytes of the current body or heartbeat frame that are still to come, including its end.
     body_left: usize,
-    /// These are not the frames of AMQP 0-9-1. lapin is to see them, and to give up the connection.
+    /// These are not AMQP 0-9-1 frames. lapin gets everything unchecked, and closes the connection.
     is_foreign: bool,
-    /// What was replaced in the method of a message, by channel, until its content header comes.
+    /// What was replaced in the method of a message, by channel, until its content header arrives.
     notes: HashMap<u16, String>,
 }
 
 impl Inbound {
-    /// Moves as many checked bytes into `target` as there are and fit.
+    /// Copies checked bytes into `target`, as many as fit, and returns their number.
     pub fn take(&mut self, target: &mut [u8]) -> usize {
         let count = self.ready.len().min(target.len());
         let ready = self.buffer.get(self.ready.start..self.ready.start + count);
@@ -72,7 +72,7 @@ impl Inbound {
         while self.ready.end < self.filled && self.check_next() {}
     }
 
-    /// Checks what follows `ready`. False: more must be read first.
+    /// Checks the bytes after `ready`. Returns false if more must be read first.
     fn check_next(&mut self) -> bool {
         let rest = self.buffer.get(self.ready.end..self.filled).unwrap_or_default();
         if self.is_foreign || self.body_left > 0 {
@@ -102,7 +102,7 @@ impl Inbound {
         true
     }
 
-    /// Puts another payload in the place of the next frame, which is `length` bytes long.
+    /// Replaces the payload of the next frame, which is `length` bytes long.
     fn replace(&mut self, kind: u8, channel: u16, length: usize, payload: &[u8]) {
         let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let mut frame = Vec::with_capacity(HEAD + payload.len() + 1);
@@ -118,7 +118,7 @@ impl Inbound {
     }
 }
 
-/// What lapin is to be given instead of `payload`; none: it can read it.
+/// The payload that lapin gets instead of `payload`; `None` if it can read `payload`.
 fn replacement(notes: &mut HashMap<u16, String>, kind: u8, channel: u16, payload: &[u8]) -> Option<Vec<u8>> {
     if kind == HEADER {
         let note = if notes.is_empty() { None } else { notes.remove(&channel) };

@@ -1,7 +1,7 @@
-//! What provisiond writes into AMQP messages and reads out of them.
+//! Writes and reads the AMQP messages of provisiond.
 //!
-//! Copies and dead letters are published clean: only the headers named here. With `x-death` kept,
-//! the broker's cycle detection would drop retries in silence.
+//! Copies and dead letters carry only the headers named here. With `x-death` kept, the broker's cycle detection would
+//! silently drop retries.
 
 mod letters;
 mod read;
@@ -13,20 +13,20 @@ pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
 pub use read::{Deferred, MessageMeta, handlers_seen, retry_of};
 pub use write::{CopyOf, NewDeadLetter, dead_letter, event, mark_republished, reply, result, retry_copy};
 
-/// More than this in headers is malformed.
+/// A message with more bytes of headers is malformed.
 pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 const EVENT_ID: &str = "x-provisioning-event-id";
 const PLAN: &str = "x-provisioning-plan";
-/// When the handlers of the plan were created.
+/// When each handler of the plan was created.
 const PLAN_CREATED: &str = "x-provisioning-plan-created";
 const ATTEMPT: &str = "x-provisioning-attempt";
-/// The run in which the attempt of this copy was put off, and when that delivery was taken.
+/// The run in which the attempt of this copy was deferred; `PUT_OFF_SINCE` says when that run took its delivery.
 const PUT_OFF_IN: &str = "x-provisioning-put-off-in";
 const PUT_OFF_SINCE: &str = "x-provisioning-put-off-since";
-/// Its confirmation was lost, so it was published again: the broker may have it twice.
+/// The message was published again after a lost confirm: the broker may have it twice.
 const AGAIN: &str = "x-provisioning-again";
-/// The handlers as they were when it was sent; whoever runs it is to know them.
+/// Handler versions that the sender knows. A worker waits until it knows them, before it runs the copy.
 const HANDLERS: &str = "x-provisioning-handlers";
 const FIRST_FAILED_AT: &str = "x-provisioning-first-failed-at";
 const LETTER_ID: &str = "x-provisioning-id";

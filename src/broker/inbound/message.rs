@@ -1,17 +1,18 @@
-//! The frames that describe a message: whether lapin can read them, and what it is to read instead.
+//! Checks the frames that describe a message, and rewrites those that lapin cannot read.
 
 use std::fmt::Write as _;
 
-/// The header that says what of a message could not be read. A publisher that sets it has its own message refused.
+/// The header that says which parts of a message could not be read. A publisher that sets it makes its own message
+/// malformed.
 pub const UNREADABLE: &str = "x-provisioning-unreadable";
 
-/// Tables and arrays inside each other. Nobody nests like that, and lapin uses its stack for each level.
+/// Maximum depth of nested tables and arrays. Nobody nests deeper, and lapin uses stack for each level.
 const MAX_DEPTH: usize = 32;
-/// Of what is said about a message.
+/// Maximum bytes of a [`Note`].
 const MAX_NOTE: usize = 1024;
-/// Of the bytes that are quoted in it.
+/// Maximum bytes quoted in a [`Note`].
 const MAX_QUOTE: usize = 32;
-/// What headers may take, beside everything else in their frame.
+/// Maximum bytes of the headers, which leaves room for the rest of their frame.
 const MAX_TABLE: usize = super::FRAME_MAX as usize - 16 * 1024;
 
 const BASIC: u16 = 60;
@@ -19,10 +20,10 @@ const RETURN: u16 = 50;
 const DELIVER: u16 = 60;
 const GET_OK: u16 = 71;
 
-/// A part of a method or of the properties.
+/// One part of a method or of the properties.
 #[derive(Clone, Copy)]
 enum Field {
-    /// A short string: a length of one byte, and text.
+    /// A short string: one byte of length, then text.
     Text(&'static str),
     /// A fixed number of bytes, of any value.
     Fixed(usize),
@@ -35,7 +36,7 @@ const DELIVER_FIELDS: &[Field] = &[Text("consumer_tag"), Fixed(9), Text("exchang
 const GET_OK_FIELDS: &[Field] = &[Fixed(9), Text("exchange"), Text("routing_key"), Fixed(4)];
 const RETURN_FIELDS: &[Field] = &[Fixed(2), Text("reply_text"), Text("exchange"), Text("routing_key")];
 
-/// The properties, the first of which is flagged by the highest bit.
+/// The properties in the order of their flags, the highest bit first.
 const PROPERTIES: [Field; 14] = [
     Text("content_type"),
     Text("content_encoding"),
@@ -53,13 +54,13 @@ const PROPERTIES: [Field; 14] = [
     Text("cluster_id"),
 ];
 const HEADERS: u16 = 1 << 13;
-/// No property has these flags; the lowest says that further flags follow, which nobody sends.
+/// Flags that belong to no property. The lowest says that further flags follow, which nobody sends.
 const NO_PROPERTY: u16 = 0b11;
 
-/// The bytes end before the value does, or the value is of a type that has no known length.
+/// The bytes end inside a value, or the value has a type of unknown length.
 struct Broken;
 
-/// What is left to read.
+/// The bytes that are still to be read.
 #[derive(Clone)]
 struct Reader<'a>(&'a [u8]);
 
@@ -88,7 +89,7 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    /// Passes a header's value. True: lapin can read it.
+    /// Skips one header value. Returns true if lapin can read it.
     fn value(&mut self, depth: usize) -> Result<bool, Broken> {
         match self.u8()? {
             b'V' => {}
@@ -127,7 +128,7 @@ fn is_readable_table(table: &[u8], depth: usize) -> bool {
     true
 }
 
-/// Whether the fields are exactly what `bytes` hold, and lapin can read each.
+/// Whether `bytes` contain exactly these fields, and lapin can read each.
 fn are_readable<'f>(bytes: &[u8], fields: impl Iterator<Item = &'f Field>) -> bool {
     let mut reader = Reader(bytes);
     for field in fields {
@@ -143,8 +144,8 @@ fn are_readable<'f>(bytes: &[u8], fields: impl Iterator<Item = &'f Field>) -> bo
     reader.0.is_empty()
 }
 
-/// A method that lapin can read instead of this one, and what was replaced in it. None: it can read this one, or this is
-/// none that brings a message.
+/// A method that lapin can read instead of this one, and what was replaced in it. `None` if lapin can read this one, or
+/// it does not deliver a message.
 pub(super) fn readable_method(payload: &[u8]) -> Option<(Vec<u8>, String)> {
     let mut reader = Reader(payload);
     let fields = match (reader.u16().ok()?, reader.u16().ok()?) {
@@ -159,14 +160,14 @@ pub(super) fn readable_method(payload: &[u8]) -> Option<(Vec<u8>, String)> {
     let mut note = Note::default();
     let mut made = payload.get(..4)?.to_vec();
     for field in fields {
-        // The broker makes these frames: one that is not of this form is for lapin to refuse.
+        // The broker writes these frames. If one has another form, lapin refuses it.
         copy_field(&mut reader, *field, &mut made, &mut note).ok()?;
     }
     reader.0.is_empty().then_some((made, note.0))
 }
 
-/// A content header that lapin can read instead of this one, and that says in [`UNREADABLE`] what of the message could not
-/// be read: `noted`, and what is wrong here. None: nothing is wrong.
+/// A content header that lapin can read instead of this one; `None` if nothing is wrong. Its header [`UNREADABLE`]
+/// contains `noted` and what is wrong in this content header.
 pub(super) fn readable_header(payload: &[u8], noted: Option<String>) -> Option<Vec<u8>> {
     let mut reader = Reader(payload);
     // Class, weight and the size of the body.
@@ -213,7 +214,7 @@ pub(super) fn readable_header(payload: &[u8], noted: Option<String>) -> Option<V
     Some(made)
 }
 
-/// Copies a field that is no table, and replaces what is not UTF-8.
+/// Copies a field that is not a table, and replaces what is not UTF-8.
 fn copy_field(
     reader: &mut Reader<'_>,
     field: Field,
@@ -237,7 +238,7 @@ fn copy_field(
     Ok(())
 }
 
-/// Copies the entries of a table that lapin can read.
+/// Copies the entries that lapin can read from a table, and notes the others.
 fn copy_entries(table: &[u8], made: &mut Vec<u8>, note: &mut Note) {
     let mut reader = Reader(table);
     while !reader.0.is_empty() {
@@ -276,7 +277,7 @@ fn push_long(made: &mut Vec<u8>, bytes: &[u8]) {
     made.extend(bytes);
 }
 
-/// What is wrong with a message, in words.
+/// A description of what is wrong with a message.
 #[derive(Default)]
 struct Note(String);
 
@@ -291,7 +292,7 @@ impl Note {
     }
 }
 
-/// Bytes in hexadecimal, the first of them.
+/// The first bytes in hexadecimal.
 fn quoted(bytes: &[u8]) -> String {
     let mut quoted = String::new();
     for byte in bytes.iter().take(MAX_QUOTE) {
@@ -303,7 +304,7 @@ fn quoted(bytes: &[u8]) -> String {
     quoted
 }
 
-/// At most `length` bytes of `text`, whole characters.
+/// The beginning of `text`: at most `length` bytes, and whole characters.
 fn cut(text: &str, length: usize) -> &str {
     text.get(..text.floor_char_boundary(length)).unwrap_or(text)
 }

@@ -1,4 +1,4 @@
-//! lapin's own parsers say whether lapin could read what was let through.
+//! Checks with lapin's own parsers that lapin can read what passes.
 
 use lapin::{
     protocol::basic::{AMQPProperties, parse_deliver, parse_get_ok, parse_properties},
@@ -38,7 +38,7 @@ fn entry(name: &[u8], kind: u8, value: &[u8]) -> Vec<u8> {
     [&*short(name), &[kind], value].concat()
 }
 
-/// What lapin is given of `bytes`, which are read in parts of `size` and taken in parts of 5.
+/// What lapin gets of `bytes`, read in parts of `size` and taken in parts of 5.
 fn through(bytes: &[u8], size: usize) -> Vec<u8> {
     let (mut inbound, mut given) = (Inbound::default(), Vec::new());
     for part in bytes.chunks(size) {
@@ -52,7 +52,7 @@ fn through(bytes: &[u8], size: usize) -> Vec<u8> {
     given
 }
 
-/// The payloads of frames, all of which must be whole.
+/// The payloads of `bytes`, which must be complete frames.
 fn payloads(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     while let [_, _, _, s3, s2, s1, s0, rest @ ..] = bytes {
@@ -150,7 +150,7 @@ fn a_text_that_is_not_utf8_is_replaced_and_named() {
         let (_, note) = message(flag, &short(b"\xff\xfe\x00\x81\x92"));
         assert_eq!(note, Some(format!("{name} is not UTF-8 (fffe008192)")));
     }
-    // All of the longest, beside what can be read.
+    // A text of the maximum length, next to a readable one.
     let id = short(&[0xff; 255]);
     let (properties, note) = message(0x0084, &[&*id, &*short(b"fine")].concat());
     assert_eq!(
@@ -164,7 +164,7 @@ fn a_text_that_is_not_utf8_is_replaced_and_named() {
 #[test]
 fn a_routing_key_is_shown_as_far_as_it_can_be_read() {
     let sent = [deliver(b"events", b"clients.\xe4"), header(0x0080, &short(b"e1"))].concat();
-    // What was wrong with one message is said of no other.
+    // A note about one message does not reach the next.
     let sent = [sent, deliver(b"events", b"a"), header(0x0080, &short(b"e2"))].concat();
     let received = through(&sent, sent.len());
     let frames = payloads(&received);
@@ -224,7 +224,7 @@ fn properties_that_end_early_or_late_are_named() {
     ] {
         assert_eq!(message(flags, &given).1.as_deref(), Some(said));
     }
-    // Nothing that is added makes a frame larger than any that is allowed.
+    // The added header never makes a frame larger than allowed.
     let huge = long(&[&entry(b"h", b'x', &long(&vec![0; 130_900])), &*entry(b"\xff", b't', &[1])].concat());
     let sent = header(0x2000, &huge);
     let received = through(&sent, sent.len());
@@ -239,7 +239,7 @@ fn what_is_no_frame_is_left_to_lapin() {
     for bytes in [
         b"AMQP\x00\x00\x09\x01".to_vec(),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-        // A method of the largest size there is, and one whose end is not where it should be.
+        // A method of the maximum size, and one without an end byte.
         [&[1, 0, 1, 0x7f, 0xff, 0xff, 0xff], [0; 100].as_slice()].concat(),
         [&[1, 0, 1, 0, 0, 0, 4], [0; 100].as_slice()].concat(),
     ] {
@@ -251,7 +251,7 @@ fn what_is_no_frame_is_left_to_lapin() {
 fn whatever_is_sent_lapin_can_read_what_it_is_given() {
     let mut random = SmallRng::seed_from_u64(17);
     for round in 0..20_000 {
-        // Mostly of the right shape, so that the wrong is met in the middle of it.
+        // Mostly well-formed, so that faults occur in the middle.
         let mut table = Vec::new();
         for _ in 0..random.random_range(0..4) {
             let kind = *b"tbBsUuIilLfdDSAFTxVz?".get(random.random_range(0..21)).expect("a kind");

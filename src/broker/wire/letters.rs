@@ -1,4 +1,4 @@
-//! Reading what was given up: letters of ours, letters that the broker made, and what no queue took.
+//! Reads dead letters of provisiond, dead letters of the broker, and unrouted messages.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::domain::{
     plan::Plan,
 };
 
-/// A compressed body that has more than this when it is expanded stays as it came.
+/// A compressed body stays compressed if it expands to more bytes than this.
 const MAX_READABLE: usize = 4 << 20;
 
-/// The letter with these facts for `delivery`. Its body is unpacked, so that it is shown, found and edited.
+/// A dead letter with these facts for `delivery`. Its body is expanded, so that it can be shown, searched and edited.
 pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> DeadLetterMessage {
     let MessageMeta { content_type, content_encoding, trace, .. } = MessageMeta::of(delivery);
     let body = readable(&delivery.body, content_encoding.as_deref(), MAX_READABLE);
@@ -34,11 +34,11 @@ pub fn letter_of(delivery: &Delivery, facts: DeadLetter) -> DeadLetterMessage {
     }
 }
 
-/// The dead letter in the dead-letter queue: one of ours, or one that the broker made.
+/// The dead letter in a message of the dead-letter queue: published by provisiond, or dead-lettered by the broker.
 pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> DeadLetterMessage {
     let headers = delivery.properties.headers().as_ref();
     let facts = match newest_death(headers) {
-        // An event that died in the broker may bring any header along.
+        // Any publisher can set our header on an event that the broker dead-lettered, so it is not read.
         Some(death) => died_in_the_broker(delivery, death, names),
         None => text_header(headers, LETTER)
             .and_then(|json| serde_json::from_str(&json).ok())
@@ -47,7 +47,7 @@ pub fn dead_letter_of(delivery: &Delivery, names: &Names) -> DeadLetterMessage {
     letter_of(delivery, facts)
 }
 
-/// The dead letter for an event that no queue took, or for a copy whose queue is gone for good.
+/// The dead letter of an event that no queue took, or of a copy whose event type was removed.
 pub fn unrouted_event(delivery: &Delivery, names: &Names) -> DeadLetterMessage {
     let is_copy = came_by_ladder(delivery, names);
     let name = if is_copy { after_delay_words(&delivery.routing_key) } else { None };
@@ -59,7 +59,7 @@ pub fn unrouted_event(delivery: &Delivery, names: &Names) -> DeadLetterMessage {
     letter_of(delivery, unseen(delivery, name, Reason::Unrouted, &error, is_copy))
 }
 
-/// What the broker itself dead-lettered is told by its `x-death`.
+/// The facts of a message that the broker dead-lettered, from its `x-death`.
 fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) -> DeadLetter {
     let said = |name: &str| text_header(Some(death), name).unwrap_or_default();
     let (why, queue) = (said("reason"), said("queue"));
@@ -90,7 +90,7 @@ fn without_facts(delivery: &Delivery) -> DeadLetter {
     unseen(delivery, &delivery.routing_key, Reason::Malformed, error, false)
 }
 
-/// The facts of a letter that no worker wrote. Of a copy of ours the headers are believed.
+/// The facts of a dead letter that no worker wrote. Our headers are trusted only on a copy of ours.
 fn unseen(delivery: &Delivery, name: &str, reason: Reason, error: &str, is_copy: bool) -> DeadLetter {
     let MessageMeta { message_id, timestamp, .. } = MessageMeta::of(delivery);
     let run_id = EventId::of_message(message_id.as_deref(), name, timestamp, &delivery.body);
@@ -121,7 +121,7 @@ fn newest_death(headers: Option<&FieldTable>) -> Option<&FieldTable> {
     }
 }
 
-/// A copy that left the ladder and found no queue, to be sent to the queue of its event at once.
+/// A copy that left the ladder and found no queue, ready to be published to the queue of its event without a delay.
 pub fn resent(delivery: &Delivery, names: &Names) -> Option<(EventName, Outgoing)> {
     let event: EventName = after_delay_words(&delivery.routing_key)?.parse().ok()?;
     let entry = delay::entry(names, &event, Duration::ZERO);
@@ -137,7 +137,7 @@ pub fn resent(delivery: &Delivery, names: &Names) -> Option<(EventName, Outgoing
     Some((event, Outgoing { exchange, routing_key, properties, body: delivery.body.clone() }))
 }
 
-/// The event name in a routing key of the ladder.
+/// The event name in a routing key of the delay ladder.
 fn after_delay_words(routing_key: &str) -> Option<&str> {
     routing_key.splitn(delay::LEVELS as usize + 1, '.').nth(delay::LEVELS as usize)
 }

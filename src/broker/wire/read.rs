@@ -1,4 +1,4 @@
-//! Reading: a delivery's facts, a copy's plan.
+//! Reads the metadata of a delivery, and the plan of a copy.
 
 use jiff::Timestamp;
 use lapin::types::{AMQPValue, FieldTable};
@@ -15,7 +15,7 @@ use crate::domain::{
     trace::Trace,
 };
 
-/// What any delivery says of itself.
+/// Metadata of a delivery.
 #[derive(Debug)]
 pub struct MessageMeta {
     pub content_type: Option<String>,
@@ -24,11 +24,11 @@ pub struct MessageMeta {
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
     pub header_bytes: usize,
-    /// The queue in which an answer is awaited.
+    /// The queue in which the publisher awaits a reply.
     pub reply_to: Option<String>,
     pub correlation_id: Option<String>,
     pub trace: Trace,
-    /// What of the message could not be read, and was replaced.
+    /// Which parts of the message could not be read, and were replaced.
     pub unreadable: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl MessageMeta {
         Self {
             content_type: properties.content_type().as_ref().map(ToString::to_string),
             content_encoding: properties.content_encoding().as_ref().map(ToString::to_string),
-            // An empty one is a client library's way of sending none.
+            // Some client libraries send an empty id instead of none.
             message_id: properties.message_id().as_ref().map(ToString::to_string).filter(|id| !id.is_empty()),
             timestamp: *properties.timestamp(),
             reply_to: properties
@@ -51,7 +51,7 @@ impl MessageMeta {
             header_bytes: headers.map_or(0, table_bytes),
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
             unreadable: headers.and_then(|headers| headers.inner().get(UNREADABLE)).map(|_| {
-                // Whoever sets it without being us says nothing, or something that is no text.
+                // A publisher that sets it may leave it empty, or use a type that is not text.
                 let said = text_header(headers, UNREADABLE).filter(|said| !said.is_empty());
                 said.unwrap_or_else(|| format!("the header {UNREADABLE} is provisiond's own"))
             }),
@@ -59,33 +59,33 @@ impl MessageMeta {
     }
 }
 
-/// Where an attempt was put off.
+/// The run in which an attempt was deferred.
 #[derive(Clone, Debug)]
 pub struct Deferred {
     pub run_id: RunId,
-    /// When the delivery was taken in which it was.
+    /// When that run took its delivery.
     pub since: Timestamp,
 }
 
-/// What a copy of ours carries beside the event.
+/// What a copy carries besides the event.
 #[derive(Debug)]
 pub struct Retry {
     pub event_id: EventId,
     pub run_id: RunId,
-    /// None: it is planned afresh.
+    /// `None`: the worker makes a new plan.
     pub plan: Option<Plan>,
     pub first_failed_at: Option<Timestamp>,
-    /// Its attempt was put off, and was not made.
+    /// Set if its attempt was deferred, and was not made.
     pub put_off_in: Option<Deferred>,
-    /// It was published again: another one may have run already, or may still come.
+    /// It was published again: the other copy may have run already, or may still arrive.
     pub is_again: bool,
 }
 
-/// The copy that `delivery` is, if it came by the ladder; on anything else our headers are not
-/// believed, since any publisher can set them.
+/// Reads `delivery` as a copy, if it came through the delay ladder. On any other message our headers are not trusted,
+/// because any publisher can set them.
 ///
 /// # Errors
-/// Says what a copy lacks.
+/// Says what the copy lacks.
 pub fn retry_of(delivery: &Delivery, names: &Names) -> Result<Option<Retry>, String> {
     if !came_by_ladder(delivery, names) {
         return Ok(None);
@@ -119,18 +119,18 @@ fn put_off(headers: Option<&FieldTable>) -> Option<Deferred> {
     Some(Deferred { run_id, since: text_header(headers, PUT_OFF_SINCE)?.parse().ok()? })
 }
 
-/// The handlers as whoever sent this copy saw them; none where it does not matter.
+/// The handler versions that the sender of this copy knew; `None` if they do not matter.
 pub fn handlers_seen(delivery: &Delivery, names: &Names) -> Option<HandlerVersions> {
     let headers = delivery.properties.headers().as_ref();
     text_header(headers, HANDLERS).filter(|_| came_by_ladder(delivery, names))?.parse().ok()
 }
 
-/// Whether it came by the delay ladder, into which provisiond alone publishes.
+/// Whether it came through the delay ladder, into which only provisiond publishes.
 pub(super) fn came_by_ladder(delivery: &Delivery, names: &Names) -> bool {
     delivery.exchange.starts_with(&names.delay_prefix())
 }
 
-/// What a table takes on the wire, near enough to bound it.
+/// The approximate size of a table on the wire.
 fn table_bytes(table: &FieldTable) -> usize {
     table.inner().iter().map(|(name, value)| name.as_str().len() + 2 + value_bytes(value)).sum()
 }

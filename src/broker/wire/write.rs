@@ -1,4 +1,4 @@
-//! Writing: events, retry copies, results and dead letters.
+//! Writes events, retry copies, results, replies and dead letters.
 
 use std::time::Duration;
 
@@ -31,34 +31,34 @@ use crate::domain::{
 
 const PERSISTENT: u8 = 2;
 
-/// An event as a platform publishes it.
+/// An event, as the platform publishes it.
 pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outgoing {
     let properties = json_properties(id.as_str()).with_timestamp(now_seconds());
     Outgoing { exchange: names.events(), routing_key: name.as_str().to_owned(), properties, body }
 }
 
-/// `message` as it is published again, which it says.
+/// `message` with the header that says that it is published again.
 pub fn mark_republished(message: Outgoing) -> Outgoing {
     let mut headers = message.properties.headers().clone().unwrap_or_default();
     headers.insert(AGAIN.into(), AMQPValue::Boolean(true));
     Outgoing { properties: message.properties.with_headers(headers), ..message }
 }
 
-/// What a copy says beside the event.
+/// The content of a copy.
 pub struct CopyOf<'a> {
     pub event: &'a Event,
-    /// Empty: it is planned afresh where it arrives.
+    /// Empty: the worker that receives it makes a new plan.
     pub plan: &'a Plan,
     pub run_id: &'a RunId,
     pub first_failed_at: Option<Timestamp>,
-    /// Where its attempt was put off.
+    /// The run in which its attempt was deferred.
     pub put_off_in: Option<Deferred>,
-    /// The handlers as whoever sends it sees them. Empty: they need not be known so.
+    /// Handler versions that the sender knows. Empty: the receiver need not wait for them.
     pub seen: &'a HandlerVersions,
     pub trace: &'a Trace,
 }
 
-/// A copy that arrives in the event's own queue after `delay`, in whole seconds.
+/// A copy that arrives in the queue of its event after `delay`, in whole seconds.
 pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing {
     let mut headers = trace_headers(copy.trace);
     headers.insert(EVENT_ID.into(), text(copy.event.id.as_str()));
@@ -89,7 +89,7 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
 /// An execution result. `trace` is that of the attempt.
 ///
 /// # Errors
-/// If the record cannot be written as JSON, which would be a fault of ours.
+/// If the record cannot be written as JSON, which would be a bug.
 pub fn result(names: &Names, execution: &Execution, trace: &Trace) -> anyhow::Result<Outgoing> {
     let body = serde_json::to_vec(execution).context("writing an execution result")?;
     Ok(Outgoing {
@@ -100,11 +100,11 @@ pub fn result(names: &Names, execution: &Execution, trace: &Trace) -> anyhow::Re
     })
 }
 
-/// The answer to one who asked, by the default exchange: it leads to the queue of that name, or nowhere
-/// if whoever asked has gone.
+/// A reply, published to the default exchange, which routes it to the queue `to`. The broker drops it if that queue is
+/// gone.
 ///
 /// # Errors
-/// If it cannot be written as JSON, which would be a fault of ours.
+/// If it cannot be written as JSON, which would be a bug.
 pub fn reply(to: &str, correlation_id: Option<&str>, reply: &Reply) -> anyhow::Result<Outgoing> {
     let mut properties = BasicProperties::default().with_content_type("application/json".into());
     if let Some(id) = correlation_id {
@@ -118,7 +118,7 @@ pub fn reply(to: &str, correlation_id: Option<&str>, reply: &Reply) -> anyhow::R
     })
 }
 
-/// What is buried: the body as it came (or as handlers changed it), and what it is.
+/// A dead letter to publish: its facts, and the body as it was received or as handlers changed it.
 pub struct NewDeadLetter<'a> {
     pub letter: &'a DeadLetter,
     pub body: Bytes,
@@ -126,10 +126,10 @@ pub struct NewDeadLetter<'a> {
     pub trace: &'a Trace,
 }
 
-/// A dead letter. `routing_key` is the event name.
+/// The message of a dead letter. Its routing key is the event name.
 ///
 /// # Errors
-/// If the facts cannot be written as JSON, which would be a fault of ours.
+/// If the facts cannot be written as JSON, which would be a bug.
 pub fn dead_letter(names: &Names, burial: NewDeadLetter<'_>) -> anyhow::Result<Outgoing> {
     let letter = burial.letter;
     let facts = serde_json::to_string(letter).context("writing a dead letter")?;
