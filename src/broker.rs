@@ -1,7 +1,7 @@
-//! Everything that speaks AMQP: all of lapin is behind this door.
+//! The AMQP layer: the only module that uses lapin.
 //!
-//! Connections are supervised here and never by lapin's own recovery, which does not come back
-//! from a half-open link. A consumer or publisher lives through any number of connections.
+//! It supervises its connections itself, because lapin's own recovery does not come back from a half-open connection. A
+//! consumer or publisher survives any number of lost connections.
 
 mod acker;
 mod client;

@@ -1,8 +1,8 @@
-//! One acker a channel: acknowledges the contiguous finished prefix of its deliveries in one frame.
+//! Acknowledges the deliveries of one channel. Each channel has its own acker.
 //!
-//! What finished out of order is acknowledged by itself once it waited a few milliseconds for those before it: one
-//! slow handler would hold back every later acknowledgement, and the broker sends nothing in the place of what is not
-//! acknowledged.
+//! One frame (`multiple`) acknowledges the contiguous prefix of finished deliveries. A delivery that finishes out of
+//! order is acknowledged separately after a few milliseconds. Otherwise one slow handler would hold back every later
+//! acknowledgement, and the broker would send no new deliveries in their place.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,12 +21,12 @@ use tokio::{
 
 use super::delivery::Settled;
 
-/// Long enough for most to become part of the prefix where the processor is the limit, and short beside what handlers
-/// take where their number is.
+/// How long an acknowledgement waits to become part of the prefix. Most do so in this time when the CPU is the limit.
+/// When the number of handlers is the limit, it is short compared with their runtime.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
 const BATCH: usize = 512;
 
-/// Acknowledges until every duty of the channel is settled and dropped, or the channel is lost.
+/// Acknowledges until every `AckHandle` of the channel is settled and dropped, or the channel is lost.
 pub(super) async fn run(channel: Channel, mut settled: UnboundedReceiver<Settled>) -> lapin::Result<()> {
     let mut ledger = Ledger::default();
     let mut batch = Vec::with_capacity(BATCH);
@@ -49,7 +49,7 @@ pub(super) async fn run(channel: Channel, mut settled: UnboundedReceiver<Settled
         }
         let is_end = received == Some(0);
         let due = ledger.take_due(if is_end { now + BATCH_DELAY } else { now });
-        // Together, so that they are written together.
+        // Concurrently, so that lapin writes them together.
         let alone = BasicAckOptions { multiple: false };
         try_join_all(due.into_iter().map(|tag| channel.basic_ack(tag, alone))).await?;
         if is_end {
@@ -58,18 +58,17 @@ pub(super) async fn run(channel: Channel, mut settled: UnboundedReceiver<Settled
     }
 }
 
-/// Which tags are settled beyond the prefix. Tags of a channel count from 1 without gaps.
+/// The tags that are settled. Tags of a channel count from 1 without gaps.
 ///
-/// A handler that takes minutes holds the prefix while hundreds of thousands settle beyond it: nothing here may look at
-/// all of them.
+/// A handler that runs for minutes holds the prefix back while hundreds of thousands of later tags are settled. No
+/// method may iterate over all of them.
 #[derive(Debug, Default)]
 struct Ledger {
-    /// Every tag up to here is settled.
+    /// All tags up to and including this one are settled.
     prefix: u64,
-    /// Settled tags beyond the prefix; true where the broker was told already.
+    /// Settled tags after the prefix; true if their ack or nack was sent.
     beyond: BTreeMap<u64, bool>,
-    /// Those of which it was not, and when it is to be, soonest first; others that became part of the prefix are among
-    /// them.
+    /// Tags not yet acknowledged, earliest deadline first. Some may already be part of the prefix.
     waiting: VecDeque<(Instant, u64)>,
 }
 
@@ -86,8 +85,8 @@ impl Ledger {
         }
     }
 
-    /// Moves the prefix forward, and returns the highest tag in it that the broker was not told of.
-    /// Acknowledging a tag twice, even as part of `multiple`, would close the channel.
+    /// Moves the prefix forward, and returns the highest tag in it that is not acknowledged yet. Acknowledging a tag
+    /// twice, even with `multiple`, would close the channel.
     fn take_prefix(&mut self) -> Option<u64> {
         let mut highest = None;
         while let Some(entry) = self.beyond.first_entry() {
@@ -103,7 +102,7 @@ impl Ledger {
         highest
     }
 
-    /// When the next one has waited long enough.
+    /// The deadline of the next tag that still waits.
     fn next_due(&mut self) -> Option<Instant> {
         while let Some((due, tag)) = self.waiting.front() {
             if *tag > self.prefix {
@@ -114,7 +113,7 @@ impl Ledger {
         None
     }
 
-    /// Those that have waited long enough.
+    /// Takes the tags whose deadline has passed.
     fn take_due(&mut self, now: Instant) -> Vec<u64> {
         let mut tags = Vec::new();
         while self.next_due().is_some_and(|due| due <= now) {

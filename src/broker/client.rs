@@ -1,6 +1,6 @@
-//! What the command line does with a connection of its own: publish, look, watch.
+//! Unsupervised AMQP operations: publish, read queue depths, watch results.
 //!
-//! Nothing here is supervised: a command that loses its connection fails and says so.
+//! A command that loses its connection fails with an error.
 
 use anyhow::Context as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -22,14 +22,14 @@ use crate::domain::{event::EventName, execution::Execution};
 
 const WINDOW: usize = 256;
 
-/// What a queue holds, and how many consume it.
+/// The ready messages of a queue, and the number of its consumers.
 #[derive(Clone, Copy, Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct Depth {
     pub messages: u32,
     pub consumers: u32,
 }
 
-/// The depth of a queue; none if it does not exist.
+/// The depth of a queue; `None` if it does not exist.
 pub async fn queue_depth(connection: &Connection, queue: &str) -> anyhow::Result<Option<Depth>> {
     let channel = within(connection.create_channel()).await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -67,7 +67,7 @@ async fn publish_one(channel: &Channel, message: Outgoing) -> anyhow::Result<()>
     }
 }
 
-/// Publishes one message after the other, each confirmed before the next.
+/// Publishes one message at a time, each confirmed before the next.
 pub struct OneByOne(Channel);
 
 impl OneByOne {
@@ -78,16 +78,16 @@ impl OneByOne {
     }
 
     /// # Errors
-    /// After one the broker may have the message or not, and nothing more can be published here.
+    /// The broker may or may not have the message. Open another `OneByOne` to publish more.
     pub async fn publish(&mut self, message: Outgoing) -> anyhow::Result<()> {
         publish_one(&self.0, message).await
     }
 }
 
-/// The execution results of some event types, as they are published, from now on.
+/// Receives the execution results of some event types, as they are published from now on.
 pub struct ResultWatch {
     consumer: Consumer,
-    /// The queue lives as long as this.
+    /// The auto-delete queue lives as long as this channel.
     _channel: Channel,
 }
 
@@ -116,7 +116,7 @@ impl ResultWatch {
         Ok(Self { consumer, _channel: channel })
     }
 
-    /// The next result. What others publish there that is none is passed over.
+    /// The next result. Skips messages that are not execution results.
     pub async fn next(&mut self) -> anyhow::Result<Execution> {
         loop {
             let next = self.consumer.next().await.context("the broker ended the watch")?;

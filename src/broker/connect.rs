@@ -1,4 +1,4 @@
-//! Dialling the broker: once, bounded in time.
+//! Connects to the broker: one attempt, bounded in time.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -23,26 +23,27 @@ use super::{
     transport::{self, Transport},
 };
 
-/// Where the broker is and how it is spoken to.
+/// Where the broker is, and how to connect to it.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
-    /// The nodes of a cluster, tried in turn.
+    /// The nodes of a cluster, tried in order.
     pub urls: Vec<SecretString>,
-    /// A link that is silent for twice this long is given up. Whole seconds.
+    /// Heartbeat interval, in whole seconds. A connection that is silent for twice as long is closed.
     pub heartbeat: Duration,
     pub connect_timeout: Duration,
-    /// The certificates of `amqp.ca_file`, which are trusted beside the system's.
+    /// The certificates of `amqp.ca_file`, trusted in addition to the system's.
     pub authorities: Vec<CertificateDer<'static>>,
-    /// Of RabbitMQ's management API, with its user and password if they are others than those of `urls`.
+    /// RabbitMQ's management API, with user and password if they differ from those in `urls`.
     pub management_url: Option<SecretString>,
     pub topology: Topology,
 }
 
-/// The socket of a connection. lapin has no way to give one up that does not answer: `close` waits for the answer.
+/// The socket of a connection, kept to abort it. lapin cannot abort an unresponsive connection: its `close` waits for
+/// the broker's answer.
 pub(super) struct Socket(Option<OwnedFd>);
 
 impl Socket {
-    /// The connection fails at once, and with it all that waits on it.
+    /// Makes the connection fail at once, and every call that waits on it.
     pub(super) fn shut_down(self) {
         if let Some(socket) = self.0 {
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
@@ -51,15 +52,15 @@ impl Socket {
 }
 
 impl BrokerSettings {
-    /// Dials the nodes in turn, once each.
+    /// Tries the nodes in order, once each.
     ///
     /// # Errors
-    /// If none of them answers in time; the errors name the nodes, never their passwords.
+    /// If no node answers in time. The error is that of the last node; it names the node, never its password.
     pub async fn dial(&self, purpose: &str) -> anyhow::Result<Connection> {
         self.dial_with_socket(purpose).await.map(|(connection, _)| connection)
     }
 
-    /// As [`BrokerSettings::dial`], with the socket below the connection, which can be shut down under it.
+    /// Like [`BrokerSettings::dial`], but also returns the socket, so that the caller can shut it down.
     pub(super) async fn dial_with_socket(&self, purpose: &str) -> anyhow::Result<(Connection, Socket)> {
         let mut failure = anyhow::anyhow!("no amqp.url is configured");
         for url in &self.urls {
@@ -81,14 +82,14 @@ impl BrokerSettings {
     }
 
     async fn dial_node(&self, mut uri: AMQPUri, purpose: &str) -> anyhow::Result<(Connection, Socket)> {
-        // Named before the broker names it: lapin then allocates its buffers (2 × 4 MB) once, as pages
-        // that are not touched, rather than growing small ones and filling them with zeros.
+        // Requested before the broker proposes it: lapin then allocates its buffers (2 × 4 MB) once, as untouched
+        // pages, instead of growing small ones and filling them with zeros.
         uri.query.frame_max = Some(FRAME_MAX);
         uri.query.heartbeat = Some(u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX));
         let name = format!("provisiond {purpose} (pid {})", std::process::id());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        // lapin has no timeout of its own, and dropping its future leaks a thread and a socket: on
-        // timeout the socket is shut down under it, and it ends by itself.
+        // lapin has no timeout, and dropping its future leaks a thread and a socket. On timeout the socket is shut
+        // down, which ends the thread.
         let socket = Arc::new(Mutex::new(None));
         let kept = Arc::clone(&socket);
         let tls = match uri.scheme {
@@ -102,7 +103,7 @@ impl BrokerSettings {
                 let address = (uri.authority.host.clone(), uri.authority.port);
                 let addresses = tokio::net::lookup_host(address).await?.collect::<Vec<_>>();
                 let mut stream = Transport::connect(addresses).await?;
-                // Close-on-exec: a script would inherit the connection.
+                // Close-on-exec, or a script would inherit the connection.
                 let copy =
                     rustix::io::fcntl_dupfd_cloexec(stream.as_fd(), 0).map_err(std::io::Error::from)?;
                 *kept.lock() = Some(copy);

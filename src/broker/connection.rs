@@ -1,4 +1,4 @@
-//! Supervised connections: dialled for ever, with backoff and jitter, and prepared before use.
+//! Supervised connections: redialled forever with backoff and jitter, and handed out after the topology is declared.
 
 use std::{
     pin::pin,
@@ -39,11 +39,11 @@ use crate::{
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// A broker that is back is to be found, and everything declared, well within 15 seconds.
+/// Short enough that, well within 15 seconds after the broker is back, we are connected and everything is declared.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How often a process looks whether what it uses is still its installation's.
+/// How often a process checks that its installation still owns the prefix.
 const MARK_CHECK_INTERVAL: Duration = Duration::from_secs(20);
-/// Connections that single users may have for themselves, beside the one that they share.
+/// Dedicated connections that consumers may open in addition to the shared one.
 const MAX_OWN_LINKS: usize = 64;
 
 /// One supervised connection. Clones share it.
@@ -55,44 +55,44 @@ pub struct Link {
     heard: Activity,
     unreached: Arc<AtomicUsize>,
     settings: BrokerSettings,
-    /// Connections that may still be made beside it.
+    /// Permits for further dedicated connections.
     beside: Arc<Semaphore>,
-    /// Of those who use it, and of consumers that have one beside it.
+    /// Problems of the users of this link, and of consumers with a dedicated connection.
     hindrances: Hindrances,
 }
 
-/// A connection that one of its users has for itself; it is closed when this is dropped.
+/// A dedicated connection of one consumer. Dropping it closes the connection.
 pub struct OwnLink {
     pub link: Link,
     _stop: DropGuard,
     _one_of: OwnedSemaphorePermit,
 }
 
-/// Why there is no channel.
+/// Why no channel could be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoChannel {
     /// The supervisor has stopped.
     Stopped,
-    /// The connection has as many as the broker allows (`channel_max`).
+    /// The connection has as many channels as the broker allows (`channel_max`).
     Full,
 }
 
-/// The supervisor of a connection, and where it tells of it.
+/// Keeps one connection open, and publishes its state.
 struct Supervisor {
     settings: BrokerSettings,
     purpose: &'static str,
     state: watch::Sender<Option<Arc<Connection>>>,
     trouble: watch::Sender<Option<LastError>>,
     heard: Activity,
-    /// Attempts to connect that failed.
+    /// Failed attempts to connect.
     unreached: Arc<AtomicUsize>,
     declares: bool,
     stop: CancellationToken,
 }
 
 impl Link {
-    /// Starts dialling, and goes on until `stop`. A connection is handed out only after the
-    /// topology is declared on it; the task ends when the last connection is closed.
+    /// Connects, and reconnects until `stop`. Hands a connection out only after the topology is declared on it. The
+    /// task ends when the last connection is closed.
     pub fn supervise(
         settings: BrokerSettings,
         purpose: &'static str,
@@ -124,7 +124,7 @@ impl Link {
         (link, tokio::spawn(supervisor.run()))
     }
 
-    /// A connection beside this one; what is declared is left to this one. None: there are too many.
+    /// Opens a dedicated connection, on which nothing is declared. `None` if there are too many of them.
     pub fn beside(&self) -> Option<OwnLink> {
         let one_of = Arc::clone(&self.beside).try_acquire_owned().ok()?;
         let stop = CancellationToken::new();
@@ -133,37 +133,37 @@ impl Link {
         Some(OwnLink { link, _stop: stop.drop_guard(), _one_of: one_of })
     }
 
-    /// Notes that one who uses this link cannot do its work, although it stands.
+    /// Records that a user of this link cannot work, although the connection is up.
     pub(super) fn hindered(&self, who: &str, why: &str) -> Hindrance {
         self.hindrances.add(self.purpose, who, why)
     }
 
-    /// Something came from the broker: it answers.
+    /// Records that the broker sent something, so it responds.
     pub(super) fn note_heard(&self) {
         self.heard.note();
     }
 
-    /// Whether the connection stands now.
+    /// Whether the connection is up now.
     pub(super) fn is_up(&self) -> bool {
         self.state.borrow().as_ref().is_some_and(|connection| connection.status().connected())
     }
 
-    /// Attempts to connect that failed so far: where there are more than before, the broker was away.
+    /// Failed attempts to connect so far. If the number grows, the broker was away.
     pub(super) fn unreached(&self) -> usize {
         self.unreached.load(Relaxed)
     }
 
-    /// Whether the broker has asked to publish nothing for now.
+    /// Whether the broker currently blocks publishers (`connection.blocked`).
     pub(super) fn is_blocked(&self) -> bool {
         self.state.borrow().as_ref().is_some_and(|connection| connection.status().blocked())
     }
 
-    /// Whether it stands, and the broker takes messages.
+    /// Whether the connection is up and the broker accepts messages.
     pub fn takes_messages(&self) -> bool {
         self.is_up() && !self.is_blocked()
     }
 
-    /// How it does.
+    /// The state of this link, for the status report of the process.
     pub fn report(&self) -> LinkReport {
         let is_up = self.is_up();
         let hindrance = self.hindrances.told().filter(|_| is_up);
@@ -179,12 +179,12 @@ impl Link {
         &self.settings.topology
     }
 
-    /// The connection, once there is one. `None` after the supervisor has stopped.
+    /// Waits for a connection. `None` after the supervisor has stopped.
     pub async fn connection(&mut self) -> Option<Arc<Connection>> {
         self.state.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// A fresh channel, once there is a connection that gives one. `None` after the supervisor has stopped.
+    /// Waits for a connection with a free channel, and opens it. `None` after the supervisor has stopped.
     pub async fn channel(&mut self) -> Option<Channel> {
         loop {
             match self.free_channel().await {
@@ -198,7 +198,7 @@ impl Link {
         }
     }
 
-    /// A fresh channel, once there is a connection, unless that has as many as it may.
+    /// Waits for a connection, and opens a channel unless the connection has reached its limit.
     pub(super) async fn free_channel(&mut self) -> Result<Channel, NoChannel> {
         loop {
             let connection = self.connection().await.ok_or(NoChannel::Stopped)?;
@@ -228,7 +228,8 @@ impl Supervisor {
                         told.clear();
                         let began = Instant::now();
                         self.hold(connection, socket).await;
-                        // One that is taken away at once (a limit of the user) is not asked for several times a second.
+                        // A connection that is closed at once (a limit of the user) must not be retried several times a
+                        // second.
                         if began.elapsed() > MAX_RETRY_DELAY {
                             pause = MIN_RETRY_DELAY;
                         }
@@ -236,7 +237,7 @@ impl Supervisor {
                     Err(error) => {
                         self.unreached.fetch_add(1, Relaxed);
                         let error = format!("{error:#}");
-                        // Once, and again when it is something else.
+                        // Warn only when the error changes.
                         if told == error {
                             debug!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
                         } else {
@@ -262,7 +263,7 @@ impl Supervisor {
         Ok((Arc::new(connection), socket))
     }
 
-    /// Announces the connection and stays until it is lost or `stop` asks to close it.
+    /// Announces the connection, and waits until it is lost or `stop` closes it.
     async fn hold(&self, connection: Arc<Connection>, socket: Socket) {
         let purpose = self.purpose;
         info!(purpose, "connected to the broker");
@@ -270,7 +271,7 @@ impl Supervisor {
         let mut events = pin!(connection.events_listener());
         let mut unanswered = pin!(wait_until_unresponsive(&connection, &self.heard, self.settings.heartbeat));
         let mut taken_over = pin!(taken_over(&self.settings.topology, &connection));
-        // The events tell at once; the clock is for what no event tells.
+        // Events report a loss at once; the timer finds a loss that no event reports.
         let mut why = String::new();
         let mut look = tokio::time::interval(Duration::from_secs(1));
         while connection.status().connected() {
@@ -296,10 +297,10 @@ impl Supervisor {
         }
         self.state.send_replace(None);
         if self.stop.is_cancelled() {
-            // close() hung in 3 of 196 runs: never without a timeout.
+            // close() hung in 3 of 196 runs, so it needs a timeout.
             let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "bye".into())).await;
         } else {
-            // One that does not answer would be waited for by all who use it.
+            // Otherwise every user of an unresponsive connection would wait for it.
             socket.shut_down();
             connection_lost(purpose);
             warn!(purpose, why, "connection to the broker lost");
@@ -313,7 +314,7 @@ impl Supervisor {
     }
 }
 
-/// Returns when everything under the prefix belongs to another installation.
+/// Returns when another installation owns the prefix.
 async fn taken_over(topology: &Topology, connection: &Connection) -> anyhow::Error {
     loop {
         tokio::time::sleep(MARK_CHECK_INTERVAL).await;
@@ -323,18 +324,18 @@ async fn taken_over(topology: &Topology, connection: &Connection) -> anyhow::Err
     }
 }
 
-/// The refusal, if everything under the prefix belongs to another installation. A mark that is gone is made again. Any other
-/// error is left to those who use the connection, who meet it as well.
+/// The error, if another installation owns the prefix. Declares a missing mark again. Ignores every other error,
+/// because the users of the connection meet it as well.
 async fn other_owner(topology: &Topology, connection: &Connection) -> Option<anyhow::Error> {
     topology.mark(connection).await.err().filter(anyhow::Error::is::<OtherInstallation>)
 }
 
-/// The pause after one of `pause` that was in vain.
+/// The delay after a failed attempt: doubled, up to `MAX_RETRY_DELAY`.
 pub(super) fn longer(pause: Duration) -> Duration {
     (pause * 2).min(MAX_RETRY_DELAY)
 }
 
-/// Between half of `pause` and all of it, so that many processes do not come back at the same moment.
+/// A random delay between half of `pause` and all of it, so that many processes do not reconnect at the same time.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }

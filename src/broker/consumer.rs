@@ -1,8 +1,9 @@
-//! A consumer that lives through any number of connections.
+//! A consumer that survives any number of lost connections.
 //!
-//! Consumers share one. Where that is lost again and again, although the broker is there, one of their queues may hold what
-//! ends it, by whatever fault: then each takes a connection of its own and one delivery at a time, so that what does it harms nobody else.
-//! A consumer whose own connection holds for a while goes back to the shared one.
+//! Consumers share one connection. If it is lost again and again although the broker is reachable, a message in one of
+//! their queues may be the cause, whatever the fault. Then each consumer opens a dedicated connection and takes one
+//! delivery at a time, so that such a message harms no other queue. A consumer whose dedicated connection is stable for
+//! a while returns to the shared one.
 
 use std::{
     pin::pin,
@@ -38,27 +39,28 @@ use super::{
 use crate::domain::event::EventName;
 
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// A consumer that was given nothing for this long begins anew: a broker can forget one, or an acknowledgement, and
-/// say nothing (seen on a cluster of which a majority was lost and came back).
+/// A consumer that received nothing for this long, and holds nothing, starts again. A broker can silently lose a
+/// consumer or an acknowledgement (seen on a cluster that lost its majority and recovered).
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// What ends a connection does so at once: it comes first again each time.
+/// A connection that lasts this long is stable: a message that ends connections is delivered first each time, and ends
+/// them at once.
 const STABLE_AFTER: Duration = Duration::from_secs(20);
-/// A restart of the broker, node by node, ends a connection a few times; more than that one after the other is odd.
+/// Short-lived connections in a row after which a consumer is isolated. A rolling restart of the broker causes a few.
 const MAX_LOSSES: u32 = 3;
 
-/// What is consumed.
+/// Which queue to consume, and how.
 #[derive(Clone, Debug)]
 pub struct QueueConfig {
     pub queue: String,
-    /// Deliveries that are unsettled at a time.
+    /// How many deliveries may be unsettled at a time.
     pub prefetch: u16,
     pub owner: QueueOwner,
 }
 
-/// Whose queue it is: what is done when it is gone.
+/// Who owns the queue. It decides what happens when the queue is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueOwner {
-    /// Shared by all events: declared again with the topology.
+    /// Shared by all event types: declared again with the topology.
     Shared,
     /// The queue of an event type: declared again.
     Event(EventName),
@@ -70,60 +72,60 @@ pub enum QueueOwner {
 pub struct Consumer {
     pub link: Link,
     pub queue_config: QueueConfig,
-    /// Notified: it is stuck, gives back all that it holds, and begins anew.
+    /// Notify it to restart a stuck consumer: all its unsettled deliveries are requeued.
     pub renew: Arc<Notify>,
-    /// Told: how many deliveries it may have in hand now.
+    /// The current prefetch; the consumer updates it for the watchdog.
     pub taking: Arc<AtomicUsize>,
 }
 
 /// Why a session ended.
 enum End {
     Stopped,
-    /// Nothing came, and nothing is unsettled.
+    /// Nothing was received, and nothing is unsettled.
     Idle,
-    /// It took one delivery at a time, and its connection held.
+    /// It took one delivery at a time, and its connection was stable.
     Well,
     Lost(String),
 }
 
-/// One channel, and what is consumed on it.
+/// One channel and its consumer.
 struct Session {
     channel: Channel,
     consumer: lapin::Consumer,
     settled: mpsc::UnboundedSender<Settled>,
     acker: JoinHandle<lapin::Result<()>>,
     held: Held,
-    /// Deliveries taken so far.
+    /// Deliveries received so far.
     taken: u16,
-    /// Then it is idle, if nothing came.
+    /// When the session is idle, if nothing was received until then.
     idle_at: Instant,
-    /// Then it may take more at a time.
+    /// When the connection counts as stable, or the prefetch may be raised.
     soon: Instant,
 }
 
-/// What comes next in a session.
+/// What happens next in a session.
 enum Step {
     On,
-    /// It goes on, with at most this many deliveries in hand.
+    /// Continue with this prefetch.
     Taking(u16),
-    /// What runs may end first.
+    /// End the session after the running deliveries are settled.
     Ended(End),
     Lost(String),
 }
 
-/// Where one consumes: on the connection that all share, or on its own.
+/// Where a consumer consumes: on the shared connection, or on a dedicated one.
 #[derive(Default)]
 struct Place {
     own: Option<OwnLink>,
-    /// The shared connection has no channel for it.
+    /// The shared connection has no free channel.
     is_full: bool,
-    /// It cannot consume, although the connection stands.
+    /// Set while it cannot consume although the connection is up.
     hindrance: Option<Hindrance>,
-    /// Its messages are large: the deliveries that it takes at a time.
+    /// The lower prefetch while its messages are large.
     few: Option<u16>,
-    /// Connections that were lost soon after they were begun, one after the other.
+    /// Short-lived connections in a row.
     lost: u32,
-    /// The last pause while it is hindered.
+    /// The last retry delay while it is hindered.
     paused: Duration,
 }
 
@@ -136,13 +138,13 @@ impl Place {
         if self.is_careful() { 1 } else { self.few.unwrap_or(usual) }
     }
 
-    /// Notes that a connection was lost after it was consumed on for `lasted`. True: it is to be careful from now on.
+    /// Counts a connection that was lost after `lasted`. Returns true if the consumer must be careful from now on.
     fn note_lost(&mut self, lasted: Duration) -> bool {
         self.lost = if lasted < STABLE_AFTER { self.lost.saturating_add(1) } else { 1 };
         self.lost == MAX_LOSSES
     }
 
-    /// Before it tries again: longer each time while it is hindered.
+    /// The delay before the next try. It grows while the consumer is hindered.
     fn pause(&mut self) -> Duration {
         self.paused =
             if self.hindrance.is_some() { longer(self.paused.max(RETRY_DELAY)) } else { RETRY_DELAY };
@@ -162,8 +164,8 @@ impl Place {
 }
 
 impl Consumer {
-    /// Hands every delivery to `take` until `stop`; then cancels, gives back what was not taken
-    /// yet, and returns when every delivery is settled.
+    /// Passes every delivery to `take` until `stop`. Then cancels the consumer, requeues deliveries that were not
+    /// taken, and returns when every delivery is settled.
     pub async fn run(self, stop: CancellationToken, mut take: impl FnMut(Delivery)) {
         let mut place = Place::default();
         loop {
@@ -189,7 +191,7 @@ impl Consumer {
                     place.note_well();
                     continue;
                 }
-                // Of a lost connection the supervisor tells, once for all that use it.
+                // The supervisor logs a lost connection, once for all its users.
                 End::Lost(why) if !link.is_up() => {
                     debug!(queue = self.queue_config.queue, why, "consumer lost");
                     lost_after = Some(begun.elapsed());
@@ -203,7 +205,7 @@ impl Consumer {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(pause)) => {} }
             tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, &mut place) => {} }
             match lost_after {
-                // The broker was away, and ended it.
+                // The broker was away, so no message caused the loss.
                 Some(_) if link.unreached() > unreached => place.lost = 0,
                 Some(lasted) if place.note_lost(lasted) => self.go_apart(&mut place),
                 _ => {}
@@ -211,7 +213,8 @@ impl Consumer {
         }
     }
 
-    /// The connection that all share has no channel for this one; or its own has none, or cannot be made.
+    /// Opens a dedicated connection if the shared one has no free channel. If that is impossible too, records a
+    /// hindrance.
     fn has_no_channel(&self, place: &mut Place) {
         if place.own.is_none() {
             place.own = self.link.beside();
@@ -230,7 +233,8 @@ impl Consumer {
         );
     }
 
-    /// Without a connection to spare it stays on the shared one, and is careful there.
+    /// Isolates the consumer on a dedicated connection. If none can be opened, it stays on the shared one. In both
+    /// cases it takes one delivery at a time.
     fn go_apart(&self, place: &mut Place) {
         if place.own.is_none() {
             place.own = self.link.beside();
@@ -267,7 +271,7 @@ impl Consumer {
                 Step::Taking(prefetch) => {
                     place.few = Some(prefetch).filter(|few| *few < self.queue_config.prefetch);
                     debug!(queue = self.queue_config.queue, prefetch, "for the size of its messages");
-                    // A prefetch is that of a consumer: another one, on the same channel, where what runs goes on.
+                    // A new prefetch needs a new consumer. On the same channel, running deliveries continue.
                     session.give_back().await;
                     session.consumer = match self.begin(&session.channel, place).await {
                         Ok(consumer) => consumer,
@@ -300,7 +304,7 @@ impl Consumer {
             () = stop.cancelled() => Step::Ended(End::Stopped),
             () = sleep_until(session.idle_at) => {
                 session.idle_at = Instant::now() + jittered(IDLE_TIMEOUT);
-                // Each unsettled delivery has a sender.
+                // Each unsettled delivery holds a sender.
                 if session.settled.strong_count() == 1 { Step::Ended(End::Idle) } else { Step::On }
             }
             () = sleep_until(session.soon), if is_careful => Step::Ended(End::Well),
@@ -309,7 +313,7 @@ impl Consumer {
                 few.and_then(|few| session.held.more_than(few)).map_or(Step::On, Step::Taking)
             }
             () = self.renew.notified() => {
-                // Only a closed channel gives back what is unsettled.
+                // Only closing the channel requeues unsettled deliveries.
                 let _ = timeout(RPC_TIMEOUT, session.channel.close(200, "stuck".into())).await;
                 Step::Lost("it was stuck".to_owned())
             }
@@ -323,7 +327,7 @@ impl Consumer {
                     link.note_heard();
                     let delivery = Delivery::new(raw, session.settled.clone(), &session.held);
                     session.taken = session.taken.saturating_add(1);
-                    // What was unsettled on the lost connection came again first, and all of it but this one is settled.
+                    // The lost connection's deliveries were redelivered first, and are settled by now.
                     if is_careful && session.taken > self.queue_config.prefetch {
                         take(delivery);
                         return Step::Ended(End::Well);
@@ -333,18 +337,18 @@ impl Consumer {
                             take(delivery);
                             Step::On
                         }
-                        // This one goes back.
+                        // Dropping the delivery requeues it.
                         Some(fewer) => Step::Taking(fewer),
                     }
                 }
-                // lapin ends the stream, without an error, when the queue was deleted.
+                // lapin ends the stream without an error when the queue is deleted.
                 Some(Err(error)) => Step::Lost(BrokerError::from(error).to_string()),
                 None => Step::Lost("the broker cancelled the consumer: is the queue deleted?".to_owned()),
             },
         }
     }
 
-    /// The deliveries that it may have in hand now.
+    /// The current prefetch.
     fn prefetch(&self, place: &Place) -> u16 {
         place.prefetch(self.queue_config.prefetch)
     }
@@ -357,13 +361,13 @@ impl Consumer {
             consume(channel, &self.queue_config.queue).await
         };
         begun.await.map_err(|error: anyhow::Error| match &self.queue_config.owner {
-            // The queue of a removed event type was deleted: there is nothing to come back to.
+            // The queue of a removed event type is deleted: nothing is left to consume.
             QueueOwner::RemovedEvent if is_not_found(&error) => End::Stopped,
             _ => End::Lost(format!("{error:#}")),
         })
     }
 
-    /// After a lost session the queue may be gone: it is declared before it is consumed again.
+    /// Declares the queue again, because it may be gone after a lost session.
     async fn redeclare(&self, link: &mut Link, place: &mut Place) {
         let topology = link.topology().clone();
         let Some(connection) = link.connection().await else { return };
@@ -381,14 +385,14 @@ impl Consumer {
 }
 
 impl Session {
-    /// Takes no more of its consumer: what comes before the broker has cancelled it goes back.
+    /// Cancels the consumer, and requeues the deliveries that arrive before the broker has cancelled it.
     async fn give_back(&mut self) {
         let Self { channel, consumer, settled, held, .. } = self;
         let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         let mut cancelled = pin!(timeout(RPC_TIMEOUT, cancel));
         let mut is_cancelled = false;
-        // The cancellation goes first: what goes back before it would come again at once. Once it is cancelled, lapin ends
-        // the stream behind the last that came.
+        // Cancel first: a delivery requeued before that would be redelivered at once. After the cancellation lapin ends
+        // the stream behind the last delivery.
         loop {
             tokio::select! {
                 biased;
@@ -404,7 +408,7 @@ impl Session {
         }
     }
 
-    /// What runs may end; then gives `end`.
+    /// Waits until the running deliveries are settled, closes the channel, and returns `end`.
     async fn drained(self, queue: &str, end: End) -> End {
         let Self { channel, consumer, settled, acker, .. } = self;
         drop((consumer, settled));

@@ -1,4 +1,4 @@
-//! Declaring exchanges, queues and bindings, one after the other.
+//! Declares exchanges, queues and bindings, one at a time.
 
 use std::time::Duration;
 
@@ -15,28 +15,28 @@ use tokio::time::timeout;
 
 use super::error::{BrokerError, is_not_found, reply};
 
-/// Every request to the broker that should answer at once is given this long.
+/// Timeout of a request that the broker should answer at once.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(20);
 const PRECONDITION_FAILED: u16 = 406;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Something that exists otherwise than it would be declared; it is used as it is.
+/// An exchange or queue that exists with different arguments. It is used as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgumentMismatch {
     pub name: String,
-    /// What the broker says: the argument and both values.
+    /// The broker's message: the argument and both values.
     pub what: String,
 }
 
-/// What a declaration found.
+/// The result of a declaration.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
     pub mismatches: Vec<ArgumentMismatch>,
-    /// Names of what is not there, where it was only looked for.
+    /// Names that do not exist; filled only by an inspection.
     pub missing: Vec<String>,
 }
 
-/// `rpc`, bounded in time.
+/// Runs `rpc` with a timeout.
 pub(super) async fn within<T>(rpc: impl Future<Output = lapin::Result<T>>) -> anyhow::Result<T> {
     match timeout(RPC_TIMEOUT, rpc).await {
         Ok(answer) => Ok(answer.map_err(BrokerError::from)?),
@@ -46,24 +46,25 @@ pub(super) async fn within<T>(rpc: impl Future<Output = lapin::Result<T>>) -> an
 
 /// Consumes `queue` with acknowledgements.
 ///
-/// A request that is not answered in time may still be carried out, by a queue whose majority comes back; and lapin closes
-/// no channel that waits for such an answer. What that consumer were given nobody would ever settle, so the channel is closed.
+/// A request that timed out may still be carried out when the majority of the queue comes back, and lapin does not
+/// close a channel that waits for such an answer. Nobody would settle the deliveries of that consumer, so this function
+/// closes the channel.
 pub(super) async fn consume(channel: &Channel, queue: &str) -> anyhow::Result<lapin::Consumer> {
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let begun = within(channel.basic_consume(queue.into(), "".into(), options, arguments)).await;
     if begun.is_err() {
         let channel = channel.clone();
-        // The broker answers once it is done with the request; nobody has to wait for that.
+        // In the background: the broker answers only after it has handled the earlier request.
         tokio::spawn(async move { channel.close(200, "not consumed".into()).await });
     }
     begun
 }
 
-/// Declares one thing after the other. A refusal closes the channel: the next goes on a new one.
+/// Declares one item at a time. A refusal closes the channel, so the next item uses a new one.
 pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
-    /// Look only: nothing that is missing is made.
+    /// Inspect only: create nothing.
     only_look: bool,
     declared: Declared,
 }
@@ -74,14 +75,14 @@ impl<'a> Declarer<'a> {
         Self { connection, channel: None, only_look: false, declared }
     }
 
-    /// One that compares what is there with how it would be declared, and makes nothing.
+    /// A declarer that compares what exists with the design, and creates nothing.
     pub(super) const fn looking(connection: &'a Connection) -> Self {
         let mut declarer = Self::new(connection);
         declarer.only_look = true;
         declarer
     }
 
-    /// What was found.
+    /// Closes the channel, and returns the result.
     pub(super) async fn finish(self) -> Declared {
         if let Some(channel) = self.channel {
             let _ = timeout(CLOSE_TIMEOUT, channel.close(200, "declared".into())).await;
@@ -155,7 +156,7 @@ impl<'a> Declarer<'a> {
             .with_context(|| format!("binding the exchange {to} to {from}"))
     }
 
-    /// Whether a passive declaration found nothing.
+    /// Whether a passive declaration found nothing; then records the name.
     fn is_missing(&mut self, name: &str, found: anyhow::Result<()>) -> anyhow::Result<bool> {
         let Err(error) = found else { return Ok(false) };
         self.channel = None;
@@ -166,7 +167,8 @@ impl<'a> Declarer<'a> {
         Ok(true)
     }
 
-    /// It exists otherwise: that is told, and it is used as it is. (A limit of the virtual host has the same code, 406.)
+    /// 406: it exists with different arguments. Records that, and uses it as it is. (A limit of the virtual host has
+    /// the same code, so the message is checked too.)
     fn tolerate(&mut self, name: &str, declared: anyhow::Result<()>) -> anyhow::Result<()> {
         let Err(error) = declared else { return Ok(()) };
         self.channel = None;

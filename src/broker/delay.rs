@@ -1,12 +1,12 @@
 //! The delay ladder: a copy waits in the broker for any whole number of seconds up to 2^20 - 1.
 //!
-//! Level *n* is a topic exchange and a queue whose messages expire after 2^n seconds. The routing
-//! key spells the delay in 20 bits, the highest first, followed by the event name; a 1 at level *n*
-//! sends the copy through that level's queue, a 0 past it, to level *n* - 1. What leaves level 0
-//! reaches `deliver`, which routes by the event name into that event's queue alone.
+//! Level *n* is a topic exchange and a queue whose messages expire after 2^n seconds. The routing key spells the delay
+//! in 20 bits, the highest first, followed by the event name. At level *n* a 1 routes the copy through the queue of the
+//! level, and a 0 past it; both lead to level *n* - 1. After level 0 the copy reaches the exchange `deliver`, which
+//! routes it by the event name into the queue of that event only.
 //!
-//! The arguments of these queues are part of the protocol between versions of provisiond: whoever
-//! changes one must change the `v1` in the names.
+//! The arguments of these queues are part of the protocol between versions of provisiond. If you change one, change the
+//! `v1` in the names.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ use crate::{
 /// The number of levels: delays are numbers of this many bits.
 pub(super) const LEVELS: u32 = 20;
 
-/// Where a copy enters the ladder, and the routing key it carries to the end.
+/// Where a copy enters the ladder, and the routing key that it keeps to the end.
 pub(super) struct Entry {
     pub exchange: String,
     pub routing_key: String,
 }
 
-/// The way of a copy that is to arrive in the queue of `event` after `delay`, in whole seconds.
+/// Where a copy enters the ladder to reach the queue of `event` after `delay`, in whole seconds.
 pub(super) fn entry(names: &Names, event: &EventName, delay: Duration) -> Entry {
     let seconds = delay.min(MAX_DELAY).as_secs();
     let mut routing_key = String::with_capacity(2 * LEVELS as usize + event.as_str().len());
@@ -38,7 +38,7 @@ pub(super) fn entry(names: &Names, event: &EventName, delay: Duration) -> Entry 
         routing_key.push_str(if seconds >> level & 1 == 1 { "1." } else { "0." });
     }
     routing_key.push_str(event.as_str());
-    // Entering at the highest 1 spares the broker the exchanges above it.
+    // Enter at the highest 1, which skips the exchanges above it.
     let exchange = match seconds.checked_ilog2() {
         Some(level) => names.delay_level(level),
         None => names.delay_deliver(),
@@ -46,8 +46,8 @@ pub(super) fn entry(names: &Names, event: &EventName, delay: Duration) -> Entry 
     Entry { exchange, routing_key }
 }
 
-/// The binding that lets a copy leave the ladder into the queue of `event`: exactly 20 words and
-/// then the name, because `#.create` would match names that merely end alike.
+/// The binding that routes a copy out of the ladder into the queue of `event`: exactly 20 words and then the name.
+/// `#.create` would also match longer names with the same ending.
 pub(super) fn delivery_binding(event: &EventName) -> String {
     "*.".repeat(LEVELS as usize) + event.as_str()
 }

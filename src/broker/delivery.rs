@@ -1,4 +1,4 @@
-//! A delivery: a message, and the duty to settle it exactly once.
+//! A delivery: a message, and the handle that settles it exactly once.
 
 use bytes::Bytes;
 use lapin::{BasicProperties, message::Delivery as RawDelivery};
@@ -9,7 +9,7 @@ use super::{
     held::{Held, Part},
 };
 
-/// Where a quorum queue says how often it delivered a message before.
+/// The header in which a quorum queue counts earlier deliveries.
 const COUNT: &str = "x-delivery-count";
 
 /// One AMQP delivery.
@@ -18,15 +18,14 @@ pub struct Delivery {
     pub routing_key: String,
     pub properties: BasicProperties,
     pub body: Bytes,
-    /// It was delivered before, and not settled: its connection was lost, or it was given back.
+    /// It was delivered before and not acknowledged: its connection was lost, or it was requeued.
     pub redelivered: bool,
-    /// How often it was delivered before, as far as a quorum queue counts; 0 on a classic queue.
+    /// Earlier deliveries, as a quorum queue counts them; 0 on a classic queue.
     pub earlier_deliveries: u32,
     pub ack: AckHandle,
 }
 
-/// The duty to settle one delivery. Dropped unsettled, by a panic or an abandoned task, it gives
-/// the delivery back to the queue.
+/// Settles one delivery. A handle that is dropped unsettled, by a panic or an abandoned task, requeues the delivery.
 pub struct AckHandle {
     tag: u64,
     settled: UnboundedSender<Settled>,
@@ -34,7 +33,7 @@ pub struct AckHandle {
     _held: Part,
 }
 
-/// How a delivery was settled towards the broker.
+/// How a delivery was settled, with its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
     Acknowledged(u64),
@@ -43,7 +42,7 @@ pub(super) enum Settled {
 
 impl Delivery {
     pub(super) fn new(raw: RawDelivery, settled: UnboundedSender<Settled>, held: &Held) -> Self {
-        // A publisher can set this header too; the broker overwrites it once it has something to count.
+        // A publisher can set this header too; the broker overwrites it as soon as it has something to count.
         let counted =
             if raw.redelivered { number_header(raw.properties.headers().as_ref(), COUNT) } else { None };
         let held = held.add(raw.data.len());
@@ -60,19 +59,19 @@ impl Delivery {
 }
 
 impl AckHandle {
-    /// It is done with: the broker may forget it.
+    /// Acknowledges the delivery: the broker deletes it.
     pub fn acknowledge(mut self) {
         self.settle(Settled::Acknowledged(self.tag));
     }
 
-    /// It is to be delivered again, to whoever comes first.
+    /// Returns the delivery to its queue, for any consumer.
     pub fn requeue(mut self) {
         self.settle(Settled::Requeued(self.tag));
     }
 
     fn settle(&mut self, how: Settled) {
         self.done = true;
-        // A closed channel means that the connection is lost: the broker delivers again anyway.
+        // A closed channel means that the connection is lost: the broker redelivers anyway.
         let _ = self.settled.send(how);
     }
 }

@@ -1,8 +1,8 @@
-//! How deep the queues are, for those who look at an overview.
+//! Reads queue depths, for the status of the installation.
 //!
-//! Asked of the broker itself, by declaring each queue passively: that needs no management plugin, and no right beside
-//! those that provisiond has. Many who look at the same time cause one look, and what was seen serves for a moment.
-//! Messages that a consumer holds unsettled are not in these numbers; the broker does not tell them this way.
+//! It declares each queue passively, which needs neither the management plugin nor further rights. Concurrent callers
+//! share one request, and its result is cached for two seconds. The counts exclude messages that a consumer holds
+//! unsettled: the broker does not report these in a declaration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,18 +18,18 @@ use super::{
 };
 use crate::domain::event::EventName;
 
-/// How long what was seen serves.
+/// How long a result is cached.
 const CACHE_TTL: Duration = Duration::from_secs(2);
-/// For one look at all queues.
+/// Timeout for reading all queues.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A queue of ours, and what is in it.
+/// A queue of provisiond, and its depth.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct QueueDepth {
     pub queue: String,
     #[serde(flatten)]
     pub kind: QueueKind,
-    /// None: there is no such queue.
+    /// Null if the queue does not exist.
     pub depth: Option<Depth>,
 }
 
@@ -45,20 +45,20 @@ pub enum QueueKind {
     ExecutionLog,
     DeadLetters,
     Unrouted,
-    /// Retries that wait for this part of their delay.
+    /// Retries that wait in the level of the delay ladder with this delay.
     Delay {
         seconds: u32,
     },
 }
 
-/// What was seen at one look.
+/// All queue depths, read at one time.
 #[derive(Debug, Default)]
 pub struct Depths {
-    /// Events in the order they were asked for, the shared ones, and the ladder from its shortest delay on.
+    /// Event queues in the requested order, then the shared queues, then the delay ladder from its shortest delay.
     pub queues: Vec<QueueDepth>,
 }
 
-/// Looks at the queues, through a connection of its own that is made when it is needed.
+/// Reads queue depths on a connection of its own, which it opens when needed.
 pub struct QueueWatch {
     settings: BrokerSettings,
     seen: Mutex<Seen>,
@@ -72,7 +72,7 @@ struct Seen {
 }
 
 impl Depths {
-    /// Retries that wait for their time, all levels of the ladder together.
+    /// Retries that wait in the delay ladder, all levels together.
     pub fn retries_waiting(&self) -> u64 {
         let levels = self.queues.iter().filter(|queue| matches!(queue.kind, QueueKind::Delay { .. }));
         levels.filter_map(|queue| queue.depth).map(|depth| u64::from(depth.messages)).sum()
@@ -84,10 +84,10 @@ impl QueueWatch {
         Self { settings, seen: Mutex::default() }
     }
 
-    /// The queues of these events, and those that all share, as they were at most two seconds ago.
+    /// The queues of these events and the shared queues, at most two seconds old.
     ///
     /// # Errors
-    /// If the broker is not reached, or does not answer in time.
+    /// If the broker cannot be reached, or does not answer in time.
     pub async fn look(&self, events: &[EventName]) -> anyhow::Result<Arc<Depths>> {
         let mut seen = self.seen.lock().await;
         if let Some((at, depths)) = &seen.last
@@ -96,7 +96,7 @@ impl QueueWatch {
         {
             return Ok(Arc::clone(depths));
         }
-        // Kept only if all went well: after an error, or where the caller went away, the next look dials again.
+        // Put back only on success: after an error, or if the caller is cancelled, the next call connects again.
         let connection = seen.connection.take();
         let looked = timeout(REQUEST_TIMEOUT, self.look_now(connection, events)).await;
         let (connection, depths) = looked.map_err(|_| {
@@ -111,7 +111,7 @@ impl QueueWatch {
         Ok(depths)
     }
 
-    /// The queues that a look is at.
+    /// The names of the queues that [`QueueWatch::look`] reads.
     pub fn names(&self, events: &[EventName]) -> Vec<String> {
         queues(&self.settings.topology.names, events).into_iter().map(|(queue, _)| queue).collect()
     }
@@ -154,7 +154,7 @@ fn queues(names: &Names, events: &[EventName]) -> Vec<(String, QueueKind)> {
     queues
 }
 
-/// A queue that is missing closes the channel: the next one is looked at on another.
+/// Reads one queue. A missing queue closes the channel, so the next call opens another.
 async fn depth_of(
     connection: &Connection,
     channel: &mut Option<Channel>,

@@ -1,4 +1,4 @@
-//! What lapin or the broker said, once: lapin's own errors say it again in their causes.
+//! Errors of lapin and the broker without repetition: lapin's errors repeat their message in their causes.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ const NOT_FOUND: u16 = 404;
 const ACCESS_REFUSED: u16 = 403;
 const NOT_ALLOWED: u16 = 530;
 
-/// An error of lapin, in words.
+/// An error of lapin, with a readable message.
 #[derive(Debug)]
 pub(super) struct BrokerError(lapin::Error);
 
 impl BrokerError {
-    /// What the broker itself said, if it was that.
+    /// The broker's reply, if this error is one.
     fn reply(&self) -> Option<&AMQPError> {
         match self.0.kind() {
             ErrorKind::ProtocolError(reply) => Some(reply),
@@ -52,12 +52,12 @@ fn fmt_reply(reply: &AMQPError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// What the broker itself said in `error`, if it was that.
+/// The broker's reply in `error`, if it is one.
 pub(super) fn reply(error: &anyhow::Error) -> Option<&AMQPError> {
     error.downcast_ref::<BrokerError>()?.reply()
 }
 
-/// Whether the broker says that what was named does not exist.
+/// Whether the broker replied 404: the queue or exchange does not exist.
 pub fn is_not_found(error: &anyhow::Error) -> bool {
     reply(error).is_some_and(|reply| reply.get_id() == NOT_FOUND)
 }

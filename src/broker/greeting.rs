@@ -1,4 +1,4 @@
-//! What a broker says of itself before anybody signs in: its product and version.
+//! Reads the product and version that a broker reports before authentication.
 
 use std::{fmt, sync::Arc};
 
@@ -18,10 +18,10 @@ use super::{
 };
 
 const PROTOCOL: &[u8] = b"AMQP\0\0\x09\x01";
-/// The greeting of RabbitMQ has some hundred bytes.
+/// Maximum size of a greeting; RabbitMQ's has some hundred bytes.
 const LARGEST: u32 = 64 * 1024;
 
-/// A broker, as it calls itself.
+/// The product and version of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub product: String,
@@ -29,8 +29,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether a message that anybody publishes can end dead-lettering on its whole node, until that is restarted. Seen on 3.10;
-    /// 4.0 is not affected, and what lies between could not be tried.
+    /// Whether one message of any publisher can stop dead-lettering on the whole node until it is restarted. Seen on
+    /// 3.10. 4.0 is not affected; the versions between them could not be tested, and count as affected.
     pub fn can_stop_dead_lettering(&self) -> bool {
         let mut numbers = self.version.split('.').map(|part| part.parse::<u32>().ok());
         match (numbers.next().flatten(), numbers.next().flatten()) {
@@ -47,7 +47,7 @@ impl fmt::Display for Server {
 }
 
 impl BrokerSettings {
-    /// Asks the first node, on a connection of its own.
+    /// Reads the greeting of the first node, on a connection of its own.
     pub async fn server(&self) -> anyhow::Result<Server> {
         let url = self.urls.first().context("no amqp.url is configured")?;
         let uri: AMQPUri =

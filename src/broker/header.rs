@@ -1,4 +1,4 @@
-//! Reading AMQP headers, whatever type their publisher gave them.
+//! Reads AMQP headers, whatever text or integer type their publisher used.
 
 use lapin::types::{AMQPValue, FieldTable};
 

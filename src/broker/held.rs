@@ -1,22 +1,22 @@
-//! How many bytes of unsettled messages are held, and how many deliveries may be unsettled at a time because of it.
+//! Counts the bytes of unsettled messages, and lowers the prefetch of consumers that hold too many.
 //!
-//! A prefetch counts messages, whatever their size (RabbitMQ does not implement a prefetch by bytes). Where messages are
-//! large, a consumer that holds many of their bytes takes fewer at a time, until they are smaller again.
+//! A prefetch counts messages, whatever their size (RabbitMQ does not implement a prefetch by bytes). If messages are
+//! large, a consumer that holds many bytes gets a lower prefetch, until its messages are smaller again.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// What a process may hold before its consumers of large messages take fewer.
+/// Bytes that a process may hold before consumers of large messages get a lower prefetch.
 const MUCH: usize = 64 << 20;
-/// A consumer that holds less than this is none of them.
+/// Bytes that one consumer may always hold; its prefetch is lowered to fit them.
 const SHARE: usize = 16 << 20;
 
-/// Held by all consumers of this process.
+/// Bytes held by all consumers of this process.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// What one consumer holds.
+/// The unsettled messages of one consumer.
 #[derive(Clone, Default)]
 pub(super) struct Held(Arc<Counts>);
 
@@ -24,11 +24,11 @@ pub(super) struct Held(Arc<Counts>);
 struct Counts {
     bytes: AtomicUsize,
     deliveries: AtomicUsize,
-    /// The largest that came lately.
+    /// The largest message since the last call of `more_than`.
     largest: AtomicUsize,
 }
 
-/// One delivery is held until this is dropped.
+/// One unsettled delivery, counted until this is dropped.
 pub(super) struct Part {
     of: Held,
     bytes: usize,
@@ -43,12 +43,12 @@ impl Held {
         Part { of: self.clone(), bytes }
     }
 
-    /// The prefetch to go on with, if this consumer holds too much with the one that it has.
+    /// A lower prefetch, if this consumer holds too many bytes with `prefetch`.
     pub(super) fn fewer_than(&self, prefetch: u16) -> Option<u16> {
         self.fewer(prefetch, BYTES.load(Relaxed))
     }
 
-    /// The larger prefetch to go on with, if what came since the last question is small enough for it.
+    /// Twice the prefetch, if the messages since the last call are small enough for it.
     pub(super) fn more_than(&self, prefetch: u16) -> Option<u16> {
         let largest = self.0.largest.swap(0, Relaxed);
         let more = prefetch.saturating_mul(2);

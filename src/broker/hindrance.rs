@@ -1,13 +1,13 @@
-//! What keeps those who use a connection from their work, although it stands: rights that were taken away, a queue that
-//! cannot be declared, no channel left.
+//! Problems that stop the users of a connection although it is up: missing rights, a queue that cannot be declared, no
+//! free channel.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-/// The hindrances of one connection. Clones share them. The first one is told in the log, and when the last is over: where
-/// rights are missing, they are missing for all.
+/// The current hindrances of one connection. Clones share them. Logs only the first one and the end of the last one,
+/// because missing rights affect all users of a connection.
 #[derive(Clone, Default)]
 pub(super) struct Hindrances(Arc<Mutex<Known>>);
 
@@ -17,7 +17,7 @@ struct Known {
     by_id: BTreeMap<u64, String>,
 }
 
-/// One of them; it is over when this is dropped.
+/// One hindrance. Dropping it ends it.
 pub(super) struct Hindrance {
     id: u64,
     all: Hindrances,
@@ -37,7 +37,7 @@ impl Hindrances {
         Hindrance { id, all: self.clone() }
     }
 
-    /// The first of them, and how many there are beside it.
+    /// The oldest hindrance, and how many others there are.
     pub(super) fn told(&self) -> Option<String> {
         let known = self.0.lock();
         let (_, first) = known.by_id.first_key_value()?;

@@ -1,8 +1,9 @@
-//! Whose everything under the prefix is.
+//! The mark on the broker that says which installation owns the prefix.
 //!
-//! Two installations that share a prefix by mistake would each take half of the other's events. So an exchange to which
-//! nothing is ever published is declared with the id of the installation, in the one argument of an exchange that RabbitMQ
-//! compares: its alternate exchange, which does not exist. Who declares it with another id is refused.
+//! Two installations that share a prefix by mistake would each take half of the other's events. So an installation
+//! declares an exchange to which nothing is ever published. The exchange carries the installation's id in the only
+//! exchange argument that RabbitMQ compares: an alternate exchange, which does not exist. RabbitMQ refuses a
+//! declaration with another id.
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,14 +23,14 @@ use super::{
 };
 
 const PRECONDITION_FAILED: u16 = 406;
-/// Of an id as it is marked and told.
+/// Characters of an id in the mark and in messages.
 const ID_LENGTH: usize = 12;
 
-/// The installation of this process, once it is known.
+/// The installation of this process, once its id is known.
 #[derive(Clone, Debug, Default)]
 pub struct Installation(Arc<OnceLock<Uuid>>);
 
-/// What is under the prefix belongs to another installation.
+/// The prefix belongs to another installation.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "everything called {prefix}.* in this virtual host belongs to {}, and this database is of installation {ours}: events would be \
@@ -44,22 +45,22 @@ pub struct OtherInstallation {
 }
 
 impl OtherInstallation {
-    /// What it is called.
+    /// The other owner, as named in messages.
     pub fn other(&self) -> String {
         self.other.as_ref().map_or_else(|| "something else".to_owned(), |id| format!("installation {id}"))
     }
 }
 
-/// How what is under a prefix is marked.
+/// Who owns a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     Ours,
-    /// No installation has it so far.
+    /// No installation owns it yet.
     Nobodys,
 }
 
 impl Installation {
-    /// Once in a process.
+    /// Sets the id. Later calls in the same process change nothing.
     pub fn set(&self, id: Uuid) {
         let _ = self.0.set(id);
     }
@@ -70,22 +71,23 @@ impl Installation {
 }
 
 impl Names {
-    /// The mark: a name that users of the broker have the rights to, for `publish --wait` as well.
+    /// The exchange that is the mark. Broker users already have the rights to this name, which `publish --wait` needs
+    /// too.
     fn installation(&self) -> String {
         format!("{}.watch.installation", self.prefix())
     }
 
-    /// The alternate exchange of the mark. What RabbitMQ says of two that differ is cut after 255 bytes: enough of the id
-    /// to tell installations apart.
+    /// The alternate exchange of the mark, with a shortened id. RabbitMQ cuts its refusal after 255 bytes, and the id
+    /// is still long enough to distinguish installations.
     fn installation_of(&self, id: Uuid) -> String {
         format!("{}.watch.{}", self.prefix(), short(id))
     }
 }
 
-/// Marks what is under the prefix as that of installation `id`.
+/// Marks the prefix as owned by installation `id`.
 ///
 /// # Errors
-/// [`OtherInstallation`], beside the broker's.
+/// [`OtherInstallation`], or an error of the broker.
 pub(super) async fn mark(connection: &Connection, names: &Names, id: Uuid) -> anyhow::Result<()> {
     let channel = within(connection.create_channel()).await?;
     declare(&channel, names, id).await?;
@@ -93,7 +95,7 @@ pub(super) async fn mark(connection: &Connection, names: &Names, id: Uuid) -> an
     Ok(())
 }
 
-/// Looks at the mark, and makes none.
+/// Reads the mark, and creates none.
 ///
 /// # Errors
 /// As for [`mark`].
@@ -111,10 +113,10 @@ pub async fn look_at_mark(connection: &Connection, names: &Names, id: Uuid) -> a
 }
 
 impl BrokerSettings {
-    /// As [`BrokerSettings::dial`], for one who changes what belongs to installation `id`.
+    /// Like [`BrokerSettings::dial`], for a caller that changes data of installation `id`.
     ///
     /// # Errors
-    /// [`OtherInstallation`], beside those of dialling.
+    /// [`OtherInstallation`], or as for [`BrokerSettings::dial`].
     pub async fn dial_for(&self, id: Option<Uuid>, purpose: &str) -> anyhow::Result<Connection> {
         let connection = self.dial(purpose).await?;
         if let Some(id) = id {
@@ -124,10 +126,10 @@ impl BrokerSettings {
     }
 }
 
-/// Marks what is under the prefix as that of installation `id`, whosever it was.
+/// Marks the prefix as owned by installation `id`, whoever owned it before.
 ///
 /// # Errors
-/// The broker's.
+/// Errors of the broker.
 pub async fn take_over(connection: &Connection, names: &Names, id: Uuid) -> anyhow::Result<()> {
     let channel = within(connection.create_channel()).await?;
     let name = names.installation();
@@ -153,14 +155,14 @@ async fn declare(channel: &Channel, names: &Names, id: Uuid) -> anyhow::Result<(
     }
 }
 
-/// As an installation is called.
+/// The name of an installation in messages: the beginning of its id.
 pub fn short(id: Uuid) -> String {
     let mut id = id.simple().to_string();
     id.truncate(ID_LENGTH);
     id
 }
 
-/// The id that RabbitMQ names beside ours in its refusal.
+/// The other id in RabbitMQ's refusal.
 fn other_in(said: &str, prefix: &str, ours: &str) -> Option<String> {
     let before = format!("'{prefix}.watch.");
     let ids =

@@ -1,4 +1,5 @@
-//! RabbitMQ's management API, for what AMQP does not tell: which queues there are, and the policies in force on them.
+//! A client of RabbitMQ's management API, for what AMQP does not report: which queues exist, and the policies in force
+//! on them.
 
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use url::Url;
 use super::{connect::BrokerSettings, transport::tls_config};
 use crate::tls::without_trust;
 
-/// For one page of the answer.
+/// Timeout for one page of the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const PAGE_SIZE: usize = 500;
 const COLUMNS: &str = "name,messages,arguments,policy,operator_policy,effective_policy_definition";
 
-/// Asks the management API.
+/// A client of the management API.
 pub(super) struct Management {
     client: Client,
     queues: Url,
@@ -26,22 +27,22 @@ pub(super) struct Management {
     password: SecretString,
 }
 
-/// A queue, and what policies say of it.
+/// A queue, and the policies in force on it.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ManagedQueue {
     pub name: String,
-    /// Absent for some seconds after the queue was made.
+    /// Absent for some seconds after the queue was created.
     pub messages: Option<u64>,
     #[serde(default)]
     pub arguments: Table,
     pub policy: Option<String>,
     pub operator_policy: Option<String>,
-    /// Of the policy and the operator policy together.
+    /// The definitions of the policy and the operator policy together.
     #[serde(default)]
     pub effective_policy_definition: Table,
 }
 
-/// Keys and values. RabbitMQ writes an empty one as a list.
+/// Keys and values. RabbitMQ writes an empty table as an empty list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Table {
@@ -67,7 +68,7 @@ impl Table {
 }
 
 impl Management {
-    /// None where `amqp.management_url` is not set.
+    /// `None` if `amqp.management_url` is not set.
     pub fn new(settings: &BrokerSettings) -> anyhow::Result<Option<Self>> {
         let Some(url) = &settings.management_url else { return Ok(None) };
         let mut url = Url::parse(url.expose_secret()).context("amqp.management_url is not an url")?;
@@ -100,7 +101,7 @@ impl Management {
         Ok(Some(Self { client, queues: url, user, password: password.into() }))
     }
 
-    /// Every queue under `prefix`.
+    /// All queues under `prefix`.
     pub async fn queues(&self, prefix: &str) -> anyhow::Result<Vec<ManagedQueue>> {
         let (mut queues, mut page) = (Vec::new(), 1);
         loop {

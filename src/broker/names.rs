@@ -1,12 +1,12 @@
-//! How everything on the broker is called, and which arguments it has.
+//! Names and arguments of exchanges and queues.
 //!
-//! What an operator would want to change later is not an argument but left to policies.
+//! Settings that an operator may want to change later are left to policies.
 
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::{config::QueueType, domain::event::EventName};
 
-/// The names of everything, under one prefix.
+/// All names under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names(String);
 
@@ -19,7 +19,7 @@ impl Names {
         &self.0
     }
 
-    /// Whether a queue of this name is one of ours.
+    /// Whether this queue is under the prefix.
     pub fn is_own(&self, queue: &str) -> bool {
         queue.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('.'))
     }
@@ -32,7 +32,7 @@ impl Names {
         format!("{}.events.{event}", self.0)
     }
 
-    /// The event whose queue is called so; what is below the prefix of those queues need not be an event's name.
+    /// The event name in the name of an event queue. It is not checked: any text may follow the prefix.
     pub fn event_of<'a>(&self, queue: &'a str) -> Option<&'a str> {
         queue.strip_prefix(&self.events())?.strip_prefix('.')
     }
@@ -53,12 +53,12 @@ impl Names {
         format!("{}.unrouted", self.0)
     }
 
-    /// The queue of one `publish --wait`: under the prefix, as the rights of a user are.
+    /// The queue of one `publish --wait`. It is under the prefix, because the rights of a user are limited to it.
     pub fn watch(&self) -> String {
         format!("{}.watch.{}", self.0, uuid::Uuid::new_v4().simple())
     }
 
-    /// Every exchange of the ladder begins with this.
+    /// The prefix of every exchange and queue of the delay ladder.
     pub fn delay_prefix(&self) -> String {
         format!("{}.delay.v1.", self.0)
     }
@@ -79,8 +79,8 @@ impl QueueType {
         arguments
     }
 
-    /// Of a queue that is consumed but never gives up a message: restarts, peeks and a long absence
-    /// of Postgres must not use up a limit. "Unlimited" that every version understands is a large number.
+    /// Arguments of a queue that never gives up a message. Restarts, peeks and long outages of PostgreSQL must not
+    /// reach a delivery limit. A large number means "unlimited" in every version of RabbitMQ.
     pub(super) fn consumed_arguments(self) -> FieldTable {
         let mut arguments = self.arguments();
         if self == Self::Quorum {
@@ -89,12 +89,12 @@ impl QueueType {
         arguments
     }
 
-    /// Of a queue whose messages go to `exchange` when they expire or are given up.
+    /// Arguments of a queue that dead-letters to `exchange` what expires or is given up.
     pub(super) fn dead_lettering_arguments(self, exchange: &str) -> FieldTable {
         let mut arguments = self.arguments();
         arguments.insert("x-dead-letter-exchange".into(), text(exchange));
         if self == Self::Quorum {
-            // At-least-once needs reject-publish: with drop-head it falls back in silence.
+            // At-least-once needs reject-publish: with drop-head RabbitMQ silently uses at-most-once.
             arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
             arguments.insert("x-overflow".into(), text("reject-publish"));
         }
@@ -106,7 +106,7 @@ pub(super) fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// Nothing that is published vanishes because a queue was deleted.
+/// Arguments of an exchange with an alternate exchange, so that no message is lost when a queue was deleted.
 pub(super) fn exchange_arguments(alternate: &str) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("alternate-exchange".into(), text(alternate));

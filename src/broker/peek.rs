@@ -1,13 +1,13 @@
-//! Looking at what waits in a queue, without taking it.
+//! Reads the messages that wait in a queue, without removing them.
 //!
-//! A consumer is given messages and settles none; then its channel is closed, which puts them back. It counts
-//! as a delivery, so only queues are looked at whose delivery limit is out of reach.
+//! A consumer receives messages and settles none. Then its channel is closed, which requeues them. This counts as a
+//! delivery, so peek only into queues whose delivery limit is out of reach.
 //!
-//! Keeping their order takes more than that. A quorum queue hands out what was once given back before all others, and
-//! puts what is given back behind what was given back before: a look at some of these would leave them behind
-//! the rest. So they are all taken out, which ends with the first message that nobody had before, and put back
-//! in the order in which they came. Nor are messages got one by one: each get is a consumer of its own, and
-//! these are undone in the order of their names (1, 10, 11, 2). [Measured with RabbitMQ 3.10.]
+//! Keeping the order of the messages needs more. A quorum queue delivers requeued messages before all others, and puts
+//! a requeued message behind those that were requeued before. A peek at some of the requeued messages would leave them
+//! behind the rest. So all of them are taken, up to the first message that was never delivered before, and requeued in
+//! the order in which they arrived. `basic.get` cannot be used: each get is a consumer of its own, and RabbitMQ
+//! requeues their messages in the order of the consumers' names (1, 10, 11, 2). Measured with RabbitMQ 3.10.
 
 use std::time::Duration;
 
@@ -30,37 +30,37 @@ use super::{
     held::Held,
 };
 
-/// Others may consume the queue too: what does not come within this does not come.
+/// How long to wait for the next message. Another consumer may have taken it.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// Taken at a time, beyond what is looked at. Their bodies are not kept.
+/// Messages taken at a time beyond the limit. Their bodies are not kept.
 const FURTHER: u16 = 1000;
-/// Taken at most, beyond what is looked at.
+/// Once more than this many messages are taken, no more are.
 const MAX_MESSAGES: usize = 50_000;
 
-/// What was seen.
+/// The result of a peek.
 pub struct Look {
     pub found: Vec<Delivery>,
-    /// More had been given back before than could be taken out: these are behind them now.
+    /// There were more requeued messages than could be taken: the taken ones are behind them now.
     pub moved: bool,
 }
 
-/// Part of the queue, held by one channel.
+/// Messages of the queue, held by one channel.
 struct Part {
     channel: Channel,
     taken: usize,
-    /// The last of them had not been given to anybody before.
+    /// The last of them was never delivered before.
     fresh: bool,
 }
 
-/// Looks at the first `limit` messages of a queue of that depth.
+/// Reads the first `limit` messages of a queue of that depth.
 ///
 /// # Errors
-/// If there is no such queue, or the broker is lost: then it gives everything back by itself.
+/// If the queue does not exist, or the connection is lost; then the broker requeues everything by itself.
 pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16) -> anyhow::Result<Look> {
     let mut look = Look { found: Vec::new(), moved: false };
-    // Nobody listens: these deliveries are settled by the end of their channel.
+    // Nobody receives: these deliveries are settled by the end of their channel.
     let (unsettled, _) = mpsc::unbounded_channel();
     let (mut parts, mut left, mut size) = (Vec::new(), depth.messages as usize, limit);
     while left > 0 {
@@ -93,9 +93,9 @@ pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16
     Ok(look)
 }
 
-/// Waits until all but what is `held` still is in the queue again. The end of a channel takes a moment to get there: what
-/// the next part gives back must not be faster, and whoever looks next is to find everything. Where others consume, it may
-/// never be.
+/// Waits until everything except the `held` messages is in the queue again. The end of a channel takes effect with a
+/// delay. The messages of the next part must not arrive before those of this one, and the next peek must find all
+/// messages. If others consume the queue, the count may never be reached, so this does not wait.
 async fn back_again(
     connection: &Connection,
     queue: &str,
@@ -114,7 +114,7 @@ async fn back_again(
     Ok(())
 }
 
-/// Takes up to `size` of the `left` messages, and no more when it returns.
+/// Takes up to `size` of the `left` messages, then cancels its consumer.
 async fn take(
     connection: &Connection,
     queue: &str,
@@ -132,7 +132,7 @@ async fn take(
         (part.taken, part.fresh) = (part.taken + 1, !raw.redelivered);
         each(raw);
     }
-    // Else what the other parts give back would come here.
+    // Otherwise this consumer would receive what the other parts requeue.
     within(part.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
     Ok(part)
 }

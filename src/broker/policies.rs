@@ -1,7 +1,7 @@
-//! Policies in force on our queues that lose messages, hurry them, or take them back.
+//! Finds policies that make our queues lose messages, deliver retries too early, or take deliveries back.
 //!
-//! A policy on every queue of a broker (`.*`) applies to ours, too. RabbitMQ takes the smaller of its limit and ours, and
-//! what expires from a queue that dead-letters nothing is gone.
+//! A policy on every queue of a broker (`.*`) applies to ours, too. RabbitMQ uses the smaller of its limit and ours,
+//! and a message that expires in a queue without a dead-letter exchange is lost.
 
 use std::{
     fmt,
@@ -23,20 +23,20 @@ use super::{
 };
 use crate::domain::{plan::LONGEST_HELD, text_enum::text_enum};
 
-/// How long one look serves: policies change seldom, and the management API is slow on a broker of many queues.
+/// How long a result is cached. Policies seldom change, and the management API is slow on a broker with many queues.
 const CACHE_TTL: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
-/// Of the queues of one policy, as many are named in a text.
+/// How many queues of one policy a message names.
 const MAX_NAMED: usize = 3;
 
-/// A policy, and what it does to queues of ours.
+/// A policy that harms queues of provisiond.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HarmfulPolicy {
-    /// Its name; both names where a policy and an operator policy apply.
+    /// Its name; both names if a policy and an operator policy apply.
     pub policy: String,
-    /// Such as `message-ttl`.
+    /// The key of the policy, such as `message-ttl`.
     pub setting: String,
-    /// What it sets that to.
+    /// The value of that key.
     #[schema(value_type = Object)]
     pub value: Value,
     pub harm: Harm,
@@ -44,40 +44,40 @@ pub struct HarmfulPolicy {
 }
 
 text_enum! {
-    /// What a policy does.
+    /// How a policy harms a queue.
     Harm {
-        /// Messages that nobody has handled are dropped.
+        /// Messages are dropped before anybody handled them.
         Loses = "loses",
-        /// Retries come before their time.
+        /// Retries arrive too early.
         Hurries = "hurries",
-        /// A delivery is taken back while its handlers still run, which then run again.
+        /// A delivery is taken back while its handlers run. They then run again.
         Interrupts = "interrupts",
     }
 }
 
-/// What the management API tells.
+/// What the management API reports.
 #[derive(Debug)]
 pub struct Managed {
     /// The policies that do harm.
     pub policies: Vec<HarmfulPolicy>,
-    /// Every queue of an event, also of those that are in the catalogue.
+    /// All event queues, including those whose event type is in the catalogue.
     pub event_queues: Vec<UnknownQueue>,
 }
 
-/// Looks at the queues and their policies, where `amqp.management_url` says how.
+/// Reads queues and policies from the management API, if `amqp.management_url` is set.
 pub struct PolicyWatch {
     settings: BrokerSettings,
     seen: Mutex<Option<(Instant, Looked)>>,
 }
 
-/// What was seen, or why nothing was. None: nothing says where to look.
+/// The result or the error; `Ok(None)` if `amqp.management_url` is not set.
 type Looked = Result<Option<Arc<Managed>>, String>;
 
-/// What a queue is for, as far as policies matter to it.
+/// What a queue is for, as far as policies matter.
 enum Use {
-    /// Dead-letters what it gives up.
+    /// Dead-letters the messages that it gives up.
     Events,
-    /// A message that expires goes on to the next level, or to its queue.
+    /// A message that expires goes to the next level, or to its event queue.
     Delay,
     /// Dead-letters nothing.
     Consumed,
@@ -88,7 +88,7 @@ impl PolicyWatch {
         Self { settings, seen: Mutex::default() }
     }
 
-    /// As they were at most half a minute ago.
+    /// The result, at most 30 seconds old.
     pub async fn look(&self) -> Looked {
         let mut seen = self.seen.lock().await;
         if let Some((at, looked)) = &*seen
@@ -103,10 +103,10 @@ impl PolicyWatch {
     }
 }
 
-/// What the management API tells; None where nothing says where it is.
+/// Reads queues and policies; `None` if `amqp.management_url` is not set.
 ///
 /// # Errors
-/// If the management API is not reached, or not understood.
+/// If the management API cannot be reached, or its answer is not understood.
 pub async fn managed(settings: &BrokerSettings) -> anyhow::Result<Option<Managed>> {
     let Some(management) = Management::new(settings)? else { return Ok(None) };
     let names = &settings.topology.names;
@@ -114,7 +114,7 @@ pub async fn managed(settings: &BrokerSettings) -> anyhow::Result<Option<Managed
     Ok(Some(Managed { policies: judge(names, &queues), event_queues: event_queues(names, &queues) }))
 }
 
-/// Tells of policies that do harm, of each once, until `stop`.
+/// Logs each harmful policy once, until `stop`.
 pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken) {
     if settings.management_url.is_none() {
         return;
@@ -145,7 +145,7 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
     }
 }
 
-/// What the policies on `queues` do, the same harm of the same setting together.
+/// The harmful policies on `queues`. Queues with the same policy, setting, value and harm are grouped.
 fn judge(names: &Names, queues: &[ManagedQueue]) -> Vec<HarmfulPolicy> {
     let mut found: Vec<HarmfulPolicy> = Vec::new();
     for queue in queues {
@@ -169,13 +169,13 @@ fn judge(names: &Names, queues: &[ManagedQueue]) -> Vec<HarmfulPolicy> {
     found
 }
 
-/// What of the policies in force on a queue does harm.
+/// The harmful settings in force on one queue.
 fn harms<'a>(used: &Use, queue: &'a ManagedQueue) -> Vec<(&'static str, &'a Value, Harm)> {
     let set = |setting| Some((setting, queue.effective_policy_definition.get(setting)?));
     let limits = ["max-length", "max-length-bytes"].into_iter().filter_map(set);
     let argument = |name: &str| queue.arguments.get(name);
     let overflow = argument("x-overflow").or_else(|| queue.effective_policy_definition.get("overflow"));
-    // Anything else than this word is a way to drop.
+    // Every other value drops messages.
     let drops = overflow.and_then(Value::as_str) != Some("reject-publish");
     let mut harms = Vec::new();
     harms.extend(set("expires").map(|(setting, value)| (setting, value, Harm::Loses)));
@@ -229,7 +229,7 @@ fn named(policy: Option<&str>) -> Option<&str> {
 }
 
 impl HarmfulPolicy {
-    /// What it does, and where it is said what to do.
+    /// The message, with the page that says what to do.
     pub fn with_remedy(&self) -> String {
         format!("{self} (docs/operations.md#policies-on-our-queues)")
     }

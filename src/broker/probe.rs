@@ -1,9 +1,9 @@
-//! Whether a broker that can be heard still answers.
+//! Detects a broker that sends data but no longer answers.
 //!
-//! Heartbeats tell of a link that is dead. They come and go, though, on one that lapin waits on for ever: a frame whose
-//! length arrived garbled is never complete, and everything behind it counts as a part of it. So a question is asked
-//! now and then, and a connection on which there is no answer is given up. (Not what tells of a broker that blocks
-//! publishers: that answers nothing either, and says so.)
+//! Missing heartbeats reveal a dead connection. But heartbeats continue on a connection on which lapin waits forever: a
+//! frame whose length arrived garbled is never complete, and everything after it counts as a part of it. So the probe
+//! regularly sends a request, and a connection without an answer is closed. (A broker that blocks publishers does not
+//! answer either. It announces that, so it is excused.)
 
 use std::{
     future::pending,
@@ -17,10 +17,10 @@ use std::{
 use lapin::{Channel, Connection, options::BasicQosOptions};
 use tokio::time::{sleep, timeout};
 
-/// An answer may wait behind one large message on a slow link: so many heartbeats.
+/// Heartbeats to wait for an answer: it may be behind one large message on a slow link.
 const PATIENCE: u32 = 3;
 
-/// How much was heard on a connection: deliveries and confirms. Clones count together.
+/// Counts what arrived on a connection: deliveries and confirms. Clones share the count.
 #[derive(Clone, Default)]
 pub(super) struct Activity(Arc<AtomicU64>);
 
@@ -34,13 +34,13 @@ impl Activity {
     }
 }
 
-/// Returns when nothing was answered, and nothing else heard, for [`PATIENCE`] heartbeats.
+/// Returns when the broker does not answer in time, and sends nothing else either.
 pub(super) async fn wait_until_unresponsive(connection: &Connection, heard: &Activity, heartbeat: Duration) {
     let mut channel = None;
     loop {
         sleep(heartbeat).await;
         if !connection.status().connected() {
-            // Its supervisor hears of that otherwise.
+            // The supervisor notices a lost connection by itself.
             return pending().await;
         }
         let before = heard.count();
@@ -54,7 +54,7 @@ pub(super) async fn wait_until_unresponsive(connection: &Connection, heard: &Act
     }
 }
 
-/// That something is refused is an answer too.
+/// Sends a request. A refusal is an answer too.
 async fn ask(connection: &Connection, channel: &mut Option<Channel>) {
     match channel.take().filter(|channel| channel.status().connected()) {
         Some(open) => {

@@ -1,9 +1,8 @@
-//! A publisher that lives through any number of connections: what it took is published until the
-//! broker confirms it.
+//! A publisher that survives any number of lost connections.
 //!
-//! One task owns one channel. lapin assigns tags and pushes frames under different locks, so a
-//! channel shared by tasks hands confirms to the wrong publish. Publishes are polled together, not
-//! awaited one by one: lapin then writes many at once.
+//! It publishes a message until the broker confirms it ([`ConfirmMode::Required`]). One task owns one channel: lapin
+//! assigns tags and sends frames under different locks, so confirms on a channel that tasks share would go to the wrong
+//! publish. Publishes are polled together and not awaited one by one, so that lapin writes many at once.
 
 mod refusal_log;
 
@@ -32,13 +31,13 @@ use super::{
 };
 use refusal_log::RefusalLog;
 
-/// Messages that wait for their confirm at a time.
+/// Maximum number of messages that wait for their confirm.
 const WINDOW: usize = 512;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// A channel on which nothing was confirmed for this long has lost its confirms: RabbitMQ can, when the members of a
-/// quorum queue come and go. What it took is published again. Time in which the broker blocks publishers does not count.
+/// A channel without a confirm for this long has lost its confirms, which can happen when members of a quorum queue
+/// come and go. Its messages are published again. Time in which the broker blocks publishers does not count.
 const CONFIRM_TIMEOUT: Duration = Duration::from_mins(1);
-/// For the unconfirmed to come back from a channel that was closed.
+/// How long a closed channel may take to return its unconfirmed messages.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A message to publish.
@@ -50,23 +49,23 @@ pub struct Outgoing {
     pub body: Bytes,
 }
 
-/// How much a message is worth.
+/// Whether a publisher insists on a confirm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfirmMode {
-    /// It is published again until the broker has confirmed it.
+    /// Publish until the broker confirms.
     Required,
-    /// It is published once: whoever waits for it has a deadline of their own.
+    /// Publish once: the receiver has a timeout of its own.
     BestEffort,
 }
 
-/// Hands messages to the publishing task. Clones share it.
+/// Passes messages to the publishing task. Clones share it.
 #[derive(Clone)]
 pub struct Publisher(mpsc::Sender<Request>);
 
-/// Resolves once the broker has the message. Dropping it does not take the message back.
+/// Resolves once the broker has confirmed the message. Dropping it does not cancel the message.
 pub struct Confirm(oneshot::Receiver<()>);
 
-/// The publisher has ended before the broker confirmed: at a shutdown that ran out of time.
+/// The publisher ended before the broker confirmed: a shutdown ran out of time.
 #[derive(Debug, thiserror::Error)]
 #[error("the publisher ended before the broker confirmed the message")]
 pub struct Unconfirmed;
@@ -76,19 +75,21 @@ struct Request {
     confirmed: oneshot::Sender<()>,
 }
 
-/// What became of one publish.
+/// The result of one publish.
 enum PublishOutcome {
     Confirmed,
-    /// The broker said no; the channel is fine.
+    /// The broker refused it (`basic.nack`); the channel still works.
     Refused(Request),
     /// Unknown: the channel is lost.
     Lost(Request, lapin::Error),
 }
 
 impl Publisher {
-    /// Starts a publisher on `link`; its task ends when every clone of the publisher is dropped and
-    /// everything is confirmed. Should it panic, which would be a fault of ours, `stop` is cancelled and
-    /// the task says so: without it the role could only give everything back, again and again.
+    /// Starts a publisher on `link`. Its task ends when every clone of the publisher is dropped and everything is
+    /// confirmed.
+    ///
+    /// If it panics, which would be a bug, `stop` is cancelled and the task returns an error. Without a publisher the
+    /// role could only requeue everything, again and again.
     pub fn start(
         link: Link,
         purpose: &'static str,
@@ -107,10 +108,10 @@ impl Publisher {
         (Self(sender), task)
     }
 
-    /// Queues `message`; waits only while [`WINDOW`] others are queued already.
+    /// Queues `message`. Waits only while [`WINDOW`] others are queued already.
     pub async fn publish(&self, message: Outgoing) -> Confirm {
         let (confirmed, confirm) = oneshot::channel();
-        // If the task has ended, dropping the sender tells the confirm.
+        // If the task has ended, the dropped sender fails the confirm.
         let _ = self.0.send(Request { message, confirmed }).await;
         Confirm(confirm)
     }
@@ -118,7 +119,7 @@ impl Publisher {
 
 impl Confirm {
     /// # Errors
-    /// [`Unconfirmed`] if the publisher ended first; the broker may have the message or not.
+    /// [`Unconfirmed`] if the publisher ended first; the broker may or may not have the message.
     pub async fn confirmed(self) -> Result<(), Unconfirmed> {
         self.0.await.map_err(|_| Unconfirmed)
     }
@@ -133,7 +134,7 @@ async fn run(
     let (mut again, mut complaint, mut pause) = (Vec::new(), RefusalLog::new(purpose), RETRY_DELAY);
     loop {
         if again.is_empty() {
-            // No channel without a message: a publisher that is not used ends at once, broker or not.
+            // Open no channel before there is a message: an unused publisher then ends at once, even without a broker.
             let Some(first) = requests.recv().await else { return };
             again.push(first);
         }
@@ -160,7 +161,7 @@ async fn run(
     }
 }
 
-/// Publishes until the requests end (`Ok`) or the channel is lost; what is unconfirmed then is left in `again`.
+/// Publishes until the requests end (`Ok`) or the channel is lost; `again` then holds the unconfirmed messages.
 async fn session(
     link: &Link,
     channel: &Channel,
@@ -212,8 +213,8 @@ async fn session(
             else => return Ok(()),
         }
     };
-    // The others fail as well by now; what was confirmed before the loss stays confirmed. One that says nothing is
-    // dropped, which gives its delivery back.
+    // By now the others fail as well, or were confirmed before the loss. One without a result in time is dropped, which
+    // requeues its delivery.
     while let Ok(Some(fate)) = timeout(RETURN_TIMEOUT, in_flight.next()).await {
         if let PublishOutcome::Refused(request) | PublishOutcome::Lost(request, _) = fate {
             again.push(request);
@@ -247,7 +248,7 @@ async fn publish(channel: &Channel, request: Request) -> PublishOutcome {
     }
 }
 
-/// After a lost channel an exchange may be gone: it is declared before it is used again.
+/// Declares the exchanges again, because one may be gone after a lost channel.
 async fn redeclare(link: &mut Link) {
     let topology = link.topology().clone();
     let Some(connection) = link.connection().await else { return };

@@ -25,9 +25,9 @@ pub struct Topology {
     pub names: Names,
     pub queue_type: QueueType,
     pub installation: Installation,
-    /// The catalogue, as far as it is known by now.
+    /// The event types of the catalogue, as far as they are known.
     events: Arc<ArcSwap<Vec<EventName>>>,
-    /// Drifts that were logged: a warning for each once, not at every reconnect.
+    /// Mismatches that were logged: each is logged once, not at every reconnect.
     told: Arc<Mutex<Vec<ArgumentMismatch>>>,
 }
 
@@ -37,26 +37,26 @@ impl Topology {
         Self { names, queue_type, installation, events: Arc::default(), told: Arc::default() }
     }
 
-    /// Event types whose queues are declared from the next connection on.
+    /// Sets the event types whose queues are declared from the next connection on.
     pub fn set_events(&self, events: Vec<EventName>) {
         self.events.store(Arc::new(events));
     }
 
-    /// The event types that are known by now.
+    /// The event types that are known now.
     pub fn events(&self) -> Vec<EventName> {
         self.events.load().to_vec()
     }
 
-    /// Declares everything that is shared, and the queues of the catalogue.
+    /// Declares everything that is shared, and the queues of the known event types.
     pub async fn declare(&self, connection: &Connection) -> anyhow::Result<Declared> {
         self.mark(connection).await?;
         self.declare_all(Declarer::new(connection)).await
     }
 
-    /// Marks what is under the prefix as that of this installation, if that is known.
+    /// Marks the prefix as owned by this installation, if its id is known.
     ///
     /// # Errors
-    /// [`OtherInstallation`](super::OtherInstallation), beside the broker's.
+    /// [`OtherInstallation`](super::OtherInstallation), or an error of the broker.
     pub async fn mark(&self, connection: &Connection) -> anyhow::Result<()> {
         match self.installation.get() {
             Some(id) => mark(connection, &self.names, id).await,
@@ -64,7 +64,7 @@ impl Topology {
         }
     }
 
-    /// Compares what is there with the design; makes nothing.
+    /// Compares what exists with the design, and creates nothing.
     pub async fn inspect(&self, connection: &Connection) -> anyhow::Result<Declared> {
         self.declare_all(Declarer::looking(connection)).await
     }
@@ -77,7 +77,7 @@ impl Topology {
         Ok(self.finish(declarer).await)
     }
 
-    /// Declares the queue of one event.
+    /// Declares the queue of one event type.
     pub async fn declare_event(
         &self,
         connection: &Connection,
@@ -111,7 +111,7 @@ impl Topology {
         let queue = names.event_queue(event);
         let mut arguments = self.queue_type.dead_lettering_arguments(&names.dead_letters());
         if self.queue_type == QueueType::Quorum {
-            // The last backstop; the worker itself acts long before.
+            // A last backstop: the worker gives up a crashing event long before.
             arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(100));
         }
         declarer.queue(&queue, arguments).await?;
@@ -119,7 +119,7 @@ impl Topology {
         declarer.bind_queue(&queue, &names.delay_deliver(), &delay::delivery_binding(event)).await
     }
 
-    /// Takes the queue of `event` off the events exchange; what it holds stays and is consumed.
+    /// Unbinds the queue of `event` from the events exchange. Its messages stay, and are consumed.
     pub async fn unbind_event(&self, connection: &Connection, event: &EventName) -> anyhow::Result<()> {
         let channel = connection.create_channel().await?;
         let queue = self.names.event_queue(event);

@@ -1,6 +1,7 @@
 //! The byte stream below a connection: TCP, with TLS for `amqps://`.
 //!
-//! lapin brings a TLS stack of its own, with key stores in formats that nobody here uses. The program has one already.
+//! lapin would bring a TLS stack of its own, with key stores in formats that nobody here uses. This uses the TLS of the
+//! rest of the program.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -25,7 +26,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::inbound::Inbound;
 use crate::tls::{self, Peer, Roots};
 
-/// What is read from the socket at a time, at most.
+/// Maximum bytes of one read from the socket.
 const READ_SIZE: usize = 64 * 1024;
 
 /// tokio, with [`Transport`] as the stream of its connections.
@@ -35,7 +36,7 @@ pub(super) fn runtime() -> TransportRuntime {
     Runtime::new(RuntimeParts::new(Tokio::current(), TransportReactor(Tokio::current())))
 }
 
-/// What lapin reads from and writes to. What is read is checked first.
+/// The stream that lapin reads and writes. Inbound bytes are checked before lapin reads them.
 pub(super) struct Transport {
     socket: TcpOrTls,
     inbound: Inbound,
@@ -145,7 +146,7 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// tokio's timers and sockets, with [`Transport`] as the type of stream.
+/// tokio's timers and sockets, with [`Transport`] as the stream type.
 #[derive(Clone, Debug)]
 pub(super) struct TransportReactor(Tokio);
 

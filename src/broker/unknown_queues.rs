@@ -1,5 +1,7 @@
-//! Queues of events that the catalogue does not know: a database that was restored to an earlier moment has forgotten an
-//! event type, and RabbitMQ has not. No worker consumes them.
+//! Finds event queues whose event type is not in the catalogue.
+//!
+//! A database that was restored from an older backup lacks event types that RabbitMQ still has queues for. No worker
+//! consumes these queues.
 
 use std::fmt;
 
@@ -14,7 +16,7 @@ use crate::domain::event::EventName;
 pub struct UnknownQueue {
     pub queue: String,
     pub event: EventName,
-    /// That wait in it.
+    /// Messages that wait in the queue.
     pub messages: u64,
 }
 
@@ -29,7 +31,7 @@ impl fmt::Display for UnknownQueue {
     }
 }
 
-/// The queues of events among `queues`.
+/// The event queues among `queues`.
 pub(super) fn event_queues(names: &Names, queues: &[ManagedQueue]) -> Vec<UnknownQueue> {
     let found = queues.iter().filter_map(|managed| {
         let (queue, messages) = (managed.name.clone(), managed.messages.unwrap_or_default());
@@ -38,7 +40,7 @@ pub(super) fn event_queues(names: &Names, queues: &[ManagedQueue]) -> Vec<Unknow
     found.collect()
 }
 
-/// Those of `events` that have a queue.
+/// The queues of `events` that exist.
 pub async fn queues_of(
     connection: &Connection,
     names: &Names,

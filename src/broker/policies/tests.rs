@@ -91,7 +91,7 @@ fn an_answer_of_another_shape_is_an_error() {
     {
         assert!(serde_json::from_str::<ManagedQueue>(odd).is_err(), "{odd}");
     }
-    // As RabbitMQ writes a queue without a policy.
+    // The form in which RabbitMQ writes a queue without a policy.
     let bare = r#"{"arguments":{},"effective_policy_definition":[],"name":"q","operator_policy":null,"policy":null}"#;
     let bare: ManagedQueue = serde_json::from_str(bare).expect("a queue");
     assert!(bare.effective_policy_definition.get("expires").is_none());

@@ -1,4 +1,4 @@
-//! What is counted of a publisher, and what is said of a broker that refuses messages.
+//! Counts what a publisher publishes, and logs when the broker refuses messages.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::{
 
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// It is told at once, every minute, and when it is over.
+/// Logs refusals at once, then every minute, and when they end.
 pub(super) struct RefusalLog {
     purpose: &'static str,
     meters: PublishMeters,
     told: Option<Instant>,
-    /// The channel is lost each time, although the connection stands.
+    /// Set while the channel is lost again and again although the connection is up.
     hindrance: Option<Hindrance>,
 }
 
@@ -37,7 +37,7 @@ impl RefusalLog {
         }
     }
 
-    /// The channel was lost. Of a lost connection its supervisor tells.
+    /// Records a lost channel. (The supervisor logs a lost connection.)
     pub(super) fn lost(&mut self, link: &Link, why: &str, unconfirmed: usize) {
         if self.hindrance.is_none() {
             info!(purpose = self.purpose, error = why, unconfirmed, "publishing again");
@@ -45,7 +45,7 @@ impl RefusalLog {
         }
     }
 
-    /// Whether nothing was confirmed since it was lost.
+    /// Whether nothing was confirmed since the channel was lost.
     pub(super) const fn is_hindered(&self) -> bool {
         self.hindrance.is_some()
     }
