@@ -1,4 +1,4 @@
-//! What this process tells of itself to those who watch over it.
+//! Logs, metrics and traces of this process.
 
 mod log;
 pub mod metrics;

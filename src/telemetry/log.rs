@@ -1,6 +1,6 @@
-//! The log: where `tracing` events go, and which.
+//! The log: writes `tracing` events to stderr, as `telemetry.log` selects them.
 //!
-//! Everything goes to stderr; stdout belongs to what a command answers.
+//! stdout is reserved for the output of commands.
 
 mod unwaited;
 
@@ -11,20 +11,20 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, filter::LevelFilter, fmt, f
 
 pub use unwaited::{LogGuard, lost, tell_of_lost};
 
-/// Libraries that tell at info what only their makers want to know; of connections to the broker our own
-/// supervisor tells. Whoever names one in the directives hears it all the same.
+/// Levels of libraries whose info messages only their developers need. lapin is off, because our supervisor logs
+/// connections to the broker. `telemetry.log` can set another level for each of them.
 const QUIET: &str = "lapin=off,amq_protocol=warn,async_rs=warn,hyper=warn,hyper_util=warn,h2=warn,\
     reqwest=warn,rustls=warn,tower=warn,deadpool=off,deadpool.postgres=off";
 
-/// Logs from now on, once in a process, what `directives` let through (as in `telemetry.log`), in lines for people.
+/// Starts the log of a command, once per process: the events that `directives` select (as in `telemetry.log`), as text.
 ///
 /// # Errors
-/// If the directives are none, or a log is there already.
+/// If the directives are invalid, or the log was started before.
 pub fn init(directives: &str) -> anyhow::Result<()> {
     start(directives, lines(false, io::stderr))
 }
 
-/// The same for a process that serves: JSON lines if asked for, and nobody waits for them.
+/// Starts the log of a process that serves: JSON lines if `json` is set, and writing never blocks.
 ///
 /// # Errors
 /// As for [`init`].
@@ -63,7 +63,7 @@ fn is_colourful() -> bool {
 }
 
 fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
-    // The later of two directives for one target counts.
+    // If two directives name the same target, the later one counts.
     let all = if is_quieter_than_warn(directives) {
         directives.to_owned()
     } else {
@@ -72,7 +72,7 @@ fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::builder().parse(all).with_context(|| format!("telemetry.log: {directives:?}"))
 }
 
-/// Then `QUIET` would let through more than was asked for.
+/// Whether the directives are quieter than warn: then `QUIET` would let through more than was requested.
 fn is_quieter_than_warn(directives: &str) -> bool {
     let mut levels = directives.split(',').filter_map(|part| part.trim().parse::<LevelFilter>().ok());
     levels.next_back().is_none_or(|level| level < LevelFilter::WARN)

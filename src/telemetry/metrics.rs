@@ -1,8 +1,8 @@
-//! Metrics: what each is called, what it says, and how it is counted.
+//! Metrics: their names, help texts and counters.
 //!
-//! Names and labels are part of what users build on (dashboards, alerts), so all of them are in this module. What happens
-//! often holds its counters in hand (`meters`), because finding one by its labels costs more than counting.
-//! Labels are bounded: event types are those of the catalogue, and of handlers only so many have series of their own.
+//! Users build on names and labels (dashboards, alerts), so all of them are in this module. Code that counts often
+//! keeps its counters (`meters`), because finding one by its labels costs more than counting. The number of series is
+//! bounded: event types are those of the catalogue, and only a limited number of handlers have series of their own.
 
 mod describe;
 mod exposition;
@@ -25,8 +25,7 @@ pub use meters::{
     skip, write_failed,
 };
 
-/// Samples of histograms are put into their buckets at least this often, whether somebody looks or not: until
-/// then each takes memory.
+/// How often samples of histograms are put into their buckets, even if nobody scrapes: until then each takes memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The metrics of this process.
@@ -34,7 +33,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Counts from now on, once in a process. Before, and in commands that never do, counting does nothing.
+    /// Starts counting, once per process. Before that, and in commands that never start it, counting does nothing.
     ///
     /// # Errors
     /// If it was called before.
@@ -51,7 +50,7 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// Keeps memory bounded where nobody asks for the metrics. Never returns.
+    /// Keeps memory bounded when nobody scrapes the metrics. Never returns.
     pub async fn keep(self) {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
@@ -59,7 +58,7 @@ impl Metrics {
         }
     }
 
-    /// All of them in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         metrics_process::Collector::default().collect();
         metrics::counter!(describe::LOG_LOST).absolute(log_lines_lost());

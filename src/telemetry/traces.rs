@@ -1,8 +1,8 @@
-//! Traces: a span for each attempt, sent to an OpenTelemetry collector (OTLP over HTTP).
+//! Traces: one span for each attempt, sent to an OpenTelemetry collector (OTLP over HTTP).
 //!
-//! Spans are made by hand where attempts are made, not out of those of `tracing`: where no collector is
-//! configured they cost nothing. Those that ended wait in a bounded queue for a thread that sends them in
-//! batches; what finds it full is left out. No event ever waits for a collector.
+//! Spans are created explicitly around attempts, and not from `tracing` spans, so that they cost nothing without a
+//! collector. Finished spans wait in a bounded queue for a thread that sends them in batches; a span that finds the
+//! queue full is dropped. No event ever waits for a collector.
 
 mod post;
 mod span;
@@ -28,19 +28,19 @@ use crate::domain::{event::Event, execution::WorkerId, handler::Handler, plan::A
 use post::Post;
 pub use span::Span;
 
-/// For one batch, its repetitions included.
+/// For one batch, including its retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For what is still to be sent at the end.
+/// For the last spans at shutdown.
 const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where spans go, and of which events.
+/// Where spans are sent, and for which events.
 pub struct TraceSettings {
     pub endpoint: Url,
-    /// Of the events that come without a trace: 0 to 1.
+    /// The share of events without an incoming trace that are traced: 0 to 1.
     pub sample_ratio: f64,
 }
 
-/// Makes spans, and sends them. A clone is the same.
+/// Creates spans, and sends them. Clones share everything.
 #[derive(Clone)]
 pub struct Traces {
     provider: SdkTracerProvider,
@@ -48,10 +48,10 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Nothing is sent yet. Needs a runtime of tokio, which carries what is sent.
+    /// Prepares sending. Requires a tokio runtime, which runs the requests.
     ///
     /// # Errors
-    /// If the endpoint cannot be used: TLS finds no authorities that it could trust.
+    /// If the endpoint cannot be used: TLS finds no certificate authority to trust.
     pub fn start(settings: &TraceSettings, of: &WorkerId) -> anyhow::Result<Self> {
         let endpoint = format!("{}/v1/traces", settings.endpoint.as_str().trim_end_matches('/'));
         let exporter = SpanExporter::builder()
@@ -72,8 +72,7 @@ impl Traces {
         Ok(Self { provider, tracer })
     }
 
-    /// The span of an event that came in `queue` without a trace, whose attempts are to have one in
-    /// common; none if it came with one.
+    /// The common parent of the attempts of an event; `None` if the event arrived with a trace.
     pub fn begin(&self, came: &Trace, event: &Event, queue: &str) -> Option<Span> {
         if parent(came).has_active_span() {
             return None;
@@ -81,7 +80,7 @@ impl Traces {
         Some(self.span(&Trace::default(), queue, messaging(event, queue)))
     }
 
-    /// The span of one attempt that is about to be made, below what `trace` names.
+    /// The span of one attempt that is about to start, as a child of `trace`.
     pub fn attempt(
         &self,
         trace: &Trace,
@@ -101,7 +100,7 @@ impl Traces {
         Span::new(self.tracer.build_with_context(builder, &parent(trace)), trace.state.clone())
     }
 
-    /// Sends what ended so far, for a few seconds at most.
+    /// Sends the finished spans, for a few seconds at most.
     pub async fn end(self) {
         let sending = move || self.provider.shutdown_with_timeout(FINAL_EXPORT_TIMEOUT);
         let sent = tokio::time::timeout(FINAL_EXPORT_TIMEOUT, tokio::task::spawn_blocking(sending)).await;
@@ -111,7 +110,7 @@ impl Traces {
     }
 }
 
-/// Who sends.
+/// The attributes of this process.
 fn resource(of: &WorkerId) -> Resource {
     Resource::builder()
         .with_service_name("provisiond")
@@ -123,7 +122,7 @@ fn resource(of: &WorkerId) -> Resource {
         .build()
 }
 
-/// What the event says of itself, in the words of OpenTelemetry's messaging conventions.
+/// The attributes of the event, named as in OpenTelemetry's messaging conventions.
 fn messaging(event: &Event, queue: &str) -> impl Iterator<Item = KeyValue> + use<> {
     [
         KeyValue::new("messaging.system", "rabbitmq"),
@@ -136,7 +135,7 @@ fn messaging(event: &Event, queue: &str) -> impl Iterator<Item = KeyValue> + use
     .into_iter()
 }
 
-/// The span that `trace` names; none if it names none that W3C would take for one.
+/// The span that `trace` names; none if it is not a valid W3C trace context.
 fn parent(trace: &Trace) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(trace))
 }

@@ -1,6 +1,7 @@
-//! Standard error that nobody waits for: a log collector that is stuck holds up no event and no health check.
+//! A writer to standard error that never blocks: a stuck log collector stops no event and no health check.
 //!
-//! Lines wait in a bounded queue for a thread that writes them. What finds the queue full is lost, and counted.
+//! Lines wait in a bounded queue for a thread that writes them. A line that finds the queue full is dropped and
+//! counted.
 
 use std::{
     fs::File,
@@ -17,7 +18,7 @@ use std::{
 use tracing::{error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// Lines that wait at most.
+/// Maximum number of lines that wait.
 const WAITING: usize = 8192;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -36,12 +37,12 @@ struct Writing {
     failed: AtomicU64,
 }
 
-/// Writes what still waits when it is dropped, if that is possible within a second.
+/// Writes the waiting lines when it is dropped, if that is possible within a second.
 pub struct LogGuard(Option<WorkerGuard>);
 
-/// The writer for the log of this process, once in it.
+/// The log writer of this process. Call it once.
 pub(super) fn stderr() -> io::Result<(NonBlocking, LogGuard)> {
-    // Not the standard library's: whoever writes to that would wait for the lock that a stuck line holds.
+    // Not `io::stderr`: while a line is stuck it holds a lock, and every other writer would wait for that.
     let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let writing = Arc::new(Writing::default());
     let lines = Lines { file, writing: Arc::clone(&writing) };
@@ -58,12 +59,12 @@ pub(super) fn stderr() -> io::Result<(NonBlocking, LogGuard)> {
     Ok((writer, LogGuard(Some(guard))))
 }
 
-/// Log lines of this process that were lost.
+/// Log lines that this process has lost.
 pub fn lost() -> u64 {
     LOG.get().map_or(0, |log| log.no_room.dropped_lines() as u64 + log.writing.failed.load(Relaxed))
 }
 
-/// Says afterwards how many lines were lost. Never returns.
+/// Logs how many lines were lost, once lines are written again. Never returns.
 pub async fn tell_of_lost() {
     let (mut told, mut last) = (0, 0);
     loop {
@@ -77,7 +78,7 @@ pub async fn tell_of_lost() {
     }
 }
 
-/// Whether a line is being written and does not come to its end.
+/// Whether the thread is blocked while it writes a line.
 async fn is_stuck() -> bool {
     let Some(Log { writing, .. }) = LOG.get() else { return false };
     let written = writing.written.load(Relaxed);
@@ -94,13 +95,13 @@ impl Drop for LogGuard {
         let is_full = LOG.get().is_some_and(|log| log.no_room.dropped_lines() > 0);
         let is_busy = LOG.get().is_some_and(|log| log.writing.is_under_way.load(Relaxed));
         if is_full && is_busy {
-            // It would say so on standard output, which may be stuck as well.
+            // Dropped, the guard would print a warning to standard output, which may be stuck as well.
             std::mem::forget(guard);
         }
     }
 }
 
-/// Standard error, line by line.
+/// Writes lines to standard error, and counts them.
 struct Lines {
     file: File,
     writing: Arc<Writing>,

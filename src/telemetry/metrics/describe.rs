@@ -1,4 +1,4 @@
-//! What every metric says, for those who look at it without this page.
+//! Names, help texts and buckets of all metrics.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -26,7 +26,7 @@ pub(super) const LOG_LOST: &str = "provisiond_log_lines_lost_total";
 pub(super) const CONSOLE_REQUESTS: &str = "provisiond_console_requests_total";
 pub(super) const CONSOLE_DURATION: &str = "provisiond_console_request_duration_seconds";
 
-/// The upper bounds of each histogram's buckets. Each bucket is a series for every event.
+/// The upper bounds of each histogram's buckets. Each bucket adds a series for every event type.
 pub(super) const BUCKETS: &[(&str, &[f64])] = &[
     (
         ATTEMPT_DURATION,

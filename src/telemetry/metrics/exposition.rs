@@ -1,10 +1,10 @@
-//! Families whose series come and go: of handlers that are renamed or deleted, of circuits that close.
+//! Gauges whose series come and go: handlers that are renamed or deleted, circuits that close.
 //!
-//! A series of the recorder stays for as long as the process; these are written anew each time they are asked for.
+//! A series of the `metrics` recorder lasts as long as the process. These are rendered for each scrape instead.
 
 use std::fmt::Write as _;
 
-/// Prometheus' text format, as far as gauges need it.
+/// Gauges in Prometheus' text format.
 #[derive(Default)]
 pub struct Exposition(String);
 
@@ -12,7 +12,7 @@ pub struct Exposition(String);
 pub type Sample = (Vec<(&'static str, String)>, f64);
 
 impl Exposition {
-    /// Adds a gauge with these series; nothing, if there are none.
+    /// Adds a gauge with these series; adds nothing if there are none.
     pub fn gauge(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_none() {

@@ -1,11 +1,11 @@
-//! Gauges that are read where they are, when they are asked for.
+//! Gauges that are set when the metrics are scraped.
 
 use jiff::Timestamp;
 use metrics::gauge;
 
 use crate::domain::process::{LinkReport, ProcessReport};
 
-/// Sets them as `report` says.
+/// Sets the gauges from `report`.
 pub fn set_gauges(report: &ProcessReport, has_database: bool) {
     gauge!("provisiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     gauge!("provisiond_database_up").set(truth(has_database));
@@ -28,7 +28,7 @@ pub fn set_gauges(report: &ProcessReport, has_database: bool) {
     }
 }
 
-/// What one worker takes at a time: deliveries of one event, scripts.
+/// Sets the limits of this worker: deliveries of one event type at a time, and scripts at a time.
 pub fn set_limits(deliveries: u16, scripts: usize) {
     gauge!("provisiond_deliveries_limit").set(f64::from(deliveries));
     gauge!("provisiond_script_slots").set(u32::try_from(scripts).map_or(f64::INFINITY, f64::from));

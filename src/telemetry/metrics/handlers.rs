@@ -1,4 +1,4 @@
-//! Attempts, counted by handler.
+//! Counts attempts by handler.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::describe::{ATTEMPTS, ATTEMPTS_IN_FLIGHT};
 use crate::domain::{event::EventName, handler::HandlerId, task::TaskType};
 
-/// How an attempt ended, as far as it is counted.
+/// The outcome of an attempt, as it is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttemptOutcome {
     Success,
@@ -31,8 +31,8 @@ impl AttemptOutcome {
     }
 }
 
-/// What is counted of handlers. Only so many have series of their own: each has one for every outcome, and they stay for
-/// as long as the process.
+/// Attempt counters by handler. Only `limit` handlers have series of their own: a handler has one for each outcome, and
+/// series last as long as the process.
 pub struct HandlerMeters {
     limit: usize,
     known: Mutex<HashMap<HandlerId, Known>>,
@@ -50,7 +50,7 @@ impl HandlerMeters {
         Self { limit, known: Mutex::default(), in_flight: [in_flight("http"), in_flight("script")] }
     }
 
-    /// The attempt under way, until this is dropped.
+    /// Counts a running attempt, until the result is dropped.
     pub fn under_way(&self, task: TaskType) -> impl Drop + use<> {
         struct UnderWay(Gauge);
         impl Drop for UnderWay {
@@ -82,7 +82,7 @@ impl HandlerMeters {
         of_handler.attempts.entry(outcome).or_insert_with(|| count(handler.to_string())).increment(1);
     }
 
-    /// Those that have series.
+    /// The handlers that have series of their own.
     pub fn known(&self) -> Vec<HandlerId> {
         self.known.lock().keys().copied().collect()
     }

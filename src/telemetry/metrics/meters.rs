@@ -1,4 +1,4 @@
-//! Counters and histograms, held by those who count.
+//! Counters and histograms that the counting code keeps.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::describe::{
 };
 use crate::domain::{dead_letter::Reason, event::EventName, execution::Disposition, task::TaskType};
 
-/// How a delivery came.
+/// Which kind of delivery it is.
 #[derive(Clone, Copy)]
 pub enum DeliveryKind {
-    /// The platform's own.
+    /// An event that the platform published.
     First,
     /// A retry, a replay, or the rest of a plan.
     Copy,
-    /// It was delivered before, and not settled.
+    /// It was delivered before, and not acknowledged.
     Redelivered,
 }
 
-/// What is counted of one event.
+/// Metrics of one event type.
 pub struct EventMeters {
     kinds: [Counter; 3],
     acknowledged: Counter,
@@ -60,7 +60,7 @@ impl EventMeters {
         }
     }
 
-    /// A first delivery was taken so long after its event.
+    /// Records the time from an event to its first delivery.
     pub fn waited(&self, wait: Duration) {
         self.wait.record(wait);
     }
@@ -94,7 +94,7 @@ impl EventMeters {
     }
 }
 
-/// What one publisher counts.
+/// Metrics of one publisher.
 pub struct PublishMeters {
     published: Counter,
     refused: Counter,
@@ -117,7 +117,7 @@ impl PublishMeters {
     }
 }
 
-/// What a recorder counts.
+/// Metrics of a recorder.
 pub struct BatchMeters {
     executions: Counter,
     dead_letters: Counter,
@@ -137,7 +137,7 @@ impl Default for BatchMeters {
 }
 
 impl BatchMeters {
-    /// So many executions were written, of which so many are new.
+    /// Counts a batch of `rows` executions, of which `new` were not stored before.
     pub fn executions(&self, rows: usize, new: u64) {
         self.executions.increment(new);
         self.rows.record(u32::try_from(rows).unwrap_or(u32::MAX));
@@ -160,7 +160,8 @@ pub fn dead_letter(event: &EventName, reason: Reason) {
     counter!(DEAD_LETTERS, "event" => event.to_string(), "reason" => reason.as_str()).increment(1);
 }
 
-/// One that no worker has given up: the broker did, or nobody could take it. Its event may be any text.
+/// Counts a dead letter that no worker made: the broker gave up a message, or no queue took it. Its event name may be
+/// any text, so it is not a label.
 pub fn dead_letter_without_worker(reason: Reason) {
     counter!(DEAD_LETTERS, "event" => "other", "reason" => reason.as_str()).increment(1);
 }
@@ -181,20 +182,20 @@ pub fn connection_lost(purpose: &'static str) {
     counter!(CONNECTIONS_LOST, "connection" => purpose).increment(1);
 }
 
-/// None: it is not known.
+/// `None` if unknown.
 pub fn dead_letters_open(count: Option<i64>) {
-    // A count beyond 2^53 is not met.
+    // The database counts up to 100000 of them, so the number fits.
     let count = count.and_then(|count| u32::try_from(count).ok());
     gauge!("provisiond_dead_letters_open").set(count.map_or(f64::NAN, f64::from));
 }
 
-/// None: it is not known.
+/// `None` if unknown.
 pub fn queue_messages(queue: &str, messages: Option<u32>) {
     gauge!(QUEUE_MESSAGES, "queue" => queue.to_owned()).set(messages.map_or(f64::NAN, f64::from));
 }
 
 pub fn console_request(method: &str, status: u16, took: Duration) {
-    // Any word can be a method.
+    // A client can send any word as a method.
     let method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|known| *known == method);
     counter!(CONSOLE_REQUESTS, "method" => method.unwrap_or("other"), "status" => status.to_string())
         .increment(1);

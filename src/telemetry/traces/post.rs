@@ -1,5 +1,5 @@
-//! The way to the collector. The SDK sends from a thread of its own, where no runtime is: each request is
-//! handed to ours.
+//! Sends spans to the collector. The SDK sends from a thread of its own without a runtime, so each request is passed to
+//! ours.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 use url::Url;
 
-/// How often it is told that the collector takes nothing: a batch is sent every five seconds.
+/// How often to log that the collector accepts nothing. (A batch is sent every five seconds.)
 const REMINDER_INTERVAL: Duration = Duration::from_mins(5);
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Post {
     told: Mutex<Told>,
 }
 
-/// What was told of the collector.
+/// What was logged about the collector.
 #[derive(Debug, Default)]
 struct Told {
     is_away: bool,
@@ -39,7 +39,7 @@ struct Told {
 }
 
 impl Post {
-    /// For one request, `timeout`.
+    /// `timeout` is for one request.
     pub(super) fn to(collector: &Url, timeout: Duration) -> anyhow::Result<Self> {
         let client: Arc<dyn HttpClient> = if collector.scheme() == "https" {
             let connector = HttpsConnectorBuilder::new()

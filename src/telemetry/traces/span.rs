@@ -1,6 +1,6 @@
-//! One span: what is told of an attempt, and what is passed on to who is called.
+//! One span: the attributes of an attempt, and the trace context for the handler.
 //!
-//! Never a body, the value of a header, or of a url more than host and port.
+//! A span never contains a body, the value of a header, or more of a URL than host and port.
 
 use opentelemetry::{
     KeyValue,
@@ -15,7 +15,7 @@ use crate::domain::{
     trace::Trace,
 };
 
-/// A span that has begun. One that is dropped ends without an outcome.
+/// A running span. If it is dropped, it ends without an outcome.
 pub struct Span {
     inner: opentelemetry_sdk::trace::Span,
     trace: Trace,
@@ -30,7 +30,7 @@ impl Span {
         Self { inner, trace: Trace { parent, state } }
     }
 
-    /// What is passed on: this span, as the parent of what follows.
+    /// The trace context to pass on: this span, as the parent of what follows.
     pub const fn trace(&self) -> &Trace {
         &self.trace
     }
@@ -60,7 +60,7 @@ impl Span {
     }
 }
 
-/// What is called, and for the how manieth time.
+/// The attributes of the handler, and the number of the attempt.
 pub(super) fn attempt(handler: &Handler, attempt: Attempt) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("provisiond.handler.id", handler.id.0),
@@ -78,7 +78,7 @@ pub(super) fn attempt(handler: &Handler, attempt: Attempt) -> Vec<KeyValue> {
     attributes
 }
 
-/// One of few words: backends group by it.
+/// One of a few values, because backends group by it.
 fn error_type(kind: FailureKind, response: Option<&Response>) -> String {
     let told = response.and_then(|response| match response {
         Response { http_status: Some(status), .. } if *status >= 300 => Some(status.to_string()),
