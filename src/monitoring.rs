@@ -1,7 +1,7 @@
-//! What this process tells those who watch over it: `/metrics`, `/healthz` and `/readyz` on `telemetry.listen`.
+//! Serves `/metrics`, `/healthz` and `/readyz` on `telemetry.listen`.
 //!
-//! Apart from the console: it is for machines, without access control, and each role has it. It listens before anything
-//! else is there, so that a process that waits for its database is seen to be alive, and not ready.
+//! It is separate from the console: it is for machines, has no access control, and runs with every role. It listens
+//! before anything else starts, so that a process that waits for its database is alive, but not ready.
 
 mod ask;
 mod ready;

@@ -1,4 +1,4 @@
-//! Asking the process on this machine how it does: for health checks where there is no HTTP client.
+//! Queries the process on this machine, for health checks where there is no HTTP client.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,10 +10,10 @@ use anyhow::{Context as _, bail};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the process that listens on `address` answers about `path`: an error, if it is not well.
+/// The answer of the process that listens on `address`. A status of 503 is an error.
 ///
 /// # Errors
-/// If nobody answers, or what is wrong.
+/// If nobody answers; otherwise the problem that the process reports.
 pub fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let address = reachable(address);
     let nobody =
@@ -34,7 +34,7 @@ pub fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     }
 }
 
-/// One that listens everywhere is reached on this machine.
+/// A process that listens on all addresses is reached through the loopback address.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

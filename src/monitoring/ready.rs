@@ -1,23 +1,23 @@
-//! Whether this process is well, and whether it can do its work.
+//! Decides whether this process is healthy, and whether it is ready.
 //!
-//! Ready is what its roles need to go on now; a worker needs no database once it knows its handlers. Well is what only
-//! a restart could mend: nothing that others have broken.
+//! Ready means that its roles have what they need now; a worker needs no database once it knows its handlers. Unhealthy
+//! means that only a restart can help; a failure of another service does not count.
 
 use serde::Serialize;
 
 use crate::domain::process::{LinkReport, ProcessReport, Role};
 
-/// One thing that is needed, and what is wrong with it.
+/// One requirement, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Check {
     pub name: &'static str,
     pub ok: bool,
-    /// What is wrong.
+    /// What is wrong, if it is not ok.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Everything that was looked at.
+/// The result of all checks.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
     pub ok: bool,
@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// Whether it can do its work; `database` says what is wrong with that, if something is.
+/// Whether the process can work. `database` is the problem of the database, if there is one.
 pub(super) fn ready(roles: &[Role], report: &ProcessReport, database: Option<String>) -> Answer {
     let mut checks = Vec::new();
     let mut check =
@@ -58,7 +58,7 @@ pub(super) fn ready(roles: &[Role], report: &ProcessReport, database: Option<Str
     Answer::of(checks)
 }
 
-/// Whether it is well.
+/// Whether the process is healthy.
 pub(super) fn healthy(report: &ProcessReport) -> Answer {
     let wedged = report.worker.as_ref().map(|worker| &worker.wedged).filter(|wedged| !wedged.is_empty());
     let problem = wedged.map(|wedged| {

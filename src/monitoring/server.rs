@@ -24,13 +24,13 @@ use crate::{
     telemetry::metrics::{Exposition, Metrics, set_gauges},
 };
 
-/// For the database to answer; whoever asks has a second or two.
+/// Timeout of the database's answer: a probe waits only a second or two.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(900);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Few ask: what scrapes metrics, and what looks after the process.
+/// Few clients connect: Prometheus and health checks.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Where it listens; nowhere, if it is not to.
+/// The listening socket; none if monitoring is off.
 pub struct Listener(Option<TcpListener>);
 
 #[derive(Clone)]
@@ -42,8 +42,8 @@ struct Monitor {
 
 impl Listener {
     /// # Errors
-    /// If it cannot listen where it was told to. Where nobody chose the address a second process of the same machine
-    /// goes without.
+    /// If it cannot listen on an address that was configured. On the default address it only warns, because a second
+    /// process of the same machine uses that too.
     pub async fn bind(listen: Listen) -> anyhow::Result<Self> {
         let Listen { address: Some(address), is_chosen } = listen else { return Ok(Self(None)) };
         match TcpListener::bind(address).await {
@@ -63,7 +63,7 @@ impl Listener {
     }
 }
 
-/// Serves; never returns, unless there is nothing to serve on.
+/// Serves the routes. Never returns.
 pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<StatusReporter>, store: Store) {
     let upkeep = metrics.clone().keep();
     let monitor = Monitor { metrics, presence, store };
@@ -101,13 +101,13 @@ async fn show_readiness(State(monitor): State<Monitor>) -> Response {
 
 fn answered(answer: &Answer) -> Response {
     let status = if answer.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    // It has no map whose keys are not text: that cannot fail.
+    // All keys of its maps are strings, so this cannot fail.
     let text = serde_json::to_string(answer).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 impl Monitor {
-    /// What is wrong with the database, if something is.
+    /// The problem of the database, if there is one.
     async fn database(&self) -> Option<String> {
         match timeout(DATABASE_TIMEOUT, self.store.ping()).await {
             Ok(Ok(())) => None,
