@@ -1,35 +1,37 @@
--- What the roles of deploy/postgres/roles.sql may do. After each `provisiond migrate` that applied something, as
--- provisiond_owner or an administrator; it may be run again. A right that is missing is told by the process: "permission denied".
+-- Rights of the roles that deploy/postgres/roles.sql creates. Run it after each `provisiond migrate` that applied
+-- something, as provisiond_owner or an administrator; you can run it again. A process that lacks a right reports
+-- "permission denied".
 
 ALTER TABLE executions OWNER TO provisiond_records;
 
--- All: which migrations there are; that they live (a row each); events as they are counted; the catalogue and handlers.
+-- All roles: the applied migrations, one row for each process, the event counts, and the catalogue.
 GRANT SELECT ON refinery_schema_history, event_types TO provisiond_worker, provisiond_records, provisiond_console;
 GRANT SELECT, INSERT, UPDATE, DELETE ON processes TO provisiond_worker, provisiond_records, provisiond_console;
 GRANT SELECT, INSERT, UPDATE ON event_minutes TO provisiond_worker, provisiond_records, provisiond_console;
 
--- Worker. An answer of 410 disables its handler, and the history says why: all columns are written but those of signing
--- secrets. That needs a lock on the event's row of the catalogue, which PostgreSQL gives to who may change a column of it.
+-- Worker. It disables a handler that answers 410, and records why in the history. So it may write all columns except
+-- those of signing secrets. That needs a lock on the event type's row of the catalogue, and PostgreSQL gives such a
+-- lock only to a role that may change a column of it.
 GRANT SELECT, UPDATE (name, event, task, status, priority, mode, on_failure, timeout_ms, retry, max_concurrency,
     updated_at, version) ON handlers TO provisiond_worker;
 GRANT UPDATE (title) ON event_types TO provisiond_worker;
 GRANT INSERT ON handler_history TO provisiond_worker;
--- What comes again is compared with what was recorded.
+-- Redelivered events are compared with what was recorded.
 GRANT SELECT ON executions TO provisiond_worker;
 -- worker.deduplicate
 GRANT SELECT, INSERT, UPDATE, DELETE ON inbox TO provisiond_worker;
--- Whose the queues are.
+-- The owner of the queues.
 GRANT SELECT ON installation TO provisiond_worker, provisiond_records, provisiond_console;
 GRANT UPDATE (clock_seen, clock_before_jump, clock_after_jump) ON installation TO provisiond_records;
--- Counts what may take workers down.
+-- Counts the starts of events that may crash workers.
 GRANT SELECT, INSERT, UPDATE, DELETE ON suspects TO provisiond_worker;
 
--- Recorder. It owns executions; closed letters and the replays that go with them are deleted after their time.
+-- Recorder. It owns executions, and deletes closed dead letters and their replays after the retention time.
 GRANT SELECT, INSERT, DELETE ON dead_letters TO provisiond_records;
 GRANT SELECT, INSERT, UPDATE, DELETE ON execution_minutes, handler_hours TO provisiond_records;
 GRANT DELETE ON event_minutes TO provisiond_records;
 GRANT SELECT, DELETE ON replays TO provisiond_records;
--- The names of handlers beside the counts of open letters.
+-- The names of handlers, shown with the counts of open dead letters.
 GRANT SELECT (id, name, event, status) ON handlers TO provisiond_records;
 
 -- Console and command line.

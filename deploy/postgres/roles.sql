@@ -1,23 +1,25 @@
--- The roles of provisiond in PostgreSQL, each with what it needs and no more. Once, as an administrator, in the database
--- that was made for provisiond; it may be run again.
+-- The roles of provisiond in PostgreSQL, each with the least rights. Run it once, as an administrator, in the database
+-- that was created for provisiond; you can run it again.
 --
 --     createdb --encoding UTF8 --template template0 provisioning
 --     psql -d provisioning -f deploy/postgres/roles.sql
 --     DATABASE_URL=postgres://provisiond_owner:…@db/provisioning provisiond migrate
 --     psql -d provisioning -f deploy/postgres/grants.sql     (after each migration)
 --
--- Give each a password (\password provisiond_worker) or a certificate, and to each process its own url with
--- database.migrate = false. Who keeps them all in one process or trusts its hosts needs one role only: provisiond_owner.
+-- Give each role a password (\password provisiond_worker) or a certificate, and each process its own URL, with
+-- database.migrate = false. If all roles run in one process, or you trust their hosts, provisiond_owner alone is
+-- enough.
 --
---   provisiond_owner     migrates. Owns the tables; no process that serves needs it.
---   provisiond_worker    reads handlers; disables one that answered 410.
---   provisiond_recorder  writes executions and dead letters, and makes and drops the days of executions.
---   provisiond_console   what operators do: handlers, the catalogue, replays. For the command line too.
---   provisiond_records   nobody: owns table `executions`. PostgreSQL lets only an owner attach a partition, and the recorder
---                        does so every day. It is the recorder's from the moment it connects, so that the owner, who is in
---                        it too, can migrate the days it made.
+--   provisiond_owner     migrates. It owns the tables; no serving process needs it.
+--   provisiond_worker    reads handlers; disables a handler that answered 410.
+--   provisiond_recorder  writes executions and dead letters, and creates and drops the daily partitions of executions.
+--   provisiond_console   what operators do: handlers, the catalogue, replays. Also for the command line.
+--   provisiond_records   cannot log in; owns the table `executions`. Only an owner can attach a partition, and the
+--                        recorder does so every day. The recorder takes this role when it connects, so that
+--                        provisiond_owner, which is a member too, can migrate the partitions.
 --
--- tests/it/deploy.rs runs the three roles with these rights, and what they must not do. No meta-commands of psql in here.
+-- tests/it/deploy.rs tests the three roles with these rights, and what they cannot do. This file must not contain
+-- meta-commands of psql.
 
 DO $$
 DECLARE name text;
@@ -31,7 +33,7 @@ BEGIN
         CREATE ROLE provisiond_records NOLOGIN;
     END IF;
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    -- A trusted extension, pg_trgm, may be created by who may create in the database.
+    -- A role that may create in the database may create a trusted extension (pg_trgm).
     EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO provisiond_owner', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO provisiond_worker, provisiond_recorder, provisiond_console',
         current_database());

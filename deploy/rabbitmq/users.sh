@@ -1,20 +1,21 @@
 #!/bin/sh
-# A virtual host and least-privileged users for provisiond in RabbitMQ. It may be run again.
+# Creates a virtual host and least-privileged users for provisiond in RabbitMQ. You can run it again.
 #
 #     VHOST=provisiond PREFIX=provisioning deploy/rabbitmq/users.sh
 #
-# RABBITMQCTL is what is run in place of rabbitmqctl. New users get a random password that nobody knows: set one with
-# `rabbitmqctl change_password provisiond`. tests/it/deploy.rs runs this, and the program with these users.
+# RABBITMQCTL replaces the command rabbitmqctl. New users get a random password that nobody knows: set one with
+# `rabbitmqctl change_password provisiond`. tests/it/deploy.rs runs this script, and provisiond with these users.
 #
-#   provisiond           worker, recorder, console and the command line. Everything under the prefix and nothing else: all
-#                        roles declare the whole topology, and to declare a queue with a dead-letter exchange or an exchange with an alternate
-#                        one, RabbitMQ asks for `read` on the first and `write` on the second beside `configure`.
-#   provisiond-worker    the same, but cannot read what is recorded of other workers' events. Its `write` on the default
-#                        exchange is for replies (reply_to); leave it out where no platform asks. It lets a worker write into any
-#                        queue of this virtual host, so keep the virtual host for provisiond.
-#   platform             publishes events, and can do nothing else. With ASKS=yes it may also ask (reply_to).
+#   provisiond           worker, recorder, console and the command line. All rights under the prefix, and no others:
+#                        every role declares the whole topology. To declare a queue with a dead-letter exchange, or an
+#                        exchange with an alternate exchange, RabbitMQ requires `read` on the first and `write` on the
+#                        second, in addition to `configure`.
+#   provisiond-worker    the same, but cannot read the results of other workers. Its `write` on the default exchange is
+#                        for replies (reply_to); remove it if no platform asks for replies. It lets a worker write into
+#                        any queue of this virtual host, so use the virtual host for provisiond only.
+#   platform             publishes events, and nothing else. With ASKS=yes it may also ask for replies (reply_to).
 #
-# A user is bound to its virtual host: queues of others are out of reach even where their names would match.
+# A user has rights in this virtual host only, even if queues of other virtual hosts have matching names.
 set -eu
 
 VHOST=${VHOST:-provisiond}
@@ -32,7 +33,7 @@ user() {
   fi
 }
 
-# A prefix holds letters, digits, _ . - : of these only the dot means something in an expression.
+# A prefix contains letters, digits, _ . - : and only the dot has a meaning in a regular expression.
 P="^$(printf '%s' "$PREFIX" | sed 's/[.]/\\./g')\\."
 OURS="events(\\..+)?|results|dead-letters|unrouted|delay\\.v1\\..+|watch\\..+"
 ALL="$P($OURS|execution-log)\$"
@@ -44,10 +45,10 @@ for name in provisiond provisiond-worker platform; do user "$name$SUFFIX"; done
 ctl --quiet set_permissions -p "$VHOST" "provisiond$SUFFIX" "$ALL" "$ALL" "$ALL"
 ctl --quiet set_permissions -p "$VHOST" "provisiond-worker$SUFFIX" "$ALL" "$ALL|^amq\\.default\$" "$P($OURS)\$"
 if [ "${ASKS:-no}" = yes ]; then
-  # Its reply queue has a name that the broker gives.
+  # The broker chooses the name of its reply queue.
   ctl --quiet set_permissions -p "$VHOST" "platform$SUFFIX" '^amq\.gen-.*$' "${P}events\$" '^amq\.gen-.*$'
 else
   ctl --quiet set_permissions -p "$VHOST" "platform$SUFFIX" '^$' "${P}events\$" '^$'
 fi
-# To hold a platform to its own events:
+# To limit a platform to its own events:
 #   rabbitmqctl set_topic_permissions -p provisiond platform provisioning.events '^clients\.' '^$'
