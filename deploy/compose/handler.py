@@ -1,7 +1,7 @@
-"""The sample handler of compose.yaml: prints each event and answers with it. Nothing but Python's standard library.
+"""The sample handler of compose.yaml: prints each event and answers with it. It needs only Python's standard library.
 
-What it answers means: processed; and, for an intercept handler: allowed, unchanged. It listens on all addresses of its container.
-examples/handler.py is the same for a machine of your own.
+Its answer means: processed; and, for an intercept handler: allowed, unchanged. It listens on all addresses of its
+container. examples/handler.py is the same for your own machine.
 """
 
 import json
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept alive, as provisiond does
+    protocol_version = "HTTP/1.1"  # keep connections alive, as provisiond does
     timeout = 60
     wbufsize = -1  # head and body in one packet
 

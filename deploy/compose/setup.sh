@@ -1,5 +1,5 @@
 #!/bin/sh
-# Creates the sample handler, unless there is one of that name on that event: `docker compose up` runs it each time.
+# Creates the sample handler, unless that event has a handler with this name. `docker compose up` runs it each time.
 set -eu
 NAME=Sample EVENT=clients.create URL=http://handler:5000/api
 
