@@ -1,23 +1,23 @@
 # shellcheck shell=bash
-# What the scripts beside this file share: saying, finding and installing tools, looking after processes.
-# It is sourced, never run, and must work with bash 3.2 (macOS): no associative arrays, no mapfile.
+# Functions that the scripts in this directory share: messages, finding and installing tools, processes and ports.
+# Source this file; do not run it. It must work with bash 3.2 (macOS): no associative arrays, no mapfile.
 
 ROOT=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 LOCAL=$ROOT/.local
 
-# A container may start us without HOME; bash knows the home directory from the user database.
+# A container may start a script without HOME; bash knows the home directory from the user database.
 export HOME=${HOME:-$(cd ~ && pwd)}
 
-# rustup's own place comes last: a cargo that is already in PATH is the one that was chosen.
+# rustup's directory comes last: a cargo that is already in PATH was chosen by the user.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin
 export PATH
 
-# ---- saying ---------------------------------------------------------------------------------------------------------
+# ---- messages -------------------------------------------------------------------------------------------------------
 
-# Progress goes to stderr, so that what a script prints on stdout can be piped or evaluated.
+# Prints progress to stderr, so that the stdout of a script can be piped or evaluated.
 say() { printf '%s\n' "$*" >&2; }
 
-# Prints what stands at the head of the script that was asked for its help, and ends.
+# Prints the comment at the head of the calling script as its help, and exits.
 help_if_asked() {
   case ${1:-} in
     -h | --help)
@@ -35,7 +35,7 @@ die() {
   exit 1
 }
 
-# The end of a log that explains a failure, and where the rest of it is.
+# Prints the end of a log that explains a failure, and the path of the log.
 show_log() {
   [ -s "$1" ] || { say "(nothing in $1)"; return 0; }
   say "---- the last lines of $1"
@@ -47,7 +47,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
-# .local belongs to whoever ran a script first; a mix of root and another user fails later and less clearly.
+# Creates .local. It must belong to the current user: a mix of root and another user would fail later and less clearly.
 make_local() {
   mkdir -p "$LOCAL" 2>/dev/null && [ -w "$LOCAL" ] && return 0
   die "$LOCAL cannot be written by $(id -un)" \
@@ -56,7 +56,7 @@ make_local() {
 
 # ---- processes and ports --------------------------------------------------------------------------------------------
 
-# The command line of a process, or nothing. /proc first: minimal Debian images have no ps.
+# The command line of a process, or nothing. /proc comes first, because minimal Debian images have no ps.
 command_of() {
   if [ -d /proc/self ]; then
     tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true
@@ -65,15 +65,16 @@ command_of() {
   fi
 }
 
-# True if process $1 lives and has $2 in its command line. A pid alone proves nothing: after a reboot it is another's.
+# True if process $1 lives and has $2 in its command line. A pid alone proves nothing: after a reboot it belongs to
+# another process.
 is_process() {
   [ -n "$1" ] || return 1
   case " $(command_of "$1") " in *" $2 "*) return 0 ;; esac
   return 1
 }
 
-# Waits until a process that was just put into the background runs its own program: before, its command line is ours
-# and its log may not exist.
+# Waits until a background process runs its own program. Before that, its command line is ours and its log may not
+# exist.
 wait_for_exec() {
   while is_process "$1" "$0"; do sleep 0.02; done
 }
@@ -84,7 +85,7 @@ read_pid() {
   head -n 1 "$1" | tr -cd '0-9'
 }
 
-# stop_process NAME PID MARK SIGNAL SECONDS: ends a process of ours and waits until it is gone.
+# stop_process NAME PID MARK SIGNAL SECONDS: stops a process of ours, and waits until it has ended.
 stop_process() {
   local name=$1 pid=$2 mark=$3 signal=$4 left=$(($5 * 10))
   is_process "$pid" "$mark" || return 0
@@ -102,8 +103,8 @@ stop_process() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# A port nobody answers on. Below the ephemeral range of Linux and macOS, so that no outgoing connection of a busy
-# machine takes it between two starts. It can still be taken in the moment before it is bound: callers try again.
+# A free port. It is below the ephemeral range of Linux and macOS, so that no outgoing connection of a busy machine
+# takes it between two starts. It can still be taken before it is bound, so callers try again.
 free_port() {
   local port
   while :; do
@@ -112,12 +113,12 @@ free_port() {
   done
 }
 
-# A short name for a path, the same every time.
+# A short name for a path; the same path always has the same name.
 path_id() { printf '%s' "$1" | cksum | cut -d ' ' -f 1; }
 
 # ---- finding the servers --------------------------------------------------------------------------------------------
 
-# PostgreSQL's server binaries are not in PATH on Debian, nor with Homebrew's versioned formulas. The newest of all.
+# The directory of the newest PostgreSQL server. Debian and Homebrew's versioned formulas do not put it into PATH.
 postgres_bin() {
   local dir in_path
   in_path=$(command -v postgres || true)
@@ -132,8 +133,8 @@ postgres_bin() {
 
 postgres_major() { "$1/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/'; }
 
-# RabbitMQ's own scripts, not the wrappers that Debian and Fedora put into /usr/sbin: those insist on root or the user
-# rabbitmq and on the system's directories.
+# The directory of RabbitMQ's own scripts. The wrappers that Debian and Fedora put into /usr/sbin require root or the
+# user rabbitmq, and the system's directories.
 rabbitmq_bin() {
   local dir in_path
   in_path=$(command -v rabbitmq-server || true)
@@ -160,12 +161,13 @@ have_faketime() { have faketime; }
 have_pgbouncer() { have pgbouncer; }
 have_nginx() { have nginx; }
 have_debootstrap() { have debootstrap; }
-# Ubuntu has its Chromium from elsewhere.
+# Only on Debian: Ubuntu gets its Chromium from another source.
 is_debian() { grep -qs '^ID=debian' /etc/os-release; }
-# Minimal Debian images have no certificate authorities, and cargo cannot fetch a crate without.
+# Minimal Debian images have no certificate authorities, and without them cargo cannot fetch a crate.
 have_certificates() { [ ! -d /etc/apt ] || [ -s /etc/ssl/certs/ca-certificates.crt ]; }
 
-# need THING…, of: cc certificates postgres rabbitmq python curl chromium promtool faketime pgbouncer nginx debootstrap. Installs those that are missing, all in one go.
+# need THING…: installs the things that are missing, all in one step. THING is one of: cc certificates postgres rabbitmq
+# python curl chromium promtool faketime pgbouncer nginx debootstrap.
 need() {
   local thing missing=""
   for thing in "$@"; do "have_$thing" || missing="$missing $thing"; done
@@ -178,7 +180,7 @@ need() {
   done
 }
 
-# The packages that bring the things named, for one package manager.
+# packages_for MANAGER THING…: the packages of these things, for one package manager.
 packages_for() {
   local manager=$1 thing
   shift
@@ -217,7 +219,7 @@ install_packages() {
   esac
 }
 
-# logged TITLE COMMAND…: a long command whose output matters only when it fails. Callers say what to do then.
+# logged TITLE COMMAND…: runs a long command, and shows its output only if it fails. The caller then says what to do.
 logged() {
   local title=$1 log=$LOCAL/install.log
   shift
@@ -227,7 +229,7 @@ logged() {
   return 1
 }
 
-# After can_be_root has said yes.
+# Call it only after can_be_root succeeded.
 as_root() {
   if is_root; then "$@"; else sudo -n "$@"; fi
 }
@@ -239,8 +241,8 @@ can_be_root() {
   [ -t 0 ] && say "sudo may ask for your password, to install packages" && sudo -v
 }
 
-# policy-rc.d keeps the packages from starting the system's own PostgreSQL, RabbitMQ and Prometheus: we run private ones, or none. One that
-# is there already (Debian's container images have it) is left as it is.
+# policy-rc.d stops the packages from starting the system's PostgreSQL, RabbitMQ and Prometheus: the scripts start
+# private ones, or none. An existing one (Debian's container images have it) is not changed.
 # shellcheck disable=SC2016  # expanded by the inner shell
 APT_SCRIPT='
 policy=/usr/sbin/policy-rc.d
@@ -282,7 +284,7 @@ install_with_brew() {
 
 # ---- Rust -----------------------------------------------------------------------------------------------------------
 
-# A toolchain that is new enough (rust-version in Cargo.toml). One that is there is never replaced.
+# Requires a toolchain that is new enough (rust-version in Cargo.toml). Never replaces an existing one.
 need_rust() {
   need cc certificates
   have cargo || install_rust
@@ -297,7 +299,7 @@ need_rust() {
   fi
 }
 
-# 1.92 and 1.92.1 as numbers that can be compared.
+# Converts a version such as 1.92 or 1.92.1 to a number that can be compared.
 version_number() { echo "$1" | awk -F . '{ print $1 * 1000000 + $2 * 1000 + $3 }'; }
 
 install_rust() {
@@ -316,7 +318,7 @@ install_rust() {
   say "for your own shell: . \"${CARGO_HOME:-$HOME/.cargo}/env\""
 }
 
-# need_component SUBCOMMAND COMPONENT: a part of the toolchain, as cargo clippy is.
+# need_component SUBCOMMAND COMPONENT: requires a part of the toolchain, such as cargo clippy.
 need_component() {
   (cd "$ROOT" && cargo "$1" --version >/dev/null 2>&1) && return 0
   have rustup || die "cargo $1 is missing" "Install the package of your system that brings $2."
@@ -325,8 +327,9 @@ need_component() {
     die "rustup could not add $2" "Try: rustup component add $2"
 }
 
-# need_cargo_tool NAME [ARGUMENTS OF cargo install]: cargo-NAME, built from crates.io without optimisation: it compiles in
-# a third of the time, and waits for others most of its own. Outside the clone, whose settings are not meant for it.
+# need_cargo_tool NAME [ARGUMENTS OF cargo install]: requires cargo-NAME. It is built from crates.io without
+# optimisation, which takes a third of the time; the tool mostly waits for other programs anyway. It is built outside
+# the clone, whose cargo settings do not apply to it.
 need_cargo_tool() {
   local name=$1
   shift
@@ -343,14 +346,14 @@ need_cargo_tool() {
 
 DOWNLOAD_HINT="cargo needs https://index.crates.io and https://static.crates.io; behind a proxy, set https_proxy."
 
-# fetch_crates: apart from the build, so that a machine without a network is told what it lacks.
+# fetch_crates: downloads the dependencies before the build, so that a machine without a network gets a clear error.
 fetch_crates() {
   local host
   host=$(cd "$ROOT" && rustc -vV | sed -n 's/^host: //p')
   (cd "$ROOT" && cargo fetch --locked --target "$host") || die "the dependencies could not be downloaded" "$DOWNLOAD_HINT"
 }
 
-# announce_build FILE TIME…: says how long it takes to compile, unless FILE is there from the last time.
+# announce_build FILE TIME…: says how long compiling takes, unless FILE exists from an earlier build.
 announce_build() {
   local file=$1
   shift
