@@ -10,8 +10,8 @@ const FLOORS: [&[&str]; 7] = [
     &["domain"],
     &["config", "telemetry", "shutdown", "process_id", "http_server", "tls"],
     &["broker", "store", "runner"],
-    &["presence"],
-    &["worker", "recorder", "dead_letters", "operations", "overview", "monitoring"],
+    &["status_reporter"],
+    &["worker", "recorder", "dead_letters", "operations", "status", "monitoring"],
     &["console"],
     &["cli", "main"],
 ];

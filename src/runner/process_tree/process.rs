@@ -115,7 +115,7 @@ mod tests {
             .args(["--pid", "--fork"])
             .arg(env::current_exe().expect("this test"))
             .args(["--exact", "--nocapture"])
-            .arg("runner::family::process::tests::the_own_session_may_be_led_from_elsewhere")
+            .arg("runner::process_tree::process::tests::the_own_session_may_be_led_from_elsewhere")
             .env(INSIDE, "1")
             .output();
         match inside {
