@@ -55,8 +55,10 @@ pub(super) fn run(output: Output, command: Command) -> Result<(), CliError> {
 
 fn hash(output: Output, account: &Account) -> Result<(), CliError> {
     let password = read_password()?;
-    if !(SHORTEST_PASSWORD..=MAX_PASSWORD_BYTES).contains(&password.chars().count()) {
-        let detail = format!("a password has {SHORTEST_PASSWORD} to {MAX_PASSWORD_BYTES} characters");
+    if password.chars().count() < SHORTEST_PASSWORD || password.len() > MAX_PASSWORD_BYTES {
+        let detail = format!(
+            "a password has {SHORTEST_PASSWORD} characters or more, and {MAX_PASSWORD_BYTES} bytes at most"
+        );
         return Err(CliError::usage(detail));
     }
     let hash = PasswordHash::of(&password).context("hashing")?.to_string();

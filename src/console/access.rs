@@ -114,8 +114,7 @@ async fn admitted(console: &Console, mut request: Request) -> Result<Request, Bo
         return Err(Box::new(unknown(&request)));
     };
     if !is_safe(request.method()) {
-        // Viewers may sign out too.
-        if !identity.may_change() && request.uri().path() != sign_in::SIGN_OUT {
+        if !identity.may_change() {
             return Err(refuse(only_looks(&identity)));
         }
         if let Some(csrf) = &identity.csrf {

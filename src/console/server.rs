@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The largest request body, in bytes. An event has at most 8 MiB, but escaping in JSON makes it larger.
-const LARGEST_BODY: usize = 20 << 20;
+const LARGEST_BODY: usize = 26 << 20;
 /// The longest pause between two parts of a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most open connections. Each live page and each export occupies one.

@@ -3,7 +3,11 @@
 //! The database holds the progress of every job, so any process can report it. This module only keeps the
 //! jobs that this process runs. If the process ends, another one can resume them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -47,7 +51,9 @@ impl Jobs {
     pub async fn begin(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay, StoreError> {
         let job = self.0.letters.store.create_replay(new, chosen).await?;
         info!(replay = job.id, by = new.by, asked = new.asked, "a replay begins");
-        self.spawn(job.id, false);
+        if let Some(stop) = self.claim(job.id) {
+            self.spawn(job.id, stop, false);
+        }
         Ok(job)
     }
 
@@ -61,8 +67,9 @@ impl Jobs {
     ) -> Result<Replay, StoreError> {
         let store = &self.0.letters.store;
         let job = store.create_replay(new, chosen).await?;
-        let running = self.spawn(job.id, false);
-        let _ = tokio::time::timeout(patience, running).await;
+        if let Some(stop) = self.claim(job.id) {
+            let _ = tokio::time::timeout(patience, self.spawn(job.id, stop, false)).await;
+        }
         store.replay(job.id).await
     }
 
@@ -78,14 +85,23 @@ impl Jobs {
         if job.state == JobState::Finished {
             return Err(StoreError::Refused(format!("replay {id} is finished")));
         }
-        if self.progress(id).is_some() || store.is_replay_running(id).await? {
-            return Err(StoreError::Refused(format!("replay {id} is running already")));
+        let is_running = || StoreError::Refused(format!("replay {id} is running already"));
+        // Claimed before the database is asked: of two that resume it at the same time, one is refused.
+        let stop = self.claim(id).ok_or_else(is_running)?;
+        let prepared = async {
+            if store.is_replay_running(id).await? {
+                return Err(is_running());
+            }
+            if let Some(caution) = caution {
+                store.set_caution(id, caution).await?;
+            }
+            store.resume_replay(id).await
+        };
+        if let Err(error) = prepared.await {
+            self.0.running.lock().remove(&id);
+            return Err(error);
         }
-        if let Some(caution) = caution {
-            store.set_caution(id, caution).await?;
-        }
-        store.resume_replay(id).await?;
-        self.spawn(id, true);
+        self.spawn(id, stop, true);
         store.replay(id).await
     }
 
@@ -109,9 +125,19 @@ impl Jobs {
         self.0.tasks.wait().await;
     }
 
-    fn spawn(&self, id: i64, is_resumed: bool) -> tokio::task::JoinHandle<()> {
-        let stop = self.0.end.child_token();
-        self.0.running.lock().insert(id, Running { stop: stop.clone(), progress: Progress::default() });
+    /// Claims a job for this process, and gives the token that stops it. `None` if this process has it already.
+    fn claim(&self, id: i64) -> Option<CancellationToken> {
+        match self.0.running.lock().entry(id) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                let stop = self.0.end.child_token();
+                free.insert(Running { stop: stop.clone(), progress: Progress::default() });
+                Some(stop)
+            }
+        }
+    }
+
+    fn spawn(&self, id: i64, stop: CancellationToken, is_resumed: bool) -> tokio::task::JoinHandle<()> {
         let jobs = self.clone();
         self.0.tasks.spawn(async move {
             jobs.run(id, is_resumed, &stop).await;

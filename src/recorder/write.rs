@@ -100,14 +100,15 @@ impl Recorder {
         batch: &mut Rows<DeadLetterMessage>,
     ) -> Result<(), StoreError> {
         while let Some(letter) = batch.rows.last() {
-            match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
+            let new = match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
                 Err(StoreError::BadData(error)) => {
                     warn!(letter = %letter.facts.id, %error, "Postgres refuses the facts of a dead letter");
                     let reduced = [reduced(letter, &error.to_string())];
-                    self.store.insert_dead_letters(&reduced).await?;
+                    self.store.insert_dead_letters(&reduced).await?
                 }
-                written => drop(written?),
-            }
+                written => written?,
+            };
+            self.written.dead_letters(new, std::slice::from_ref(letter));
             batch.rows.pop();
             if let Some(delivery) = batch.deliveries.pop() {
                 delivery.ack.acknowledge();

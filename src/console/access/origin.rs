@@ -17,7 +17,7 @@ pub const TOKEN_FIELD: &str = "csrf";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The largest form that is read to find its token. An edited event has at most 8 MiB, but escaped bytes take three.
-const LARGEST_FORM: usize = 20 << 20;
+const LARGEST_FORM: usize = 26 << 20;
 
 /// Checks the headers in which the browser names the origin.
 ///
@@ -53,7 +53,7 @@ pub async fn check_token(request: Request, expected: &str) -> Result<Request, Pr
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, LARGEST_FORM)
         .await
-        .map_err(|_| Problem::too_large("the form is larger than 20 MiB"))?;
+        .map_err(|_| Problem::too_large("the form is larger than 26 MiB"))?;
     let given = url::form_urlencoded::parse(&body).find(|(name, _)| name == TOKEN_FIELD);
     if given.is_some_and(|(_, given)| is(given.as_bytes(), expected)) {
         return Ok(Request::from_parts(parts, Body::from(body)));

@@ -20,7 +20,7 @@ use crate::{
 };
 
 const SIGN_IN: &str = "/sign-in";
-pub const SIGN_OUT: &str = "/sign-out";
+const SIGN_OUT: &str = "/sign-out";
 /// The largest form that is accepted. Ours are smaller.
 const LARGEST_FORM: usize = 16 << 10;
 

@@ -141,7 +141,7 @@ const fn meaning(status: u16) -> &'static str {
         406 => "There is no form of the answer that Accept allows",
         409 => "It is not in a state for that",
         412 => "It was changed since the version that If-Match names: `current` and `changes` tell how",
-        413 => "The body is larger than 20 MiB",
+        413 => "The body is larger than 26 MiB",
         415 => "The body is not JSON by its Content-Type",
         422 => "A field holds what it must not, or a rule says no; `errors` names the fields",
         428 => "The header If-Match is missing",

@@ -93,7 +93,7 @@ async fn bytes(request: Request, console: &Console) -> Result<Bytes, Problem> {
     }
     Bytes::from_request(request, console).await.map_err(|rejection: BytesRejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Problem::too_large("a body has at most 20 MiB");
+            return Problem::too_large("a body has at most 26 MiB");
         }
         Problem::bad_request("the body did not arrive whole")
     })

@@ -9,7 +9,7 @@ mod show;
 use axum::{Router, routing::get};
 
 use crate::console::Console;
-pub use search::{SEARCH, filter, time};
+pub use search::{SEARCH, filter, searched_time, time};
 pub use show::{answers, code};
 
 pub fn routes() -> Router<Console> {

@@ -87,7 +87,6 @@ impl Store {
     /// [`StoreError::NotFound`]; [`StoreError::Refused`] if another process runs the job, or if it is finished.
     pub async fn run_replay(&self, id: i64) -> Result<ReplayRun> {
         let mut session = self.session().await?;
-        let job = replay(&mut session, id).await?;
         // The lock outlives transactions, so the connection must not return to the pool.
         session.take_over()?;
         let key = i32::try_from(id).unwrap_or(i32::MAX);
@@ -95,6 +94,7 @@ impl Store {
         if !row.is_some_and(|row| row.get(0)) {
             return Err(StoreError::Refused(format!("replay {id} is running already, in another process")));
         }
+        let job = replay(&mut session, id).await?;
         if job.state == JobState::Finished {
             return Err(StoreError::Refused(format!("replay {id} is finished")));
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     console::pages::{
-        executions::time,
+        executions::{searched_time, time},
         fields::{Errors, Fields},
         format::{capital, spaced},
         lists::{Chip, chips},
@@ -55,7 +55,7 @@ pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
     chips(search, PATH, &SEARCH, |name, value| match name {
         "state" | "reason" => capital(&spaced(value)),
         "handler" => handler.map_or_else(|| value.to_owned(), |name| format!("{name} ({value})")),
-        "since" | "until" => format!("{} UTC", value.trim_end_matches('Z').replace('T', " ")),
+        "since" | "until" => searched_time(value),
         _ => value.to_owned(),
     })
 }

@@ -59,16 +59,38 @@ pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
         "status" => capital(value),
         "disposition" => spaced(value),
         "handler" => handler.map_or_else(|| value.to_owned(), |name| format!("{name} ({value})")),
-        "since" | "until" if value.contains('-') => {
-            format!("{} UTC", value.trim_end_matches('Z').replace('T', " "))
-        }
+        "since" | "until" => searched_time(value),
         _ => value.to_owned(),
     })
+}
+
+/// A time of a search, as a chip shows it. One without an offset is in UTC; `2h` is a time before now.
+pub fn searched_time(value: &str) -> String {
+    let is_absolute = value.starts_with(|first: char| first.is_ascii_digit()) && value.contains('-');
+    let after_date = value.get("2026-01-31".len()..).unwrap_or_default();
+    if !is_absolute || after_date.contains(['+', '-']) {
+        return value.to_owned();
+    }
+    format!("{} UTC", value.trim_end_matches('Z').replace('T', " "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chip_says_the_zone_of_a_time_once() {
+        for (typed, shown) in [
+            ("2026-01-31T12:30", "2026-01-31 12:30 UTC"),
+            ("2026-01-31T12:30:00Z", "2026-01-31 12:30:00 UTC"),
+            ("2026-01-31T12:30:00+01:00", "2026-01-31T12:30:00+01:00"),
+            ("2026-01-31T12:30:00-01:00", "2026-01-31T12:30:00-01:00"),
+            ("2026-01-31", "2026-01-31 UTC"),
+            ("2h", "2h"),
+        ] {
+            assert_eq!(searched_time(typed), shown);
+        }
+    }
 
     #[test]
     fn times_are_utc_where_nothing_else_is_said() {
