@@ -39,14 +39,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     if json {
-        // The fields of the event and the attempt that a line belongs to stand beside its own.
-        json_subscriber::fmt::layer()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .flatten_span_list_on_top_level(true)
-            .with_writer(to)
-            .boxed()
+        // `spans` names the event and the attempt that a line belongs to.
+        fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(to).boxed()
     } else {
         fmt::layer().with_ansi(is_colourful()).with_writer(to).boxed()
     }

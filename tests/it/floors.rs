@@ -1,4 +1,4 @@
-//! Holds the structure: who may import whom, where each foreign library lives, how long functions get.
+//! Holds the structure: who may import whom, where each foreign library lives.
 
 use std::{
     fs,
@@ -36,8 +36,6 @@ const HOMES: [(&str, &[&str]); 17] = [
     ("webpki", &["tls"]),
     ("x509_cert", &["tls"]),
 ];
-
-const LONGEST_FUNCTION: usize = 60;
 
 struct Source {
     /// Below `src/`.
@@ -160,36 +158,6 @@ fn every_foreign_library_has_one_home() {
                 let names_it =
                     line.contains(&format!("{library}::")) || line.contains(&format!("use {library}"));
                 assert!(!names_it, "{}:{number} uses {library}, which belongs to {homes:?}", source.path);
-            }
-        }
-    }
-}
-
-#[test]
-fn functions_stay_short() {
-    for source in sources() {
-        let mut open: Option<(usize, usize, &str)> = None;
-        for (number, line) in source.text.lines().enumerate() {
-            let indent = line.len() - line.trim_start().len();
-            let starts = line
-                .trim_start()
-                .trim_start_matches("pub ")
-                .trim_start_matches("pub(super) ")
-                .trim_start_matches("pub(crate) ");
-            let starts = starts.trim_start_matches("const ").trim_start_matches("async ").starts_with("fn ");
-            match open {
-                None if starts => open = Some((number, indent, line)),
-                Some((begin, depth, name)) if line.trim_start().starts_with('}') && indent == depth => {
-                    let length = number - begin + 1;
-                    assert!(
-                        length <= LONGEST_FUNCTION,
-                        "{}: {} has {length} lines",
-                        source.path,
-                        name.trim()
-                    );
-                    open = None;
-                }
-                _ => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The log is not waited for: a collector that is stuck, or gone, holds up nothing.
+//! The log: each line names its event, and a collector that is stuck, or gone, holds up nothing.
 
 use std::{
     io::{BufRead as _, BufReader, PipeReader},
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     monitoring::get,
@@ -36,6 +36,42 @@ async fn lost(world: &World) -> u64 {
     let (_, text) = get(&at(world, "/metrics")).await;
     let line = text.lines().find(|line| line.starts_with("provisiond_log_lines_lost_total ")).expect(&text);
     line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect(line)
+}
+
+/// The value of a field of the spans that a line is in.
+fn of_span<'a>(line: &'a Value, field: &str) -> Option<&'a Value> {
+    line["spans"].as_array()?.iter().find_map(|span| span.get(field))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_line_about_an_event_names_it() {
+    let mut world = World::new().await;
+    let failing = Endpoint::start(|_, _| Reply::status(400)).await;
+    let handler = world.handler("failing", "clients.create", &["--http", &failing.url("/")]).to_string();
+    let worker = world.worker().await;
+    world.publish("clients.create", Some("bad"), 1, &json!({})).await;
+    world.broker.publish("clients.create", Some("garbage"), b"no JSON").await;
+    let has = |what: &str| worker.log().contains(what);
+    eventually("both are dead letters", || async {
+        has("given up: a dead letter") && has("malformed: a dead letter")
+    })
+    .await;
+    let log = worker.log();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    let of_events: Vec<_> = lines.filter(|line| line.get("spans").is_some()).collect();
+    let messages = ["attempt", "given up: a dead letter", "malformed: a dead letter"];
+    for (message, id, of_handler) in
+        [(messages[0], "bad", true), (messages[1], "bad", true), (messages[2], "garbage", false)]
+    {
+        let line = of_events.iter().find(|line| line["message"] == message).expect(&log);
+        assert_eq!(of_span(line, "event_id"), Some(&json!(id)), "{line}");
+        assert_eq!(of_span(line, "event"), Some(&json!("clients.create")), "{line}");
+        let named = of_handler.then(|| json!(handler));
+        assert_eq!(of_span(line, "handler"), named.as_ref(), "{line}");
+    }
+    assert!(of_events.iter().all(|line| of_span(line, "event_id").is_some()), "{log}");
+    world.keep(worker);
+    world.abandon().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
