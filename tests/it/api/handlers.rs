@@ -234,7 +234,7 @@ async fn what_http_itself_refuses_is_a_problem_too() {
     };
     for (request, status) in [
         (post("application/json", b"{\"name\":".to_vec()), 400),
-        (post("application/json", vec![b' '; 21 << 20]), 413),
+        (post("application/json", vec![b' '; 27 << 20]), 413),
         (post("text/plain", b"{}".to_vec()), 415),
         (api.api("POST", "/handlers").body("{}"), 415),
         (api.api("PUT", "/handlers"), 405),
