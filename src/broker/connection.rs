@@ -235,7 +235,6 @@ impl Supervisor {
                         }
                     }
                     Err(error) => {
-                        self.unreached.fetch_add(1, Relaxed);
                         let error = format!("{error:#}");
                         // Warn only when the error changes.
                         if told == error {
@@ -254,7 +253,10 @@ impl Supervisor {
     }
 
     async fn connect(&self) -> anyhow::Result<(Arc<Connection>, Socket)> {
-        let (connection, socket) = self.settings.dial_with_socket(self.purpose).await?;
+        let dialled = self.settings.dial_with_socket(self.purpose).await;
+        let (connection, socket) = dialled.inspect_err(|_| {
+            self.unreached.fetch_add(1, Relaxed);
+        })?;
         if self.declares {
             self.settings.topology.declare(&connection).await?;
         } else if let Some(refused) = other_owner(&self.settings.topology, &connection).await {

@@ -186,11 +186,13 @@ impl Consumer {
             match self.session(channel, &link, &mut place, &stop, &mut take).await {
                 End::Stopped => return,
                 End::Idle => continue,
-                End::Well => {
+                End::Well if link.is_up() => {
                     info!(queue = self.queue_config.queue, "its connection stands: consuming as before");
                     place.note_well();
                     continue;
                 }
+                // Its last delivery ended the connection after all.
+                End::Well => lost_after = Some(begun.elapsed()),
                 // The supervisor logs a lost connection, once for all its users.
                 End::Lost(why) if !link.is_up() => {
                     debug!(queue = self.queue_config.queue, why, "consumer lost");
@@ -205,8 +207,8 @@ impl Consumer {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(pause)) => {} }
             tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, &mut place) => {} }
             match lost_after {
-                // The broker was away, so no message caused the loss.
-                Some(_) if link.unreached() > unreached => place.lost = 0,
+                // The broker was away, so the loss accuses no message.
+                Some(_) if link.unreached() > unreached => {}
                 Some(lasted) if place.note_lost(lasted) => self.go_apart(&mut place),
                 _ => {}
             }
@@ -327,9 +329,9 @@ impl Consumer {
                     link.note_heard();
                     let delivery = Delivery::new(raw, session.settled.clone(), &session.held);
                     session.taken = session.taken.saturating_add(1);
-                    // The lost connection's deliveries were redelivered first, and are settled by now.
+                    // The lost connection's deliveries were redelivered first, and are settled by now. Dropping this
+                    // one requeues it.
                     if is_careful && session.taken > self.queue_config.prefetch {
-                        take(delivery);
                         return Step::Ended(End::Well);
                     }
                     match session.held.fewer_than(self.prefetch(place)) {

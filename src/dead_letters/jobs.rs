@@ -41,6 +41,18 @@ struct Running {
     progress: Progress,
 }
 
+/// A job that this process has. Dropping it gives the job up, so that it can be resumed.
+struct Claim {
+    jobs: Jobs,
+    id: i64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.jobs.0.running.lock().remove(&self.id);
+    }
+}
+
 impl Jobs {
     pub fn new(letters: DeadLetters, end: CancellationToken) -> Self {
         let turns = Arc::new(Semaphore::new(AT_A_TIME));
@@ -51,9 +63,7 @@ impl Jobs {
     pub async fn begin(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay, StoreError> {
         let job = self.0.letters.store.create_replay(new, chosen).await?;
         info!(replay = job.id, by = new.by, asked = new.asked, "a replay begins");
-        if let Some(stop) = self.claim(job.id) {
-            self.spawn(job.id, stop, false);
-        }
+        self.spawn(self.claim(job.id)?, false);
         Ok(job)
     }
 
@@ -67,9 +77,8 @@ impl Jobs {
     ) -> Result<Replay, StoreError> {
         let store = &self.0.letters.store;
         let job = store.create_replay(new, chosen).await?;
-        if let Some(stop) = self.claim(job.id) {
-            let _ = tokio::time::timeout(patience, self.spawn(job.id, stop, false)).await;
-        }
+        let running = self.spawn(self.claim(job.id)?, false);
+        let _ = tokio::time::timeout(patience, running).await;
         store.replay(job.id).await
     }
 
@@ -85,23 +94,16 @@ impl Jobs {
         if job.state == JobState::Finished {
             return Err(StoreError::Refused(format!("replay {id} is finished")));
         }
-        let is_running = || StoreError::Refused(format!("replay {id} is running already"));
         // Claimed before the database is asked: of two that resume it at the same time, one is refused.
-        let stop = self.claim(id).ok_or_else(is_running)?;
-        let prepared = async {
-            if store.is_replay_running(id).await? {
-                return Err(is_running());
-            }
-            if let Some(caution) = caution {
-                store.set_caution(id, caution).await?;
-            }
-            store.resume_replay(id).await
-        };
-        if let Err(error) = prepared.await {
-            self.0.running.lock().remove(&id);
-            return Err(error);
+        let claim = self.claim(id)?;
+        if store.is_replay_running(id).await? {
+            return Err(is_running(id));
         }
-        self.spawn(id, stop, true);
+        if let Some(caution) = caution {
+            store.set_caution(id, caution).await?;
+        }
+        store.resume_replay(id).await?;
+        self.spawn(claim, true);
         store.replay(id).await
     }
 
@@ -125,24 +127,27 @@ impl Jobs {
         self.0.tasks.wait().await;
     }
 
-    /// Claims a job for this process, and gives the token that stops it. `None` if this process has it already.
-    fn claim(&self, id: i64) -> Option<CancellationToken> {
+    /// Claims a job for this process.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if this process has it already.
+    fn claim(&self, id: i64) -> Result<Claim, StoreError> {
         match self.0.running.lock().entry(id) {
-            Entry::Occupied(_) => None,
+            Entry::Occupied(_) => Err(is_running(id)),
             Entry::Vacant(free) => {
-                let stop = self.0.end.child_token();
-                free.insert(Running { stop: stop.clone(), progress: Progress::default() });
-                Some(stop)
+                free.insert(Running { stop: self.0.end.child_token(), progress: Progress::default() });
+                Ok(Claim { jobs: self.clone(), id })
             }
         }
     }
 
-    fn spawn(&self, id: i64, stop: CancellationToken, is_resumed: bool) -> tokio::task::JoinHandle<()> {
-        let jobs = self.clone();
-        self.0.tasks.spawn(async move {
-            jobs.run(id, is_resumed, &stop).await;
-            jobs.0.running.lock().remove(&id);
-        })
+    fn spawn(&self, claim: Claim, is_resumed: bool) -> tokio::task::JoinHandle<()> {
+        // A stop that was asked for before the job was resumed is over.
+        let stop = self.0.end.child_token();
+        if let Some(running) = self.0.running.lock().get_mut(&claim.id) {
+            running.stop = stop.clone();
+        }
+        self.0.tasks.spawn(async move { claim.jobs.run(claim.id, is_resumed, &stop).await })
     }
 
     async fn run(&self, id: i64, is_resumed: bool, stop: &CancellationToken) {
@@ -161,4 +166,8 @@ impl Jobs {
         }
         drop(turn);
     }
+}
+
+fn is_running(id: i64) -> StoreError {
+    StoreError::Refused(format!("replay {id} is running already"))
 }

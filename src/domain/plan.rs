@@ -10,7 +10,8 @@ use super::handler::{HandlerId, Timeout};
 /// broker's consumer timeout (30 minutes).
 pub const LONGEST_RUN: Duration = Duration::from_mins(15);
 /// Maximum time until a delivery is acknowledged: a handler may start just before [`LONGEST_RUN`] ends.
-pub const LONGEST_HELD: Duration = LONGEST_RUN.saturating_add(Timeout::MAX);
+pub const LONGEST_HELD: Duration =
+    LONGEST_RUN.saturating_add(Timeout::MAX).saturating_add(Duration::from_mins(2));
 
 /// The number of one attempt of one handler for one event; the first is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

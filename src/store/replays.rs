@@ -15,7 +15,6 @@ use tokio_postgres::Row;
 
 use super::{Result, Store, StoreError, session::Session};
 use crate::domain::replay::{JobState, ReplayLimits, Source};
-pub(super) use control::has_runner;
 pub use create::{NewReplay, Selection};
 pub use plan::{PlanLine, PlannedHandler};
 pub use run::{ClaimedItem, ReplayItem, ReplayRun, Settled};

@@ -1,6 +1,6 @@
 //! Handles one delivery, from decoding to the acknowledgement.
 
-use tracing::{Instrument, Span, error_span, field::Empty, warn};
+use tracing::{Instrument, Span, error_span, field::Empty, record_all, warn};
 
 use super::{
     Worker,
@@ -22,7 +22,7 @@ use crate::{
 /// It is acknowledged once the broker has confirmed everything that was published for it. If that fails, it
 /// is requeued.
 pub(super) async fn process(worker: &Worker, lane: &QueueState, delivery: Delivery) {
-    // At the level of errors, so that no filter takes an event's id from a line that is logged.
+    // At the level of errors: a filter that lets a line through lets its event's id through.
     let span = error_span!("event", event = %lane.event, event_id = Empty, run_id = Empty);
     settle(worker, lane, delivery).instrument(span).await;
 }
@@ -65,7 +65,7 @@ async fn handle_delivery(
         Ok(run) => run,
         Err(malformed) => return malformed.publish_dead_letter(worker, delivery).await,
     };
-    Span::current().record("event_id", run.event.id.as_str()).record("run_id", run.id.as_str());
+    record_all!(Span::current(), event_id = run.event.id.as_str(), run_id = run.id.as_str());
     run.count_arrival(delivery);
     // Held until this function returns: a redelivery that started before the results are confirmed would find
     // nothing recorded.

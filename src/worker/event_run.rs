@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use tracing::{Span as LogSpan, warn};
+use tracing::{Span as LogSpan, record_all, warn};
 
 use super::{Worker, queue_state::QueueState};
 use crate::{
@@ -217,6 +217,7 @@ impl MalformedDelivery {
         let MessageMeta { message_id, timestamp, .. } = &self.facts;
         let body = &delivery.body;
         let run_id = EventId::of_message(message_id.as_deref(), self.name.as_str(), *timestamp, body);
+        record_all!(LogSpan::current(), event_id = run_id.as_str(), run_id = run_id.as_str());
         let (error, name, run) = (self.why.to_string(), self.name.as_str(), Some(run_id.to_string()));
         let letter = DeadLetter {
             worker: Some(worker.id.clone()),
@@ -228,7 +229,6 @@ impl MalformedDelivery {
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
         confirm.confirmed().await?;
         count_dead_letter(&self.name, Reason::Malformed);
-        LogSpan::current().record("event_id", run_id.as_str());
         warn!(error, "malformed: a dead letter");
         if retry_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
             ReplyRequest::answer_malformed(worker, &self.facts, run_id, &error).await?;

@@ -41,7 +41,10 @@ fn config_map(world: &mut World, scripts: &[(&str, &str)]) -> PathBuf {
 /// The program with mounts of its own, which `sh` makes of the lines of `mounts`, and then as `user`. None where no mount
 /// can be made.
 fn mounted(world: &World, mounts: &str, user: Option<&str>) -> Option<Command> {
-    let can = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
+    let become_another = user.map(|user| ["setpriv", "--reuid", user, "--regid", "0", "--clear-groups"]);
+    let mut probe = Command::new("unshare");
+    probe.arg("--mount").args(become_another.iter().flatten()).args(["test", "-x"]);
+    let can = probe.arg(world.command().get_program()).stderr(Stdio::null()).status();
     if !nix::unistd::Uid::effective().is_root() || !can.is_ok_and(|status| status.success()) {
         println!("skipped: no mount can be made here");
         return None;

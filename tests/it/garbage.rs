@@ -150,8 +150,7 @@ async fn headers_of_ours_are_not_believed_on_what_others_publish() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_are_large_are_held_few_at_a_time() {
-    // Held all at once, twenty of them would take more than the limit below.
-    const COUNT: usize = 25;
+    const COUNT: usize = 30;
     const MIB: usize = 1 << 20;
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;

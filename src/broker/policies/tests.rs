@@ -20,12 +20,12 @@ fn what_drops_or_hurries_is_named_and_nothing_else() {
     for (name, arguments, definition, harm) in [
         ("p.events.a.b", &empty, r#"{"message-ttl":1,"max-length":1,"delivery-limit":1}"#, None),
         ("p.events.a.b", &empty, r#"{"expires":60000}"#, Some("(expires 60000) drops")),
-        ("p.events.a.b", &empty, r#"{"consumer-timeout":1500000}"#, None),
+        ("p.events.a.b", &empty, r#"{"consumer-timeout":1620000}"#, None),
         (
             "p.events.a.b",
             &empty,
-            r#"{"consumer-timeout":1499999}"#,
-            Some("(consumer-timeout 1499999) takes events back"),
+            r#"{"consumer-timeout":1619999}"#,
+            Some("(consumer-timeout 1619999) takes events back"),
         ),
         ("p.execution-log", &empty, r#"{"consumer-timeout":60000}"#, None),
         ("p.delay.v1.level-3", &level, r#"{"message-ttl":8000,"delivery-limit":1}"#, None),

@@ -45,7 +45,7 @@ impl Store {
 }
 
 /// Whether a process runs the job: it holds the advisory lock on it.
-pub(in crate::store) async fn has_runner(session: &mut Session, id: i64) -> Result<bool> {
+async fn has_runner(session: &mut Session, id: i64) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_locks l
         WHERE l.locktype = 'advisory' AND l.classid::bigint = $1 AND l.objid::bigint = $2 AND l.granted
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))";

@@ -154,12 +154,13 @@ async fn closed_letters_are_forgotten_in_time_and_open_ones_never() {
         let kept = ids.get(1..).expect("letters").to_vec();
         jobs.push(store.create_replay(&new("me"), &Selection::Letters(kept)).await.expect("a job").id);
     }
-    let running = store.run_replay(jobs[0]).await.expect("its lock");
-    database.psql("UPDATE replays SET created_at = now() - interval '181 days'").await;
+    store.stop_replay(jobs[1], "me").await.expect("stopped");
+    database
+        .psql("UPDATE replays SET created_at = now() - interval '181 days', ended_at = ended_at - interval '181 days'")
+        .await;
     assert_eq!(store.forget_closed_dead_letters(180).await.expect("deleted"), 1);
-    store.replay(jobs[0]).await.expect("it runs, and is kept");
+    store.replay(jobs[0]).await.expect("it has no end, and is kept");
     assert!(matches!(store.replay(jobs[1]).await, Err(StoreError::NotFound(_))));
-    drop(running);
     assert!(matches!(store.dead_letter(ids[0]).await, Err(StoreError::NotFound(_))));
     for kept in &ids[1..] {
         store.dead_letter(*kept).await.expect("kept");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use super::batched::Batched;
 use crate::{
@@ -90,7 +90,7 @@ impl Suspects {
 impl Drop for SuspectPermit<'_> {
     fn drop(&mut self) {
         let (store, run) = (self.suspects.store.clone(), self.run.clone());
-        self.suspects.tasks.spawn(async move {
+        let ending = async move {
             // A row that cannot be deleted counts one start too many, which matters only if the run becomes a
             // suspect again.
             if let Err(error) = store.end_suspect(&run).await {
@@ -99,6 +99,7 @@ impl Drop for SuspectPermit<'_> {
                     "the end of a suspect cannot be noted"
                 );
             }
-        });
+        };
+        self.suspects.tasks.spawn(ending.in_current_span());
     }
 }

@@ -107,6 +107,7 @@ impl EventRun<'_> {
         self.worker.publishers.letters.publish(outgoing).await.confirmed().await?;
         count_dead_letter(&self.event.name, letter.reason);
         warn!(
+            handler = letter.handler_id.map(|id| id.0),
             name = letter.handler_name.as_ref().map(tracing::field::display),
             reason = %letter.reason,
             error = letter.error,

@@ -51,10 +51,11 @@ impl Form {
     }
 
     /// What a worker that is killed may repeat: of each delivery what ran, and what was not recorded a second later.
-    /// The short form shares its machine, and a recorder that gets no core for seconds has recorded nothing of what is
-    /// under way.
-    const fn killed(self) -> usize {
-        if self.is_long { 2 * PREFETCH } else { UNDER_WAY }
+    /// The short form shares its machine, and once a recorder that got no core for seconds has recorded nothing of what
+    /// was under way.
+    const fn killed(self, times: usize) -> usize {
+        let busy = if self.is_long { 0 } else { UNDER_WAY };
+        busy + 2 * PREFETCH * times
     }
 }
 

@@ -30,7 +30,7 @@ async fn worker_killed(form: Form) {
         scene.start_worker(0);
         scene.recovered().await;
     }
-    let repeated = form.killed() * form.injections();
+    let repeated = form.killed(form.injections());
     scene.end(Allowed { repeated, unrecorded: repeated, ..Allowed::default() }).await;
 }
 
@@ -115,6 +115,6 @@ async fn crash_loop(form: Form) {
         }
     }
     scene.recovered().await;
-    let (repeated, doomed) = (form.killed() * crashes, Some(doomed));
+    let (repeated, doomed) = (form.killed(crashes), Some(doomed));
     scene.end(Allowed { repeated, unrecorded: repeated, doomed, ..Allowed::default() }).await;
 }

@@ -65,7 +65,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What may be repeated when a worker lost everything so many times.
 fn crashes(form: Form, times: usize) -> Allowed {
-    let repeated = form.killed() * times;
+    let repeated = form.killed(times);
     Allowed { repeated, unrecorded: repeated, ..Allowed::default() }
 }
 

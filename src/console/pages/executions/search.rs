@@ -1,11 +1,11 @@
 //! The search for executions: from the query string to a filter.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan as _};
 
 use crate::{
     console::pages::{
         fields::{Errors, Fields},
-        format::{capital, spaced},
+        format::{capital, moment, spaced},
         lists::{Chip, chips},
     },
     domain::{
@@ -64,14 +64,13 @@ pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
     })
 }
 
-/// A time of a search, as a chip shows it. One without an offset is in UTC; `2h` is a time before now.
+/// A time of a search, as a chip shows it: in UTC, or as it was typed if it counts from now (`2h`).
 pub fn searched_time(value: &str) -> String {
-    let is_absolute = value.starts_with(|first: char| first.is_ascii_digit()) && value.contains('-');
-    let after_date = value.get("2026-01-31".len()..).unwrap_or_default();
-    if !is_absolute || after_date.contains(['+', '-']) {
-        return value.to_owned();
+    let (now, later) = (Timestamp::now(), Timestamp::now() + 1.hour());
+    match (parse_moment(value, now), parse_moment(value, later)) {
+        (Ok(at), Ok(same)) if at == same => format!("{} UTC", moment(at)),
+        _ => value.to_owned(),
     }
-    format!("{} UTC", value.trim_end_matches('Z').replace('T', " "))
 }
 
 #[cfg(test)]
@@ -81,12 +80,14 @@ mod tests {
     #[test]
     fn a_chip_says_the_zone_of_a_time_once() {
         for (typed, shown) in [
-            ("2026-01-31T12:30", "2026-01-31 12:30 UTC"),
+            ("2026-01-31T12:30", "2026-01-31 12:30:00 UTC"),
             ("2026-01-31T12:30:00Z", "2026-01-31 12:30:00 UTC"),
-            ("2026-01-31T12:30:00+01:00", "2026-01-31T12:30:00+01:00"),
-            ("2026-01-31T12:30:00-01:00", "2026-01-31T12:30:00-01:00"),
-            ("2026-01-31", "2026-01-31 UTC"),
+            ("2026-01-31 12:30z", "2026-01-31 12:30:00 UTC"),
+            ("2026-01-31T12:30:00+01:00", "2026-01-31 11:30:00 UTC"),
+            ("2026-01-31T12:30:00-01:00", "2026-01-31 13:30:00 UTC"),
+            ("2026-01-31", "2026-01-31 00:00:00 UTC"),
             ("2h", "2h"),
+            ("nonsense", "nonsense"),
         ] {
             assert_eq!(searched_time(typed), shown);
         }

@@ -27,7 +27,7 @@ async fn the_node_that_is_connected_to_is_killed_long() {
         scene.replace_worker(0).await;
         scene.recovered().await;
     }
-    let repeated = FORM.killed() * FORM.injections();
+    let repeated = FORM.killed(FORM.injections());
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
     cluster.stop().await;
 }
@@ -48,7 +48,7 @@ async fn the_majority_is_lost_and_restored_long() {
         scene.recovered().await;
         cluster.revive(1).await;
     }
-    let repeated = FORM.killed() * FORM.injections();
+    let repeated = FORM.killed(FORM.injections());
     scene.end(Allowed { repeated, ..Allowed::default() }).await;
     cluster.stop().await;
 }
