@@ -41,9 +41,10 @@ fn config_map(world: &mut World, scripts: &[(&str, &str)]) -> PathBuf {
 /// The program with mounts of its own, which `sh` makes of the lines of `mounts`, and then as `user`. None where no mount
 /// can be made.
 fn mounted(world: &World, mounts: &str, user: Option<&str>) -> Option<Command> {
-    let become_another = user.map(|user| ["setpriv", "--reuid", user, "--regid", "0", "--clear-groups"]);
+    let become_user = user
+        .map(|user| ["setpriv", "--reuid", user, "--regid", "0", "--clear-groups", "--bounding-set", "-all"]);
     let mut probe = Command::new("unshare");
-    probe.arg("--mount").args(become_another.iter().flatten()).args(["test", "-x"]);
+    probe.arg("--mount").args(become_user.iter().flatten()).args(["test", "-x"]);
     let can = probe.arg(world.command().get_program()).stderr(Stdio::null()).status();
     if !nix::unistd::Uid::effective().is_root() || !can.is_ok_and(|status| status.success()) {
         println!("skipped: no mount can be made here");
@@ -52,18 +53,7 @@ fn mounted(world: &World, mounts: &str, user: Option<&str>) -> Option<Command> {
     let program = world.command();
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-euc", &format!("{mounts}\nexec \"$@\""), "sh"]);
-    if let Some(user) = user {
-        command.args([
-            "setpriv",
-            "--reuid",
-            user,
-            "--regid",
-            "0",
-            "--clear-groups",
-            "--bounding-set",
-            "-all",
-        ]);
-    }
+    command.args(become_user.iter().flatten());
     command.arg(program.get_program()).current_dir("/").stdin(Stdio::null());
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Some(command)
