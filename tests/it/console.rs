@@ -44,8 +44,8 @@ fn start(world: &World, mut command: Command, log: &str) -> Process {
     Process::new(command.spawn().expect("the program"), path)
 }
 
-/// Lets a story happen, in a browser that prefers light or dark.
-async fn tell(story: &str, scheme: &str) {
+/// Lets a story happen in a browser.
+async fn tell(story: &str) {
     let Some(chromium) = chromium() else { return };
     let mut world = World::new().await;
     let console = serve(&mut world).await;
@@ -77,7 +77,6 @@ async fn tell(story: &str, scheme: &str) {
         .env("CHROMIUM", chromium)
         .env("CONSOLE", console)
         .env("PASSWORD", PASSWORD)
-        .env("SCHEME", scheme)
         .env("APP", format!("127.0.0.1:{port}"));
     if let Ok(axe) = std::env::var("PROVISIOND_TEST_AXE") {
         browser.env("AXE", axe);
@@ -99,20 +98,15 @@ async fn tell(story: &str, scheme: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_has_a_morning_in_the_browser() {
-    tell("morning.py", "light").await;
+    tell("morning.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_page_bears_a_look_and_hostile_text_in_light() {
-    tell("everywhere.py", "light").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_page_bears_a_look_and_hostile_text_in_dark() {
-    tell("everywhere.py", "dark").await;
+async fn every_page_bears_a_look_and_hostile_text() {
+    tell("everywhere.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_changes_nothing_and_no_javascript_is_needed() {
-    tell("others.py", "light").await;
+    tell("others.py").await;
 }

@@ -74,14 +74,15 @@ class MainThread:
         return next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime") - self.before
 
 
-def axe(page):
-    """What axe-core finds on a page that is serious: one line each."""
+def axe(page, **rules):
+    """What axe-core finds on a page that is serious: one line each. The rules are its options runOnly or rules."""
     script = os.environ.get("AXE")
     if not script:
         return []
     # Evaluated by the debugger, to which the page's policy does not apply.
-    page.evaluate(pathlib.Path(script).read_text() + ";0")
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    if not page.evaluate("Boolean(window.axe)"):
+        page.evaluate(pathlib.Path(script).read_text() + ";0")
+    found = page.evaluate("(rules) => axe.run(document, {resultTypes: ['violations'], ...rules})", rules)["violations"]
     serious = [one for one in found if one["impact"] in ("serious", "critical")]
     return [f"{page.url}: {one['id']}: {[node['html'][:200] for node in one['nodes'][:3]]}" for one in serious]
 

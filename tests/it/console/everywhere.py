@@ -1,4 +1,4 @@
-"""Every page, wide and narrow, in the scheme of the environment (light or dark), with what hostile people leave in it."""
+"""Every page, wide and narrow, light and dark, with what hostile people leave in it."""
 
 import os
 
@@ -8,8 +8,23 @@ from browser import MainThread, axe, story
 from hostile import HOSTILE, arrange, forms, pages, rows
 
 
-def looks_at(browser, path, found):
+WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+
+
+def looks_at(browser, path):
+    """Tells what axe-core finds. What depends on colours is looked for in both schemes, what depends on the width in both widths."""
     page = browser.page
+    page.emulate_media(color_scheme="light")
+    opens(page, path, WIDE)
+    found = axe(page)
+    page.emulate_media(color_scheme="dark")
+    found += axe(page, runOnly=["color-contrast"])
+    opens(page, path, NARROW)
+    return found + axe(page, rules={"color-contrast": {"enabled": False}})
+
+
+def opens(page, path, size):
+    page.set_viewport_size(size)
     page.goto(path)
     page.wait_for_load_state("load")
     assert page.evaluate("window.hacked") is None, f"{path} ran what somebody wrote into it"
@@ -18,7 +33,6 @@ def looks_at(browser, path, found):
     assert too_wide <= 0, f"{path} is {too_wide} pixels wider than the screen"
     turned = page.evaluate(TURNED_NEIGHBOURS)
     assert not turned, f"{path} turns round what stands beside it: {turned}"
-    found.extend(axe(page))
 
 
 # Texts behind a character that turns the order of letters round, as far as that reaches: to the end of the next element
@@ -43,6 +57,9 @@ def axe_can_find_something(browser):
     if "AXE" not in os.environ:
         return
     browser.page.goto("/handlers")
+    browser.page.emulate_media(color_scheme="dark")
+    browser.page.evaluate("document.querySelector('h1').style.color = '#444'")
+    assert axe(browser.page, runOnly=["color-contrast"]), "dark grey on black is a violation"
     browser.page.evaluate("document.querySelector('label[for=s-text]').remove(); document.querySelector('#s-text').placeholder = ''")
     assert axe(browser.page), "a field without a label is a violation"
 
@@ -71,19 +88,14 @@ def a_mebibyte_does_not_freeze(browser):
 def everywhere(_playwright, browser):
     execution, letter = arrange()
     browser.sign_in()
-    found = []
-    browser.page.emulate_media(color_scheme=os.environ["SCHEME"])
-    for width in (1400, 390):
-        browser.page.set_viewport_size({"width": width, "height": 844})
-        for path in pages(execution, letter) + forms(letter):
-            looks_at(browser, path, found)
+    found = [fault for path in pages(execution, letter) + forms(letter) for fault in looks_at(browser, path)]
     assert not found, "\n".join(found)
     expect(browser.page.get_by_role("button", name="Sign out")).to_be_visible()
     browser.page.goto(f"/executions/{execution}")
     expect(browser.page.locator("#answer")).to_contain_text('<script>window.hacked = "answer"</script>')
     browser.page.goto("/handlers")
     expect(browser.page.locator("#handler-1")).to_contain_text(HOSTILE)
-    browser.page.set_viewport_size({"width": 1400, "height": 900})
+    browser.page.set_viewport_size(WIDE)
     axe_can_find_something(browser)
     a_mebibyte_does_not_freeze(browser)
 
