@@ -24,12 +24,11 @@ mod value;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Serialize;
 
-use crate::domain::{handler::HandlerSpec, retry::RetryPolicy, task::TaskType};
+use crate::domain::{handler::HandlerDefaults, retry::RetryPolicy};
 
 pub use self::http::Http;
 pub use amqp::{Amqp, QueueType};
@@ -112,13 +111,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
-    /// The timeout of one attempt of the handler `spec`.
-    pub fn timeout_of(&self, spec: &HandlerSpec) -> Duration {
-        let default = match spec.task.kind() {
-            TaskType::Http => self.http.timeout,
-            TaskType::Script => self.script.timeout,
-        };
-        spec.timeout.unwrap_or(default).duration()
+    pub fn handler_defaults(&self) -> HandlerDefaults {
+        HandlerDefaults {
+            retry: self.retry.clone(),
+            http_timeout: self.http.timeout.duration(),
+            script_timeout: self.script.timeout.duration(),
+        }
     }
 
     /// Reads every section before it returns, so that the errors of all sections are reported together.

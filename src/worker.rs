@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     broker::{BrokerSettings, ConfirmMode, Link, Names, OwnLink, Publisher},
-    domain::execution::WorkerId,
+    domain::{execution::WorkerId, handler::HandlerDefaults},
     process_id::this_process,
     runner::Runner,
     status_reporter::StatusReporter,
@@ -36,8 +36,6 @@ use breaker::Breakers;
 use registry::Registry;
 use slots::Slots;
 use watchdog::Watched;
-
-pub use registry::Defaults;
 
 /// The configuration of a worker.
 pub struct WorkerSettings {
@@ -60,7 +58,7 @@ pub struct WorkerSettings {
     pub handler_series: usize,
     /// Topic patterns: the worker consumes the event types that match one of them.
     pub events: Vec<String>,
-    pub defaults: Defaults,
+    pub defaults: HandlerDefaults,
     /// None: the worker makes no spans.
     pub traces: Option<TraceSettings>,
 }

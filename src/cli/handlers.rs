@@ -15,7 +15,7 @@ use crate::{
         event::EventName,
         handler::{Handler, HandlerId, HandlerSpec, Status},
         secret::SigningSecret,
-        task::{HttpTarget, Task, TaskType},
+        task::{HttpTarget, TaskType},
     },
     runner::check_target,
     store::{HandlerFilter, Store},
@@ -136,7 +136,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
 async fn create(context: &Context, create: &Create) -> Result<(), CliError> {
     let spec = create.spec()?;
     warn_script(context, &spec);
-    if let Task::Http { url, .. } = &spec.task {
+    if let Some(url) = spec.task.url() {
         may_point_to(context, url).await?;
     }
     let secret = create.secret()?;
@@ -169,7 +169,7 @@ async fn rotate_secret(
 
 /// Warns if a script cannot run here. It may run on another machine, but a typing error is best found now.
 fn warn_script(context: &Context, spec: &HandlerSpec) {
-    if let Task::Script { path, .. } = &spec.task
+    if let Some(path) = spec.task.script()
         && let Err(why) = settings::script_rules(&context.config).and_then(|rules| Ok(rules.examine(path)?))
     {
         Context::hint(&format!("warning: as configured here it cannot be run: {why:#}"));

@@ -14,7 +14,7 @@ use crate::{
     store::{Store, StoreSettings},
     telemetry::traces::TraceSettings,
     tls,
-    worker::{Defaults, WorkerSettings},
+    worker::WorkerSettings,
 };
 
 pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
@@ -110,11 +110,7 @@ pub(super) fn worker(config: &Config, broker: BrokerSettings, events: Vec<String
         kill_grace: config.script.kill_grace,
         handler_series: config.telemetry.handler_series,
         events,
-        defaults: Defaults {
-            retry: config.retry.clone(),
-            http_timeout: config.http.timeout.duration(),
-            script_timeout: config.script.timeout.duration(),
-        },
+        defaults: config.handler_defaults(),
         traces: traces(config),
     }
 }
@@ -156,9 +152,7 @@ pub(super) fn trials(config: &Config, store: Store, runner: Arc<Runner>) -> Tria
     Trials {
         store,
         runner,
-        retry: config.retry.clone(),
-        http_timeout: config.http.timeout.duration(),
-        script_timeout: config.script.timeout.duration(),
+        defaults: config.handler_defaults(),
         max_event_bytes: config.worker.max_event_bytes,
     }
 }

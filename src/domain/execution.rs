@@ -9,7 +9,7 @@ use super::{
     event::{Event, EventId, EventName, RunId},
     handler::{Handler, HandlerId, HandlerName, Mode, Priority},
     outcome::Response,
-    task::{HttpTarget, TaskType},
+    task::TaskType,
     text_enum::text_enum,
 };
 
@@ -113,11 +113,9 @@ pub struct TaskRef {
 }
 
 impl TaskRef {
-    /// Masks the parts of a URL that may be secret.
+    /// Masks the parts of the target that may be secret.
     pub fn mask(&mut self) {
-        if self.kind == TaskType::Http {
-            self.target = HttpTarget::masked(&self.target);
-        }
+        self.target = self.kind.masked_target(&self.target);
     }
 }
 

@@ -3,7 +3,7 @@
 mod fields;
 mod versions;
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 pub use fields::{HandlerName, InvalidField, Priority, Timeout};
 pub use versions::HandlerVersions;
 
-use super::{event::EventName, retry::RetryOverrides, task::Task, text_enum::text_enum};
+use super::{
+    event::EventName,
+    retry::{RetryOverrides, RetryPolicy},
+    task::{Task, TaskType},
+    text_enum::text_enum,
+};
 
 /// The id of a handler. The database assigns it.
 #[derive(
@@ -84,6 +89,33 @@ impl HandlerSpec {
             Mode::Intercept => OnFailure::Halt,
             Mode::Notify => self.on_failure,
         }
+    }
+}
+
+/// The configured values for handlers that have none of their own.
+#[derive(Clone, Debug)]
+pub struct HandlerDefaults {
+    pub retry: RetryPolicy,
+    pub http_timeout: Duration,
+    pub script_timeout: Duration,
+}
+
+impl HandlerDefaults {
+    pub const fn timeout(&self, kind: TaskType) -> Duration {
+        match kind {
+            TaskType::Http => self.http_timeout,
+            TaskType::Script => self.script_timeout,
+        }
+    }
+
+    /// The timeout of one attempt of the handler.
+    pub fn timeout_of(&self, spec: &HandlerSpec) -> Duration {
+        spec.timeout.map_or_else(|| self.timeout(spec.task.kind()), Timeout::duration)
+    }
+
+    /// The retry schedule of the handler.
+    pub fn retry_of(&self, spec: &HandlerSpec) -> RetryPolicy {
+        self.retry.with(&spec.retry)
     }
 }
 

@@ -54,6 +54,57 @@ text_enum! {
     TaskType { Http = "http", Script = "script" }
 }
 
+/// Everything that differs between the types is said here or by a `match` elsewhere, so that the compiler finds each
+/// place when a type is added.
+impl TaskType {
+    /// The name on the pages.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Script => "Script",
+        }
+    }
+
+    /// Whether a call is a process on the worker's machine. Their number is limited (`script.concurrency`).
+    pub const fn is_process(self) -> bool {
+        match self {
+            Self::Http => false,
+            Self::Script => true,
+        }
+    }
+
+    /// Whether calls can be signed with a secret.
+    pub const fn can_be_signed(self) -> bool {
+        match self {
+            Self::Http => true,
+            Self::Script => false,
+        }
+    }
+
+    /// Masks the parts of a recorded target that may be secret.
+    pub fn masked_target(self, target: &str) -> String {
+        match self {
+            Self::Http => HttpTarget::masked(target),
+            Self::Script => target.to_owned(),
+        }
+    }
+}
+
+/// One value for each task type.
+#[derive(Clone, Copy, Debug)]
+pub struct ByTaskType<T>([T; TaskType::ALL.len()]);
+
+impl<T> ByTaskType<T> {
+    pub fn new(value: impl Fn(TaskType) -> T) -> Self {
+        Self(std::array::from_fn(|index| value(TaskType::ALL[index])))
+    }
+
+    pub const fn get(&self, kind: TaskType) -> &T {
+        // `ALL` has the order of the declaration.
+        &self.0[kind as usize]
+    }
+}
+
 impl Task {
     pub const fn kind(&self) -> TaskType {
         match self {
@@ -71,10 +122,10 @@ impl Task {
         host: Option<&str>,
     ) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
         match self {
-            Self::Http { url, headers } if url.has_origin_of(target) && is_host_of(headers, host) => {
-                Some(headers)
+            Self::Http { url, headers } => {
+                (url.has_origin_of(target) && is_host_of(headers, host)).then_some(headers)
             }
-            _ => None,
+            Self::Script { .. } => None,
         }
     }
 
@@ -83,6 +134,47 @@ impl Task {
         match self {
             Self::Http { url, .. } => url.as_str(),
             Self::Script { path, .. } => path.as_str(),
+        }
+    }
+
+    /// The URL that is called.
+    pub const fn url(&self) -> Option<&HttpTarget> {
+        match self {
+            Self::Http { url, .. } => Some(url),
+            Self::Script { .. } => None,
+        }
+    }
+
+    /// The script that is run.
+    pub const fn script(&self) -> Option<&ScriptPath> {
+        match self {
+            Self::Http { .. } => None,
+            Self::Script { path, .. } => Some(path),
+        }
+    }
+
+    /// The headers. Their values may be secret, so they are stored encrypted.
+    pub const fn headers(&self) -> Option<&BTreeMap<HeaderName, HeaderValue>> {
+        match self {
+            Self::Http { headers, .. } => Some(headers),
+            Self::Script { .. } => None,
+        }
+    }
+
+    pub const fn headers_mut(&mut self) -> Option<&mut BTreeMap<HeaderName, HeaderValue>> {
+        match self {
+            Self::Http { headers, .. } => Some(headers),
+            Self::Script { .. } => None,
+        }
+    }
+
+    /// What is sent beside the event, for people: the name of each part, and its text without secrets.
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Http { headers, .. } => {
+                headers.keys().map(|name| ("Header", format!("{}: {MASK}", name.as_str()))).collect()
+            }
+            Self::Script { args, .. } => args.iter().map(|arg| ("Argument", arg.clone())).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Test calls: runs a stored handler with a sample event.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
@@ -10,10 +10,8 @@ use uuid::Uuid;
 use crate::{
     domain::{
         event::{Arrival, Event, EventName, ObjectId, compose, decode, sample_data},
-        handler::{HandlerId, HandlerSpec, Timeout},
-        retry::RetryPolicy,
+        handler::{HandlerDefaults, HandlerId},
         secret::SigningSecret,
-        task::TaskType,
     },
     runner::{Runner, Trial, TrialOf},
     store::{RegisteredHandler, Store, StoreError},
@@ -23,10 +21,7 @@ use crate::{
 pub struct Trials {
     pub store: Store,
     pub runner: Arc<Runner>,
-    pub retry: RetryPolicy,
-    /// The timeout of an HTTP handler that has none of its own.
-    pub http_timeout: Duration,
-    pub script_timeout: Duration,
+    pub defaults: HandlerDefaults,
     pub max_event_bytes: usize,
 }
 
@@ -68,19 +63,11 @@ impl Trials {
             handler: &handler,
             secrets: &secrets,
             event: &event,
-            timeout: self.timeout_of(&handler.spec),
-            policy: &self.retry.with(&handler.spec.retry),
+            timeout: self.defaults.timeout_of(&handler.spec),
+            policy: &self.defaults.retry_of(&handler.spec),
             max_event_bytes: self.max_event_bytes,
         };
         self.runner.try_out(of).await.map_err(|e| TrialError::NoEvent(e.to_string()))
-    }
-
-    fn timeout_of(&self, spec: &HandlerSpec) -> Duration {
-        let default = match spec.task.kind() {
-            TaskType::Http => self.http_timeout,
-            TaskType::Script => self.script_timeout,
-        };
-        spec.timeout.map_or(default, Timeout::duration)
     }
 
     /// Builds the sample event. It gets a new id, so that the receiver does not take it for a repeated call.

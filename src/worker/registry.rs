@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    domain::{handler::HandlerVersions, retry::RetryPolicy},
+    domain::handler::{HandlerDefaults, HandlerVersions},
     store::{self, Store, StoreError},
 };
 use snapshot::Snapshot;
@@ -33,17 +33,9 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Longest wait for a newer snapshot; if it takes longer, Postgres is away.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The configured values for handlers that have none of their own.
-#[derive(Clone, Debug)]
-pub struct Defaults {
-    pub retry: RetryPolicy,
-    pub http_timeout: Duration,
-    pub script_timeout: Duration,
-}
-
 /// The registry, kept up to date with the database.
 pub(super) struct Registry {
-    defaults: Defaults,
+    defaults: HandlerDefaults,
     current: ArcSwap<Snapshot>,
     /// The number of loads so far.
     loads: watch::Sender<u64>,
@@ -54,7 +46,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(defaults: Defaults) -> Arc<Self> {
+    pub(super) fn new(defaults: HandlerDefaults) -> Arc<Self> {
         Arc::new(Self {
             defaults,
             current: ArcSwap::default(),

@@ -8,10 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::domain::{
-    handler::{Handler, HandlerId},
-    task::TaskType,
-};
+use crate::domain::handler::{Handler, HandlerId};
 
 /// How long an attempt waits for a slot of its handler before it is deferred.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +39,7 @@ impl Slots {
     /// Waits for a slot: at most [`SLOT_TIMEOUT`] for one of the handler's `max_concurrency`, without a limit
     /// for a script slot. The caller limits the whole wait.
     pub(super) async fn acquire(&self, handler: &Handler) -> Slot {
-        let is_script = handler.spec.task.kind() == TaskType::Script;
+        let is_script = handler.spec.task.kind().is_process();
         let own = handler.spec.max_concurrency.map(NonZeroU32::get).map(|n| n as usize);
         let own_slot = match (own, is_script) {
             (None, false) => return Slot::Free([None, None]),

@@ -6,10 +6,7 @@ use super::report::{Finding, State, finding, ok};
 use crate::{
     cli::settings,
     config::Config,
-    domain::{
-        handler::{Handler, Status},
-        task::Task,
-    },
+    domain::handler::{Handler, Status},
     runner,
 };
 
@@ -36,7 +33,7 @@ pub(super) fn check_http(config: &Config, handlers: &[Handler], report: &mut Vec
         )
     });
     for handler in handlers.iter().filter(|h| h.spec.status == Status::Enabled) {
-        if let Task::Http { url, .. } = &handler.spec.task
+        if let Some(url) = handler.spec.task.url()
             && let Err(why) = runner::check_literal(&http.rules, url)
         {
             let found = format!("handler {} ({}): {why}", handler.id, handler.spec.name);
@@ -49,10 +46,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
     let scripts: Vec<_> = handlers
         .iter()
         .filter(|h| h.spec.status == Status::Enabled)
-        .filter_map(|h| match &h.spec.task {
-            Task::Script { path, .. } => Some((h, path)),
-            Task::Http { .. } => None,
-        })
+        .filter_map(|h| Some((h, h.spec.task.script()?)))
         .collect();
     check_roots(&config.script.roots, scripts.len(), report);
     let rules = match settings::script_rules(config) {
@@ -114,9 +108,9 @@ fn check_roots(roots: &[PathBuf], scripts: usize, report: &mut Vec<Finding>) {
 }
 
 pub(super) fn check_timeouts(config: &Config, handlers: &[Handler], report: &mut Vec<Finding>) {
-    let drain = config.worker.drain_timeout;
+    let (drain, defaults) = (config.worker.drain_timeout, config.handler_defaults());
     for handler in handlers {
-        let timeout = config.timeout_of(&handler.spec);
+        let timeout = defaults.timeout_of(&handler.spec);
         if timeout > drain {
             let found = format!(
                 "handler {} ({}) may take {timeout:?}, longer than worker.drain_timeout {drain:?}: a shutdown can cut it, and it runs again",

@@ -8,7 +8,7 @@ use crate::{
         error::CliError,
         output::{facts, moment, or_dash, short, table},
     },
-    domain::{handler::Handler, secret::SigningSecret, task::Task},
+    domain::{handler::Handler, secret::SigningSecret},
     store::{HandlerCounts, HistoryEntry},
 };
 
@@ -45,12 +45,7 @@ pub(super) fn line(handler: &Handler) -> String {
 
 pub(super) fn one(handler: &Handler, counts: HandlerCounts) -> String {
     let spec = &handler.spec;
-    let with = match &spec.task {
-        Task::Http { headers, .. } => {
-            headers.keys().map(|name| format!("{}: ***", name.as_str())).collect::<Vec<_>>()
-        }
-        Task::Script { args, .. } => args.clone(),
-    };
+    let with: Vec<_> = spec.task.parameters().into_iter().map(|(_, text)| text).collect();
     let retry = if spec.retry.is_empty() {
         "as configured".to_owned()
     } else {

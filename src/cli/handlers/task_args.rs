@@ -59,8 +59,13 @@ impl TaskArgs {
     pub(super) fn apply(self, task: &mut Task) -> Result<(), String> {
         let given = self.task()?;
         let Self { http, script, headers: more, unwanted, args: new, bare } = self;
+        // A task of another type keeps nothing.
+        if let Some(given) = given.filter(|given| given.kind() != task.kind()) {
+            *task = given;
+            return Ok(());
+        }
         match task {
-            Task::Http { url, headers } if script.is_none() => {
+            Task::Http { url, headers } => {
                 if !new.is_empty() {
                     return Err("--arg is for scripts, and this handler calls a url".into());
                 }
@@ -87,7 +92,7 @@ impl TaskArgs {
                 }
                 headers.extend(more);
             }
-            Task::Script { path, args } if http.is_none() => {
+            Task::Script { path, args } => {
                 if !(more.is_empty() && unwanted.is_empty()) {
                     return Err("--header is for urls, and this handler runs a script".into());
                 }
@@ -96,8 +101,6 @@ impl TaskArgs {
                     *args = new;
                 }
             }
-            // A task of the other type keeps nothing.
-            _ => *task = given.unwrap_or_else(|| task.clone()),
         }
         Ok(())
     }

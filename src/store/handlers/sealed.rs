@@ -50,7 +50,7 @@ fn header(name: &str) -> String {
 /// Returns a task in its stored form. A value that is already encrypted was not changed and stays as it is.
 pub(super) fn task(seals: &Seals, id: HandlerId, task: &Task) -> Result<Value> {
     let mut stored = serde_json::to_value(task).map_err(|e| StoreError::Other(e.into()))?;
-    if let Task::Http { headers, .. } = task
+    if let Some(headers) = task.headers()
         && !headers.is_empty()
     {
         let sealed = headers.iter().map(|(name, value)| {
@@ -82,7 +82,7 @@ pub(in crate::store) fn open(
         opened.map(|opened| opened.text).map_err(|why| format!("its {SIGNING} cannot be used: {why}"))
     });
     let secrets = secrets.collect::<Result<_, _>>()?;
-    if let Task::Http { headers, .. } = task {
+    if let Some(headers) = task.headers_mut() {
         for (name, value) in headers.iter_mut().filter(|(_, value)| value.is_sealed()) {
             let refused = |why: String| format!("its {} cannot be used: {why}", header(name.as_str()));
             let opened = seals.open(&owner(id, &header(name.as_str())), value.as_str());

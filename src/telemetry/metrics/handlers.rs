@@ -6,7 +6,11 @@ use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 
 use super::describe::{ATTEMPTS, ATTEMPTS_IN_FLIGHT};
-use crate::domain::{event::EventName, handler::HandlerId, task::TaskType};
+use crate::domain::{
+    event::EventName,
+    handler::HandlerId,
+    task::{ByTaskType, TaskType},
+};
 
 /// The outcome of an attempt, as it is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,7 +40,7 @@ impl AttemptOutcome {
 pub struct HandlerMeters {
     limit: usize,
     known: Mutex<HashMap<HandlerId, Known>>,
-    in_flight: [Gauge; 2],
+    in_flight: ByTaskType<Gauge>,
 }
 
 struct Known {
@@ -46,8 +50,8 @@ struct Known {
 
 impl HandlerMeters {
     pub fn new(limit: usize) -> Self {
-        let in_flight = |task: &'static str| gauge!(ATTEMPTS_IN_FLIGHT, "task" => task);
-        Self { limit, known: Mutex::default(), in_flight: [in_flight("http"), in_flight("script")] }
+        let in_flight = ByTaskType::new(|task| gauge!(ATTEMPTS_IN_FLIGHT, "task" => task.as_str()));
+        Self { limit, known: Mutex::default(), in_flight }
     }
 
     /// Counts a running attempt, until the result is dropped.
@@ -58,11 +62,7 @@ impl HandlerMeters {
                 self.0.decrement(1);
             }
         }
-        let [http, script] = &self.in_flight;
-        let gauge = match task {
-            TaskType::Http => http.clone(),
-            TaskType::Script => script.clone(),
-        };
+        let gauge = self.in_flight.get(task).clone();
         gauge.increment(1);
         UnderWay(gauge)
     }

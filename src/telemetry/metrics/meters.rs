@@ -9,7 +9,12 @@ use super::describe::{
     DEAD_LETTERS, DELIVERIES, EVENT_WAIT, IDS_REUSED, IN_FLIGHT, PUBLISHED, QUEUE_MESSAGES, REBUILT, REFUSED,
     RETRIES, ROWS, SETTLED, SKIPS, WRITES_FAILED,
 };
-use crate::domain::{dead_letter::Reason, event::EventName, execution::Disposition, task::TaskType};
+use crate::domain::{
+    dead_letter::Reason,
+    event::EventName,
+    execution::Disposition,
+    task::{ByTaskType, TaskType},
+};
 
 /// Which kind of delivery it is.
 #[derive(Clone, Copy)]
@@ -29,7 +34,7 @@ pub struct EventMeters {
     returned: Counter,
     in_flight: Gauge,
     wait: Histogram,
-    durations: [Histogram; 2],
+    durations: ByTaskType<Histogram>,
     retries: Counter,
 }
 
@@ -38,15 +43,14 @@ impl EventMeters {
         let kind = |kind: &'static str| counter!(DELIVERIES, "event" => event.to_string(), "kind" => kind);
         let settled =
             |how: &'static str| counter!(SETTLED, "event" => event.to_string(), "settlement" => how);
-        let duration =
-            |task: &'static str| histogram!(ATTEMPT_DURATION, "event" => event.to_string(), "task" => task);
+        let duration = |task: TaskType| histogram!(ATTEMPT_DURATION, "event" => event.to_string(), "task" => task.as_str());
         Self {
             kinds: [kind("first"), kind("copy"), kind("redelivered")],
             acknowledged: settled("acknowledged"),
             returned: settled("returned"),
             in_flight: gauge!(IN_FLIGHT, "event" => event.to_string()),
             wait: histogram!(EVENT_WAIT, "event" => event.to_string()),
-            durations: [duration("http"), duration("script")],
+            durations: ByTaskType::new(duration),
             retries: counter!(RETRIES, "event" => event.to_string()),
         }
     }
@@ -86,11 +90,7 @@ impl EventMeters {
     }
 
     pub fn attempted(&self, task: TaskType, took: Duration) {
-        let [http, script] = &self.durations;
-        match task {
-            TaskType::Http => http.record(took),
-            TaskType::Script => script.record(took),
-        }
+        self.durations.get(task).record(took);
     }
 }
 

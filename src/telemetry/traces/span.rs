@@ -11,7 +11,6 @@ use crate::domain::{
     handler::Handler,
     outcome::{FailureKind, Outcome, Response},
     plan::Attempt,
-    task::Task,
     trace::Trace,
 };
 
@@ -68,7 +67,7 @@ pub(super) fn attempt(handler: &Handler, attempt: Attempt) -> Vec<KeyValue> {
         KeyValue::new("provisiond.task.type", handler.spec.task.kind().as_str()),
         KeyValue::new("provisiond.attempt", i64::from(attempt.number())),
     ];
-    if let Task::Http { url, .. } = &handler.spec.task {
+    if let Some(url) = handler.spec.task.url() {
         let url = url.url();
         attributes.push(KeyValue::new("http.request.method", "POST"));
         attributes.extend(url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())));

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         event::EventName,
         handler::{Handler, HandlerId},
+        retry::RetryPolicy,
     },
     store::RegisteredHandler,
 };
@@ -27,7 +28,7 @@ fn registry(count: usize, types: usize) -> (Arc<Registry>, Vec<EventName>) {
         max_interval: interval,
         jitter: 0.0,
     };
-    let registry = Registry::new(Defaults { retry, http_timeout: interval, script_timeout: interval });
+    let registry = Registry::new(HandlerDefaults { retry, http_timeout: interval, script_timeout: interval });
     let events: Vec<EventName> =
         (0..types).map(|n| format!("clients.event_{n}.create").parse().expect("a name")).collect();
     let handlers = (1..).zip(events.iter().cycle()).take(count).map(|(id, event)| {

@@ -6,16 +6,14 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::warn;
 
-use super::Defaults;
 use crate::{
     domain::{
         event::EventName,
         execution::HandlerRef,
-        handler::{Handler, HandlerId, HandlerVersions, Status, Timeout},
+        handler::{Handler, HandlerDefaults, HandlerId, HandlerVersions, Status},
         plan::{Created, Plan, Planned},
         retry::RetryPolicy,
         secret::{InvalidSecret, SigningSecret},
-        task::TaskType,
     },
     store::{self, RegisteredHandler},
 };
@@ -43,7 +41,7 @@ pub(in crate::worker) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(rows: store::Registry, defaults: &Defaults) -> Self {
+    pub(super) fn new(rows: store::Registry, defaults: &HandlerDefaults) -> Self {
         let mut enabled: HashMap<EventName, Vec<_>> = HashMap::new();
         let mut handlers = HashMap::with_capacity(rows.handlers.len());
         let mut longest_timeout = Duration::ZERO;
@@ -63,13 +61,9 @@ impl Snapshot {
                     Created::at(handler.created_at),
                 ));
             }
-            let default_timeout = match spec.task.kind() {
-                TaskType::Http => defaults.http_timeout,
-                TaskType::Script => defaults.script_timeout,
-            };
             let registered = Registered {
-                policy: defaults.retry.with(&spec.retry),
-                timeout: spec.timeout.map_or(default_timeout, Timeout::duration),
+                policy: defaults.retry_of(spec),
+                timeout: defaults.timeout_of(spec),
                 secrets,
                 unusable,
                 handler,

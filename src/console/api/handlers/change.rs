@@ -58,21 +58,22 @@ pub(super) async fn checked(
     }
     let is_new = |task: &Task| before.is_none_or(|before| before.task.target() != task.target());
     match &reading.task {
-        Some(task @ Task::Http { url, .. }) if is_new(task) => {
-            if let Err(why) = check_target(&console.settings.address_rules, url).await {
+        Some(task @ Task::Http { url, .. }) => {
+            if is_new(task)
+                && let Err(why) = check_target(&console.settings.address_rules, url).await
+            {
                 reading.errors.push(FieldError::at("/task/url", why.to_string()));
             }
         }
-        Some(task @ Task::Script { path, .. }) if is_new(task) && path.climbs() => {
-            reading.errors.push(FieldError::at("/task/path", ScriptPath::CLIMBS));
-        }
-        // The script may run on another machine, but a typing error is best found now.
-        Some(Task::Script { path, .. }) => {
-            if let Err(why) = console.settings.scripts.examine(path) {
+        Some(task @ Task::Script { path, .. }) => {
+            if is_new(task) && path.climbs() {
+                reading.errors.push(FieldError::at("/task/path", ScriptPath::CLIMBS));
+            } else if let Err(why) = console.settings.scripts.examine(path) {
+                // The script may run on another machine, but a typing error is best found now.
                 warnings.push(format!("as configured where the console runs it cannot be run: {why}"));
             }
         }
-        _ => {}
+        None => {}
     }
     Ok((reading.finished()?, warnings))
 }

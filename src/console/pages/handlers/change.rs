@@ -23,7 +23,7 @@ use crate::{
     domain::{
         handler::HandlerSpec,
         secret::SigningSecret,
-        task::{ScriptPath, Task},
+        task::{ScriptPath, Task, TaskType},
     },
     runner::check_target,
     store::StoreError,
@@ -54,7 +54,7 @@ async fn form_page(
         [] => "No directory of scripts is configured (script.roots): scripts are refused".to_owned(),
         roots => format!("The event is its standard input. A path below {}", roots.join(" or ")),
     };
-    let retry = &console.trials.retry;
+    let retry = &console.trials.defaults.retry;
     let retry_hint = format!(
         "{} attempts, {} after the first, then {} times as long, at most {}",
         retry.max_attempts,
@@ -89,7 +89,7 @@ pub async fn create(
     let Some(spec) = checked(&console, &mut form, None).await else {
         return form_page(&console, &somebody, form, None).await;
     };
-    let secret = (form.sign == "on" && matches!(spec.task, Task::Http { .. })).then(SigningSecret::generate);
+    let secret = (form.sign == "on" && spec.task.kind().can_be_signed()).then(SigningSecret::generate);
     let stored = secret.as_ref().map(|secret| secrecy::SecretString::from(secret.expose()));
     match console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await {
         Ok(handler) => match secret {

@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         handler::{Handler, HandlerId, HandlerSpec, Priority, Timeout},
-        task::{MASK, Task},
+        task::{MASK, Task, TaskType},
     },
 };
 
@@ -48,7 +48,12 @@ pub struct HandlerForm {
 impl HandlerForm {
     /// The form of a new handler. `event` is empty, or chosen in advance.
     pub fn blank(event: &str) -> Self {
-        Self { event: event.to_owned(), priority: Priority::default().to_string(), ..Self::default() }
+        Self {
+            event: event.to_owned(),
+            task: TaskType::Http.to_string(),
+            priority: Priority::default().to_string(),
+            ..Self::default()
+        }
     }
 
     pub fn of(handler: &Handler) -> Self {

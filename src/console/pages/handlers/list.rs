@@ -17,7 +17,10 @@ use crate::{
         },
         problem::{FieldError, Problem},
     },
-    domain::handler::{Handler, Mode, Status},
+    domain::{
+        handler::{Handler, Mode, Status},
+        task::TaskType,
+    },
     store::{HandlerFilter, a_day_ago},
 };
 
@@ -100,8 +103,10 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     html(&ListPage {
         frame: Frame::in_section(Section::Handlers, "Handlers", &somebody).telling(&asked),
         chips: chips(&search, PATH, &SEARCH, |name, value| match name {
-            "task" if value == "http" => "HTTP".to_owned(),
-            "task" | "status" => capital(value),
+            "task" => {
+                value.parse().map_or_else(|_| value.to_owned(), |kind: TaskType| kind.title().to_owned())
+            }
+            "status" => capital(value),
             _ => value.to_owned(),
         }),
         groups: groups(store.list_event_types(false).await?),

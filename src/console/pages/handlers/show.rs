@@ -21,7 +21,6 @@ use crate::{
     domain::{
         handler::{Handler, HandlerSpec, Status},
         secret::SigningSecret,
-        task::Task,
     },
 };
 
@@ -36,8 +35,8 @@ struct ShowPage {
     new_secret: Option<String>,
     is_enabled: bool,
     is_archived: bool,
-    is_http: bool,
-    with: Vec<(String, String)>,
+    can_be_signed: bool,
+    with: Vec<(&'static str, String)>,
     timeout: String,
     retry: String,
     at_a_time: String,
@@ -70,22 +69,16 @@ pub async fn page(
     new_secret: Option<String>,
 ) -> Answer {
     let history = somebody.view_of(console.store().handler_history(handler.id).await?);
-    let (spec, trials) = (&handler.spec, &console.trials);
-    let default = match spec.task {
-        Task::Http { .. } => trials.http_timeout,
-        Task::Script { .. } => trials.script_timeout,
-    };
-    let timeout = match spec.timeout {
-        Some(own) => typed(own.duration()),
-        None => format!("{}, as configured", typed(default)),
-    };
+    let (spec, defaults) = (&handler.spec, &console.trials.defaults);
+    let own = if spec.timeout.is_some() { "" } else { ", as configured" };
+    let timeout = format!("{}{own}", typed(defaults.timeout_of(spec)));
     html(&ShowPage {
         frame: Frame::in_section(Section::Handlers, spec.name.as_str(), somebody),
         new_secret,
         is_enabled: spec.status == Status::Enabled,
         is_archived: spec.status == Status::Archived,
-        is_http: matches!(spec.task, Task::Http { .. }),
-        with: with(spec),
+        can_be_signed: spec.task.kind().can_be_signed(),
+        with: spec.task.parameters(),
         timeout,
         retry: retry(console, spec),
         at_a_time: spec.max_concurrency.map_or_else(|| "no limit of its own".to_owned(), |n| n.to_string()),
@@ -95,19 +88,9 @@ pub async fn page(
     })
 }
 
-/// The headers with masked values, or the arguments of the script.
-fn with(spec: &HandlerSpec) -> Vec<(String, String)> {
-    match &spec.task {
-        Task::Http { headers, .. } => {
-            headers.keys().map(|name| ("Header".to_owned(), format!("{}: ***", name.as_str()))).collect()
-        }
-        Task::Script { args, .. } => args.iter().map(|arg| ("Argument".to_owned(), arg.clone())).collect(),
-    }
-}
-
 /// The effective retry schedule: the values of the handler, else those of the configuration.
 fn retry(console: &Console, spec: &HandlerSpec) -> String {
-    let policy = console.trials.retry.with(&spec.retry);
+    let policy = console.trials.defaults.retry_of(spec);
     let own = if spec.retry.is_empty() { ", as configured" } else { "" };
     format!(
         "{} attempts over {}{own}",

@@ -12,7 +12,7 @@ use crate::{
     },
     domain::{
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, HttpTarget, MASK, Task, by_name},
+        task::{HeaderName, HeaderValue, HttpTarget, MASK, Task, TaskType, by_name},
     },
 };
 
@@ -24,9 +24,16 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
         return None;
     };
     let mut fields = Fields::of(fields, "/task", errors);
-    let kind: Option<String> = fields.required("type");
-    match kind.as_deref() {
-        Some("http") => {
+    let kind: String = fields.required("type")?;
+    let kind = match kind.parse::<TaskType>() {
+        Ok(kind) => kind,
+        Err(error) => {
+            fields.refuse("type", error.to_string());
+            return None;
+        }
+    };
+    match kind {
+        TaskType::Http => {
             // `FromStr` checks a typed url more strictly than deserializing, which must accept stored ones.
             let url: Option<String> = fields.required("url");
             let url = url.and_then(|url| match url.parse::<HttpTarget>() {
@@ -46,17 +53,12 @@ pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<F
             let headers = headers.map(|headers| read_headers(headers, kept, errors)).unwrap_or_default();
             url.map(|url| Task::Http { url, headers })
         }
-        Some("script") => {
+        TaskType::Script => {
             let path = fields.required("path");
             let args = fields.optional("args").unwrap_or_default();
             fields.refuse_unknown();
             path.map(|path| Task::Script { path, args })
         }
-        Some(other) => {
-            fields.refuse("type", format!("{other:?} is not one of http, script"));
-            None
-        }
-        None => None,
     }
 }
 

@@ -8,18 +8,25 @@ use crate::{
     domain::{
         handler::HandlerSpec,
         retry::RetryOverrides,
-        task::{HeaderName, HeaderValue, MASK, Task, by_name},
+        task::{HeaderName, HeaderValue, MASK, Task, TaskType, by_name},
         time::parse_duration,
     },
 };
 
 impl HandlerForm {
     pub(super) fn task(&self, before: Option<&HandlerSpec>, errors: &mut Errors) -> Option<Task> {
-        if self.task == "script" {
-            let path = if self.path.is_empty() { Err("which script?".to_owned()) } else { parse(&self.path) };
-            let args = self.args.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
-            return Some(Task::Script { path: errors.take("path", path)?, args });
+        match errors.take("task", self.task.parse())? {
+            TaskType::Http => self.http(before, errors),
+            TaskType::Script => {
+                let path =
+                    if self.path.is_empty() { Err("which script?".to_owned()) } else { parse(&self.path) };
+                let args = self.args.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+                Some(Task::Script { path: errors.take("path", path)?, args })
+            }
         }
+    }
+
+    fn http(&self, before: Option<&HandlerSpec>, errors: &mut Errors) -> Option<Task> {
         let url = if self.url.is_empty() { Err("where to?".to_owned()) } else { parse(&self.url) };
         let url = errors.take("url", url);
         let host = self.headers.lines().filter_map(|line| line.split_once(':'));
