@@ -36,7 +36,7 @@ pub async fn queue_depth(connection: &Connection, queue: &str) -> anyhow::Result
     match within(channel.queue_declare(queue.into(), options, FieldTable::default())).await {
         Ok(queue) => Ok(Some(Depth { messages: queue.message_count(), consumers: queue.consumer_count() })),
         Err(error) if is_not_found(&error) => Ok(None),
-        Err(error) => Err(error.context(format!("looking at the queue {queue}"))),
+        Err(error) => Err(error.context(format!("cannot read the depth of the queue {queue}"))),
     }
 }
 
@@ -108,7 +108,7 @@ impl ResultWatch {
                 QueueBindOptions::default(),
                 FieldTable::default(),
             );
-            within(bound).await.with_context(|| format!("watching {exchange}"))?;
+            within(bound).await.with_context(|| format!("cannot watch the exchange {exchange}"))?;
         }
         let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
         let consumer =
@@ -119,7 +119,7 @@ impl ResultWatch {
     /// The next result. Skips messages that are not execution results.
     pub async fn next(&mut self) -> anyhow::Result<Execution> {
         loop {
-            let next = self.consumer.next().await.context("the broker ended the watch")?;
+            let next = self.consumer.next().await.context("the broker cancelled the results consumer")?;
             if let Ok(execution) = serde_json::from_slice(&next.map_err(BrokerError::from)?.data) {
                 return Ok(execution);
             }

@@ -67,7 +67,7 @@ impl BrokerSettings {
             let uri: AMQPUri = url
                 .expose_secret()
                 .parse()
-                .map_err(|e| anyhow::anyhow!("amqp.url is not understood: {e}"))?;
+                .map_err(|e| anyhow::anyhow!("amqp.url is not a valid AMQP URL: {e}"))?;
             let node = format!("{}:{}", uri.authority.host, uri.authority.port);
             match self
                 .dial_node(uri, purpose)
@@ -119,7 +119,7 @@ impl BrokerSettings {
         if let Ok(connected) = connected {
             let connection = connected.map_err(|error| match error.kind() {
                 ErrorKind::ParsingError(_) => anyhow::anyhow!(
-                    "it does not answer in AMQP: if the port speaks TLS, amqp.url begins with amqps://"
+                    "the server does not answer with AMQP: if the port uses TLS, amqp.url must begin with amqps://"
                 ),
                 _ => BrokerError::from(error).into(),
             })?;
@@ -127,8 +127,8 @@ impl BrokerSettings {
         }
         socket.shut_down();
         anyhow::bail!(
-            "no answer within {:?} (amqp.connect_timeout): a broker that accepts a connection and does not answer has \
-             mostly used up its open files (rabbitmqctl status, File Descriptors), or is overloaded",
+            "no answer within {:?} (amqp.connect_timeout): a broker that accepts connections but does not answer has \
+             usually used up its open files (rabbitmqctl status, File Descriptors), or is overloaded",
             self.connect_timeout
         )
     }

@@ -191,7 +191,7 @@ impl Link {
                 Ok(channel) => return Some(channel),
                 Err(NoChannel::Stopped) => return None,
                 Err(NoChannel::Full) => {
-                    warn!(purpose = self.purpose, "no channel is free: channel_max of the broker is too low");
+                    warn!(purpose = self.purpose, "no free channel: channel_max of the broker is too low");
                     tokio::time::sleep(MAX_RETRY_DELAY).await;
                 }
             }
@@ -208,9 +208,9 @@ impl Link {
                     return Err(NoChannel::Full);
                 }
                 Ok(Err(error)) => {
-                    debug!(purpose = self.purpose, error = %BrokerError::from(error), "no channel");
+                    debug!(purpose = self.purpose, error = %BrokerError::from(error), "cannot open a channel");
                 }
-                Err(_) => warn!(purpose = self.purpose, "the broker gave no channel in time"),
+                Err(_) => warn!(purpose = self.purpose, "the broker did not open a channel in time"),
             }
             tokio::time::sleep(jittered(MIN_RETRY_DELAY)).await;
         }
@@ -238,9 +238,9 @@ impl Supervisor {
                         let error = format!("{error:#}");
                         // Warn only when the error changes.
                         if told == error {
-                            debug!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
+                            debug!(purpose = self.purpose, %error, retry_in = ?pause, "cannot connect to the broker");
                         } else {
-                            warn!(purpose = self.purpose, %error, retry_in = ?pause, "broker not reached");
+                            warn!(purpose = self.purpose, %error, retry_in = ?pause, "cannot connect to the broker");
                         }
                         self.tell(&error);
                         told = error;
@@ -281,13 +281,13 @@ impl Supervisor {
                 () = self.stop.cancelled() => break,
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => warn!(purpose, reason, "the broker blocks publishers"),
-                    Some(Event::ConnectionUnblocked) => info!(purpose, "the broker takes messages again"),
+                    Some(Event::ConnectionUnblocked) => info!(purpose, "the broker accepts messages again"),
                     Some(Event::Error(error)) => why = BrokerError::from(error).to_string(),
                     Some(_) => {}
                     None => { look.tick().await; }
                 },
                 () = &mut unanswered => {
-                    "the broker does not answer, although it can be heard".clone_into(&mut why);
+                    "the broker does not answer requests on an open connection".clone_into(&mut why);
                     break;
                 }
                 refused = &mut taken_over => {

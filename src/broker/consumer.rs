@@ -187,7 +187,7 @@ impl Consumer {
                 End::Stopped => return,
                 End::Idle => continue,
                 End::Well if link.is_up() => {
-                    info!(queue = self.queue_config.queue, "its connection stands: consuming as before");
+                    info!(queue = self.queue_config.queue, "connection stable: consuming normally again");
                     place.note_well();
                     continue;
                 }
@@ -199,7 +199,7 @@ impl Consumer {
                     lost_after = Some(begun.elapsed());
                 }
                 End::Lost(why) if place.hindrance.is_none() => {
-                    info!(queue = self.queue_config.queue, why, "consumer lost, consuming again");
+                    info!(queue = self.queue_config.queue, why, "consumer lost: starting it again");
                 }
                 End::Lost(_) => {}
             }
@@ -224,7 +224,7 @@ impl Consumer {
             if place.own.is_some() {
                 return info!(
                     queue = self.queue_config.queue,
-                    "no channel is left (channel_max of the broker): it has a connection of its own"
+                    "no free channel (channel_max of the broker): opening a separate connection for this queue"
                 );
             }
         }
@@ -245,7 +245,7 @@ impl Consumer {
             queue = self.queue_config.queue,
             lost = place.lost,
             on_its_own = place.own.is_some(),
-            "its connection is lost again and again, perhaps for what is in a queue: consumed one delivery at a time until its connection holds"
+            "connection lost again and again, perhaps because of a message in a queue: taking one delivery at a time until the connection is stable"
         );
     }
 
@@ -272,7 +272,7 @@ impl Consumer {
                 Step::On => {}
                 Step::Taking(prefetch) => {
                     place.few = Some(prefetch).filter(|few| *few < self.queue_config.prefetch);
-                    debug!(queue = self.queue_config.queue, prefetch, "for the size of its messages");
+                    debug!(queue = self.queue_config.queue, prefetch, "prefetch adapted to the message size");
                     // A new prefetch needs a new consumer. On the same channel, running deliveries continue.
                     session.give_back().await;
                     session.consumer = match self.begin(&session.channel, place).await {
@@ -317,11 +317,11 @@ impl Consumer {
             () = self.renew.notified() => {
                 // Only closing the channel requeues unsettled deliveries.
                 let _ = timeout(RPC_TIMEOUT, session.channel.close(200, "stuck".into())).await;
-                Step::Lost("it was stuck".to_owned())
+                Step::Lost("the consumer was stuck".to_owned())
             }
             ended = &mut session.acker => Step::Lost(match ended {
                 Ok(Err(error)) => format!("acknowledging failed: {}", BrokerError::from(error)),
-                _ => "the acker ended".to_owned(),
+                _ => "the task that acknowledges ended".to_owned(),
             }),
             next = session.consumer.next() => match next {
                 Some(Ok(raw)) => {
@@ -345,7 +345,7 @@ impl Consumer {
                 }
                 // lapin ends the stream without an error when the queue is deleted.
                 Some(Err(error)) => Step::Lost(BrokerError::from(error).to_string()),
-                None => Step::Lost("the broker cancelled the consumer: is the queue deleted?".to_owned()),
+                None => Step::Lost("the broker cancelled the consumer: was the queue deleted?".to_owned()),
             },
         }
     }

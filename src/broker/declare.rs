@@ -142,7 +142,7 @@ impl<'a> Declarer<'a> {
         let options = QueueBindOptions::default();
         within(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()))
             .await
-            .with_context(|| format!("binding the queue {queue} to {exchange}"))
+            .with_context(|| format!("cannot bind the queue {queue} to {exchange}"))
     }
 
     pub(super) async fn bind_exchange(&mut self, to: &str, from: &str, key: &str) -> anyhow::Result<()> {
@@ -153,7 +153,7 @@ impl<'a> Declarer<'a> {
         let options = ExchangeBindOptions::default();
         within(channel.exchange_bind(to.into(), from.into(), key.into(), options, FieldTable::default()))
             .await
-            .with_context(|| format!("binding the exchange {to} to {from}"))
+            .with_context(|| format!("cannot bind the exchange {to} to {from}"))
     }
 
     /// Whether a passive declaration found nothing; then records the name.
@@ -161,7 +161,7 @@ impl<'a> Declarer<'a> {
         let Err(error) = found else { return Ok(false) };
         self.channel = None;
         if !is_not_found(&error) {
-            return Err(error.context(format!("looking at {name}")));
+            return Err(error.context(format!("cannot inspect {name}")));
         }
         self.declared.missing.push(name.to_owned());
         Ok(true)
@@ -182,7 +182,7 @@ impl<'a> Declarer<'a> {
                     .push(ArgumentMismatch { name: name.to_owned(), what: reply.get_message().to_string() });
                 Ok(())
             }
-            _ => Err(error.context(format!("declaring {name}"))),
+            _ => Err(error.context(format!("cannot declare {name}"))),
         }
     }
 }

@@ -100,7 +100,7 @@ impl QueueWatch {
         let connection = seen.connection.take();
         let looked = timeout(REQUEST_TIMEOUT, self.look_now(connection, events)).await;
         let (connection, depths) = looked.map_err(|_| {
-            anyhow::anyhow!("the broker did not tell of its queues within {REQUEST_TIMEOUT:?}")
+            anyhow::anyhow!("the broker did not report its queue depths within {REQUEST_TIMEOUT:?}")
         })??;
         let depths = Arc::new(depths);
         *seen = Seen {
@@ -171,6 +171,6 @@ async fn depth_of(
             Ok(Some(Depth { messages: found.message_count(), consumers: found.consumer_count() }))
         }
         Err(error) if is_not_found(&error) => Ok(None),
-        Err(error) => Err(error.context(format!("looking at the queue {queue}"))),
+        Err(error) => Err(error.context(format!("cannot read the depth of the queue {queue}"))),
     }
 }

@@ -35,7 +35,7 @@ impl fmt::Display for BrokerError {
         match self.0.kind() {
             ErrorKind::ProtocolError(reply) => fmt_reply(reply, f),
             ErrorKind::IOError(error) => error.fmt(f),
-            ErrorKind::MissingHeartbeatError => f.write_str("it was silent for longer than two heartbeats"),
+            ErrorKind::MissingHeartbeatError => f.write_str("the broker was silent for over two heartbeats"),
             _ => self.0.fmt(f),
         }
     }
@@ -45,9 +45,11 @@ fn fmt_reply(reply: &AMQPError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let said = reply.get_message().as_str();
     match reply.get_id() {
         ACCESS_REFUSED if said.contains("Login was refused") => {
-            f.write_str("the user or the password in amqp.url is refused")
+            f.write_str("the broker rejects the user or the password in amqp.url")
         }
-        NOT_ALLOWED => write!(f, "{said}: does the virtual host in amqp.url exist, and may the user use it?"),
+        NOT_ALLOWED => {
+            write!(f, "{said}: does the virtual host in amqp.url exist, and can the user access it?")
+        }
         _ => f.write_str(said),
     }
 }

@@ -50,9 +50,13 @@ impl BrokerSettings {
     /// Reads the greeting of the first node, on a connection of its own.
     pub async fn server(&self) -> anyhow::Result<Server> {
         let url = self.urls.first().context("no amqp.url is configured")?;
-        let uri: AMQPUri =
-            url.expose_secret().parse().map_err(|e| anyhow::anyhow!("amqp.url is not understood: {e}"))?;
-        timeout(self.connect_timeout, self.greeting_of(&uri)).await.context("no greeting in time")?
+        let uri: AMQPUri = url
+            .expose_secret()
+            .parse()
+            .map_err(|e| anyhow::anyhow!("amqp.url is not a valid AMQP URL: {e}"))?;
+        timeout(self.connect_timeout, self.greeting_of(&uri))
+            .await
+            .context("the broker sent no greeting in time")?
     }
 
     async fn greeting_of(&self, uri: &AMQPUri) -> anyhow::Result<Server> {
@@ -69,7 +73,7 @@ impl BrokerSettings {
         let [_, _, _, s3, s2, s1, s0] = head;
         let size = u32::from_be_bytes([s3, s2, s1, s0]);
         if size > LARGEST {
-            bail!("it is no AMQP 0-9-1 broker");
+            bail!("the server is not an AMQP 0-9-1 broker");
         }
         let mut payload = vec![0; size as usize];
         stream.read_exact(&mut payload).await?;
@@ -79,7 +83,7 @@ impl BrokerSettings {
 
 fn read(payload: &[u8]) -> anyhow::Result<Server> {
     let Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) = parse_class(payload) else {
-        bail!("it does not begin as AMQP 0-9-1 does");
+        bail!("the first answer of the server is not AMQP 0-9-1");
     };
     let text = |name: &str| match start.server_properties.inner().get(name) {
         Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),

@@ -27,9 +27,9 @@ impl Hindrances {
     pub(super) fn add(&self, purpose: &str, who: &str, why: &str) -> Hindrance {
         let mut known = self.0.lock();
         if known.by_id.is_empty() {
-            warn!(purpose, who, why, "the broker refuses what is needed; trying again");
+            warn!(purpose, who, why, "the broker refuses an operation; retrying");
         } else {
-            debug!(purpose, who, why, "the broker refuses this, too");
+            debug!(purpose, who, why, "the broker refuses this operation too");
         }
         known.last_id += 1;
         let id = known.last_id;
@@ -53,7 +53,7 @@ impl Drop for Hindrance {
         let mut known = self.all.0.lock();
         known.by_id.remove(&self.id);
         if known.by_id.is_empty() {
-            info!("the broker refuses nothing any more");
+            info!("the broker no longer refuses operations");
         }
     }
 }

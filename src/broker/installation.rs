@@ -33,9 +33,9 @@ pub struct Installation(Arc<OnceLock<Uuid>>);
 /// The prefix belongs to another installation.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "everything called {prefix}.* in this virtual host belongs to {}, and this database is of installation {ours}: events would be \
-     divided between the two. Give one of them another amqp.prefix, virtual host or database. If this database is to take \
-     the place of the other's, which nobody uses any more: provisiond take-over",
+    "every exchange and queue named {prefix}.* in this virtual host belongs to {}, but this database belongs to installation {ours}: \
+     events would be divided between the two. Use another amqp.prefix, virtual host or database for one of them. If this \
+     database replaces that of the other installation, which is no longer used, run: provisiond take-over",
     self.other()
 )]
 pub struct OtherInstallation {
@@ -47,7 +47,7 @@ pub struct OtherInstallation {
 impl OtherInstallation {
     /// The other owner, as named in messages.
     pub fn other(&self) -> String {
-        self.other.as_ref().map_or_else(|| "something else".to_owned(), |id| format!("installation {id}"))
+        self.other.as_ref().map_or_else(|| "an unknown owner".to_owned(), |id| format!("installation {id}"))
     }
 }
 
@@ -108,7 +108,7 @@ pub async fn look_at_mark(connection: &Connection, names: &Names, id: Uuid) -> a
     match within(found).await {
         Ok(()) => declare(&channel, names, id).await.map(|()| Mark::Ours),
         Err(error) if is_not_found(&error) => Ok(Mark::Nobodys),
-        Err(error) => Err(error.context(format!("looking at the exchange {name}"))),
+        Err(error) => Err(error.context(format!("cannot inspect the exchange {name}"))),
     }
 }
 
@@ -135,7 +135,7 @@ pub async fn take_over(connection: &Connection, names: &Names, id: Uuid) -> anyh
     let name = names.installation();
     within(channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()))
         .await
-        .with_context(|| format!("deleting the exchange {name}"))?;
+        .with_context(|| format!("cannot delete the exchange {name}"))?;
     declare(&channel, names, id).await
 }
 
@@ -151,7 +151,7 @@ async fn declare(channel: &Channel, names: &Names, id: Uuid) -> anyhow::Result<(
             let other = other_in(reply.get_message().as_str(), &prefix, &ours);
             Err(OtherInstallation { prefix, ours, other }.into())
         }
-        _ => Err(error.context(format!("declaring the exchange {name}"))),
+        _ => Err(error.context(format!("cannot declare the exchange {name}"))),
     }
 }
 

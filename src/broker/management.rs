@@ -71,14 +71,14 @@ impl Management {
     /// `None` if `amqp.management_url` is not set.
     pub fn new(settings: &BrokerSettings) -> anyhow::Result<Option<Self>> {
         let Some(url) = &settings.management_url else { return Ok(None) };
-        let mut url = Url::parse(url.expose_secret()).context("amqp.management_url is not an url")?;
+        let mut url = Url::parse(url.expose_secret()).context("amqp.management_url is not a valid URL")?;
         let amqp: AMQPUri = settings
             .urls
             .first()
             .context("no amqp.url is configured")?
             .expose_secret()
             .parse()
-            .map_err(|error| anyhow::anyhow!("amqp.url is not understood: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("amqp.url is not a valid AMQP URL: {error}"))?;
         let (user, password) = match (decoded(url.username())?, url.password()) {
             (user, None) if user.is_empty() => {
                 (amqp.authority.userinfo.username, amqp.authority.userinfo.password)
@@ -97,7 +97,7 @@ impl Management {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .context("the client of the management API could not be built")?;
+            .context("cannot create the client of the management API")?;
         Ok(Some(Self { client, queues: url, user, password: password.into() }))
     }
 
@@ -106,7 +106,10 @@ impl Management {
         let (mut queues, mut page) = (Vec::new(), 1);
         loop {
             let found = self.page(prefix, page).await.with_context(|| {
-                format!("asking RabbitMQ's management API at {}", self.queues.origin().ascii_serialization())
+                format!(
+                    "cannot read RabbitMQ's management API at {}",
+                    self.queues.origin().ascii_serialization()
+                )
             })?;
             queues.extend(found.items);
             if page >= found.page_count {
@@ -132,15 +135,15 @@ impl Management {
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => anyhow::bail!(
-                "it refuses the user {user}: the password is wrong, or it has no access (rabbitmqctl set_user_tags {user} management)",
+                "it rejects the user {user}: the password is wrong, or the user has no access (rabbitmqctl set_user_tags {user} management)",
                 user = self.user
             ),
             StatusCode::NOT_FOUND => anyhow::bail!(
-                "it answers 404: there is no management API at that place, or no virtual host of the name in amqp.url"
+                "it answers 404: there is no management API at this URL, or the virtual host in amqp.url does not exist"
             ),
             status => anyhow::bail!("it answers {status}"),
         }
-        answer.json().await.map_err(reqwest::Error::without_url).context("its answer is not understood")
+        answer.json().await.map_err(reqwest::Error::without_url).context("its answer has an unknown format")
     }
 }
 

@@ -70,7 +70,7 @@ pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16
             }
         })
         .await
-        .with_context(|| format!("looking into the queue {queue}"))?;
+        .with_context(|| format!("cannot read messages of the queue {queue}"))?;
         let (whole, fresh) = (part.taken == usize::from(size), part.fresh);
         left -= part.taken.min(left);
         parts.push(part);
@@ -86,7 +86,7 @@ pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16
     let mut held: usize = parts.iter().map(|part| part.taken).sum();
     let deadline = Instant::now() + RETURN_TIMEOUT;
     for part in parts {
-        within(part.channel.close(200, "peeked".into())).await.context("giving back what was looked at")?;
+        within(part.channel.close(200, "peeked".into())).await.context("cannot requeue the messages")?;
         held -= part.taken;
         back_again(connection, queue, depth, held, deadline).await?;
     }

@@ -129,12 +129,12 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
                     warn!("{}", policy.with_remedy());
                 }
                 if found.is_empty() && !told.is_empty() {
-                    info!("no policy on the queues does harm any more");
+                    info!("no harmful policy applies to the queues any longer");
                 }
                 (told, is_silent) = (found, false);
             }
             Err(error) if !is_silent => {
-                warn!(error = format!("{error:#}"), "the policies on the queues are not known");
+                warn!(error = format!("{error:#}"), "cannot read the policies of the queues");
                 is_silent = true;
             }
             Err(_) => {}
@@ -239,9 +239,9 @@ impl fmt::Display for HarmfulPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { policy, setting, value, harm, queues } = self;
         let harm = match harm {
-            Harm::Loses => "drops what nobody has handled",
-            Harm::Hurries => "lets retries come too early",
-            Harm::Interrupts => "takes events back whose handlers still run, and they run again",
+            Harm::Loses => "drops unprocessed messages",
+            Harm::Hurries => "delivers retries too early",
+            Harm::Interrupts => "requeues events while their handlers run, so the handlers run again",
         };
         let named: Vec<_> = queues.iter().take(MAX_NAMED).map(String::as_str).collect();
         write!(f, "the policy {policy:?} ({setting} {value}) {harm}: {}", named.join(", "))?;

@@ -148,7 +148,7 @@ async fn run(
             Err(error) => {
                 let error = format!("{error:#}");
                 if confirm_mode == ConfirmMode::BestEffort {
-                    warn!(purpose, error, lost = again.len(), "could not be published");
+                    warn!(purpose, error, lost = again.len(), "publishing failed: messages dropped");
                     again.clear();
                 } else {
                     pause = if complaint.is_hindered() { longer(pause) } else { RETRY_DELAY };
@@ -207,7 +207,7 @@ async fn session(
                     let _ = timeout(RETURN_TIMEOUT, channel.close(200, "no confirms".into())).await;
                     break anyhow::anyhow!("the broker confirmed nothing for {CONFIRM_TIMEOUT:?}");
                 }
-                warn!(waiting = in_flight.len(), "the broker blocks publishers; waiting goes on");
+                warn!(waiting = in_flight.len(), "the broker blocks publishers: still waiting for confirms");
                 heard = Instant::now();
             }
             else => return Ok(()),

@@ -70,7 +70,7 @@ impl Topology {
     }
 
     async fn declare_all(&self, mut declarer: Declarer<'_>) -> anyhow::Result<Declared> {
-        self.declare_shared(&mut declarer).await.context("declaring the shared exchanges and queues")?;
+        self.declare_shared(&mut declarer).await.context("cannot declare the shared exchanges and queues")?;
         for event in self.events.load().iter() {
             self.declare_event_on(&mut declarer, event).await?;
         }
@@ -129,7 +129,7 @@ impl Topology {
             event.as_str().into(),
             FieldTable::default(),
         );
-        within(unbinding).await.with_context(|| format!("unbinding the queue {queue}"))
+        within(unbinding).await.with_context(|| format!("cannot unbind the queue {queue}"))
     }
 
     async fn finish(&self, declarer: Declarer<'_>) -> Declared {
@@ -140,7 +140,7 @@ impl Topology {
                 warn!(
                     queue = drift.name,
                     difference = drift.what,
-                    "exists otherwise than declared and is used as it is; to have it as designed, drain and delete it, and it is declared again"
+                    "exists with other arguments and is used as it is; to correct it, let it run empty and delete it: it is then declared again"
                 );
                 told.push(drift.clone());
             }

@@ -59,7 +59,7 @@ impl Transport {
     pub(super) async fn into_tls(self, host: &str, tls: Arc<ClientConfig>) -> io::Result<Self> {
         let TcpOrTls::Plain(tcp) = self.socket else { return Ok(self) };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no name for TLS"))
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is not a valid TLS server name"))
         })?;
         let connected = TlsConnector::from(tls).connect(name, tcp).await;
         let stream = connected.map_err(|error| tls::explained(error, &Peer::BROKER))?;

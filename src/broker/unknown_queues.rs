@@ -25,8 +25,8 @@ impl fmt::Display for UnknownQueue {
         let Self { queue, event, messages } = self;
         write!(
             f,
-            "{queue} takes events, and {event} is no event type of the catalogue: {messages} wait, and no worker takes \
-             them; provisiond events add {event}"
+            "{queue} receives events, but {event} is not in the catalogue: {messages} wait, and no worker takes them. To add \
+             it: provisiond events add {event}"
         )
     }
 }

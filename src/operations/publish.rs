@@ -51,11 +51,11 @@ pub async fn publish_event(
         if is_not_found(&error) {
             let exchange = names.events();
             return error
-                .context(format!("there is no exchange {exchange}: it is declared when a worker starts"));
+                .context(format!("the exchange {exchange} does not exist: it is declared when a worker starts"));
         }
         error.context(format!(
-            "the broker has not confirmed the event {event_id}, and may have it all the same: look for its executions before \
-             you publish it again, or do so with this id"
+            "the broker did not confirm the event {event_id}, but may have stored it: look for its executions before you \
+             publish it again, or publish it again with the same id"
         ))
     })?;
     Ok(Published { event_id, event: name, has_queue })

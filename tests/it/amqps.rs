@@ -100,7 +100,7 @@ async fn events_flow_over_tls_to_a_broker_of_a_trusted_authority() {
     world.run(&publish).assert_failed(1, "the broker does not speak TLS on this port");
     world.set("amqp.ca_file", "");
     world.set("amqp.url", &right.replace("amqps://", "amqp://"));
-    world.run(&publish).assert_failed(1, "if the port speaks TLS, amqp.url begins with amqps://");
+    world.run(&publish).assert_failed(1, "amqp.url must begin with amqps://");
 
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

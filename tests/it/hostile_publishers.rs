@@ -33,8 +33,14 @@ pub fn unreadable_properties() -> Vec<(u16, Vec<u8>, String)> {
     }
     let tables = [
         (entry(bytes, b't', &[1]), "the name of a header is not UTF-8 (fffe008192)"),
-        (entry(b"h", b'F', &long(&entry(bytes, b't', &[1]))), "header \"h\" holds what cannot be read"),
-        (entry(b"h", b'A', &long(&[b'F', 0, 0, 0, 4, 1, 0xff, b't', 1])), "header \"h\" holds what cannot"),
+        (
+            entry(b"h", b'F', &long(&entry(bytes, b't', &[1]))),
+            "header \"h\" contains a value that cannot be read",
+        ),
+        (
+            entry(b"h", b'A', &long(&[b'F', 0, 0, 0, 4, 1, 0xff, b't', 1])),
+            "header \"h\" contains a value that cannot",
+        ),
         (deep, "nested deeper than 32"),
     ];
     let tables = tables.map(|(table, said)| (HEADERS, long(&table), said.to_owned()));
@@ -209,7 +215,8 @@ async fn who_sets_our_mark_has_their_own_message_refused() {
     for letter in &letters {
         let error = letter["error"].as_str().expect("why");
         assert!(
-            error.contains("x-provisioning-unreadable is provisiond's own") || error.contains("forged"),
+            error.contains("x-provisioning-unreadable is reserved for provisiond")
+                || error.contains("forged"),
             "{error}"
         );
     }

@@ -46,8 +46,8 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     called.dedup();
     assert_eq!((called.len() as u64, endpoint.count() as u64), (all, all), "each was called once");
     let log = worker.log();
-    assert!(log.contains("consumed one delivery at a time"), "{log}");
-    eventually("it consumes as before", || async { worker.log().contains("consuming as before") }).await;
+    assert!(log.contains("taking one delivery at a time"), "{log}");
+    eventually("it consumes as before", || async { worker.log().contains("consuming normally again") }).await;
     drop(policy);
     world.keep(worker);
     world.end().await;
@@ -66,7 +66,7 @@ async fn a_broker_that_goes_away_again_and_again_is_no_suspicion() {
         // Of each of its connections; what is said a second time is said at the level of debug.
         let lost = 3 * time;
         eventually("its connections are lost", || async { has("connection to the broker lost", lost) }).await;
-        eventually("the broker is not reached", || async { has("broker not reached", lost) }).await;
+        eventually("the broker is not reached", || async { has("cannot connect to the broker", lost) }).await;
         link.open();
         eventually("it is connected again", || async { has("connected to the broker", 3 + lost) }).await;
         world.wait_for_consumer("events.clients.create").await;
@@ -92,8 +92,10 @@ async fn fewer_channels_than_queues_are_enough() {
         world.handler(event, event, &["--http", &endpoint.url("/")]);
     }
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    eventually("connections of their own", || async { worker.log().contains("a connection of its own") })
-        .await;
+    eventually("connections of their own", || async {
+        worker.log().contains("opening a separate connection")
+    })
+    .await;
     world.keep(worker);
     world.keep(recorder);
     for event in &events {

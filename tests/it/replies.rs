@@ -156,7 +156,7 @@ async fn a_name_that_the_broker_cannot_bear_costs_results_nothing() {
     }
     world.wait_for_executions(names.len(), &["--status", "success"]).await;
     // Results, copies and dead letters are on another connection than replies.
-    assert!(!worker.log().contains("publishing again"), "{}", worker.log());
+    assert!(!worker.log().contains("publishing the unconfirmed messages again"), "{}", worker.log());
     world.keep(worker);
     world.keep(recorder);
     world.end().await;

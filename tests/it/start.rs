@@ -39,7 +39,7 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     assert!(matches!(told.status, 401 | 503), "the console answers before Postgres does: {}", told.text);
     postgres.open();
     eventually("it waits for the broker and says so", || async {
-        process.log().contains("broker not reached")
+        process.log().contains("cannot connect to the broker")
     })
     .await;
     broker.open();

@@ -182,7 +182,7 @@ pub(super) fn readable_header(payload: &[u8], noted: Option<String>) -> Option<V
     }
     let mut note = Note(noted.unwrap_or_default());
     if flags & NO_PROPERTY != 0 {
-        note.add("it has properties that AMQP does not know");
+        note.add("the message has properties that AMQP does not define");
     }
     let (mut kept, mut before, mut headers, mut after) = (HEADERS, Vec::new(), Vec::new(), Vec::new());
     for (n, field) in flagged() {
@@ -192,17 +192,17 @@ pub(super) fn readable_header(payload: &[u8], noted: Option<String>) -> Option<V
             field => copy_field(&mut reader, *field, target, &mut note),
         };
         if copied.is_err() {
-            note.add("its properties are cut off");
+            note.add("the properties are cut off");
             reader.0 = &[];
             break;
         }
         kept |= 0x8000 >> n;
     }
     if !reader.0.is_empty() {
-        note.add("its properties are followed by other bytes");
+        note.add("the properties are followed by other bytes");
     }
     if headers.len() > MAX_TABLE {
-        note.add("its headers are too large");
+        note.add("the headers are too large");
         headers.clear();
     }
     push_entry(&mut headers, UNREADABLE, note.0.as_bytes());
@@ -243,7 +243,7 @@ fn copy_entries(table: &[u8], made: &mut Vec<u8>, note: &mut Note) {
     let mut reader = Reader(table);
     while !reader.0.is_empty() {
         let entry = reader.0;
-        let Ok(name) = reader.short() else { return note.add("its headers are cut off") };
+        let Ok(name) = reader.short() else { return note.add("the headers are cut off") };
         let kind = reader.0.first().copied();
         let value = reader.value(0);
         let shown = String::from_utf8_lossy(name);
@@ -254,12 +254,12 @@ fn copy_entries(table: &[u8], made: &mut Vec<u8>, note: &mut Note) {
             Ok(true) => note.add(&format!("the name of a header is not UTF-8 ({})", quoted(name))),
             Ok(false) => {
                 note.add(&format!(
-                    "header {shown:?} holds what cannot be read, or is nested deeper than {MAX_DEPTH}"
+                    "header {shown:?} contains a value that cannot be read, or is nested deeper than {MAX_DEPTH}"
                 ));
             }
             Err(Broken) => {
                 let kind = kind.map_or_else(String::new, |kind| format!(" (type 0x{kind:02x})"));
-                return note.add(&format!("header {shown:?} cannot be read{kind}, nor those after it"));
+                return note.add(&format!("header {shown:?}{kind} and the headers after it cannot be read"));
             }
         }
     }

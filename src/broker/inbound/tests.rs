@@ -194,15 +194,18 @@ fn headers_that_cannot_be_read_are_left_out_and_named() {
     }
     for (bad, said) in [
         (entry(b"n\xff", b't', &[1]), "the name of a header is not UTF-8 (6eff)"),
-        (entry(b"q", b'F', &long(&entry(b"\xff", b't', &[1]))), "header \"q\" holds what cannot be read"),
-        (entry(b"q", b'A', &long(b"?")), "header \"q\" holds what cannot be read"),
-        (entry(b"q", b'A', &long(&[b'l', 0])), "header \"q\" holds what cannot be read"),
-        (deep, "header \"\" holds what cannot be read, or is nested deeper than 32"),
-        (entry(b"q", b'z', &[1]), "header \"q\" cannot be read (type 0x7a), nor those after it"),
-        (entry(b"q", b'l', &[1]), "header \"q\" cannot be read (type 0x6c), nor those after it"),
-        (entry(b"q", b'S', &[0xff; 4]), "header \"q\" cannot be read (type 0x53), nor those after it"),
-        (vec![9, b'q'], "its headers are cut off"),
-        (vec![0], "header \"\" cannot be read, nor those after it"),
+        (
+            entry(b"q", b'F', &long(&entry(b"\xff", b't', &[1]))),
+            "header \"q\" contains a value that cannot be read",
+        ),
+        (entry(b"q", b'A', &long(b"?")), "header \"q\" contains a value that cannot be read"),
+        (entry(b"q", b'A', &long(&[b'l', 0])), "header \"q\" contains a value that cannot be read"),
+        (deep, "header \"\" contains a value that cannot be read, or is nested deeper than 32"),
+        (entry(b"q", b'z', &[1]), "header \"q\" (type 0x7a) and the headers after it cannot be read"),
+        (entry(b"q", b'l', &[1]), "header \"q\" (type 0x6c) and the headers after it cannot be read"),
+        (entry(b"q", b'S', &[0xff; 4]), "header \"q\" (type 0x53) and the headers after it cannot be read"),
+        (vec![9, b'q'], "the headers are cut off"),
+        (vec![0], "header \"\" and the headers after it cannot be read"),
     ] {
         let table = [good.clone(), bad].concat();
         let (properties, note) = message(0x2080, &[&*long(&table), &*short(b"e1")].concat());
@@ -217,10 +220,10 @@ fn headers_that_cannot_be_read_are_left_out_and_named() {
 #[test]
 fn properties_that_end_early_or_late_are_named() {
     for (flags, given, said) in [
-        (0x8080, short(b"text/plain"), "its properties are cut off"),
-        (0x0080, [&*short(b"e1"), b"more"].concat(), "its properties are followed by other bytes"),
-        (0x0081, short(b"e1"), "it has properties that AMQP does not know"),
-        (0x2000, vec![0, 0, 1, 0, 1], "its properties are cut off"),
+        (0x8080, short(b"text/plain"), "the properties are cut off"),
+        (0x0080, [&*short(b"e1"), b"more"].concat(), "the properties are followed by other bytes"),
+        (0x0081, short(b"e1"), "the message has properties that AMQP does not define"),
+        (0x2000, vec![0, 0, 1, 0, 1], "the properties are cut off"),
     ] {
         assert_eq!(message(flags, &given).1.as_deref(), Some(said));
     }
@@ -230,7 +233,7 @@ fn properties_that_end_early_or_late_are_named() {
     let received = through(&sent, sent.len());
     assert!(received.len() <= FRAME_MAX as usize);
     assert!(
-        unreadable(&properties(payloads(&received)[0])).expect("said").ends_with("its headers are too large")
+        unreadable(&properties(payloads(&received)[0])).expect("said").ends_with("the headers are too large")
     );
 }
 

@@ -25,7 +25,7 @@ fn what_drops_or_hurries_is_named_and_nothing_else() {
             "p.events.a.b",
             &empty,
             r#"{"consumer-timeout":1619999}"#,
-            Some("(consumer-timeout 1619999) takes events back"),
+            Some("(consumer-timeout 1619999) requeues events"),
         ),
         ("p.execution-log", &empty, r#"{"consumer-timeout":60000}"#, None),
         ("p.delay.v1.level-3", &level, r#"{"message-ttl":8000,"delivery-limit":1}"#, None),
@@ -33,11 +33,11 @@ fn what_drops_or_hurries_is_named_and_nothing_else() {
             "p.delay.v1.level-3",
             &level,
             r#"{"message-ttl":7999}"#,
-            Some("(message-ttl 7999) lets retries come too"),
+            Some("(message-ttl 7999) delivers retries too"),
         ),
-        ("p.delay.v1.level-3", &empty, r#"{"message-ttl":9000}"#, Some("(message-ttl 9000) lets")),
+        ("p.delay.v1.level-3", &empty, r#"{"message-ttl":9000}"#, Some("(message-ttl 9000) delivers")),
         ("p.delay.v1.level-3", &level, r#"{"max-length":1}"#, None),
-        ("p.delay.v1.level-3", &empty, r#"{"max-length":1}"#, Some("(max-length 1) lets")),
+        ("p.delay.v1.level-3", &empty, r#"{"max-length":1}"#, Some("(max-length 1) delivers")),
         ("p.delay.v1.level-3", &level, r#"{"expires":1}"#, Some("(expires 1) drops")),
         ("p.execution-log", &empty, r#"{"message-ttl":60000}"#, Some("(message-ttl 60000) drops")),
         ("p.dead-letters", &empty, r#"{"max-length-bytes":1}"#, Some("(max-length-bytes 1) drops")),
@@ -77,9 +77,9 @@ fn the_queues_of_one_setting_are_told_together() {
     assert_eq!(
         judged(&queues.into()),
         [
-            "the policy \"all\" (message-ttl 5) lets retries come too early: p.delay.v1.level-0, p.delay.v1.level-1, \
+            "the policy \"all\" (message-ttl 5) delivers retries too early: p.delay.v1.level-0, p.delay.v1.level-1, \
              p.delay.v1.level-2 and 3 more",
-            "the policy \"all\" (message-ttl 5) drops what nobody has handled: p.execution-log",
+            "the policy \"all\" (message-ttl 5) drops unprocessed messages: p.execution-log",
         ]
     );
 }

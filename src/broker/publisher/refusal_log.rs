@@ -32,7 +32,7 @@ impl RefusalLog {
             warn!(
                 exchange,
                 waiting,
-                "the broker refuses messages: has a queue no majority, or a length limit? trying again"
+                "the broker refuses messages; retrying (does a queue have no majority, or a length limit?)"
             );
         }
     }
@@ -40,7 +40,12 @@ impl RefusalLog {
     /// Records a lost channel. (The supervisor logs a lost connection.)
     pub(super) fn lost(&mut self, link: &Link, why: &str, unconfirmed: usize) {
         if self.hindrance.is_none() {
-            info!(purpose = self.purpose, error = why, unconfirmed, "publishing again");
+            info!(
+                purpose = self.purpose,
+                error = why,
+                unconfirmed,
+                "channel lost: publishing the unconfirmed messages again"
+            );
             self.hindrance = link.is_up().then(|| link.hindered(self.purpose, why));
         }
     }
@@ -54,7 +59,7 @@ impl RefusalLog {
         self.meters.confirmed();
         self.hindrance = None;
         if self.told.take().is_some() {
-            info!("the broker takes messages again");
+            info!("the broker accepts messages again");
         }
     }
 }

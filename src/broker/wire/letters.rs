@@ -67,11 +67,11 @@ fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) ->
         "delivery_limit" => (
             Reason::Expired,
             format!(
-                "{queue} gave it out as often as it allows, and the connection was lost or it was given back each time"
+                "{queue} delivered it as often as its delivery limit allows; each time the connection was lost or it was requeued"
             ),
         ),
         "expired" => (Reason::Expired, format!("it waited in {queue} for longer than a policy allows")),
-        other => (Reason::Expired, format!("the broker took it out of {queue}: {other}")),
+        other => (Reason::Expired, format!("the broker removed it from {queue}: {other}")),
     };
     let name = names.event_of(&queue).unwrap_or(&delivery.routing_key);
     let is_copy = said("exchange").starts_with(&names.delay_prefix());
@@ -86,7 +86,7 @@ fn died_in_the_broker(delivery: &Delivery, death: &FieldTable, names: &Names) ->
 }
 
 fn without_facts(delivery: &Delivery) -> DeadLetter {
-    let error = "it was published to the dead letters without saying why";
+    let error = "it was published to the dead-letter queue without a reason";
     unseen(delivery, &delivery.routing_key, Reason::Malformed, error, false)
 }
 

@@ -53,7 +53,7 @@ impl MessageMeta {
             unreadable: headers.and_then(|headers| headers.inner().get(UNREADABLE)).map(|_| {
                 // A publisher that sets it may leave it empty, or use a type that is not text.
                 let said = text_header(headers, UNREADABLE).filter(|said| !said.is_empty());
-                said.unwrap_or_else(|| format!("the header {UNREADABLE} is provisiond's own"))
+                said.unwrap_or_else(|| format!("the header {UNREADABLE} is reserved for provisiond"))
             }),
         }
     }
@@ -91,7 +91,7 @@ pub fn retry_of(delivery: &Delivery, names: &Names) -> Result<Option<Retry>, Str
         return Ok(None);
     }
     let headers = delivery.properties.headers().as_ref();
-    let missing = |name: &str| format!("it came by the delay ladder without a usable {name}");
+    let missing = |name: &str| format!("it came through the delay ladder without a valid {name}");
     let event_id = text_header(headers, EVENT_ID).and_then(|id| EventId::try_from(id).ok());
     let run_id =
         delivery.properties.message_id().as_ref().and_then(|id| EventId::try_from(id.to_string()).ok());

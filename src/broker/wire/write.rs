@@ -91,7 +91,7 @@ pub fn retry_copy(names: &Names, copy: &CopyOf<'_>, delay: Duration) -> Outgoing
 /// # Errors
 /// If the record cannot be written as JSON, which would be a bug.
 pub fn result(names: &Names, execution: &Execution, trace: &Trace) -> anyhow::Result<Outgoing> {
-    let body = serde_json::to_vec(execution).context("writing an execution result")?;
+    let body = serde_json::to_vec(execution).context("cannot serialize an execution result")?;
     Ok(Outgoing {
         exchange: names.results(),
         routing_key: format!("{}.{}", execution.event.name, execution.status),
@@ -114,7 +114,7 @@ pub fn reply(to: &str, correlation_id: Option<&str>, reply: &Reply) -> anyhow::R
         exchange: String::new(),
         routing_key: to.to_owned(),
         properties,
-        body: serde_json::to_vec(reply).context("writing a reply")?.into(),
+        body: serde_json::to_vec(reply).context("cannot serialize a reply")?.into(),
     })
 }
 
@@ -132,7 +132,7 @@ pub struct NewDeadLetter<'a> {
 /// If the facts cannot be written as JSON, which would be a bug.
 pub fn dead_letter(names: &Names, burial: NewDeadLetter<'_>) -> anyhow::Result<Outgoing> {
     let letter = burial.letter;
-    let facts = serde_json::to_string(letter).context("writing a dead letter")?;
+    let facts = serde_json::to_string(letter).context("cannot serialize a dead letter")?;
     let mut headers = trace_headers(burial.trace);
     headers.insert(LETTER_ID.into(), text(&letter.id.to_string()));
     headers.insert(LETTER_REASON.into(), text(letter.reason.as_str()));

@@ -27,9 +27,10 @@ fn on_its_way(begun: Instant) -> usize {
 fn copied_again(scene: &Scene) -> usize {
     let logs: Vec<String> = scene.workers.iter().map(Process::log).collect();
     let lines = logs.iter().flat_map(|log| log.lines()).map(serde_json::from_str::<Value>);
-    let again = lines
-        .flatten()
-        .filter(|line| line["message"] == "publishing again" && line["purpose"] == "retry copies");
+    let again = lines.flatten().filter(|line| {
+        line["message"] == "channel lost: publishing the unconfirmed messages again"
+            && line["purpose"] == "retry copies"
+    });
     let copies: u64 = again.filter_map(|line| line["unconfirmed"].as_u64()).sum();
     usize::try_from(copies).expect("a number") * HANDLERS
 }

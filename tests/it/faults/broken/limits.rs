@@ -55,7 +55,7 @@ async fn consumer_timeout(form: Form) {
                 (handler, number) == ("steady", slow) && !std::mem::replace(&mut was_slow, number == slow);
             is_slow.then(|| Reply::status(200).after(Duration::from_secs(10)))
         });
-        scene.says(&scene.workers[0], "consumer lost, consuming again", injection).await;
+        scene.says(&scene.workers[0], "consumer lost: starting it again", injection).await;
         scene.struck_now();
         scene.recovered().await;
     }
@@ -84,7 +84,7 @@ async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
     let answered = api.post("/events", &event).await;
     assert_eq!(answered.status, 503, "{}", answered.text);
     assert!(
-        answered.text.contains("has not confirmed the event by-hand, and may have it"),
+        answered.text.contains("did not confirm the event by-hand, but may have stored it"),
         "{}",
         answered.text
     );

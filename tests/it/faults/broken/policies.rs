@@ -69,12 +69,11 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
         .await;
 
     set(&services, &world, "", &json!({ "message-ttl": 700 })).await;
-    let told =
-        format!("the policy {:?} (message-ttl 700) drops what nobody has handled", world.broker.prefix);
+    let told = format!("the policy {:?} (message-ttl 700) drops unprocessed messages", world.broker.prefix);
     eventually("check tells of the policy", || async { found(&world).1.contains(&told) }).await;
     let (state, text) = found(&world);
     assert_eq!(state, "failed,failed", "{text}");
-    assert!(text.contains("lets retries come too early") && text.contains("and 17 more"), "{text}");
+    assert!(text.contains("delivers retries too early") && text.contains("and 17 more"), "{text}");
     assert!(text.contains(&world.broker.name("execution-log")), "{text}");
     let status = world.run(&["status"]).stdout();
     assert!(status.contains(&told) && status.contains("too early"), "{status}");
@@ -84,10 +83,13 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     assert!(harms.contains(&&json!("loses")) && harms.contains(&&json!("hurries")), "{harmful}");
     let (cookie, _) = console.sign_in("vic").await;
     let page = answer(console.request("GET", "/").header("cookie", cookie)).await.text;
-    assert!(page.contains("drops what nobody has handled"), "{page}");
+    assert!(page.contains("drops unprocessed messages"), "{page}");
     console.end().await;
     let again = world.worker().await;
-    eventually("the log tells of the policy", || async { again.log().contains("lets retries come") }).await;
+    eventually("the log tells of the policy", || async {
+        again.log().contains("delivers retries too early")
+    })
+    .await;
 
     // A database that was restored to an earlier moment has forgotten an event type.
     world.run(&["events", "add", "clients.odd"]).assert_done();
