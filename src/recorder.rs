@@ -153,7 +153,7 @@ impl Recorder {
                 () = tokio::time::sleep(RETRY_DELAY) => {}
             }
             if self.store.ping().await.is_ok() {
-                return info!("Postgres answers; the recorder goes on");
+                return info!("PostgreSQL answers again: recorder resumed");
             }
         }
     }

@@ -121,7 +121,7 @@ impl Recorder {
             let Err(error) = self.write(batch).await else {
                 self.written.took(try_begun.elapsed());
                 if told {
-                    info!("the recorder writes again");
+                    info!("the recorder can write to PostgreSQL again");
                 }
                 return true;
             };
@@ -129,8 +129,8 @@ impl Recorder {
             let is_over = begun.elapsed() >= DRAIN_WRITE_TIMEOUT || session.is_cancelled();
             if is_over || !std::mem::replace(&mut told, true) {
                 let error = format!("{:#}", anyhow::Error::new(error));
-                let then = if is_over { "its results wait in the broker's queues" } else { "trying again" };
-                warn!(error, then, "the recorder cannot write");
+                let then = if is_over { "results wait in the queues" } else { "retrying" };
+                warn!(error, then, "the recorder cannot write to PostgreSQL");
             }
             if is_over {
                 return false;

@@ -53,7 +53,7 @@ impl Recorder {
         match serde_json::from_slice::<Execution>(&delivery.body) {
             Ok(execution) => Entry::Execution(Box::new(execution)),
             Err(error) => {
-                let error = format!("it was published as an execution result and is none: {error}");
+                let error = format!("it was published as an execution result but is not one: {error}");
                 Entry::Letter(Box::new(self.unreadable(delivery, &error)))
             }
         }

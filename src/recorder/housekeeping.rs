@@ -49,7 +49,7 @@ pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, s
                 if told.as_ref() != Some(&error) {
                     warn!(
                         error,
-                        "partitions are not made, old records not deleted, or text not indexed; trying again"
+                        "housekeeping failed (create partitions, delete old records, index text); retrying"
                     );
                 }
                 told = Some(error);
@@ -109,7 +109,7 @@ impl Steady {
 /// many days.
 async fn index(store: &Store) -> anyhow::Result<()> {
     while let Some(day) = store.index_text_of_a_day().await? {
-        info!(%day, "the text of executions is indexed");
+        info!(%day, "indexed the text of executions");
     }
     Ok(())
 }
@@ -118,17 +118,17 @@ async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
     let old = store.drop_partitions_older_than(retention.executions).await?;
     let retention_days = retention.executions;
     for day in old.dropped {
-        info!(%day, retention_days, "executions older than their retention are dropped");
+        info!(%day, retention_days, "dropped executions older than the retention");
     }
     for day in old.busy {
-        info!(%day, "executions older than their retention are in use and are dropped later");
+        info!(%day, "executions older than the retention are in use: dropping them later");
     }
     store.forget_counts().await?;
     store.forget_silent_processes(SILENT_AFTER).await?;
     let letters = store.forget_closed_dead_letters(retention.dead_letters).await?;
     if letters > 0 {
         let retention_days = retention.dead_letters;
-        info!(letters, retention_days, "dead letters closed longer ago than their retention are deleted");
+        info!(letters, retention_days, "deleted dead letters closed longer ago than the retention");
     }
     Ok(())
 }
@@ -139,13 +139,15 @@ async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
 async fn clocks_agree(store: &Store) -> anyhow::Result<()> {
     let here = store.clock_ahead().await?;
     if let Some(told) = here.told().filter(|_| here.is_out_of_all_reason()) {
-        anyhow::bail!("nothing is deleted while clocks differ: this host's is {told}");
+        anyhow::bail!("no old records are deleted while clocks differ: this host's clock is {told}");
     }
     for seen in store.list_processes(PRESENT_WITHIN).await? {
         let Some(ahead) = seen.process.report.clock_ahead_ms.map(ClockAhead::from_millis) else { continue };
         if let Some(told) = ahead.told().filter(|_| ahead.is_out_of_all_reason()) {
             let host = seen.process.who.host;
-            anyhow::bail!("nothing is deleted while clocks differ: that of the host {host} is {told}");
+            anyhow::bail!(
+                "no old records are deleted while clocks differ: the clock of host {host} is {told}"
+            );
         }
     }
     Ok(())
@@ -214,7 +216,7 @@ mod tests {
         let error = tidy(store, retention, false, &mut steady).await.expect_err("clocks differ").to_string();
         assert_eq!(
             error,
-            "nothing is deleted while clocks differ: that of the host far is 100 days behind the database's clock"
+            "no old records are deleted while clocks differ: the clock of host far is 100 days behind the database's clock"
         );
         assert_eq!(left().await, "discarded, open");
     }

@@ -48,7 +48,7 @@ async fn tell_of_queues(queues: &QueueWatch, events: &[EventName]) {
             }
         }
         Err(error) => {
-            debug!(error = format!("{error:#}"), "queues are not looked at");
+            debug!(error = format!("{error:#}"), "cannot read the queue depths");
             queues.names(events).iter().for_each(|queue| queue_messages(queue, None));
         }
     }

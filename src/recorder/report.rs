@@ -56,7 +56,7 @@ impl RecorderStats {
         for facts in batch.iter().map(|letter| &letter.facts).filter(|facts| facts.worker.is_none()) {
             dead_letter_without_worker(facts.reason);
             // No worker has logged this dead letter. The event name may be any text, so it is logged quoted.
-            warn!(event = facts.event_name, event_id = facts.event_id, reason = %facts.reason, error = facts.error, "no worker took it: a dead letter");
+            warn!(event = facts.event_name, event_id = facts.event_id, reason = %facts.reason, error = facts.error, "stored a dead letter that no worker published");
         }
         self.meters.dead_letters(new);
         self.with(|written| {

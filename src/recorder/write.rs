@@ -59,8 +59,8 @@ impl Recorder {
                     None
                 }
                 Err(StoreError::BadData(error)) => {
-                    warn!(execution = %execution.id, %error, "Postgres refuses an execution result");
-                    Some(format!("Postgres refuses this execution result: {error}"))
+                    warn!(execution = %execution.id, %error, "PostgreSQL rejected an execution result");
+                    Some(format!("PostgreSQL rejected this execution result: {error}"))
                 }
                 Err(error) => return Err(error),
             };
@@ -102,7 +102,7 @@ impl Recorder {
         while let Some(letter) = batch.rows.last() {
             let new = match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
                 Err(StoreError::BadData(error)) => {
-                    warn!(letter = %letter.facts.id, %error, "Postgres refuses the facts of a dead letter");
+                    warn!(letter = %letter.facts.id, %error, "PostgreSQL rejected the metadata of a dead letter: storing its body only");
                     let reduced = [reduced(letter, &error.to_string())];
                     self.store.insert_dead_letters(&reduced).await?
                 }
@@ -150,7 +150,7 @@ impl Recorder {
         match link.topology().declare_event(&connection, event).await {
             Ok(_) => true,
             Err(error) => {
-                warn!(%event, error = format!("{error:#}"), "the queue of a retry copy cannot be declared");
+                warn!(%event, error = format!("{error:#}"), "cannot declare the queue of a retry");
                 false
             }
         }
@@ -163,7 +163,7 @@ impl Recorder {
             NewDeadLetter { letter: &facts, body, content_type: content_type.as_deref(), trace: &trace };
         match dead_letter(&self.settings.broker.topology.names, burial) {
             Ok(outgoing) => self.publish(outgoing, delivery).await,
-            Err(error) => warn!(error = format!("{error:#}"), "a dead letter cannot be written"),
+            Err(error) => warn!(error = format!("{error:#}"), "cannot publish a dead letter"),
         }
     }
 
@@ -188,7 +188,7 @@ impl Recorder {
 /// The dead letter without the facts that Postgres can reject.
 fn reduced(letter: &DeadLetterMessage, why: &str) -> DeadLetterMessage {
     let name: String = letter.facts.event_name.chars().take(127).collect();
-    let error = format!("its facts cannot be stored ({why}); reason {}", letter.facts.reason);
+    let error = format!("its metadata cannot be stored ({why}); original reason: {}", letter.facts.reason);
     let run_id = Some(letter.facts.id.to_string());
     let facts =
         DeadLetter::of_whole(Reason::Malformed, &error, &name, run_id, &letter.body, Timestamp::now());

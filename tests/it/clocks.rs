@@ -61,7 +61,7 @@ async fn a_host_that_is_a_hundred_days_ahead_deletes_nothing() {
     }
     let recorder = world.recorder().await;
     told(&recorder, "this host's clock is 100 days ahead of the database's clock").await;
-    told(&recorder, "nothing is deleted while clocks differ").await;
+    told(&recorder, "no old records are deleted while clocks differ").await;
     eventually("status tells of it", || async {
         let status = String::from_utf8(world.run(&["status"]).output.stdout).expect("text");
         status.contains("its clock is 100 days ahead of the database's clock")

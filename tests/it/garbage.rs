@@ -128,7 +128,7 @@ async fn a_dead_letter_that_postgres_refuses_is_kept_with_its_body() {
     let options = lapin::options::BasicPublishOptions::default();
     channel.basic_publish("".into(), queue.as_str().into(), options, b"the body", properties).await.unwrap();
     let letters = world.wait_for_dead_letters(1).await;
-    assert!(letters[0]["error"].as_str().unwrap().contains("its facts cannot be stored"), "{letters:?}");
+    assert!(letters[0]["error"].as_str().unwrap().contains("its metadata cannot be stored"), "{letters:?}");
     let shown = world.json(&["dead-letters", "show", letters[0]["id"].as_str().unwrap()]);
     assert_eq!(shown["body"], "the body");
     world.end().await;
