@@ -178,10 +178,10 @@ impl DeadLetters {
             let id = &event.id;
             format!(
                 "the broker did not confirm the replay of event {id}, which may still run \
-                 (provisiond executions list --event-id {id}; whoever resumes does not run it twice)"
+                 (see provisiond executions list --event-id {id}); it does not run twice if you resume the replay"
             )
         })?;
-        Ok(Settled::Replayed(item.edited.then(|| format!("edited, as event {}", event.id))))
+        Ok(Settled::Replayed(item.edited.then(|| format!("edited: its new event id is {}", event.id))))
     }
 }
 

@@ -62,7 +62,7 @@ impl Jobs {
     /// Creates a job and starts it.
     pub async fn begin(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay, StoreError> {
         let job = self.0.letters.store.create_replay(new, chosen).await?;
-        info!(replay = job.id, by = new.by, asked = new.asked, "a replay begins");
+        info!(replay = job.id, by = new.by, asked = new.asked, "replay started");
         self.spawn(self.claim(job.id)?, false);
         Ok(job)
     }
@@ -161,8 +161,8 @@ impl Jobs {
             }
         };
         match self.0.letters.run_replay(id, is_resumed, stop, note).await {
-            Ok(report) => info!(replay = id, state = %report.replay.state, "a replay ended"),
-            Err(error) => warn!(replay = id, error = format!("{error:#}"), "a replay was interrupted"),
+            Ok(report) => info!(replay = id, state = %report.replay.state, "replay ended"),
+            Err(error) => warn!(replay = id, error = format!("{error:#}"), "replay interrupted"),
         }
         drop(turn);
     }

@@ -50,10 +50,7 @@ pub(super) fn gone(replaced: &[HandlerId]) -> String {
     if ids.is_empty() {
         return String::new();
     }
-    format!(
-        "; another handler has the number {} now: was the database restored from a backup?",
-        ids.join(", ")
-    )
+    format!("; another handler now has the id {}: was the database restored from a backup?", ids.join(", "))
 }
 
 fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
@@ -66,13 +63,14 @@ fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
         ..Arrival::of(&name, &item.body)
     };
     decode(&arrival, max_event_bytes).map_err(|why| {
-        let way_out = if item.edited { "" } else { " (dead-letters replay --edit mends the body)" };
-        format!("it is no event: {why}{way_out}")
+        let way_out =
+            if item.edited { "" } else { " (to correct the body: provisiond dead-letters replay --edit)" };
+        format!("it is not a valid event: {why}{way_out}")
     })
 }
 
 fn name_of(name: &str) -> Result<EventName, String> {
-    name.parse().map_err(|e| format!("it cannot be sent back: {e}"))
+    name.parse().map_err(|e| format!("it cannot be replayed: {e}"))
 }
 
 /// Decodes the edited `body` of a dead letter.
@@ -147,9 +145,9 @@ mod tests {
             ),
             (
                 ReplayItem { enabled: HandlerVersions::default(), replaced: vec![HandlerId(3)], ..item() },
-                "is enabled for clients.create; another handler has the number 3 now",
+                "is enabled for clients.create; another handler now has the id 3",
             ),
-            (ReplayItem { body: Bytes::from_static(b"\xff"), ..item() }, "not UTF-8 at byte 0 (dead-letters"),
+            (ReplayItem { body: Bytes::from_static(b"\xff"), ..item() }, "not UTF-8 at byte 0 (to correct"),
             (ReplayItem { event_name: "Strange name".into(), ..item() }, "is not an event name"),
             (ReplayItem { event_name: "clients.update".into(), ..item() }, "published as clients.update"),
         ] {

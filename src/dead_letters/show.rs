@@ -47,14 +47,14 @@ impl DeadLetters {
     fn obstacle(&self, letter: &StoredDeadLetter, handlers: &[PlannedHandler]) -> Option<String> {
         let facts = &letter.row.letter;
         if letter.row.state != State::Open {
-            return Some(format!("it is {} already", letter.row.state));
+            return Some(format!("it is already {}", letter.row.state));
         }
         if facts.event_name.parse::<EventName>().is_err() {
-            return Some("its name is no event name".to_owned());
+            return Some("its event name is not valid".to_owned());
         }
         let content_type = letter.content_type.as_deref();
         if let Err(why) = super::edited_event(facts, content_type, &letter.body, self.max_event_bytes) {
-            return Some(format!("it is no event: {why}"));
+            return Some(format!("it is not a valid event: {why}"));
         }
         let replaced = handlers.iter().filter(|handler| handler.replaced_by.is_some());
         let replaced: Vec<_> = replaced.map(|handler| handler.id).collect();

@@ -195,7 +195,11 @@ async fn a_malformed_event_is_mended_and_becomes_another_event() {
     let letters = world.wait_for_dead_letters(1).await;
     let id = letters[0]["id"].as_str().unwrap();
     let refused = world.run(&["dead-letters", "replay", id]);
-    assert!(refused.stdout().contains("it is no event: the body is not UTF-8"), "{}", refused.stdout());
+    assert!(
+        refused.stdout().contains("it is not a valid event: the body is not UTF-8"),
+        "{}",
+        refused.stdout()
+    );
     let other = envelope("clients.update", 5, &json!({}));
     world
         .run(&["dead-letters", "replay", id, "--data", &other])
