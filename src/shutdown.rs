@@ -35,10 +35,10 @@ impl Shutdown {
         // Count signals, not states: after a drain that an error started, a first SIGTERM must not abort
         // anything.
         let signal = signals.next().await;
-        tracing::info!(signal, "draining: running handlers may end; a second signal cuts them");
+        tracing::info!(signal, "draining: waiting for running handlers; a second signal stops them at once");
         self.begin();
         let signal = signals.next().await;
-        tracing::warn!(signal, "a second signal: what runs is cut");
+        tracing::warn!(signal, "second signal: stopping running handlers at once");
         self.cut.cancel();
     }
 

@@ -106,7 +106,7 @@ impl StatusReporter {
             store.forget_process(self.process.id).await
         };
         if !matches!(tokio::time::timeout(FINAL_REPORT_TIMEOUT, farewell).await, Ok(Ok(()))) {
-            debug!("this process stays in the list of processes until it is found silent");
+            debug!("cannot remove this process from the list of processes; it is removed later");
         }
     }
 
@@ -125,7 +125,7 @@ impl StatusReporter {
             Ok(()) => untold.clear(),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
-                debug!(error, "this process cannot tell of itself");
+                debug!(error, "cannot report the status of this process");
             }
         }
     }
@@ -136,7 +136,9 @@ impl StatusReporter {
         let before = self.clock.lock().replace(ahead);
         match (before.and_then(ClockAhead::told), ahead.told()) {
             (None, Some(told)) => {
-                warn!("this host's clock is {told}: times are recorded wrongly; set it, as a rule by NTP");
+                warn!(
+                    "this host's clock is {told}: recorded times are wrong; set the clock, preferably by NTP"
+                );
             }
             (Some(_), None) => info!("this host's clock agrees with the database's again"),
             _ => {}
