@@ -75,10 +75,10 @@ impl Trial {
     /// What a worker would do after this call: `would …`.
     pub fn consequence(&self) -> String {
         let mut told = match (&self.retry_in, self.dead_letter) {
-            (Some(after), _) => format!("would try again in {after}"),
-            (None, Some(reason)) => format!("would make a dead letter of it ({reason})"),
+            (Some(after), _) => format!("would retry in {after}"),
+            (None, Some(reason)) => format!("would make a dead letter ({reason})"),
             (None, None) if self.verdict == "forbid" => "would not run the handlers after it".to_owned(),
-            (None, None) => "would go on with the next handler".to_owned(),
+            (None, None) => "would continue with the next handler".to_owned(),
         };
         if self.disables {
             told.push_str(", and disable the handler (410)");

@@ -69,7 +69,7 @@ async fn a_script_is_tried_as_a_worker_runs_it() {
         "Exit code  65",
         "clients.packages.renew fast",
         "\"object_id\":\"x-1\"",
-        "a dead letter of it (permanent)",
+        "would make a dead letter (permanent)",
     ] {
         assert!(ran.stdout().contains(part), "{part} in\n{}", ran.stdout());
     }
