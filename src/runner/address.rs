@@ -37,7 +37,7 @@ pub(super) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec
 pub enum AddressRefused {
     #[error("the address {0}")]
     Address(Denied),
-    #[error("the name {name} leads to {} only: {first}", if *.others == 0 { "a denied address" } else { "denied addresses" })]
+    #[error("the name {name} resolves only to {}: {first}", if *.others == 0 { "a denied address" } else { "denied addresses" })]
     Name { name: String, first: Denied, others: usize },
 }
 

@@ -142,7 +142,10 @@ async fn settle(
         ),
         (End::TimedOut, Some(_)) => {
             let limit = format_duration(call.timeout);
-            failed(FailureKind::Transient, format!("answered {status}, but did not end within {limit}"))
+            failed(
+                FailureKind::Transient,
+                format!("answered {status}, but the answer did not end within {limit}"),
+            )
         }
     }
 }

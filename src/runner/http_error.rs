@@ -46,7 +46,7 @@ pub fn words(error: &reqwest::Error, url: &HttpTarget, connect_timeout: Duration
     let host = url.host_str().unwrap_or_default();
     let peer = url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     if error.is_builder() {
-        return format!("the request to {peer} could not be put together: {}", causes(error));
+        return format!("cannot build the request to {peer}: {}", causes(error));
     }
     if let Some(refused) = refused(error) {
         return refused.to_string();
@@ -85,29 +85,30 @@ fn advice(error: &reqwest::Error, scheme: &str) -> Option<String> {
 fn h1_advice(error: &hyper::Error, scheme: &str) -> Option<String> {
     let text = error.to_string();
     Some(if error.is_parse_too_large() {
-        format!("an answer has at most {MAX_HEADER_LINES} header lines and 400 KiB of them")
+        format!("provisiond accepts at most {MAX_HEADER_LINES} header lines, and 400 KiB of headers")
     } else if error.is_parse_status() {
-        "the status line of the answer must be HTTP/1.1, one blank and a status of three digits".to_owned()
+        "the status line of the answer must be HTTP/1.1, one space and a status of three digits".to_owned()
     } else if text.contains("content-length") {
-        "the Content-Length of the answer is not one number".to_owned()
+        "the Content-Length of the answer is not a single number".to_owned()
     } else if text.contains("transfer-encoding") {
-        "the Transfer-Encoding of the answer is not understood: only chunked is".to_owned()
+        "the Transfer-Encoding of the answer is not supported: it must be chunked".to_owned()
     } else if text.contains("header") && error.is_parse() {
-        "a header line of the answer holds a NUL byte or a lone carriage return".to_owned()
+        "a header line of the answer contains a NUL byte or a lone carriage return".to_owned()
     } else if error.is_parse() {
         let tls =
-            if scheme == "http" { ": if the port speaks TLS, the url begins with https://" } else { "" };
+            if scheme == "http" { ": if the port speaks TLS, the url must begin with https://" } else { "" };
         format!("the answer does not begin with HTTP/1.1 or HTTP/1.0{tls}")
     } else if scheme == "https" && (error.is_closed() || error.is_canceled()) {
         format!(
-            "the endpoint ended the connection at once: if it offers HTTP/2 (ALPN), it must speak it; {USE_HTTP1}"
+            "the endpoint closed the connection at once: if it offers HTTP/2 (ALPN), it must speak \
+             HTTP/2; {USE_HTTP1}"
         )
     } else {
         return None;
     })
 }
 
-const USE_HTTP1: &str = "a handler with a header Host of its own is called over HTTP/1.1";
+const USE_HTTP1: &str = "to call it over HTTP/1.1, set the header Host on the handler";
 
 /// What is wrong on an HTTP/2 connection. The event is never the cause.
 fn h2_advice(error: &h2::Error) -> Option<String> {
@@ -116,25 +117,26 @@ fn h2_advice(error: &h2::Error) -> Option<String> {
     }
     Some(match error.reason()? {
         h2::Reason::HTTP_1_1_REQUIRED => {
-            "the endpoint offered HTTP/2 and requires HTTP/1.1: turn off HTTP/2 there, \
-             or give the handler the header Host, whose calls go over HTTP/1.1"
+            "the endpoint offered HTTP/2 but requires HTTP/1.1: turn off HTTP/2 there, \
+             or set the header Host on the handler, which makes provisiond call it over HTTP/1.1"
                 .to_owned()
         }
         h2::Reason::ENHANCE_YOUR_CALM => format!(
             "the endpoint closed the HTTP/2 connection because of too many pings or resets: \
-             allow a ping every {} there",
+             configure it to allow a ping every {}",
             format_duration(PING_INTERVAL)
         ),
         h2::Reason::FRAME_SIZE_ERROR if !error.is_remote() => {
-            format!("the endpoint offers HTTP/2 (ALPN) and does not speak it; {USE_HTTP1}")
+            format!("the endpoint offers HTTP/2 (ALPN) but does not speak it; {USE_HTTP1}")
         }
         _ if !error.is_remote() => format!(
-            "the answer breaks the rules of HTTP/2. Mostly it is a header: its name has a capital or a blank, its value a \
-             control character, :status is not three digits, or they are more than {} KiB; {USE_HTTP1}",
+            "the answer breaks the rules of HTTP/2. Usually the headers are the cause: a name contains a capital \
+             letter or a space, a value contains a control character, :status is not three digits, or the headers \
+             are more than {} KiB; {USE_HTTP1}",
             MAX_HEADER_BYTES >> 10
         ),
-        h2::Reason::REFUSED_STREAM => "the endpoint takes no more requests on this connection now".to_owned(),
-        h2::Reason::CANCEL => "the endpoint gave up its answer".to_owned(),
+        h2::Reason::REFUSED_STREAM => "the endpoint accepts no more requests on this connection".to_owned(),
+        h2::Reason::CANCEL => "the endpoint cancelled its answer".to_owned(),
         _ if error.is_go_away() => "the endpoint closed the HTTP/2 connection".to_owned(),
         _ => "the endpoint failed while it answered: see its log".to_owned(),
     })

@@ -98,7 +98,7 @@ async fn a_denied_address_is_refused_when_saved_when_tested_and_when_called() {
 
     // What was fine when it was saved is not any more.
     world.set("http.deny", "127.0.0.0/8, ::1/128");
-    let denied = "the name localhost leads to";
+    let denied = "the name localhost resolves only to";
     world.run(&["handlers", "update", &id, "--http", &url]).assert_failed(1, denied);
     world.run(&["handlers", "update", &id, "--priority", "7"]).assert_done();
     let tested = world.run(&["handlers", "test", &id]);

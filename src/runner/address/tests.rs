@@ -108,11 +108,11 @@ async fn refusals_name_the_address_and_the_rule() {
     );
     assert_eq!(
         said("crm.example", "169.254.1.2").await,
-        format!("the name crm.example leads to a denied address only: 169.254.1.2 is denied by {rule}")
+        format!("the name crm.example resolves only to a denied address: 169.254.1.2 is denied by {rule}")
     );
     assert_eq!(
         said("crm.example", "169.254.1.2, fe80::1").await,
-        format!("the name crm.example leads to denied addresses only: 169.254.1.2 is denied by {rule}")
+        format!("the name crm.example resolves only to denied addresses: 169.254.1.2 is denied by {rule}")
     );
 }
 

@@ -32,7 +32,7 @@ pub fn failure_of(status: StatusCode, headers: &HeaderMap, url: &HttpTarget, now
     match status {
         StatusCode::NOT_MODIFIED => error.push_str(
             " (not a redirect: 304 is for conditional requests, which provisiond does not send; \
-             check the cache or proxy before the endpoint)",
+             check the cache or proxy in front of the endpoint)",
         ),
         _ if status.is_redirection() => error.push_str(&redirect(headers, url.url())),
         _ => {}

@@ -254,7 +254,7 @@ async fn a_tls_error_says_what_to_do() {
     let runner = Runner::new(RunnerSettings { http: http_settings(), script: script_settings() });
     let plain = Trial::new(&json!({"type": "http", "url": format!("http://{server}/")}));
     let told = transient(plain.run(&runner.expect("a runner")).await);
-    assert!(told.contains("if the port speaks TLS, the url begins with https://"), "{told}");
+    assert!(told.contains("if the port speaks TLS, the url must begin with https://"), "{told}");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn the_timeout_covers_the_whole_exchange() {
     for (address, said) in [
         (silent, "no answer within 300ms"),
         (slow_headers, "no answer within 300ms"),
-        (slow_body, "answered 200 OK, but did not end within 300ms"),
+        (slow_body, "answered 200 OK, but the answer did not end within 300ms"),
     ] {
         let mut trial = Trial { timeout: Duration::from_millis(300), ..Trial::http(address) };
         trial.answer_limit = Some(200_000);

@@ -267,7 +267,7 @@ async fn a_malformed_answer_harms_no_other_handler() {
     };
     let (innocent, guilty) = tokio::join!(innocent.run(&runner), later);
     let (failed, _) = failure(guilty);
-    assert!(failed.error.contains("its name has a capital"), "{}", failed.error);
+    assert!(failed.error.contains("a name contains a capital letter"), "{}", failed.error);
     assert_eq!(failure(innocent).0.error, "no answer within 2s");
 }
 
@@ -281,8 +281,8 @@ async fn what_ended_an_exchange_is_said() {
     }
     let gone = |_| frame(GOAWAY, 0, 0, &[0; 8]);
     for (answer, said) in [
-        ((|id| reset(id, 8)) as fn(u32) -> Vec<u8>, "gave up its answer"),
-        (|id| reset(id, 7), "takes no more requests"),
+        ((|id| reset(id, 8)) as fn(u32) -> Vec<u8>, "cancelled its answer"),
+        (|id| reset(id, 7), "accepts no more requests"),
         (|id| reset(id, 2), "failed while it answered"),
         (|_| frame(SETTINGS, 0, 7, &[]), "breaks the rules of HTTP/2"),
         (|_| b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n".to_vec(), "HTTP/2"),

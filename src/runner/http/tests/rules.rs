@@ -102,7 +102,7 @@ async fn a_name_that_leads_elsewhere_by_now_is_not_followed() {
     assert_eq!((failure.kind, response), (FailureKind::Permanent, None));
     assert_eq!(
         failure.error,
-        "the name rebinding.example leads to a denied address only: \
+        "the name rebinding.example resolves only to a denied address: \
          127.0.0.2 is denied by 127.0.0.2/32 (http.deny; http.allow can permit it)"
     );
     assert_eq!((good.load(Ordering::SeqCst), bad.load(Ordering::SeqCst)), (1, 0));
