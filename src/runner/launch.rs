@@ -86,7 +86,7 @@ struct Script {
 fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
     // A new session has no controlling terminal, so a script of another user cannot type into the shell that
     // started provisiond.
-    setsid().context("it could not begin a session of its own")?;
+    setsid().context("cannot start a session of its own (setsid)")?;
     let user = args.next().context("the user is missing")?;
     for (resource, beyond) in
         [(Resource::As, 0), (Resource::Nofile, 0), (Resource::Cpu, 1), (Resource::Nproc, 0)]
@@ -185,7 +185,7 @@ fn limit(resource: Resource, value: &OsStr, beyond: u64) -> anyhow::Result<()> {
     if value == OsStr::new(NONE) {
         return Ok(());
     }
-    let wanted: u64 = value.to_str().and_then(|text| text.parse().ok()).context("a limit is no number")?;
+    let wanted: u64 = value.to_str().and_then(|text| text.parse().ok()).context("a limit is not a number")?;
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit =
         Rlimit { current: Some(wanted.min(most)), maximum: Some(wanted.saturating_add(beyond).min(most)) };
@@ -208,7 +208,7 @@ fn switch_to(user: &User) -> anyhow::Result<&User> {
         Err(nix::Error::EPERM) => {
             bail!("running as {} is not allowed: script.user needs provisiond to run as root", user.name)
         }
-        Err(error) => Err(error).with_context(|| format!("could not become the user {}", user.name)),
+        Err(error) => Err(error).with_context(|| format!("cannot switch to the user {}", user.name)),
     }
 }
 
@@ -275,7 +275,7 @@ mod tests {
         for (bytes, told) in [
             (&b""[..], "it is empty"),
             (b"exit 0\n", "it has no #! line"),
-            (b"\x01\0\x02", "no program that Linux knows"),
+            (b"\x01\0\x02", "not a program that Linux knows"),
             (format!("#!{binary}\nexit 0\n").as_bytes(), "the interpreter of its #! line"),
         ] {
             let (code, said, why) = launch(None, ScriptLimits::default(), &put("script", bytes), "");

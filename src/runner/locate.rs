@@ -37,7 +37,7 @@ pub enum NotRunnable {
     Refused(String),
     /// The directory that should contain the script is missing. That says nothing about the script.
     #[error(
-        "the script root {} is not there, or empty: is it mounted? (script.roots)", .0.display()
+        "the script root {} does not exist or is empty: check that it is mounted (script.roots)", .0.display()
     )]
     RootGone(PathBuf),
 }
@@ -107,7 +107,7 @@ impl ScriptRules {
         let path = Path::new(path.as_str());
         if self.roots.is_empty() {
             return Err(NotRunnable::Refused(
-                "script.roots is empty; list there the directories whose scripts may be run".to_owned(),
+                "script.roots is empty: add the directories that contain your scripts".to_owned(),
             ));
         }
         let file = self.resolve(path)?;
@@ -152,11 +152,11 @@ impl ScriptRules {
         } else if rights.metadata.permissions().mode() & 0o111 == 0 {
             "is not executable (chmod +x)".to_owned()
         } else if rights.others_write() {
-            "may be written by others (chmod o-w)".to_owned()
+            "is writable by others (chmod o-w)".to_owned()
         } else if let Some(writer) = self.script_writer(&rights) {
-            format!("may be written by scripts: {}", by_scripts("the file", writer))
+            format!("is writable by scripts: {}", by_scripts("the file", writer))
         } else if let Some(writer) = self.strange_writer(&rights) {
-            format!("may be written by {} ({})", name_of(writer.party), remedy(writer))
+            format!("is writable by {} ({})", name_of(writer.party), remedy(writer))
         } else if let Some(owner) = self.stranger(&rights) {
             format!("is owned by {owner} (chown it, or name the owner in script.owners)")
         } else {
@@ -322,11 +322,11 @@ fn unavailable(path: &Path, error: &io::Error) -> NotRunnable {
 /// The sentence that says how scripts may write to `what`, and what to do about it.
 fn by_scripts(what: &str, writer: Writer) -> String {
     let id = match (writer.is_named, writer.party) {
-        (false, _) => return format!("the group of {what} is one of script.user (chmod g-w)"),
+        (false, _) => return format!("script.user is a member of the group of {what} (chmod g-w)"),
         (true, Party::Group(group)) => format!("g:{group}"),
         (true, Party::User(user)) => format!("u:{user}"),
     };
-    format!("the ACL of {what} names script.user, or a group of it (setfacl -x {id})")
+    format!("the ACL of {what} names script.user or one of its groups (setfacl -x {id})")
 }
 
 /// What to do about a user or group that may write.

@@ -109,7 +109,11 @@ pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
         return Some(Lasting(why));
     }
     let unwritten = |what: &str| {
-        if was_just_changed(file) { Passing(format!("{what} just now")) } else { Lasting(what.to_owned()) }
+        if was_just_changed(file) {
+            Passing(format!("{what}: it was changed just now, and may be incomplete"))
+        } else {
+            Lasting(what.to_owned())
+        }
     };
     let head = read_head(file)?;
     match Format::of(&head) {
@@ -117,7 +121,7 @@ pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
         Format::Foreign(_) => None,
         Format::Text(why) => Some(Lasting(why.to_owned())),
         Format::Empty => Some(unwritten("is empty")),
-        Format::Zeros => Some(unwritten("holds nothing but zero bytes")),
+        Format::Zeros => Some(unwritten("contains only zero bytes")),
         Format::Script(interpreter, argument) => line::wrong_line(interpreter, argument, path),
     }
 }
@@ -126,7 +130,8 @@ pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
 fn nested_hindrance(interpreter: &Path, path: &OsStr) -> Option<Hindrance> {
     let scripts = start_files(interpreter, path).needed.iter().filter(|opened| opened.is_read).count();
     if scripts >= MAX_SCRIPTS {
-        let why = "is a script whose interpreter is a script, and so on: Linux follows four (is it its own interpreter?)";
+        let why = "is a script whose interpreter is a script, and so on: Linux follows at most four \
+            (is a script its own interpreter?)";
         return Some(Lasting(why.to_owned()));
     }
     hindrance(interpreter, path)
@@ -167,19 +172,22 @@ pub fn explain(file: &Path, error: &io::Error) -> String {
     let head = read_head(file).unwrap_or_default();
     let why = match (Errno::from_io_error(error), Format::of(&head)) {
         (Some(Errno::NOEXEC), Format::Foreign(what)) if what.starts_with(PROGRAM_FOR) => {
-            format!("it is {what}, and this machine is Linux on {}: build it for this one", env::consts::ARCH)
+            format!(
+                "it is {what}, and this machine is Linux on {}: build it for this machine",
+                env::consts::ARCH
+            )
         }
         (Some(Errno::NOEXEC), Format::Foreign(what)) => format!("it is {what}"),
         (Some(Errno::NOEXEC), Format::Text(why)) => format!("it {why}"),
         (Some(Errno::NOEXEC), Format::Empty) => "it is empty".to_owned(),
         (Some(Errno::NOEXEC), _) => {
-            "it, or the interpreter of its #! line, is no program for this machine".to_owned()
+            "it, or the interpreter of its #! line, is not a program for this machine".to_owned()
         }
         (Some(Errno::NOENT), Format::Program) => {
-            "the loader that it was linked for is not there: was it built for another C library?".to_owned()
+            "the loader that it needs does not exist: was it built for another C library?".to_owned()
         }
-        (Some(Errno::NOENT), _) => "is the interpreter of its #! line there?".to_owned(),
-        (Some(Errno::LOOP), _) => "is it its own interpreter?".to_owned(),
+        (Some(Errno::NOENT), _) => "does the interpreter of its #! line exist?".to_owned(),
+        (Some(Errno::LOOP), _) => "is the script its own interpreter?".to_owned(),
         (Some(Errno::ACCESS), _) => own_barrier(file).unwrap_or_else(|| {
             "the user that scripts run as must be able to read and execute it and its \
             interpreter, and to search each directory above them"
@@ -218,13 +226,14 @@ impl<'a> Format<'a> {
         } else if head.contains(&0) {
             let is_windows = head.starts_with(b"MZ");
             Self::Foreign(
-                if is_windows { "a program for Windows" } else { "no program that Linux knows" }.to_owned(),
+                if is_windows { "a program for Windows" } else { "not a program that Linux knows" }
+                    .to_owned(),
             )
         } else if head.trim_ascii_start().starts_with(b"#!") {
-            Self::Text("has something before its #! line: these must be its very first two characters")
+            Self::Text("has something before its #! line: #! must be the first two characters of the file")
         } else {
             Self::Text(
-                "has no #! line, which says what runs it: its first line must be such as #!/bin/sh or \
+                "has no #! line, which names the interpreter: add a first line such as #!/bin/sh or \
                  #!/usr/bin/env python3",
             )
         }
@@ -238,8 +247,8 @@ impl<'a> Format<'a> {
         let line = line.get(start..).unwrap_or_default();
         if line.trim_ascii_end().contains(&b'\r') {
             return Self::Text(
-                "has a carriage return in the middle of its first line, as with the line ends of an old Mac (CR): save \
-                 it with Unix line ends (LF)",
+                "has a carriage return in the middle of its first line, as with old Mac line endings (CR): save it \
+                 with Unix line endings (LF)",
             );
         }
         let Some(blank) = line.iter().position(is_blank) else {

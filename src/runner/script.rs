@@ -64,12 +64,12 @@ struct Launcher {
 
 /// The system did not start the file.
 #[derive(Debug, thiserror::Error)]
-#[error("the system did not start it")]
+#[error("the system did not start the script")]
 struct Unstarted(#[source] io::Error);
 
 /// The script has no working directory. That does not depend on the script.
 #[derive(Debug, thiserror::Error)]
-#[error("its working directory could not be made")]
+#[error("cannot create the working directory of the script")]
 struct NoWorkingDir;
 
 /// A script that has ended, with its output.

@@ -26,7 +26,7 @@ use super::launch;
 pub fn check(user: Option<&str>) -> anyhow::Result<()> {
     let user = user.map(launch::find).transpose().context("script.user")?;
     let dirs = WorkingDirs::new(env::temp_dir(), user.filter(|user| user.uid != geteuid()));
-    dirs.get().map(drop).context("the working directory of a script could not be made")
+    dirs.get().map(drop).context("cannot create the working directory of a script")
 }
 
 /// Makes working directories, and reuses unchanged ones.
@@ -94,7 +94,10 @@ impl WorkingDirs {
         let dir = dir.with_context(|| format!("in {} (TMPDIR)", self.parent.display()))?;
         if let Some(user) = &self.owner {
             chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(|| {
-                format!("it could not be given to {}: script.user needs provisiond to run as root", user.name)
+                format!(
+                    "cannot change its owner to {}: script.user needs provisiond to run as root",
+                    user.name
+                )
             })?;
         }
         let given = Stamp::of(dir.path())?;

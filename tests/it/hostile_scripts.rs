@@ -235,7 +235,7 @@ async fn much_output_and_a_full_directory_leave_nothing() {
 async fn what_is_not_to_be_run_is_not_run() {
     let refusals = [
         ("leaves.sh", "lies outside of script.roots"),
-        ("open.sh", "may be written by others"),
+        ("open.sh", "is writable by others"),
         ("plain.sh", "is not executable"),
         ("shared/own.sh", "could be replaced by anybody"),
         ("shared", "is not a regular file"),

@@ -151,16 +151,16 @@ async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
         let crlf = world.script("crlf", "#!/bin/sh\r\nexit 0\r\n");
         let scripts = [
             (empty, "is empty"),
-            (by_binary, "the interpreter of its #! line, is no program for this machine"),
+            (by_binary, "the interpreter of its #! line, is not a program for this machine"),
             (python, "has no #! line"),
-            (crlf, "Windows line ends"),
+            (crlf, "Windows line endings"),
         ];
         for (file, _) in &scripts {
             let name = file.file_name().unwrap().to_str().unwrap();
             world.handler(name, "clients.create", &["--script", name]);
         }
         let checked = world.run(&["check"]);
-        for word in ["is empty", "has no #! line", "Windows line ends"] {
+        for word in ["is empty", "has no #! line", "Windows line endings"] {
             assert!(checked.stdout().contains(word), "check tells {word:?}: {}", checked.stdout());
         }
         world.serve().await;

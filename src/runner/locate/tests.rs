@@ -58,7 +58,7 @@ fn only_what_lies_under_a_root_and_is_safe_is_run() {
         (".", "outside of script.roots"),
         ("sub", "not a regular file"),
         ("plain", "not executable"),
-        ("open", "written by others"),
+        ("open", "writable by others"),
         ("shared/below/fine", "one/shared (chmod o-w)"),
         ("loop", "Too many levels of symbolic links"),
     ] {
@@ -123,7 +123,7 @@ fn what_scripts_may_write_to_is_not_run() {
         rules.locate(&"sub/file".parse().expect("a path")).map(drop).map_err(|refused| refused.to_string())
     };
     for (sub_mode, file_mode, of_nobody, reason) in [
-        (0o755, 0o775, true, "may be written by scripts"),
+        (0o755, 0o775, true, "is writable by scripts"),
         (0o775, 0o755, true, "could be replaced by scripts"),
         (0o1775, 0o755, true, ""),
         (0o755, 0o755, true, ""),
@@ -173,16 +173,16 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
             0o775,
             STRANGERS,
             &[][..],
-            "may be written by the group 54321 (chmod g-w, or name it in script.owners",
+            "is writable by the group 54321 (chmod g-w, or name it in script.owners",
         ),
         (0o775, 0o755, STRANGERS, &[], "could be replaced by the group 54321, which may write to "),
         (0o1775, 0o755, STRANGERS, &[], ""),
         (0o755, 0o755, STRANGERS, &[], ""),
         (0o775, 0o775, STRANGERS, &["%54321"], ""),
         (0o775, 0o775, 0, &[], ""),
-        (0o775, 0o775, private, &[], "may be written by the group daemon"),
+        (0o775, 0o775, private, &[], "is writable by the group daemon"),
         (0o775, 0o775, private, &["daemon"], ""),
-        (0o775, 0o775, shared, &["nobody"], "may be written by the group nogroup"),
+        (0o775, 0o775, shared, &["nobody"], "is writable by the group nogroup"),
     ] {
         for (path, mode) in [(&sub, sub_mode), (&file, file_mode)] {
             chown(path, None, Some(group)).expect("given");
@@ -250,14 +250,14 @@ type AclCase = (bool, (u16, u16, u32), u16, &'static [&'static str], Option<&'st
 
 #[rustfmt::skip]
 const WRITERS: [AclCase; 12] = [
-    (true, (USER, 6, GAMES), 7, &[], None, "may be written by the user games (setfacl -x u:5, or name"),
+    (true, (USER, 6, GAMES), 7, &[], None, "is writable by the user games (setfacl -x u:5, or name"),
     (true, (USER, 6, GAMES), 7, &["games"], None, ""),
     (true, (USER, 6, GAMES), 5, &[], None, ""),
     (true, (USER, 5, GAMES), 7, &[], None, ""),
-    (true, (NAMED_GROUP, 6, STRANGER), 7, &[], None, "may be written by the group 54321 (setfacl -x g:54321"),
+    (true, (NAMED_GROUP, 6, STRANGER), 7, &[], None, "is writable by the group 54321 (setfacl -x g:54321"),
     (true, (NAMED_GROUP, 6, STRANGER), 7, &["%54321"], None, ""),
-    (true, (NAMED_GROUP, 7, NOBODY), 7, &["%nogroup"], Some("nobody"), "may be written by scripts: the ACL of"),
-    (true, (USER, 7, NOBODY), 7, &["nobody"], Some("nobody"), "may be written by scripts: the ACL of"),
+    (true, (NAMED_GROUP, 7, NOBODY), 7, &["%nogroup"], Some("nobody"), "is writable by scripts: the ACL of"),
+    (true, (USER, 7, NOBODY), 7, &["nobody"], Some("nobody"), "is writable by scripts: the ACL of"),
     (false, (USER, 7, GAMES), 7, &[], None, "could be replaced by the user games, which may write to "),
     (false, (USER, 7, NOBODY), 7, &[], Some("nobody"), "could be replaced by scripts: the ACL of "),
     (false, (NAMED_GROUP, 2, STRANGER), 7, &[], None, "could be replaced by the group 54321, which may"),

@@ -56,10 +56,10 @@ const BITS_64: Layout = Layout {
 pub fn hindrance(path: &Path) -> Option<Hindrance> {
     let file = File::open(path).ok()?;
     let cut_off = || {
-        let why = "is a program that was cut off: copy it again";
+        let why = "is an incomplete program file: copy it again";
         Some(if was_just_changed(path) { Passing(why.to_owned()) } else { Lasting(why.to_owned()) })
     };
-    let no_program = |what: &str| Some(Lasting(format!("is {what}, no program that can be started")));
+    let no_program = |what: &str| Some(Lasting(format!("is {what}, not a program that can be started")));
     let size = file.metadata().ok()?.len();
     let mut header = [0; BITS_64.size];
     let read = file.read_at(&mut header, 0).ok()?;

@@ -33,8 +33,8 @@ const SYSTEM_DIRS: [&str; 5] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/usr/
 /// Programs that contain many others. The argument names one of them.
 const MULTI_CALL: [&str; 2] = ["busybox", "toybox"];
 
-const ONE_ARGUMENT: &str = "the system passes all that follows the interpreter as one argument, so write \
-    #!/usr/bin/env NAME, or #!/usr/bin/env -S and then options, variables, the program and its arguments";
+const ONE_ARGUMENT: &str = "the system passes everything after the interpreter as one argument, so write \
+    #!/usr/bin/env NAME, or #!/usr/bin/env -S followed by options, variables, the program and its arguments";
 
 /// What is wrong with a `#!` line.
 pub fn wrong_line(interpreter: &[u8], argument: &[u8], path: &OsStr) -> Option<Hindrance> {
@@ -83,7 +83,7 @@ fn wrong_interpreter(interpreter: &[u8], program: &Path, path: &OsStr) -> Result
         Ok(metadata) => metadata,
     };
     if !metadata.is_file() {
-        return Err(Lasting(which("is no program")));
+        return Err(Lasting(which("is not a program")));
     }
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(Passing(which("is not executable (chmod +x)")));
@@ -96,14 +96,15 @@ fn wrong_interpreter(interpreter: &[u8], program: &Path, path: &OsStr) -> Result
 }
 
 fn carriage_return() -> Hindrance {
-    let why = "has Windows line ends (a carriage return ends its #! line): save it with Unix line ends (LF)";
+    let why = "has Windows line endings (its #! line ends with a carriage return): save it with Unix line \
+        endings (LF)";
     Lasting(why.to_owned())
 }
 
 fn starts_itself(wrapper: &str) -> Hindrance {
     Lasting(format!(
-        "has a #! line that names no program for {wrapper} to start, so that it would start the script itself again \
-         and again, or fail: {ONE_ARGUMENT}"
+        "has a #! line that names no program for {wrapper} to start, so {wrapper} would start the \
+         script itself again and again, or fail: {ONE_ARGUMENT}"
     ))
 }
 
@@ -155,7 +156,7 @@ fn is_idle_wrapper(program: &[u8], rest: &[Vec<u8>]) -> bool {
 /// What is wrong with a program that `wrapper` has to find.
 fn missing_program(wrapper: &str, program: &[u8], path: &OsStr) -> Option<Hindrance> {
     let found = candidates(program, path);
-    let asks = || format!("asks {wrapper} in its #! line for");
+    let asks = || format!("uses {wrapper} in its #! line to start");
     if let Some(first) = found.first() {
         let why = noexec(first)?;
         let is_elsewhere = found.iter().any(|program| noexec(program).is_none());

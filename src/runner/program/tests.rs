@@ -29,31 +29,31 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
     let look = |bytes: &[u8]| told(hindrance(&put(dir.path(), bytes), OsStr::new(base)));
     let long = format!("#!/{}", "x".repeat(300));
     for (text, expected) in [
-        ("", "passing: is empty just now"),
+        ("", "passing: is empty: it was changed just now"),
         ("echo hello\n", "lasting: has no #! line"),
         ("import sys\n", "lasting: has no #! line"),
         ("\n#!/bin/sh\n", "lasting: has something before its #! line"),
         ("\u{FEFF}#!/bin/sh\n", "lasting: begins with a byte order mark"),
         ("\u{FEFF}echo\n", "lasting: begins with a byte order mark"),
-        ("#!/bin/sh\r\necho\r\n", "lasting: has Windows line ends"),
-        ("#!/bin/sh -e\r\n", "lasting: has Windows line ends"),
-        ("#!/usr/bin/env tool\r\n", "lasting: has Windows line ends"),
+        ("#!/bin/sh\r\necho\r\n", "lasting: has Windows line endings"),
+        ("#!/bin/sh -e\r\n", "lasting: has Windows line endings"),
+        ("#!/usr/bin/env tool\r\n", "lasting: has Windows line endings"),
         ("#!", "lasting: names no interpreter"),
         ("#!\n", "lasting: names no interpreter"),
         ("#! \t\r\n", "lasting: names no interpreter"),
         ("#!sh\n", "lasting: names \"sh\" in its #! line: the path must begin with /"),
         ("#!./sh\n", "lasting: names \"./sh\""),
-        ("#!/usr/bin\n", "lasting: names \"/usr/bin\" in its #! line, which is no program"),
+        ("#!/usr/bin\n", "lasting: names \"/usr/bin\" in its #! line, which is not a program"),
         ("#!/no/such/sh -e\n", "passing: names \"/no/such/sh\" in its #! line, which is not there"),
         ("#!/bin/sh/x\n", "passing: names \"/bin/sh/x\" in its #! line, which is not there"),
         (&format!("#!{base}/plain\n"), "which is not executable"),
         (
             "#!/usr/bin/env nothing\n",
-            "passing: asks env in its #! line for \"nothing\", which is not in PATH",
+            "passing: uses env in its #! line to start \"nothing\", which is not in PATH",
         ),
-        ("#!/usr/bin/env tool -u\n", "lasting: asks env in its #! line for a program called \"tool -u\""),
-        ("#!/usr/bin/env -S nothing -u\n", "passing: asks env in its #! line for \"nothing\""),
-        ("#!/usr/bin/env ./tool\n", "passing: asks env"),
+        ("#!/usr/bin/env tool -u\n", "lasting: uses env in its #! line to start a program called \"tool"),
+        ("#!/usr/bin/env -S nothing -u\n", "passing: uses env in its #! line to start \"nothing\""),
+        ("#!/usr/bin/env ./tool\n", "passing: uses env"),
         (&long, "lasting: has a #! line that is longer"),
     ] {
         let found = look(text.as_bytes());
@@ -90,11 +90,11 @@ fn a_line_needs_an_interpreter_that_leads_somewhere() {
         ),
         ("#!/usr/bin/env -S 'tool\n", "lasting: has a #! line with a quote that is not closed after env -S"),
         ("#!/usr/bin/env\n", "lasting: has a #! line that names no program for env to start"),
-        ("#!/usr/bin/env A=b tool\n", "again and again, or fail: the system passes all that follows"),
+        ("#!/usr/bin/env A=b tool\n", "again and again, or fail: the system passes everything after"),
         (&format!("#!{base}/script\n"), "which is a script whose interpreter is a script, and so on"),
         (&format!("#!{base}/loop\n"), "which is a link that leads to itself"),
         (&format!("#!{base}/void\n"), "passing: names \""),
-        (&format!("#!{base}/void\n"), "which is empty just now"),
+        (&format!("#!{base}/void\n"), "which is empty: it was changed just now"),
         (&format!("#!{base}/text\n"), "which has no #! line"),
         (
             &format!("#!{base}/nested\n"),
@@ -115,7 +115,7 @@ fn what_is_no_text_of_ours_is_named() {
     assert!(matches!(hindrance(&file, OsStr::new("")), Some(Lasting(why)) if why.contains("UTF-16")));
     let file = put(dir.path(), &[0; 5000]);
     assert!(
-        matches!(hindrance(&file, OsStr::new("")), Some(Passing(why)) if why.contains("nothing but zero"))
+        matches!(hindrance(&file, OsStr::new("")), Some(Passing(why)) if why.contains("only zero bytes"))
     );
     let file = put(dir.path(), b"");
     let old = SystemTime::now() - COPY_GRACE * 2;
@@ -140,12 +140,12 @@ fn a_binary_is_judged_by_the_system() {
     assert!(what.starts_with("a program for "), "{what}");
     assert_eq!(hindrance(&file, OsStr::new("")), None, "an emulator may run it");
     let told = explain(&file, &Errno::NOEXEC.into());
-    assert!(told.contains(&what) && told.contains("build it for this one"), "{told}");
+    assert!(told.contains(&what) && told.contains("build it for this machine"), "{told}");
     for (bytes, what) in [
         (&b"MZ\0\0"[..], "a program for Windows"),
         (b"PK\x03\x04", "a zip archive"),
         (b"\xCF\xFA\xED\xFE\x07", "a program for macOS"),
-        (b"\x01\0\x02", "no program that Linux knows"),
+        (b"\x01\0\x02", "not a program that Linux knows"),
     ] {
         let file = put(dir.path(), bytes);
         assert_eq!((foreign(&file).as_deref(), hindrance(&file, OsStr::new(""))), (Some(what), None));
@@ -201,16 +201,16 @@ fn a_program_is_whole_and_has_its_loader() {
     assert_eq!(look(&whole, false), None);
     for length in [10, 60, 100, whole.len() / 2] {
         let cut = whole.get(..length).expect("longer");
-        assert_eq!(look(cut, true), lasting("is a program that was cut off: copy it again"), "{length}");
+        assert_eq!(look(cut, true), lasting("is an incomplete program file: copy it again"), "{length}");
         assert!(matches!(look(cut, false), Some(Passing(_))), "{length}");
     }
     assert_eq!(
         look(&elf(1, 0, 0, 0, b""), true),
-        lasting("is an object file, no program that can be started")
+        lasting("is an object file, not a program that can be started")
     );
     assert_eq!(
         look(&elf(3, 0, 1, 0, b""), true),
-        lasting("is a shared library, no program that can be started")
+        lasting("is a shared library, not a program that can be started")
     );
     assert_eq!(look(&elf(3, 9, 1, 0, b""), true), None, "linked statically, and movable");
     let loader = b"/lib/ld-none.so.1\0";

@@ -68,7 +68,7 @@ fn succeeded(call: &Call<'_>, finished: Finished, response: Response) -> Outcome
             None => format!("the answer is larger than {limit} bytes"),
         }
     } else {
-        "the answer may not be whole: a process that the script left behind holds its stdout".to_owned()
+        "the answer may be incomplete: a process that the script left running has its stdout open".to_owned()
     };
     Outcome::failed(FailureKind::Permanent, error, Some(response))
 }
@@ -109,13 +109,13 @@ fn words(status: ExitStatus) -> String {
         TEMPORARY => " (EX_TEMPFAIL)".to_owned(),
         NO_PERMISSION => " (EX_NOPERM)".to_owned(),
         CONFIG => " (EX_CONFIG)".to_owned(),
-        NOT_EXECUTABLE => ": as shells do when a command was found but could not be executed".to_owned(),
-        NOT_FOUND => ": as shells and env do when a command was not found: is it installed, and in the PATH \
-            that scripts get (script.env)?"
+        NOT_EXECUTABLE => ", which shells use if a command was found but could not be executed".to_owned(),
+        NOT_FOUND => ", which shells and env use if a command was not found: is it installed, and in \
+            the PATH of scripts (script.env)?"
             .to_owned(),
         _ => match Signal::try_from(code - KILLED) {
             Ok(signal) => format!(
-                ": as shells do when a command was killed by {}{}",
+                ", which shells use if a command was killed by {}{}",
                 signal.as_str(),
                 cause(signal as i32)
             ),
@@ -128,11 +128,11 @@ fn words(status: ExitStatus) -> String {
 /// What usually causes a signal, if that is known.
 fn cause(number: i32) -> &'static str {
     match Signal::try_from(number) {
-        Ok(Signal::SIGKILL) => ": out of memory? (the kernel's log, the container's limit)",
-        Ok(Signal::SIGTERM) => ": by somebody else, such as a service manager that stops it",
+        Ok(Signal::SIGKILL) => ": out of memory? (check the kernel's log and the container's limit)",
+        Ok(Signal::SIGTERM) => ": sent by another process, such as a service manager",
         Ok(Signal::SIGXCPU) => ": out of processor time (script.limits.cpu_seconds)",
         Ok(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE) => ": a program crashed",
-        Ok(Signal::SIGABRT) => ": a program gave up (an assertion, or no memory)",
+        Ok(Signal::SIGABRT) => ": a program aborted (a failed assertion, or out of memory)",
         _ => "",
     }
 }

@@ -114,36 +114,36 @@ async fn an_exit_has_its_meaning() {
         (
             "no-such-command 2>/dev/null",
             Transient,
-            "ended with exit code 127: as shells and env do when a command was not found: is it installed, and in \
-             the PATH that scripts get (script.env)?",
+            "ended with exit code 127, which shells and env use if a command was not found: is it installed, and \
+             in the PATH of scripts (script.env)?",
         ),
         (
             "/etc/passwd 2>/dev/null",
             Transient,
-            "ended with exit code 126: as shells do when a command was found but could not be executed",
+            "ended with exit code 126, which shells use if a command was found but could not be executed",
         ),
         ("kill -SEGV $$", Transient, "killed by signal 11 (SIGSEGV): a program crashed"),
         (
             "kill -KILL $$",
             Transient,
-            "killed by signal 9 (SIGKILL): out of memory? (the kernel's log, the container's limit)",
+            "killed by signal 9 (SIGKILL): out of memory? (check the kernel's log and the container's limit)",
         ),
         (
             "sh -c 'kill -KILL $$'; exit $?",
             Transient,
-            "ended with exit code 137: as shells do when a command was killed by SIGKILL: out of memory? (the \
-             kernel's log, the container's limit)",
+            "ended with exit code 137, which shells use if a command was killed by SIGKILL: out of memory? (check \
+             the kernel's log and the container's limit)",
         ),
         (
             "kill -TERM $$",
             Transient,
-            "killed by signal 15 (SIGTERM): by somebody else, such as a service manager that stops it",
+            "killed by signal 15 (SIGTERM): sent by another process, such as a service manager",
         ),
         (
             "exit 143",
             Transient,
-            "ended with exit code 143: as shells do when a command was killed by SIGTERM: by somebody else, such as \
-             a service manager that stops it",
+            "ended with exit code 143, which shells use if a command was killed by SIGTERM: sent by another \
+             process, such as a service manager",
         ),
         (
             "echo 'provisiond launch-script: /x: no' >&2; exit 127",
@@ -220,9 +220,9 @@ async fn what_cannot_be_started_says_why() {
     for (name, told) in [
         ("text", "has no #! line"),
         ("empty", "is empty"),
-        ("crlf", "Windows line ends"),
-        ("binary", "it is no program that Linux knows"),
-        ("nested", "or the interpreter of its #! line, is no program for this machine"),
+        ("crlf", "Windows line endings"),
+        ("binary", "it is not a program that Linux knows"),
+        ("nested", "or the interpreter of its #! line, is not a program for this machine"),
     ] {
         let (kind, error) = refuse(name, &root.runner).await;
         assert_eq!(kind, FailureKind::Permanent, "{error}");
@@ -253,11 +253,11 @@ async fn what_the_machine_lacks_is_no_failure_of_the_script() {
     let gone = root.path("gone");
     root.runner.scripts.dirs = WorkingDirs::new(gone, None);
     let outcome = trial.run(&root.runner).await;
-    assert!(is_not_called(&outcome, "its working directory could not be made: in "), "{outcome:?}");
+    assert!(is_not_called(&outcome, "cannot create the working directory of the script: in "), "{outcome:?}");
     let root = Root::new();
     fs::remove_dir(root.dir.path()).expect("it was empty");
     let outcome = trial.run(&root.runner).await;
-    assert!(is_not_called(&outcome, "is not there, or empty: is it mounted?"), "{outcome:?}");
+    assert!(is_not_called(&outcome, "does not exist or is empty: check that it is mounted"), "{outcome:?}");
 }
 
 #[tokio::test]
