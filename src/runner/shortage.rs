@@ -44,13 +44,10 @@ pub fn not_called(cause: &str) -> Outcome {
     let mut warned_at = WARNED_AT.lock();
     if warned_at.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
         *warned_at = Some(Instant::now());
-        warn!(
-            error = cause,
-            "handlers are not called for want of something on this machine; their attempts wait"
-        );
+        warn!(error = cause, "deferring attempts: this machine lacks a resource");
     }
     Outcome::PutOff {
-        error: format!("not called, for want of something on the worker's machine: {cause}"),
+        error: format!("not called, because the worker's machine lacks a resource: {cause}"),
         wait: RETRY_DELAY.mul_f64(rand::random_range(0.5..1.5)),
         is_failing: false,
     }

@@ -102,7 +102,7 @@ async fn want_of_descriptors_is_no_failure_of_a_handler() {
         world.publish("clients.create", Some(&format!("e{n}")), n, &json!({})).await;
     }
     eventually("some were not called for want of descriptors", || async {
-        worker.log().contains("for want of something")
+        worker.log().contains("lacks a resource")
     })
     .await;
     endpoint.wait_for(40).await;

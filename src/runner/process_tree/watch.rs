@@ -60,7 +60,7 @@ pub(super) fn watch() -> Option<&'static Watch> {
             let watch: &'static Watch = Box::leak(Box::new(Watch { prefix, state, changed, starts }));
             thread::Builder::new().name("script orphans".into()).spawn(|| watch.run()).map(|_| watch)
         });
-        begun.map_err(|error| warn!(%error, "what leaves a script's process group cannot be killed")).ok()
+        begun.map_err(|error| warn!(%error, "cannot kill processes that leave a script's process group")).ok()
     })
 }
 
@@ -108,13 +108,13 @@ impl Watch {
             let strays = self.look(seen);
             if strays.is_empty() {
                 if killed > 0 {
-                    info!(killed, "what scripts left running was killed");
+                    info!(killed, "killed processes that scripts left running");
                 }
                 return false;
             }
             if begun.elapsed() > PERSIST {
                 let pids: Vec<_> = strays.iter().map(|pid| pid.as_raw_nonzero()).collect();
-                warn!(?pids, "what a script left running cannot be killed; it is tried again every second");
+                warn!(?pids, "cannot kill processes that a script left running; retrying every second");
                 return true;
             }
             killed = killed.max(strays.len());
