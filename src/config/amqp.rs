@@ -55,7 +55,7 @@ impl Amqp {
         let amqp = Self {
             urls: reader.get_masked_list("amqp.url", |value| {
                 let urls = urls(value)?;
-                if urls.is_empty() { Err("must name at least one url".into()) } else { Ok(urls) }
+                if urls.is_empty() { Err("must contain at least one URL".into()) } else { Ok(urls) }
             })?,
             prefix: reader.get("amqp.prefix", |value| prefix(text(value)?))?,
             queue_type: reader.get("amqp.queue_type", word)?,
@@ -72,14 +72,18 @@ impl Amqp {
         };
         let has_tls = amqp.urls.iter().any(AmqpUrl::is_tls) || amqp.management_url.is_tls();
         if amqp.ca_file.is_some() && !has_tls {
-            reader.clash("amqp.ca_file", "amqp.url", "has no use: no url begins with amqps:// or https://");
+            reader.clash(
+                "amqp.ca_file",
+                "amqp.url",
+                "has no effect: no URL begins with amqps:// or https://",
+            );
         }
         if let [first, others @ ..] = &amqp.urls[..]
             && let Some(other) = others.iter().find(|other| other.vhost != first.vhost)
         {
             let problem = format!(
-                "the urls must name the same virtual host, as they are the nodes of one cluster: one names {:?}, \
-                 another {:?} (capitals count)",
+                "all URLs must have the same virtual host, because they are the nodes of one cluster: one has {:?}, \
+                 another {:?} (case-sensitive)",
                 first.vhost, other.vhost
             );
             reader.refuse("amqp.url", problem);
@@ -93,7 +97,7 @@ fn prefix(text: &str) -> Result<String, String> {
     if (1..=60).contains(&text.len()) && text.bytes().all(allowed) {
         Ok(text.to_owned())
     } else {
-        Err(format!("must be 1 to 60 of A-Z a-z 0-9 _ . -, not {text:?}"))
+        Err(format!("must be 1 to 60 characters of A-Z a-z 0-9 _ . -, not {text:?}"))
     }
 }
 
@@ -140,41 +144,42 @@ impl AmqpUrl {
 
     /// Errors never repeat the text, because it may contain a password.
     fn parse(text: &str) -> Result<Self, String> {
-        let form = "an url is amqp://user:password@host:5672/vhost";
+        let form = "a URL is amqp://user:password@host:5672/vhost";
         let text = text.trim();
-        let mut url = Url::parse(text)
-            .map_err(|e| format!("{form}; what is special is written with % (: %3A, / %2F, @ %40): {e}"))?;
+        let mut url = Url::parse(text).map_err(|e| {
+            format!("{form}; write special characters with % (: as %3A, / as %2F, @ as %40): {e}")
+        })?;
         let tls = match url.scheme() {
             "amqp" => false,
             "amqps" => true,
             _ => return Err(format!("{form}, or amqps://")),
         };
         match url.host() {
-            None => return Err(format!("{form}; this one has no host")),
+            None => return Err(format!("{form}; this one has no host name")),
             // For an IPv6 address the client library would connect to localhost instead.
             Some(Host::Ipv6(_)) => {
-                return Err("an IPv6 address is not possible here: give a host name".into());
+                return Err("an IPv6 address is not supported here: use a host name".into());
             }
             Some(host) if host.to_string().contains(',') || url.path().contains(',') => {
-                return Err("has a comma behind the @: give each node an url of its own, such as \
-                    amqp://u:p@a/v,amqp://u:p@b/v (a comma in a name is written %2C)"
+                return Err("has a comma after the @: write a separate URL for each node, such as \
+                    amqp://u:p@a/v,amqp://u:p@b/v (write a comma in a name as %2C)"
                     .into());
             }
             Some(_) => {}
         }
         if url.path() == "/" {
-            return Err("ends in /, which names a virtual host \"\"; the default one is /%2f".into());
+            return Err("ends in /, which means a virtual host without a name; the default is /%2f".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("must have no ?parameters and no #: there are amqp.heartbeat, \
-                amqp.connect_timeout and amqp.ca_file (? is written %3F, # is %23)"
+            return Err("must have no ?parameters and no #: use amqp.heartbeat, \
+                amqp.connect_timeout and amqp.ca_file (write ? as %3F, # as %23)"
                 .into());
         }
         // Otherwise a second URL after the first would count as part of the virtual host, and its password would be
         // shown.
         if text.contains(char::is_whitespace) || url.path().contains(['@', ':', ';']) {
             return Err(format!(
-                "{form}; several urls are divided by commas, and in a virtual host @ is written %40, : %3A, ; %3B, a blank %20"
+                "{form}; separate several URLs with commas, and in a virtual host write @ as %40, : as %3A, ; as %3B, a space as %20"
             ));
         }
         let raw = SecretString::from(text);
@@ -266,9 +271,9 @@ mod tests {
             ("amqp://u:hunter2@h/", "/%2f"),
             ("amqp://u:hunter2@h/v?heartbeat=5", "amqp.heartbeat"),
             ("amqp://u:hun#ter2@h/v", "invalid port"),
-            ("amqp://u:hunter2@h,i/v", "comma behind the @"),
-            ("amqp://u:hunter2@h/v,u@i/v", "comma behind the @"),
-            ("amqp://u:hunter2@h/%2f,h2", "comma behind the @"),
+            ("amqp://u:hunter2@h,i/v", "comma after the @"),
+            ("amqp://u:hunter2@h/v,u@i/v", "comma after the @"),
+            ("amqp://u:hunter2@h/%2f,h2", "comma after the @"),
         ] {
             let error = AmqpUrl::parse(text).expect_err(text);
             assert!(error.contains(told) && !error.contains("hun"), "{text}: {error}");

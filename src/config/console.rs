@@ -94,7 +94,7 @@ impl FromStr for PublicUrl {
         }
         let first = path.split('/').nth(1).unwrap_or_default();
         if OWN_PATHS.contains(&first) {
-            return Err(format!("{form}; not /{first}, which is a path of the console's own"));
+            return Err(format!("{form}; not /{first}, which is a path of the console itself"));
         }
         let (origin, path) = (url.origin().ascii_serialization(), path.to_owned());
         Ok(Self { origin, path, https: url.scheme() == "https" })
@@ -164,7 +164,7 @@ fn account<H: FromStr<Err: fmt::Display>>(
     }
     let read = || {
         let name: AccountName = name.parse().map_err(|e| format!("{e}"))?;
-        let told = |e: &dyn fmt::Display| format!("of {name}: {e}");
+        let told = |e: &dyn fmt::Display| format!("entry {name}: {e}");
         let hash = secret.parse().map_err(|e| told(&e))?;
         let role = role.parse().map_err(|e| told(&e))?;
         Ok(Account { name, role, hash })
@@ -212,7 +212,7 @@ mod tests {
             (
                 "USERS",
                 "[{name = \"ann\", password_hash = \"hunter2\", role = \"viewer\"}]".to_owned(),
-                "of ann: a password_hash is",
+                "entry ann: a password_hash is",
             ),
             ("USERS", format!("[{one}, {one}]"), "two entries with the name ann"),
             (

@@ -63,9 +63,13 @@ impl Database {
             ca_file: reader.get("database.ca_file", path_or_none)?,
         };
         if database.ca_file.is_some() && !database.url.may_use_tls() {
-            reader.clash("database.ca_file", "database.url", "has no use: the url says sslmode=disable");
+            reader.clash(
+                "database.ca_file",
+                "database.url",
+                "has no effect: the URL contains sslmode=disable",
+            );
         } else if database.ca_file.is_none() && database.url.binds_without_tls() {
-            let problem = "asks for channel_binding=require, which needs TLS: add sslmode=verify-full";
+            let problem = "contains channel_binding=require, which needs TLS: add sslmode=verify-full";
             reader.clash("database.url", "database.ca_file", problem);
         }
         Some(database)
@@ -97,13 +101,15 @@ impl DatabaseUrl {
         let (credentials, rest) = rest.split_once('@').map_or((None, rest), |(c, rest)| (Some(c), rest));
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         if credentials.is_some_and(|c| c.contains(['/', '?'])) || place.contains('@') {
-            return Err(format!("{FORM}; in user and password / is written %2F, ? %3F and @ %40"));
+            return Err(format!(
+                "{FORM}; in the user and the password, write / as %2F, ? as %3F and @ as %40"
+            ));
         }
         check_query(query)?;
         let (hosts, _) = place.split_once('/').unwrap_or((place, ""));
         let is_socket = query.split('&').any(|parameter| parameter.starts_with("host="));
         if (hosts.is_empty() && !is_socket) || hosts.starts_with(':') {
-            return Err(format!("{FORM}; it names no host (a socket is named by ?host=/run/postgresql)"));
+            return Err(format!("{FORM}; this one has no host (for a socket, add ?host=/run/postgresql)"));
         }
         let start = credentials.map_or_else(String::new, |c| match c.split_once(':') {
             Some((user, _)) => format!("{user}:***@"),
@@ -121,19 +127,22 @@ fn check_query(query: &str) -> Result<(), String> {
             Some(("sslmode", "disable" | "require" | "verify-full")) => {}
             // With `prefer`, an attacker between client and server can disable TLS.
             Some(("sslmode", _)) => return Err("sslmode must be disable, require or verify-full".into()),
-            Some(("password", _)) => return Err("the password belongs before the host".into()),
-            Some(("connect_timeout", _)) => return Err("the timeout is database.connect_timeout".into()),
-            Some(("sslrootcert", _)) => return Err("the file of CA certificates is database.ca_file".into()),
+            Some(("password", _)) => return Err("write the password before the host".into()),
+            Some(("connect_timeout", _)) => return Err("set database.connect_timeout instead".into()),
+            Some(("sslrootcert", _)) => return Err("set database.ca_file instead".into()),
             Some((name, _)) if OPTIONS.contains(&name) => {}
             Some(("sslcert" | "sslkey" | "sslpassword", _)) => {
                 return Err("client certificates (sslcert, sslkey) are not supported".into());
             }
-            Some(("ssl" | "requiressl", _)) => return Err("TLS is asked for by sslmode=verify-full".into()),
+            Some(("ssl" | "requiressl", _)) => return Err("use sslmode=verify-full for TLS".into()),
             // A percent-encoded name could be `password`, so the error must not repeat it.
             Some((name, _)) if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
-                return Err(format!("{name} is not known; after the ? may stand {}", OPTIONS.join(", ")));
+                return Err(format!(
+                    "{name} is not known; after the ? provisiond accepts {}",
+                    OPTIONS.join(", ")
+                ));
             }
-            _ => return Err("after the ? come name=value pairs, joined by &".into()),
+            _ => return Err("after the ? there must be name=value pairs, joined by &".into()),
         }
     }
     Ok(())
@@ -181,8 +190,8 @@ mod tests {
             ("postgres://u:hun/ter2@h/d", "%2F"),
             ("postgres://u:hun?ter2@h/d", "%3F"),
             ("postgres://u:hun@ter2@h/d", "%40"),
-            ("postgres://u:hunter2@/d", "names no host"),
-            ("postgres://u:hunter2@:5432/d", "names no host"),
+            ("postgres://u:hunter2@/d", "has no host"),
+            ("postgres://u:hunter2@:5432/d", "has no host"),
             ("postgres://h/d?password=hunter2", "before the host"),
             ("postgres://h/d?p%61ssword=hunter2", "name=value"),
             ("postgres://h/d?sslmode=prefer", "disable, require or verify-full"),

@@ -52,7 +52,7 @@ pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str> + 
     }
     let mut sections: Vec<&str> = known.filter_map(|k| k.split_once('.')).map(|(s, _)| s).collect();
     sections.dedup();
-    format!("there is no section {section}; there are {}", sections.join(", "))
+    format!("there is no section {section}; the sections are {}", sections.join(", "))
 }
 
 /// Whether `key` is in `section` or in one of its subsections.
@@ -90,7 +90,7 @@ mod tests {
             ("concurrency", "did you mean worker.concurrency?"),
             ("amqpp", "did you mean amqp?"),
             ("amqp.vhost", "section amqp has amqp.url, amqp.prefix"),
-            ("redis.host", "there is no section redis; there are amqp, worker"),
+            ("redis.host", "there is no section redis; the sections are amqp, worker"),
         ] {
             let answer = unknown_key(key, known.into_iter());
             assert!(answer.ends_with(told), "{key}: {answer:?} should end with {told:?}");

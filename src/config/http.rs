@@ -49,7 +49,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     })?;
     if network.trunc() != network {
         return Err(format!(
-            "{text} has bits behind its prefix: write {} or {}",
+            "{text} has bits set after its prefix: write {} or {}",
             network.trunc(),
             network.addr()
         ));
@@ -58,7 +58,9 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
         && let Some(v4) = v6.addr().to_ipv4_mapped()
         && let Some(prefix) = v6.prefix_len().checked_sub(96)
     {
-        return Err(format!("write {text} as {v4}/{prefix}: every form that carries it is judged by it"));
+        return Err(format!(
+            "write {text} as {v4}/{prefix}: that also covers the IPv6 forms of these addresses"
+        ));
     }
     Ok(network)
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-const FORM: &str = "must be http://host:15672, or https://; a user and password, if they are others than those of amqp.url, \
-    stand before the host: http://user:password@host:15672";
+const FORM: &str = "must be http://host:15672 or https://host:15672; if the user and password differ from those of amqp.url, \
+    write them before the host: http://user:password@host:15672";
 
 /// The URL of RabbitMQ's management API, if one is configured. `Display` and `Debug` mask the password.
 #[derive(Clone, Default)]
@@ -36,10 +36,10 @@ impl ManagementUrl {
             return Err(FORM.into());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("{FORM}; no ?parameters and no # (? is written %3F, # is %23)"));
+            return Err(format!("{FORM}; ?parameters and # are not allowed (write ? as %3F, # as %23)"));
         }
         if url.path().trim_end_matches('/').ends_with("/api") {
-            return Err(format!("{FORM}; without /api, which is added"));
+            return Err(format!("{FORM}; leave out /api, provisiond adds it"));
         }
         let raw = Some(SecretString::from(text));
         if url.password().is_some() {

@@ -98,7 +98,7 @@ fn user(text: &str) -> Result<String, String> {
     if text.len() <= 32 && !text.contains(odd) {
         Ok(text.to_owned())
     } else {
-        Err(format!("must be the name of a user, not {text:?}"))
+        Err(format!("must be the name or number of a user, not {text:?}"))
     }
 }
 
@@ -114,14 +114,16 @@ impl Variable {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word) {
-            return Err("must be NAME or NAME=value, the name of letters, digits and _".into());
+            return Err("must be NAME or NAME=value; a name consists of letters, digits and _".into());
         }
         if name.starts_with("PROVISIONING_") || name == "TRACEPARENT" {
             return Err(format!("{name} is set by provisiond itself"));
         }
         match value {
             None => Ok(Self::Passed(name.to_owned())),
-            Some(value) if value.contains('\0') => Err(format!("the value of {name} holds a NUL")),
+            Some(value) if value.contains('\0') => {
+                Err(format!("the value of {name} contains a NUL character"))
+            }
             Some(value) => Ok(Self::Set { name: name.to_owned(), value: value.into() }),
         }
     }
@@ -138,7 +140,7 @@ impl Variable {
 fn each_once(variables: &[Variable]) -> Result<(), String> {
     let mut seen = HashSet::new();
     match variables.iter().find(|variable| !seen.insert(variable.name())) {
-        Some(variable) => Err(format!("must name {} once only", variable.name())),
+        Some(variable) => Err(format!("must contain {} only once", variable.name())),
         None => Ok(()),
     }
 }

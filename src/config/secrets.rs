@@ -33,7 +33,11 @@ impl Secrets {
         let previous = reader.get_masked_list("secrets.previous_keys", previous)?;
         let from_file = in_file.next();
         if key.0.is_some() && from_file.is_some() {
-            reader.clash("secrets.key_file", "secrets.key", "has no use: the key is given already");
+            reader.clash(
+                "secrets.key_file",
+                "secrets.key",
+                "cannot be used together with secrets.key: remove one of them",
+            );
         }
         let previous = in_file.chain(previous.into_iter().filter_map(|Masked(key)| key)).collect();
         Some(Self { seals: Seals::new(key.0.or(from_file), previous) })
@@ -54,7 +58,7 @@ fn key_file(value: &Value) -> Result<Vec<SealingKey>, String> {
     let keys = lines.map(parse).collect::<Result<Vec<_>, _>>();
     match keys {
         Ok(keys) if keys.is_empty() => {
-            Err(format!("{} holds no key: {}", path.display(), crate::domain::seal::InvalidKey))
+            Err(format!("{} contains no key: it {}", path.display(), crate::domain::seal::InvalidKey))
         }
         Ok(keys) => Ok(keys),
         Err(why) => Err(format!("each line of {} {why}", path.display())),

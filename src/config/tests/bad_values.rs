@@ -7,29 +7,32 @@ const OTLP_ENDPOINT: &str = "telemetry.otlp_endpoint (file F): must be the http 
 
 /// Bad values, and the expected errors.
 const BAD_VALUES: &[(&str, &str)] = &[
-    ("amqp.prefix = 'a b'", "amqp.prefix (file F): must be 1 to 60 of A-Z a-z 0-9 _ . -, not \"a b\""),
+    (
+        "amqp.prefix = 'a b'",
+        "amqp.prefix (file F): must be 1 to 60 characters of A-Z a-z 0-9 _ . -, not \"a b\"",
+    ),
     ("amqp.queue_type = 'lazy'", "amqp.queue_type (file F): \"lazy\" is not one of quorum, classic"),
     ("amqp.heartbeat = '1500ms'", "amqp.heartbeat (file F): must be whole seconds, 1s to 10m"),
     ("amqp.heartbeat = '1h'", "amqp.heartbeat (file F): must be 1s to 10m, not \"1h\""),
-    ("amqp.url = []", "amqp.url (file F): must name at least one url"),
+    ("amqp.url = []", "amqp.url (file F): must contain at least one URL"),
     ("amqp.url = 5", "amqp.url (file F): must be a list of texts, such as [\"a\", \"b\"]"),
     (
         "amqp.url = ['amqp://a/x', 'amqp://b/y']",
-        "amqp.url (file F): the urls must name the same virtual host, as they are the nodes of one cluster: one names \
-         \"x\", another \"y\" (capitals count)",
+        "amqp.url (file F): all URLs must have the same virtual host, because they are the nodes of one cluster: one has \
+         \"x\", another \"y\" (case-sensitive)",
     ),
     (
         "amqp.url = 'amqp://a/BugsV,amqp://b/bugsv'",
-        "amqp.url (file F): the urls must name the same virtual host, as they are the nodes of one cluster: one names \
-         \"BugsV\", another \"bugsv\" (capitals count)",
+        "amqp.url (file F): all URLs must have the same virtual host, because they are the nodes of one cluster: one has \
+         \"BugsV\", another \"bugsv\" (case-sensitive)",
     ),
     (
         "amqp.ca_file = '/ca.pem'",
-        "amqp.ca_file (file F): has no use: no url begins with amqps:// or https:// (amqp.url is set by default)",
+        "amqp.ca_file (file F): has no effect: no URL begins with amqps:// or https:// (amqp.url is set by default)",
     ),
     (
         "database.ca_file = '/ca.pem'\ndatabase.url = 'postgres://h/d?sslmode=disable'",
-        "database.ca_file (file F): has no use: the url says sslmode=disable (database.url is set by file F)",
+        "database.ca_file (file F): has no effect: the URL contains sslmode=disable (database.url is set by file F)",
     ),
     ("database.pool_size = 0", "database.pool_size (file F): must be a whole number, 1 to 1000, not 0"),
     ("database.migrate = 'yes'", "database.migrate (file F): must be true or false, not \"yes\""),
@@ -64,9 +67,9 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "script.roots = ['scripts']",
         "script.roots (file F): must be absolute paths, such as /srv/scripts, not \"scripts\"",
     ),
-    ("script.env = ['A', 'A=hunter2']", "script.env (file F): must name A once only"),
+    ("script.env = ['A', 'A=hunter2']", "script.env (file F): must contain A only once"),
     ("script.env = ['PROVISIONING_X']", "script.env (file F): PROVISIONING_X is set by provisiond itself"),
-    ("script.user = 'a:b'", "script.user (file F): must be the name of a user, not \"a:b\""),
+    ("script.user = 'a:b'", "script.user (file F): must be the name or number of a user, not \"a:b\""),
     (
         "script.limits.open_files = 3",
         "script.limits.open_files (file F): must be a whole number, \
