@@ -6,8 +6,8 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 
 use super::{algorithms::name_of, verifier::WeakKey};
 
-const SUPPORTED: &str = "a certificate with an RSA key of 2048 bits or more, or a P-256, P-384 or Ed25519 key, and signed \
-    by one of these (RSA with SHA-256, SHA-384 or SHA-512; P-256 and P-384 with SHA-256 or SHA-384)";
+const SUPPORTED: &str = "a certificate with an RSA key of 2048 bits or more, or a P-256, P-384 or Ed25519 key, signed \
+    with such a key (RSA with SHA-256, SHA-384 or SHA-512; P-256 and P-384 with SHA-256 or SHA-384)";
 
 /// The other end of a connection, as the texts of errors name it.
 pub struct Peer {
@@ -26,22 +26,22 @@ impl Peer {
     pub const ENDPOINT: Self = Self {
         name: "the endpoint",
         ca_file: "http.ca_file",
-        address: "the url",
+        address: "the URL",
         asks_for_certificate: "set http.client_cert",
-        plain: "if it speaks plain HTTP, the url begins with http://",
+        plain: "if it speaks plain HTTP, the URL must begin with http://",
     };
     pub const BROKER: Self = Self {
         name: "the broker",
         ca_file: "amqp.ca_file",
         address: "amqp.url",
-        asks_for_certificate: "provisiond has none for the broker, so set ssl_options.fail_if_no_peer_cert = false there",
-        plain: "if it speaks plain AMQP, amqp.url begins with amqp://; the port of amqps:// is mostly 5671",
+        asks_for_certificate: "provisiond sends none to the broker; set ssl_options.fail_if_no_peer_cert = false in RabbitMQ",
+        plain: "if it speaks plain AMQP, amqp.url must begin with amqp://; the usual port of amqps:// is 5671",
     };
     pub const DATABASE: Self = Self {
         name: "the server",
         ca_file: "database.ca_file",
         address: "database.url",
-        asks_for_certificate: "provisiond has none for PostgreSQL, so take clientcert out of pg_hba.conf",
+        asks_for_certificate: "provisiond sends none to PostgreSQL; remove clientcert from pg_hba.conf",
         plain: "set ssl = on in postgresql.conf",
     };
 }
@@ -62,7 +62,7 @@ pub fn words(error: &Error) -> String {
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
             signature_algorithm_id, ..
         } => format!(
-            "invalid peer certificate: it, or one above it, is signed with {}",
+            "invalid peer certificate: it, or an issuer above it, is signed with {}",
             name_of(signature_algorithm_id)
         ),
         _ => error.to_string(),
@@ -94,30 +94,30 @@ fn certificate(error: &CertificateError, peer: &Peer) -> Option<String> {
     Some(match error {
         CertificateError::Other(_) => return other(error, peer),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
-            "{name}'s certificate has expired: renew it there (if it has not, set this machine's clock)"
+            "{name}'s certificate has expired: renew it (if it has not expired, correct the clock of this machine)"
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => format!(
-            "{name}'s certificate is not valid yet: check the clocks of this machine and of the one that made it"
+            "{name}'s certificate is not valid yet: check the clocks of this machine and of the machine that issued it"
         ),
         CertificateError::UnknownIssuer => format!(
-            "nobody trusted has issued {name}'s certificate: put its CA's certificate into {ca_file}, \
-             and let {name} send its intermediate certificates"
+            "no trusted CA has issued {name}'s certificate: put its CA's certificate into {ca_file}, \
+             and make {name} send its intermediate certificates"
         ),
         CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => format!(
-            "{name}'s certificate has no subjectAltName, and its Common Name does not count: renew it with one"
+            "{name}'s certificate has no subjectAltName (the Common Name is not used): renew it with one"
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-            "name {name} in {address} by a name of its certificate, or give it a certificate for that name"
+            "use a name of the certificate in {address}, or give {name} a certificate for this host name"
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            format!("{name}'s certificate is not one for servers (extendedKeyUsage serverAuth)")
+            format!("{name}'s certificate is not for servers: renew it with extendedKeyUsage serverAuth")
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             format!("give {name} {SUPPORTED}")
         }
         CertificateError::BadSignature => format!(
-            "a signature is wrong: {ca_file} may hold an older CA of the same name, or {name}'s key is not that of its certificate"
+            "a signature is wrong: {ca_file} may contain an older CA of the same name, or {name}'s key does not belong to its certificate"
         ),
         _ => return None,
     })
@@ -132,27 +132,27 @@ fn other(error: &CertificateError, peer: &Peer) -> Option<String> {
     }
     Some(match other.0.downcast_ref()? {
         webpki::Error::CaUsedAsEndEntity => format!(
-            "{name}'s certificate is a CA's: put exactly this certificate into {ca_file}, \
+            "{name}'s certificate is a CA certificate: put exactly this certificate into {ca_file}, \
              or give {name} a certificate with CA:FALSE"
         ),
         webpki::Error::UnsupportedCertVersion => format!(
-            "{name}'s certificate, or one above it, is of X.509 version 1: renew it as version 3, with a subjectAltName \
-             (openssl x509 -req needs -extfile for it)"
+            "{name}'s certificate, or an issuer above it, has X.509 version 1: renew it as version 3, with a subjectAltName \
+             (openssl x509 -req needs -extfile for that)"
         ),
         webpki::Error::UnsupportedCriticalExtension => format!(
-            "{name}'s certificate, or one above it, has an extension that is marked as critical and not known here: \
-             renew it without that"
+            "{name}'s certificate, or an issuer above it, has an unknown extension that is marked as critical: \
+             renew it without that extension"
         ),
         webpki::Error::NameConstraintViolation => format!(
-            "the CA of {name}'s certificate may not issue it for this name (nameConstraints): take a name that it may, or another CA"
+            "the CA of {name}'s certificate may not issue it for this name (nameConstraints): use an allowed name or another CA"
         ),
         webpki::Error::EndEntityUsedAsCa => format!(
-            "a certificate above {name}'s is not a CA's (basicConstraints CA:TRUE): issue it again by one that is"
+            "an issuer of {name}'s certificate is not a CA (basicConstraints CA:TRUE): use a certificate that a CA has issued"
         ),
         webpki::Error::PathLenConstraintViolated => format!(
-            "more CAs lie between {name}'s certificate and a trusted one than one of them allows (pathlen)"
+            "there are more CAs between {name}'s certificate and a trusted CA than one of them allows (pathlen)"
         ),
-        _ => format!("{name}'s certificate, or one above it, does not keep to RFC 5280: renew it"),
+        _ => format!("{name}'s certificate, or an issuer above it, does not conform to RFC 5280: renew it"),
     })
 }
 
@@ -171,14 +171,14 @@ fn alert(alert: AlertDescription, peer: &Peer) -> Option<String> {
         | AlertDescription::AccessDenied => {
             format!("{name} does not accept the client certificate: {asks_for_certificate}")
         }
-        AlertDescription::UnrecognisedName => format!("{name} does not know its name in {address}"),
+        AlertDescription::UnrecognisedName => format!("{name} does not know the host name in {address}"),
         AlertDescription::NoApplicationProtocol => format!(
-            "{name} speaks HTTP/2 only, which is not used for a handler with a header Host of its own"
+            "{name} speaks HTTP/2 only, which provisiond does not use for a handler that sets the header Host"
         ),
         AlertDescription::HandshakeFailure => format!(
-            "{name} does not say why. One of these: it asks for a client certificate ({asks_for_certificate}); \
+            "{name} does not say why. Possible causes: it asks for a client certificate ({asks_for_certificate}); \
              the key of its certificate is not supported (P-521, Ed448, secp256k1, P-224, brainpool and RSA-PSS keys are not); \
-             it allows no curve of X25519, P-256 and P-384; with TLS 1.2, no cipher of ECDHE with AES-GCM or ChaCha20"
+             it allows none of the curves X25519, P-256 and P-384; with TLS 1.2, it allows no ECDHE cipher with AES-GCM or ChaCha20"
         ),
         _ => return None,
     })

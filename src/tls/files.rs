@@ -36,7 +36,7 @@ pub fn identity(
     let (what, bytes) = read(key, path)?;
     let chain = certificates(&bytes).with_context(|| what.clone())?;
     let Ok(private) = PrivateKeyDer::from_pem_slice(&bytes) else {
-        bail!("{what} holds no private key in PEM without a password, which belongs beside the certificate");
+        bail!("{what} holds no private key in PEM without a password: add it after the certificate");
     };
     let provider = CryptoProvider::get_default().context("no TLS provider is installed in this process")?;
     CertifiedKey::from_der(chain.clone(), private.clone_key(), provider)
@@ -64,7 +64,7 @@ fn read(key: &str, path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
 
 fn certificates(bytes: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| anyhow::anyhow!("it is no proper PEM: {}", told(&error)))?;
+    let found = found.map_err(|error| anyhow::anyhow!("it is not valid PEM: {}", told(&error)))?;
     ensure!(
         !found.is_empty(),
         "it holds no certificate (PEM, -----BEGIN CERTIFICATE----- at the beginning of a line){}",
@@ -79,10 +79,8 @@ fn told(error: &pem::Error) -> String {
         pem::Error::MissingSectionEnd { .. } => {
             "it is cut off, or in one line: the line -----END …----- is missing".to_owned()
         }
-        pem::Error::IllegalSectionStart { .. } => {
-            "-----BEGIN …----- must stand in a line of its own".to_owned()
-        }
-        pem::Error::Base64Decode(_) => "between BEGIN and END stands what is not Base64".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "-----BEGIN …----- must be on a line of its own".to_owned(),
+        pem::Error::Base64Decode(_) => "the text between BEGIN and END is not Base64".to_owned(),
         other => other.to_string(),
     }
 }
@@ -92,13 +90,15 @@ fn form(bytes: &[u8]) -> &'static str {
     let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
     match bytes {
         [0x30, 0x80..=0x84, ..] => {
-            ": it seems to be DER (openssl x509 -inform der -in … -out … makes PEM of it)"
+            ": it seems to be DER (openssl x509 -inform der -in … -out … converts it to PEM)"
         }
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => ": it is UTF-16; save it as UTF-8",
         _ if has("BEGIN TRUSTED CERTIFICATE") => {
-            ": it holds a TRUSTED CERTIFICATE (openssl x509 -in … -out … makes a CERTIFICATE of it)"
+            ": it holds a TRUSTED CERTIFICATE (openssl x509 -in … -out … converts it to a CERTIFICATE)"
         }
-        _ if has("BEGIN PKCS7") => ": it is PKCS#7 (openssl pkcs7 -print_certs -in … -out … makes PEM of it)",
+        _ if has("BEGIN PKCS7") => {
+            ": it is PKCS#7 (openssl pkcs7 -print_certs -in … -out … converts it to PEM)"
+        }
         _ if has("PRIVATE KEY") => ": it holds a private key",
         _ => "",
     }

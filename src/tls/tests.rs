@@ -137,9 +137,9 @@ async fn a_handshake_that_is_refused_names_the_causes() {
     for (options, said) in [
         (&["-tls1_2", "-Verify", "1"][..], "asks for a client certificate (set http.client_cert)"),
         (&["-tls1_3", "-Verify", "1"], "asks for a client certificate: set http.client_cert"),
-        (&["-curves", "P-521"], "no curve of X25519, P-256 and P-384"),
-        (&["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"], "no cipher of ECDHE"),
-        (&["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"], "no cipher of ECDHE"),
+        (&["-curves", "P-521"], "none of the curves X25519, P-256 and P-384"),
+        (&["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"], "no ECDHE cipher"),
+        (&["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"], "no ECDHE cipher"),
         (&["-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"], "too old: provisiond speaks TLS 1.2 and 1.3"),
     ] {
         let told = Server::new(made(), options).told("cert", &Peer::ENDPOINT).await;

@@ -173,7 +173,7 @@ async fn tls_to_a_plain_port_says_so() {
     let (failure, _) = failure(trial.run(&runner(script_settings())).await);
     assert_eq!(failure.kind, FailureKind::Transient);
     assert!(failure.error.starts_with(&format!("no connection to {address}: ")), "{}", failure.error);
-    assert!(failure.error.contains("the url begins with http://"), "{}", failure.error);
+    assert!(failure.error.contains("the URL must begin with http://"), "{}", failure.error);
 }
 
 #[tokio::test]

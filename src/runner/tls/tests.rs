@@ -222,7 +222,7 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
     for (names, from, to, advice) in [
         (&["localhost"][..], 2020, 2021, "certificate has expired: renew it"),
         (&["localhost"], 2080, 2090, "certificate is not valid yet: check the clocks"),
-        (&["other.example"], 2020, 2090, "by a name of its certificate"),
+        (&["other.example"], 2020, 2090, "use a name of the certificate"),
         (&[], 2020, 2090, "no subjectAltName"),
     ] {
         let own = self_signed(names, from, to);
@@ -245,7 +245,7 @@ async fn a_tls_error_says_what_to_do() {
     assert!(told.contains("put its CA's certificate into http.ca_file"), "{told}");
     let other = authority.server("other.example", false).await;
     let told = transient(call(authority.trusted(), other).await);
-    assert!(told.contains("by a name of its certificate"), "{told}");
+    assert!(told.contains("use a name of the certificate"), "{told}");
     let asking = authority.server("localhost", true).await;
     let told = transient(call(authority.trusted(), asking).await);
     assert!(told.contains("set http.client_cert"), "{told}");
