@@ -17,19 +17,20 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let address = reachable(address);
     let nobody =
-        || format!("nobody answers on {address} (telemetry.listen): does `provisiond serve` run here?");
+        || format!("no answer from {address} (telemetry.listen): is `provisiond serve` running here?");
     let mut stream = TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).with_context(nobody)?;
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(nobody)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(nobody)?;
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP from {address}"))?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").with_context(|| format!("the answer of {address} is not HTTP"))?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
         Some("503") => bail!("{body}"),
         _ => {
-            bail!("{address} answers {:?}: is it another program's? (telemetry.listen)", head.lines().next())
+            bail!("{address} answered {:?}: is it another program? (telemetry.listen)", head.lines().next())
         }
     }
 }

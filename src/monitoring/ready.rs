@@ -35,7 +35,7 @@ pub(super) fn ready(roles: &[Role], report: &ProcessReport, database: Option<Str
     let mut checks = Vec::new();
     let mut check =
         |name, problem: Option<String>| checks.push(Check { name, ok: problem.is_none(), problem });
-    check("running", report.draining.then(|| "it is asked to stop, and takes nothing new".to_owned()));
+    check("running", report.draining.then(|| "the process is draining and takes no new messages".to_owned()));
     for role in roles {
         match role {
             Role::Worker => match &report.worker {
@@ -61,15 +61,16 @@ pub(super) fn ready(roles: &[Role], report: &ProcessReport, database: Option<Str
 /// Whether the process is healthy.
 pub(super) fn healthy(report: &ProcessReport) -> Answer {
     let wedged = report.worker.as_ref().map(|worker| &worker.wedged).filter(|wedged| !wedged.is_empty());
-    let problem = wedged.map(|wedged| {
-        format!("nothing moves in the consumers of {}, also after they were rebuilt", wedged.join(", "))
-    });
+    let problem = wedged
+        .map(|wedged| format!("the consumers of {} were restarted and are still stuck", wedged.join(", ")));
     Answer::of(vec![Check { name: "consumers", ok: problem.is_none(), problem }])
 }
 
 fn waiting(database: Option<&str>) -> String {
-    database
-        .map_or_else(|| "not begun yet".to_owned(), |problem| format!("waiting for the database: {problem}"))
+    database.map_or_else(
+        || "not started yet".to_owned(),
+        |problem| format!("waiting for the database: {problem}"),
+    )
 }
 
 fn link(link: &LinkReport) -> Option<String> {

@@ -49,15 +49,15 @@ impl Listener {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
-                info!(%address, "metrics and health are told here: /metrics, /healthz, /readyz");
+                info!(%address, "serving /metrics, /healthz and /readyz");
                 Ok(Self(Some(listener)))
             }
             Err(error) if !is_chosen => {
-                warn!(%address, %error, "no metrics and no health of this process: another has the default address (telemetry.listen)");
+                warn!(%address, %error, "not serving /metrics, /healthz and /readyz: the default address is not free (telemetry.listen)");
                 Ok(Self(None))
             }
             Err(error) => Err(error).with_context(|| {
-                format!("metrics and health cannot be told on {address} (telemetry.listen; \"off\": nowhere)")
+                format!("cannot serve /metrics, /healthz and /readyz on {address} (telemetry.listen; \"off\" disables them)")
             }),
         }
     }
@@ -112,7 +112,7 @@ impl Monitor {
         match timeout(DATABASE_TIMEOUT, self.store.ping()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{:#}", anyhow::Error::new(error))),
-            Err(_) => Some(format!("it did not answer within {DATABASE_TIMEOUT:?}")),
+            Err(_) => Some(format!("the database did not answer within {DATABASE_TIMEOUT:?}")),
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn init(directives: &str) -> anyhow::Result<()> {
 /// # Errors
 /// As for [`init`].
 pub fn init_serving(directives: &str, json: bool) -> anyhow::Result<LogGuard> {
-    let (stderr, guard) = unwaited::stderr().context("starting the log")?;
+    let (stderr, guard) = unwaited::stderr().context("cannot start the log")?;
     start(directives, lines(json, stderr))?;
     Ok(guard)
 }
@@ -48,7 +48,7 @@ where
 
 fn start(directives: &str, layer: Box<dyn Layer<Registry> + Send + Sync>) -> anyhow::Result<()> {
     let filter = filter(directives)?;
-    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().context("starting the log")
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().context("cannot start the log")
 }
 
 fn is_colourful() -> bool {

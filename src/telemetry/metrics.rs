@@ -42,9 +42,9 @@ impl Metrics {
         for (name, buckets) in describe::BUCKETS {
             builder = builder
                 .set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
-                .with_context(|| format!("the buckets of {name}"))?;
+                .with_context(|| format!("cannot set the buckets of {name}"))?;
         }
-        let handle = builder.install_recorder().context("counting metrics")?;
+        let handle = builder.install_recorder().context("cannot start the metrics")?;
         describe::all();
         metrics_process::Collector::default().describe();
         Ok(Self(handle))

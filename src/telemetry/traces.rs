@@ -61,7 +61,7 @@ impl Traces {
             .with_timeout(EXPORT_TIMEOUT)
             .with_endpoint(endpoint)
             .build()
-            .context("telemetry.otlp_endpoint")?;
+            .context("cannot use telemetry.otlp_endpoint")?;
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -105,7 +105,7 @@ impl Traces {
         let sending = move || self.provider.shutdown_with_timeout(FINAL_EXPORT_TIMEOUT);
         let sent = tokio::time::timeout(FINAL_EXPORT_TIMEOUT, tokio::task::spawn_blocking(sending)).await;
         if !matches!(sent, Ok(Ok(Ok(())))) {
-            warn!("the last spans could not be sent");
+            warn!("cannot send the last spans to the collector");
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::support::{Endpoint, Kind, Process, Proxy, Reply, Step, World, address
 pub async fn told_at(process: &Process) -> String {
     let found = || {
         let log = process.log();
-        let line = log.lines().find(|line| line.contains("metrics and health are told here"))?;
+        let line = log.lines().find(|line| line.contains("serving /metrics"))?;
         let line: Value = serde_json::from_str(line).ok()?;
         Some(format!("http://{}", line["address"].as_str()?))
     };
@@ -178,7 +178,7 @@ async fn a_process_is_ready_while_its_broker_is_there() {
     worker.signal(Signal::SIGTERM);
     eventually("not ready while it drains", || async { status(&ready).await == 503 }).await;
     assert!(worker.ended(Duration::from_secs(30)).await.success());
-    world.run(&["health"]).assert_failed(1, "nobody answers");
+    world.run(&["health"]).assert_failed(1, "no answer from");
     let recorder = world.recorder().await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     world.keep(recorder);

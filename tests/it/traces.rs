@@ -177,7 +177,7 @@ async fn events_flow_without(collector: &str) {
     let (mut worker, recorder) = (world.worker().await, world.recorder().await);
     world.keep(recorder);
     publish(&world, "first", None).await;
-    eventually("the collector is missed", || async { worker.log().contains("does not take spans") }).await;
+    eventually("the collector is missed", || async { worker.log().contains("accepts no spans") }).await;
     let begun = Instant::now();
     for number in 0..EVENTS {
         publish(&world, &format!("e{number}"), None).await;
@@ -187,7 +187,7 @@ async fn events_flow_without(collector: &str) {
     let begun = Instant::now();
     assert!(worker.terminate().await.success());
     assert!(begun.elapsed() < Duration::from_secs(6), "its end took {:?}", begun.elapsed());
-    let told = log_lines(&worker, "the collector does not take spans: they are left out; events go on");
+    let told = log_lines(&worker, "the collector accepts no spans: dropping them; events still run");
     assert!(told.len() == 1 && told[0]["level"] == "WARN", "{}", worker.log());
     world.wait_for_executions(EVENTS + 1, &["--status", "success"]).await;
     world.end().await;

@@ -71,7 +71,7 @@ pub async fn tell_of_lost() {
         tokio::time::sleep(POLL_INTERVAL).await;
         let now = lost();
         if now > told && now == last && !is_stuck().await {
-            warn!(lines = now - told, "log lines were lost: nobody took them from standard error in time");
+            warn!(lines = now - told, "lost log lines: the reader of standard error was too slow");
             told = now;
         }
         last = now;

@@ -41,80 +41,82 @@ pub(super) const BUCKETS: &[(&str, &[f64])] = &[
 pub(super) fn all() {
     worker();
     recorder();
-    describe_counter!(PUBLISHED, "Messages that the broker has confirmed, by what they are");
+    describe_counter!(PUBLISHED, "Messages that the broker confirmed, by purpose");
     describe_counter!(
         REFUSED,
-        "Publishes that the broker refused or lost, and that were made again, by what they are"
+        "Messages that the broker refused or lost and that were published again, by purpose"
     );
-    describe_counter!(CONNECTIONS_LOST, "Connections to the broker that were lost, by what they are for");
-    describe_counter!(LOG_LOST, "Log lines that were lost, as nobody took them from standard error in time");
+    describe_counter!(CONNECTIONS_LOST, "Lost connections to the broker, by purpose of the connection");
+    describe_counter!(LOG_LOST, "Log lines lost because the reader of standard error was too slow");
     describe_counter!(CONSOLE_REQUESTS, "Requests to the console and the REST API, by method and status");
     describe_histogram!(
         CONSOLE_DURATION,
         Unit::Seconds,
         "How long requests to the console and the REST API took"
     );
-    describe_gauge!("provisiond_build_info", "1; its label is the version");
-    describe_gauge!("provisiond_broker_up", "Whether a connection to the broker stands, by what it is for");
+    describe_gauge!("provisiond_build_info", "Always 1; the label is the version of provisiond");
+    describe_gauge!("provisiond_broker_up", "Whether the connection to the broker is usable, by its purpose");
     describe_gauge!(
         "provisiond_broker_blocked",
-        "Whether the broker takes no messages for now (memory or disk alarm)"
+        "Whether the broker blocks publishers (memory or disk alarm)"
     );
-    describe_gauge!("provisiond_database_up", "Whether PostgreSQL answered when this was asked for");
-    describe_gauge!("provisiond_draining", "Whether this process takes nothing new and ends soon");
+    describe_gauge!("provisiond_database_up", "Whether PostgreSQL answered during this scrape");
+    describe_gauge!("provisiond_draining", "Whether this process is draining and will end soon");
 }
 
 fn worker() {
     describe_counter!(
         DELIVERIES,
-        "Deliveries taken: first ones, copies of ours (retries, replays, rests of plans), and what came again"
+        "Deliveries received, by kind: first, copy (retries, replays, handed-over plans), or redelivered"
     );
     describe_counter!(SETTLED, "Deliveries settled: acknowledged, or returned to their queue");
-    describe_gauge!(IN_FLIGHT, "Deliveries that are taken and not settled");
+    describe_gauge!(IN_FLIGHT, "Deliveries received and not yet settled");
     describe_gauge!(
         "provisiond_deliveries_limit",
-        "Deliveries of one event that this process takes at a time (worker.concurrency)"
+        "Deliveries of one event type that this process holds at a time (worker.concurrency)"
     );
-    describe_histogram!(
-        EVENT_WAIT,
-        Unit::Seconds,
-        "From an event's dt to the moment it was taken; first deliveries only"
-    );
+    describe_histogram!(EVENT_WAIT, Unit::Seconds, "Time from an event's dt to its first delivery");
     describe_counter!(
         ATTEMPTS,
         "Attempts by event, handler (its id; \"other\" beyond telemetry.handler_series) and outcome"
     );
     describe_histogram!(ATTEMPT_DURATION, Unit::Seconds, "How long attempts took");
-    describe_gauge!(ATTEMPTS_IN_FLIGHT, "Attempts under way");
+    describe_gauge!(ATTEMPTS_IN_FLIGHT, "Running attempts");
     describe_gauge!("provisiond_script_slots", "Scripts that may run at a time (script.concurrency)");
     describe_counter!(RETRIES, "Retry copies sent into the delay ladder");
-    describe_counter!(DEAD_LETTERS, "Events, or shares of them, that were given up, by reason");
+    describe_counter!(DEAD_LETTERS, "Events, or parts of their plans, that became dead letters, by reason");
     describe_counter!(
         IDS_REUSED,
-        "Events whose id was used for another body before, and that ran (worker.deduplicate)"
+        "Events that ran although their id was used before with a different body (worker.deduplicate)"
     );
-    describe_counter!(SKIPS, "Handlers, or events, that were passed over, by disposition");
-    describe_gauge!("provisiond_registry_age_seconds", "Since the handlers were last read from the database");
+    describe_counter!(SKIPS, "Skipped handlers and events, by disposition");
+    describe_gauge!(
+        "provisiond_registry_age_seconds",
+        "Time since the handlers were last read from the database"
+    );
     describe_gauge!("provisiond_registry_handlers", "Handlers that are enabled");
-    describe_counter!(REBUILT, "Consumers that the watchdog has rebuilt because nothing moved");
-    describe_gauge!("provisiond_consumers_wedged", "Consumers for which that did not help: /healthz fails");
+    describe_counter!(REBUILT, "Restarts of stuck consumers by the watchdog");
+    describe_gauge!(
+        "provisiond_consumers_wedged",
+        "Consumers that are stuck again after a restart: /healthz fails"
+    );
 }
 
 fn recorder() {
     describe_counter!(ROWS, "Rows written by this recorder, by table");
     describe_histogram!(BATCH_ROWS, "Executions written with one statement");
     describe_histogram!(BATCH_DURATION, Unit::Seconds, "How long writing a batch took");
-    describe_counter!(WRITES_FAILED, "Batches that PostgreSQL did not take, each try counted");
+    describe_counter!(WRITES_FAILED, "Failed attempts to write a batch to PostgreSQL");
     describe_gauge!(
         "provisiond_recorder_lag_seconds",
-        "How long before it was written the last execution had ended"
+        "Time from the end of the last written execution to its write"
     );
     describe_gauge!(
         QUEUE_MESSAGES,
-        "Messages that wait in a queue, unsettled ones not counted; asked of the broker every 15 s"
+        "Messages that wait in a queue, without unacknowledged ones; read from the broker every 15 s"
     );
     describe_gauge!(
         "provisiond_dead_letters_open",
-        "Dead letters in the database that wait for an operator, at most 100000"
+        "Open dead letters in the database, counted up to 100000"
     );
 }

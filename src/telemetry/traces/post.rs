@@ -44,7 +44,7 @@ impl Post {
         let client: Arc<dyn HttpClient> = if collector.scheme() == "https" {
             let connector = HttpsConnectorBuilder::new()
                 .with_provider_and_native_roots(ring::default_provider())
-                .context("telemetry.otlp_endpoint: https finds no authorities to trust")?
+                .context("telemetry.otlp_endpoint: found no certificate authorities for https")?
                 .https_only()
                 .enable_http1()
                 .build();
@@ -62,11 +62,11 @@ impl Post {
         match trouble {
             None if told.is_away => {
                 told.is_away = false;
-                info!(collector, "the collector takes spans again");
+                info!(collector, "the collector accepts spans again");
             }
             Some(error) if told.at.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL) => {
                 *told = Told { is_away: true, at: Some(Instant::now()) };
-                warn!(collector, error, "the collector does not take spans: they are left out; events go on");
+                warn!(collector, error, "the collector accepts no spans: dropping them; events still run");
             }
             None | Some(_) => {}
         }
@@ -81,7 +81,7 @@ impl HttpClient for Post {
         let answer = answer.map_err(HttpError::from).flatten();
         self.tell(match &answer {
             Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(format!("it answered {}", answer.status())),
+            Ok(answer) => Some(format!("the collector answered {}", answer.status())),
             Err(error) => Some(chain(error.as_ref())),
         });
         answer
