@@ -176,7 +176,9 @@ async fn all_confirmed(mut publishers: JoinSet<anyhow::Result<()>>) -> anyhow::R
         Ok(())
     };
     tokio::time::timeout(Duration::from_secs(5), all).await.unwrap_or_else(|_| {
-        warn!("the broker did not confirm everything in time; what it has not will be run again");
+        warn!(
+            "the broker did not confirm all messages in time; events with unconfirmed messages will run again"
+        );
         Ok(())
     })
 }

@@ -69,7 +69,7 @@ impl Admission {
         };
         Self {
             running: Running::default(),
-            recorded: Batched::start(BATCH, "running again what was delivered again", recorded),
+            recorded: Batched::start(BATCH, "running all handlers of redelivered events again", recorded),
             inbox: deduplicate.map(|window| Inbox::start(store, window, stop.clone())),
             suspects: Suspects::new(store, crash_limit, tasks),
         }

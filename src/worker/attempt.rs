@@ -110,7 +110,7 @@ pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) ->
         (_, Err(refused)) => (refused, Verdict::Allow),
         (Slot::Busy, Ok(_)) => {
             let error =
-                "no slot came free within 30s (max_concurrency, or its share of script.concurrency): put off";
+                "deferred: no slot was free within 30s (max_concurrency, or half of script.concurrency)";
             (put_off(error.to_owned()), Verdict::Allow)
         }
     };
@@ -188,7 +188,7 @@ fn count(worker: &Worker, run: &EventRun<'_>, handler: &Registered, attempted: &
 fn log(run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
     if let Outcome::PutOff { error, .. } = &attempted.outcome {
         // No attempt was made. The breaker itself logs an open circuit once.
-        debug!(error, "put off");
+        debug!(error, "deferred attempt");
         return;
     }
     info!(

@@ -126,9 +126,9 @@ impl Permit<'_> {
         let ended = |circuit: &mut Circuit| circuit.note(self.version, self.is_probe, error, Instant::now());
         match self.breakers.with(self.handler, self.version, ended) {
             Some(Change::Opened) => {
-                warn!(handler = %self.handler, error, "circuit open: no call for {} s, then one", OPEN_INTERVAL.as_secs());
+                warn!(handler = %self.handler, error, "circuit open: making no calls for {} s, then one probe call", OPEN_INTERVAL.as_secs());
             }
-            Some(Change::Closed) => info!(handler = %self.handler, "circuit closed: calls are made again"),
+            Some(Change::Closed) => info!(handler = %self.handler, "circuit closed: making calls again"),
             None => {}
         }
     }

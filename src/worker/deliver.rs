@@ -43,10 +43,7 @@ async fn settle(worker: &Worker, lane: &QueueState, delivery: Delivery) {
         Err(trouble) => {
             lane.meters.returned();
             if !matches!(trouble, RequeueReason::NotStarted | RequeueReason::Stuck) {
-                warn!(
-                    error = format!("{:#}", anyhow::Error::new(trouble)),
-                    "an event goes back to its queue"
-                );
+                warn!(error = format!("{:#}", anyhow::Error::new(trouble)), "requeued event");
             }
             delivery.ack.requeue();
         }

@@ -61,16 +61,16 @@ pub(super) struct EventRun<'a> {
 /// Why a delivery is requeued: a problem of provisiond, not of a handler.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequeueReason {
-    #[error("it had not begun when the worker was asked to stop")]
+    #[error("the worker is draining and did not start this event")]
     NotStarted,
-    #[error("the drain ran out of time")]
+    #[error("the event was still running at the end of worker.drain_timeout")]
     Cut,
     /// The watchdog logs it once for all deliveries of the queue.
-    #[error("it was stuck")]
+    #[error("the consumer was stuck")]
     Stuck,
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
-    #[error("it could not be written")]
+    #[error("cannot encode a message of this event")]
     Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -229,7 +229,7 @@ impl MalformedDelivery {
         let confirm = worker.publishers.letters.publish(dead_letter(&worker.names, burial)?).await;
         confirm.confirmed().await?;
         count_dead_letter(&self.name, Reason::Malformed);
-        warn!(error, "malformed: a dead letter");
+        warn!(error, "dead-lettered malformed event");
         if retry_of(delivery, &worker.names).is_ok_and(|copy| copy.is_none()) {
             ReplyRequest::answer_malformed(worker, &self.facts, run_id, &error).await?;
         }
@@ -247,5 +247,5 @@ fn check_headers(facts: &MessageMeta, is_copy: bool) -> Result<(), Malformed> {
     if is_copy || bytes <= MAX_HEADER_BYTES {
         return Ok(());
     }
-    Err(Malformed(format!("it has {bytes} bytes of headers; at most {MAX_HEADER_BYTES} are allowed")))
+    Err(Malformed(format!("the headers have {bytes} bytes; at most {MAX_HEADER_BYTES} are allowed")))
 }

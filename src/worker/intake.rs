@@ -44,7 +44,7 @@ pub(super) async fn consume(
         let before = subscriptions.len();
         subscribe(&mut subscriptions, &mut consumers, settings, &link, worker);
         if subscriptions.is_empty() {
-            warn!(patterns = ?settings.events, "no event of the catalogue matches: nothing is consumed (serve --events)");
+            warn!(patterns = ?settings.events, "no event type of the catalogue matches the patterns: consuming nothing (serve --events)");
         } else if subscriptions.len() != before {
             let handlers = worker.registry.snapshot().enabled_count();
             info!(events = subscriptions.len(), handlers, "consuming");
@@ -59,7 +59,7 @@ pub(super) async fn consume(
     for subscription in subscriptions.values() {
         subscription.stop.cancel();
     }
-    info!(running = worker.deliveries.len(), "draining: no new events are taken");
+    info!(running = worker.deliveries.len(), "draining: taking no new events");
     drain(settings.drain_timeout, worker, consumers).await;
     fault
 }
@@ -72,7 +72,7 @@ async fn drain(drain_timeout: Duration, worker: &Worker, mut consumers: JoinSet<
         worker.deliveries.wait().await;
     });
     if timeout(drain_timeout, &mut drained).await.is_err() {
-        warn!(after = ?drain_timeout, "handlers still run and are cut; their events go back (worker.drain_timeout)");
+        warn!(after = ?drain_timeout, "drain timeout reached: cutting off running handlers and requeueing their events (worker.drain_timeout)");
         worker.cut.cancel();
         let _ = timeout(CUT_TIMEOUT, drained).await;
     }
@@ -87,7 +87,7 @@ struct Ended {
 fn is_expected(ended: Result<Ended, JoinError>) -> anyhow::Result<()> {
     match ended {
         Ok(Ended { expected: true, .. }) => Ok(()),
-        Ok(Ended { event, .. }) => Err(anyhow::anyhow!("the consumer of {event} ended by itself")),
+        Ok(Ended { event, .. }) => Err(anyhow::anyhow!("the consumer of {event} ended unexpectedly")),
         Err(error) => Err(anyhow::Error::new(error).context("a consumer panicked")),
     }
 }

@@ -94,7 +94,7 @@ impl Registry {
         };
         let since = self.away.lock().unwrap_or_else(Instant::now);
         if timeout_at(since + CATCH_UP_TIMEOUT, caught_up).await.is_err() {
-            debug!(%seen, "handlers are not as somebody saw them: Postgres is away");
+            debug!(%seen, "using older handler versions than the message names: PostgreSQL did not answer in time");
         }
     }
 
@@ -125,10 +125,10 @@ impl Registry {
     fn tell_away(&self, error: StoreError) {
         let error = format!("{:#}", anyhow::Error::new(error));
         if *self.loads.borrow() == 0 {
-            warn!(error, "waiting for Postgres; no event is taken before its handlers are known");
+            warn!(error, "waiting for PostgreSQL: taking no events until the handlers are loaded");
         } else {
             let handlers = self.current.load().handler_count();
-            warn!(error, handlers, "Postgres is away; the last known handlers serve");
+            warn!(error, handlers, "cannot read handlers from PostgreSQL: using the last known handlers");
         }
     }
 
@@ -138,7 +138,7 @@ impl Registry {
         loop {
             self.load(store.load_registry().await?);
             if self.away.lock().take().is_some() {
-                info!("Postgres is back, handlers are read again");
+                info!("PostgreSQL is available again: reloaded handlers");
             }
             let news = async {
                 tokio::select! {
@@ -156,7 +156,7 @@ impl Registry {
 
     fn load(&self, rows: store::Registry) {
         for handler in &rows.unreadable {
-            warn!(handler = %handler.id, why = handler.why, "a handler makes no sense and takes no part");
+            warn!(handler = %handler.id, why = handler.why, "ignoring handler with an invalid definition");
         }
         let snapshot = Snapshot::new(rows, &self.defaults);
         debug!(handlers = snapshot.handler_count(), "registry loaded");

@@ -57,12 +57,16 @@ impl Worker {
             ];
             Some((labels.into(), 1.0))
         });
-        exposition.gauge("provisiond_handler_info", "1; what the handlers of other series are called", named);
+        exposition.gauge(
+            "provisiond_handler_info",
+            "Always 1; the labels name the handlers of the other series",
+            named,
+        );
         let circuits = self.circuits().into_iter().map(|circuit| {
             let state = if circuit.state == CircuitState::Open { 2.0 } else { 1.0 };
             (vec![("handler", circuit.handler_id.to_string())], state)
         });
-        let help = "Circuit breakers that are not closed: 2 open, no call is made; 1 one call is tried";
+        let help = "Circuit breakers that are not closed: 2 = open, no calls; 1 = one probe call is running";
         exposition.gauge("provisiond_circuit_state", help, circuits);
     }
 

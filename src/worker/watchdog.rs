@@ -75,7 +75,7 @@ pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
         if rebuilt.is_some_and(|before| pace.acknowledged > before) {
             rebuilt = None;
             if worker.watched.note_wedged(&lane.event, false) {
-                info!(event = %lane.event, "its consumer moves again");
+                info!(event = %lane.event, "consumer makes progress again");
             }
         }
         let longest = worker.registry.snapshot().longest_timeout() + worker.watched.kill_grace + GRACE;
@@ -83,9 +83,9 @@ pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
             continue;
         }
         if rebuilt.is_some() && worker.watched.note_wedged(&lane.event, true) {
-            error!(event = %lane.event, "rebuilding its consumer did not help: this process should be restarted, /healthz fails");
+            error!(event = %lane.event, "consumer is stuck again after its restart: restart this process (/healthz fails)");
         }
-        warn!(event = %lane.event, held = pace.held, nothing_ended_for = ?longest, "a consumer is stuck: what it holds goes back to its queue, and it begins anew");
+        warn!(event = %lane.event, held = pace.held, nothing_ended_for = ?longest, "consumer stuck: requeueing its deliveries and restarting it");
         consumer_rebuilt(&lane.event);
         rebuilt = Some(pace.acknowledged);
         lane.rebuild();

@@ -58,7 +58,11 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
         .await;
 
     let letters = world.wait_for_dead_letters(garbage.len() + 1).await;
-    assert_eq!(worker.log().matches("malformed: a dead letter").count(), letters.len(), "each is told of");
+    assert_eq!(
+        worker.log().matches("dead-lettered malformed event").count(),
+        letters.len(),
+        "each is told of"
+    );
     world.keep(worker);
     for (id, body, told) in garbage {
         let letter = letters

@@ -53,7 +53,7 @@ async fn every_line_about_an_event_names_it() {
     world.broker.publish("clients.create", Some("garbage"), b"no JSON").await;
     let has = |what: &str| worker.log().contains(what);
     eventually("both are dead letters", || async {
-        has("given up: a dead letter") && has("malformed: a dead letter")
+        has("gave up: published dead letter") && has("dead-lettered malformed event")
     })
     .await;
     let log = worker.log();
@@ -61,7 +61,7 @@ async fn every_line_about_an_event_names_it() {
     let whole = log.rfind('\n').and_then(|end| log.get(..end)).expect("lines");
     let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
     let of_events: Vec<_> = lines.filter(|line| line.get("spans").is_some()).collect();
-    let messages = ["attempt", "given up: a dead letter", "malformed: a dead letter"];
+    let messages = ["attempt", "gave up: published dead letter", "dead-lettered malformed event"];
     for (message, id, of_handler) in
         [(messages[0], "bad", true), (messages[1], "bad", true), (messages[2], "garbage", false)]
     {
@@ -95,13 +95,13 @@ async fn a_collector_that_is_stuck_holds_up_nothing() {
     // The collector comes back.
     let mut lines = BufReader::new(reader).lines();
     let told = tokio::task::spawn_blocking(move || {
-        let told = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("log lines were lost")));
+        let told = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("lost log lines")));
         std::thread::spawn(move || lines.count());
         told
     });
     let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("told").unwrap();
     let told = told.expect("a line").expect("a line");
-    assert!(told.contains("nobody took them from standard error in time"), "{told}");
+    assert!(told.contains("the reader of standard error was too slow"), "{told}");
     assert!(worker.terminate().await.success());
     world.abandon().await;
 }

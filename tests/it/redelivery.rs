@@ -100,7 +100,7 @@ async fn what_comes_again_after_it_was_recorded_runs_nothing() {
     let worker = world.worker().await;
     // Of what is left out there is nothing else to see.
     eventually("both were delivered again", || async {
-        worker.log().matches("a delivery came again").count() == 2
+        worker.log().matches("resuming the run without its recorded handlers").count() == 2
     })
     .await;
     world.keep(worker);
@@ -152,7 +152,10 @@ async fn a_retry_that_is_in_the_broker_twice_is_called_once() {
     let struck = link.strike(Step::Confirm(Kind::Copy), 1, When::Before, Strike::Cut);
     world.broker.publish(EVENT, Some("e1"), body(1).as_bytes()).await;
     struck.await.expect("the copy is in the broker, and its worker does not know it");
-    eventually("both copies have come", || async { worker.log().contains("a delivery came again") }).await;
+    eventually("both copies have come", || async {
+        worker.log().contains("resuming the run without its recorded handlers")
+    })
+    .await;
     world.keep(worker);
     world.wait_for_executions(2, &[]).await;
     let attempts: Vec<_> =
@@ -235,7 +238,7 @@ async fn an_id_that_was_used_for_something_else_suppresses_no_event() {
     }
     let called: Vec<u64> = endpoint.calls().iter().map(Call::object_id).collect();
     assert_eq!(called, [666, 1]);
-    assert!(worker.log().contains("its id was used for another body"), "{}", worker.log());
+    assert!(worker.log().contains("used before with a different body"), "{}", worker.log());
     world.keep(worker);
     world.keep(recorder);
     world.end().await;
@@ -256,7 +259,7 @@ async fn without_postgres_duplicates_run_and_the_log_says_so() {
         world.broker.publish(EVENT, Some("e1"), body(1).as_bytes()).await;
     }
     endpoint.wait_for(2).await;
-    assert!(worker.log().contains("running what may be duplicates"), "{}", worker.log());
+    assert!(worker.log().contains("running possible duplicates"), "{}", worker.log());
     postgres.open();
     world.keep(worker);
     let recorder = world.recorder().await;

@@ -130,12 +130,12 @@ async fn no_answer_goes_into_a_queue_of_our_own() {
     world.wait_for_executions(own.len(), &["--status", "success"]).await;
     for execution in world.wait_for_executions(own.len(), &["--disposition", "not_answered"]).await {
         let told = execution["error"].as_str().expect("why");
-        assert!(told.ends_with(" is a queue of provisiond's own"), "{told}");
+        assert!(told.ends_with(" is a queue of provisiond itself"), "{told}");
         assert_eq!((&execution["status"], &execution["handler"]), (&json!("skipped"), &Value::Null));
     }
     let letters = world.wait_for_dead_letters(own.len()).await;
     assert!(letters.iter().all(|letter| letter["event_name"] == "clients.create"), "{letters:#?}");
-    assert_eq!(worker.log().matches("reply_to is a queue of provisiond's own").count(), 2 * own.len());
+    assert_eq!(worker.log().matches("reply_to is a queue of provisiond itself").count(), 2 * own.len());
     world.keep(worker);
     world.keep(recorder);
     world.end().await;

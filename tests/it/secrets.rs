@@ -87,7 +87,7 @@ async fn a_worker_without_the_key_puts_off_and_never_calls_unsigned() {
     assert_eq!(put_off[0]["disposition"], "retrying");
     let error = put_off[0]["error"].as_str().unwrap();
     assert!(error.starts_with("not called: its signing secret cannot be used"), "{error}");
-    assert!(worker.log().contains("its attempts are put off"), "{}", worker.log());
+    assert!(worker.log().contains("this worker cannot call a handler"), "{}", worker.log());
     endpoint.wait_for(1).await;
     assert!(endpoint.calls()[0].header("webhook-signature").is_empty(), "the other handler's");
     assert!(worker.terminate().await.success());

@@ -25,7 +25,7 @@ impl Inbox {
     pub(super) fn start(store: &Store, window: Duration, stop: CancellationToken) -> Self {
         tokio::spawn(purge(store.clone(), window, stop));
         let store = store.clone();
-        Self(Batched::start(BATCH, "running what may be duplicates", move |claims: Vec<InboxClaim>| {
+        Self(Batched::start(BATCH, "running possible duplicates", move |claims: Vec<InboxClaim>| {
             let store = store.clone();
             async move {
                 match store.claim(&claims, window).await {
@@ -50,7 +50,9 @@ impl Inbox {
         let arrived = self.0.ask(claim).await;
         if arrived == Some(Arrived::WithOtherBody) {
             id_reused(&event.name);
-            warn!("no duplicate: its id was used for another body (worker.deduplicate)");
+            warn!(
+                "event id was used before with a different body: not a duplicate, running the event (worker.deduplicate)"
+            );
         }
         arrived == Some(Arrived::Again)
     }
@@ -68,7 +70,7 @@ async fn purge(store: Store, window: Duration, stop: CancellationToken) {
                 Err(error) => {
                     warn!(
                         error = format!("{:#}", anyhow::Error::new(error)),
-                        "the inbox cannot be purged now"
+                        "cannot purge old event ids from the inbox, trying again later"
                     );
                     break;
                 }

@@ -62,7 +62,7 @@ impl Suspects {
                 Ok(before)
             }
         };
-        let without = "running, without counting it, what may take the worker down";
+        let without = "running suspect events without counting their starts";
         Self {
             alone: Semaphore::new(1),
             begun: Batched::start(1, without, begin),
@@ -82,7 +82,7 @@ impl Suspects {
         let mut turn = SuspectPermit { too_often: None, suspects: self, run: key.clone(), _alone: alone };
         let begun = self.begun.ask(key).await.unwrap_or(0);
         turn.too_often = Some(begun).filter(|begun| *begun >= self.limit);
-        debug!(begun, "a suspect has its turn");
+        debug!(begun, "suspect event may run alone now");
         turn
     }
 }
@@ -96,7 +96,7 @@ impl Drop for SuspectPermit<'_> {
             if let Err(error) = store.end_suspect(&run).await {
                 debug!(
                     error = format!("{:#}", anyhow::Error::new(error)),
-                    "the end of a suspect cannot be noted"
+                    "cannot delete the start count of a suspect event"
                 );
             }
         };

@@ -111,7 +111,7 @@ impl EventRun<'_> {
             name = letter.handler_name.as_ref().map(tracing::field::display),
             reason = %letter.reason,
             error = letter.error,
-            "given up: a dead letter"
+            "gave up: published dead letter"
         );
         Ok(())
     }
@@ -123,9 +123,9 @@ impl EventRun<'_> {
         if !self.has_side_effects && self.worker.draining.is_cancelled() {
             return Err(RequeueReason::NotStarted);
         }
-        self.leave_open("the rest of its handlers was handed over");
+        self.leave_open("the remaining handlers were handed over to another worker");
         let plan = self.plan.with_first(step);
-        info!(%plan, "the rest of the plan is handed over");
+        info!(%plan, "handing over the rest of the plan");
         let run_id = format!("handover/{}/{}", step.handler, step.attempt.number());
         self.publish_copy(&plan, &run_id, Duration::ZERO, self.first_failed_at, None).await
     }
@@ -151,12 +151,12 @@ impl EventRun<'_> {
         let (id, version) = (handler.handler.id, Some(handler.handler.version));
         let (by, note) = ("provisiond", "its endpoint answered 410 Gone");
         match self.worker.store.set_handler_status(id, version, Status::Disabled, by, Some(note)).await {
-            Ok(_) => warn!(handler = %id, "disabled: {note}"),
+            Ok(_) => warn!(handler = %id, "disabled handler: {note}"),
             // The handler was changed after the call: the 410 may not apply to its new version.
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
-                warn!(handler = %id, error, "{note}, and it could not be disabled");
+                warn!(handler = %id, error, "cannot disable handler although {note}");
             }
         }
     }

@@ -102,10 +102,10 @@ impl EventRun<'_> {
     pub(crate) async fn record_another(&mut self, step: Step) -> Result<(), RequeueReason> {
         self.has_side_effects = true;
         let error = format!(
-            "handler {} was another one when this was planned, and is not there any more: was the database restored from a backup?",
+            "handler {} is not the handler that was planned; that one no longer exists: was the database restored from a backup?",
             step.handler
         );
-        warn!(error, "a handler is skipped");
+        warn!(error, "skipped handler");
         let mut execution = self.blank(Disposition::HandlerOff)?;
         execution.attempt = step.attempt.number();
         execution.error = Some(error);

@@ -47,8 +47,8 @@ impl ReplyRequest {
     fn refusal(&self, worker: &Worker) -> Option<String> {
         let is_own = worker.names.is_own(&self.reply_to);
         is_own.then(|| {
-            warn!(reply_to = self.reply_to, "not answered: reply_to is a queue of provisiond's own");
-            format!("reply_to {} is a queue of provisiond's own", self.reply_to)
+            warn!(reply_to = self.reply_to, "sent no reply: reply_to is a queue of provisiond itself");
+            format!("reply_to {} is a queue of provisiond itself", self.reply_to)
         })
     }
 

@@ -39,7 +39,7 @@ impl EventRun<'_> {
         debug!(
             recorded = recorded.len(),
             left = %plan,
-            "a delivery came again"
+            "resuming the run without its recorded handlers"
         );
         if plan.handlers().next() != self.plan.handlers().next() {
             self.first_failed_at = None;
@@ -75,18 +75,18 @@ impl EventRun<'_> {
 
     /// Records an event that was published before.
     pub(crate) async fn record_duplicate(&mut self) -> Result<(), RequeueReason> {
-        self.leave_open("it was published before, and that one is answered");
+        self.leave_open("duplicate: the event was published before, and only the first one gets a reply");
         self.record_passed(None, 0, Disposition::Duplicate).await
     }
 
     /// Publishes a dead letter for the whole plan before any handler runs, because the event seems to crash
     /// workers.
     pub(crate) async fn give_up_crashing(&mut self, begun: u32) -> Result<(), RequeueReason> {
-        self.leave_open("it seems to take workers down, and was given up");
+        self.leave_open("the event was given up because it seems to crash workers");
         let plan = std::mem::replace(&mut self.plan, Plan::new([]));
         let error = format!(
-            "it was begun {begun} times, alone, and the worker died with it each time: does one of its handlers take \
-             the worker down? (worker.crash_limit)"
+            "the event was started alone {begun} times, and the worker died each time: does one of its handlers crash \
+             the worker? (worker.crash_limit)"
         );
         let handlers: Vec<HandlerId> = plan.handlers().collect();
         // With several handlers, the one that crashes the worker is unknown.

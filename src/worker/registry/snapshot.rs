@@ -51,7 +51,7 @@ impl Snapshot {
                 (Some(why), _) | (None, Err(why)) => (Vec::new(), Some(why)),
             };
             if let Some(why) = &unusable {
-                warn!(handler = %handler.id, why, "a handler cannot be called by this worker; its attempts are put off");
+                warn!(handler = %handler.id, why, "this worker cannot call a handler: its attempts are deferred");
             }
             let spec = &handler.spec;
             if spec.status == Status::Enabled {

@@ -117,7 +117,10 @@ async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
 async fn replays_hold_nothing_up_while_the_database_is_away() {
     let mut all = OneByOne::with_letters().await;
     all.link.close().await;
-    eventually("the worker misses it", || async { all.worker.log().contains("Postgres is away") }).await;
+    eventually("the worker misses it", || async {
+        all.worker.log().contains("using the last known handlers")
+    })
+    .await;
     all.world.run(&["handlers", "update", &all.id, "--priority", "50"]).assert_done();
     assert_eq!(replay(&all.world, &["--handler", &all.id])["replayed"], OneByOne::LETTERS);
     all.go_on_at_once().await;

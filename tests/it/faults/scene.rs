@@ -222,7 +222,7 @@ impl Scene {
     pub fn logs(&self) -> String {
         let end = |process: &Process| {
             let log = process.log();
-            let is_news = |line: &&str| !line.contains("worker::attempt") && !line.contains("given up: ");
+            let is_news = |line: &&str| !line.contains("worker::attempt") && !line.contains("gave up: ");
             let lines: Vec<_> = log.lines().filter(is_news).collect();
             let last = log.lines().last().unwrap_or_default();
             let lines = lines[lines.len().saturating_sub(60)..].join("\n");
