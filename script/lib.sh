@@ -214,8 +214,8 @@ install_packages() {
     dnf) install_with_dnf "$packages" ;;
     brew) install_with_brew "$packages" ;;
     *) die "missing on this machine: $*" \
-      "Install with your package manager: a C compiler, PostgreSQL 13 or later (server), RabbitMQ 3.10 or later," \
-      "Python 3 with venv, curl; those of them that are named above. Then run this again." ;;
+      "Install what is named above with your package manager (C compiler, PostgreSQL 13 or later (server)," \
+      "RabbitMQ 3.10 or later, Python 3 with venv, curl). Then run this again." ;;
   esac
 }
 
@@ -252,7 +252,7 @@ if [ ! -e "$policy" ]; then
   printf "#!/bin/sh\nexit 101\n" >"$policy"
   chmod 755 "$policy"
 fi
-apt-get update -q || echo "apt-get update failed: trying with the lists that are there"
+apt-get update -q || echo "apt-get update failed: continuing with the existing package lists"
 apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
 '
 
@@ -263,7 +263,7 @@ install_with_apt() {
   logged "installing with apt-get, usually within a minute: $1" \
     as_root env DEBIAN_FRONTEND=noninteractive sh -eu -c "$APT_SCRIPT" sh $1 ||
     die "apt-get could not install: $1" "Does this machine reach its Debian mirror? Try: apt-get update" \
-      "With the packages installed in another way, run the script again."
+      "Or install the packages in another way, then run the script again."
 }
 
 install_with_dnf() {
@@ -271,7 +271,7 @@ install_with_dnf() {
   # shellcheck disable=SC2086  # a list of words
   logged "installing with dnf, usually within two minutes: $1" as_root dnf install -y $1 ||
     die "dnf could not install: $1" "Does this machine reach its mirrors? Try: dnf makecache" \
-      "With the packages installed in another way, run the script again."
+      "Or install the packages in another way, then run the script again."
 }
 
 install_with_brew() {
@@ -291,11 +291,11 @@ need_rust() {
   local wanted found
   wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' "$ROOT/Cargo.toml")
   found=$(cd "$ROOT" && rustc --version 2>/dev/null | sed 's/^rustc \([0-9.]*\).*/\1/') || true
-  [ -n "$found" ] || die "cargo is there, but rustc does not answer in $ROOT" "Try: rustup default stable"
+  [ -n "$found" ] || die "cargo is installed, but rustc does not work in $ROOT" "Try: rustup default stable"
   if [ "$(version_number "$found")" -lt "$(version_number "$wanted")" ]; then
     have rustup && die "Rust $found is too old: $wanted or later is needed" "Type: rustup update stable"
     die "Rust $found ($(command -v rustc)) is too old: $wanted or later is needed" \
-      "Your package manager's Rust cannot be updated by us. Install rustup, from https://rustup.rs, then run this again."
+      "This script cannot update the Rust of your package manager. Install rustup, from https://rustup.rs, then run this again."
   fi
 }
 
@@ -305,7 +305,7 @@ version_number() { echo "$1" | awk -F . '{ print $1 * 1000000 + $2 * 1000 + $3 }
 install_rust() {
   need curl certificates
   make_local
-  say "there is no Rust on this machine: installing it for $(id -un) with rustup (https://rustup.rs), without changing PATH"
+  say "Rust is not installed on this machine: installing it for $(id -un) with rustup (https://rustup.rs), without changing PATH"
   local by_hand="Install Rust in another way (https://rustup.rs, or your packages), then run this again."
   logged "fetching rustup's installer" \
     curl --proto '=https' --tlsv1.2 -fsSL -o "$LOCAL/rustup-init.sh" https://sh.rustup.rs ||
@@ -314,14 +314,14 @@ install_rust() {
     sh "$LOCAL/rustup-init.sh" -y --no-modify-path --profile minimal -c rustfmt -c clippy ||
     die "rustup could not install Rust" "$by_hand"
   hash -r
-  have cargo || die "cargo is not in ${CARGO_HOME:-$HOME/.cargo}/bin though rustup said it is done"
+  have cargo || die "cargo is not in ${CARGO_HOME:-$HOME/.cargo}/bin although rustup reported success"
   say "for your own shell: . \"${CARGO_HOME:-$HOME/.cargo}/env\""
 }
 
 # need_component SUBCOMMAND COMPONENT: requires a part of the toolchain, such as cargo clippy.
 need_component() {
   (cd "$ROOT" && cargo "$1" --version >/dev/null 2>&1) && return 0
-  have rustup || die "cargo $1 is missing" "Install the package of your system that brings $2."
+  have rustup || die "cargo $1 is missing" "Install the package of your system that contains $2."
   make_local
   (cd "$ROOT" && logged "adding $2 to the Rust toolchain" rustup component add "$2") ||
     die "rustup could not add $2" "Try: rustup component add $2"
@@ -335,10 +335,10 @@ need_cargo_tool() {
   shift
   cargo "$name" --version >/dev/null 2>&1 && return 0
   make_local
-  (cd / && logged "building cargo-$name, once: two to five minutes on two cores" \
+  (cd / && logged "building cargo-$name, only once: two to five minutes on two cores" \
     cargo install --debug --locked "cargo-$name" "$@") ||
     die "cargo-$name could not be built" "$DOWNLOAD_HINT" "Or install it in another way: cargo install --locked cargo-$name"
-  cargo "$name" --version >/dev/null 2>&1 || die "cargo $name does not answer although it was installed" \
+  cargo "$name" --version >/dev/null 2>&1 || die "cargo $name does not work although it was installed" \
     "Is ${CARGO_HOME:-$HOME/.cargo}/bin in PATH?"
 }
 
