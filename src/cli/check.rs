@@ -44,7 +44,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
         |error: anyhow::Error, hint: &str| finding("broker", State::Failed, format!("{error:#}; {hint}"));
     let broker = match settings::broker(&context.config) {
         Ok(broker) => broker,
-        Err(error) => return report.push(failed(error, "see amqp.ca_file")),
+        Err(error) => return report.push(failed(error, "check amqp.ca_file")),
     };
     let connection = match broker.dial("check").await {
         Ok(connection) => connection,
@@ -62,7 +62,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
         Ok(found) => report.extend(topology(found.mismatches, &found.missing)),
         Err(error) => {
             let prefix = &context.config.amqp.prefix;
-            let hint = format!("the user of amqp.url needs to configure, write and read {prefix}.*");
+            let hint = format!("the user of amqp.url needs configure, write and read rights on {prefix}.*");
             report.push(finding("topology", State::Failed, format!("{error:#}; {hint}")));
         }
     }
@@ -89,7 +89,7 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
                 finding(
                     what,
                     State::Warning,
-                    format!("{waiting} and nobody records them: run provisiond serve --roles recorder"),
+                    format!("{waiting}, but no recorder takes them: run provisiond serve --roles recorder"),
                 )
             } else {
                 ok(what, waiting)
@@ -105,12 +105,12 @@ async fn version(broker: &BrokerSettings) -> Finding {
             "broker",
             State::Warning,
             format!(
-                "{server}: one message of a publisher can end dead-lettering on the whole node, and then no retry comes back; \
-                 4.0 and later are not affected (docs/upgrade.md)"
+                "{server}: a single published message can stop dead-lettering on the whole node, and then no \
+                 retry runs any more; RabbitMQ 4.0 and later are not affected (docs/upgrade.md)"
             ),
         ),
         Ok(server) => ok("broker", format!("connected to {server}")),
-        Err(error) => ok("broker", format!("connected; its version is not known: {error:#}")),
+        Err(error) => ok("broker", format!("connected; cannot read its version: {error:#}")),
     }
 }
 
@@ -118,7 +118,7 @@ async fn version(broker: &BrokerSettings) -> Finding {
 fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
     match managed {
         Ok(Some(found)) if found.policies.is_empty() => {
-            vec![ok("policies", "none on the queues does harm".into())]
+            vec![ok("policies", "no policy on the queues is harmful".into())]
         }
         Ok(Some(found)) => {
             let told = |policy: &HarmfulPolicy| {
@@ -129,10 +129,10 @@ fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
         }
         Ok(None) => vec![ok(
             "policies",
-            "not looked at, as amqp.management_url is not set; those in force: rabbitmqctl list_policies"
+            "not checked, because amqp.management_url is not set; to list them: rabbitmqctl list_policies"
                 .into(),
         )],
-        Err(error) => vec![finding("policies", State::Warning, format!("not known: {error:#}"))],
+        Err(error) => vec![finding("policies", State::Warning, format!("cannot read them: {error:#}"))],
     }
 }
 
@@ -163,7 +163,7 @@ async fn unknown_queues(
         }
     }
     if let (true, Ok(Some(_))) = (report.is_empty(), managed) {
-        report.push(ok("event types", "every queue of events is of the catalogue".into()));
+        report.push(ok("event types", "every event queue belongs to an event type of the catalogue".into()));
     }
     report
 }
@@ -173,9 +173,9 @@ async fn installation(connection: &Connection, store: &Store, names: &Names) -> 
     let id = store.installation().await.ok().flatten()?;
     let name = installation_name(id);
     Some(match look_at_mark(connection, names, id).await {
-        Ok(Mark::Ours) => ok("installation", format!("{name}, in the database and in the broker")),
+        Ok(Mark::Ours) => ok("installation", format!("{name}, the same in the database and on the broker")),
         Ok(Mark::Nobodys) => {
-            ok("installation", format!("{name}; the broker is marked when provisiond serve starts"))
+            ok("installation", format!("{name}; provisiond serve marks the broker when it starts"))
         }
         Err(error) => finding("installation", State::Failed, format!("{error:#}")),
     })
@@ -203,31 +203,31 @@ async fn event_queues(connection: &Connection, topology: &Topology) -> Finding {
     }
     let run = "run provisiond serve --roles worker";
     if !unattended.is_empty() {
-        let found = format!("events wait and no worker takes them: {}; {run}", unattended.join(", "));
+        let found = format!("events wait and no worker consumes them: {}; {run}", unattended.join(", "));
         return finding("workers", State::Warning, found);
     }
     if consumed == 0 {
-        return finding("workers", State::Warning, format!("none consumes an event queue: {run}"));
+        return finding("workers", State::Warning, format!("no worker consumes an event queue: {run}"));
     }
-    ok("workers", format!("{consumed} event queues are consumed, {waiting} events wait"))
+    ok("workers", format!("{consumed} event queues have consumers, {waiting} events are waiting"))
 }
 
 fn topology(drifts: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = drifts
         .into_iter()
         .map(|ArgumentMismatch { name, what }| {
-            let found = format!("{name} exists otherwise and is used as it is: {what}; drain and delete it to have it as designed");
+            let found = format!("{name} exists with different arguments and is used as it is: {what}; to correct it, drain and delete it, and provisiond declares it again");
             finding("topology", State::Warning, found)
         })
         .collect();
     match missing {
         [] if findings.is_empty() => {
-            findings.push(ok("topology", "exchanges and queues are as designed".into()));
+            findings.push(ok("topology", "exchanges and queues exist with the expected arguments".into()));
         }
         [] => {}
         [first, others @ ..] => {
             let found = format!(
-                "{first} and {} others are not there: they are declared when provisiond serve starts",
+                "{first} and {} others are missing: they are declared when provisiond serve starts",
                 others.len()
             );
             findings.push(finding("topology", State::Failed, found));
@@ -239,9 +239,9 @@ fn topology(drifts: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
 fn clock(ahead: ClockAhead) -> Finding {
     match ahead.told() {
         Some(told) => {
-            finding("clock", State::Warning, format!("this host's clock is {told}: set it, as a rule by NTP"))
+            finding("clock", State::Warning, format!("this host's clock is {told}: set it, best with NTP"))
         }
-        None => ok("clock", "this host's clock agrees with the database's".into()),
+        None => ok("clock", "this host's clock agrees with the database's clock".into()),
     }
 }
 

@@ -18,9 +18,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     }
     if resealed.handlers > 0 {
         let now = if context.config.secrets.seals.has_key() {
-            "are encrypted with secrets.key now"
+            "are now encrypted with secrets.key"
         } else {
-            "are stored in clear now, as secrets.key is not set"
+            "are now stored unencrypted, because secrets.key is not set"
         };
         Context::hint(&format!("the secrets of {} {now}", handlers_told(resealed.handlers)));
     }
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let ids: Vec<String> = resealed.unreadable.iter().map(ToString::to_string).collect();
     Err(CliError::failed(format!(
         "the secrets of these handlers cannot be decrypted and stay as they are: {}; add the key they were encrypted with \
-         to secrets.previous_keys, or give them new ones (handlers rotate-secret, handlers update --header)",
+         to secrets.previous_keys, or give the handlers new secrets (handlers rotate-secret, handlers update --header)",
         ids.join(", ")
     )))
 }

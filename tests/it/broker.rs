@@ -112,7 +112,9 @@ async fn a_queue_that_exists_otherwise_is_used_and_told() {
     let checked = world.run(&["check"]);
     let told = checked.assert_done().stdout();
     assert!(
-        told.contains(&queue) && told.contains("exists otherwise") && told.contains("x-dead-letter-exchange"),
+        told.contains(&queue)
+            && told.contains("exists with different arguments")
+            && told.contains("x-dead-letter-exchange"),
         "{told}"
     );
     world.end().await;

@@ -19,7 +19,7 @@ async fn secrets_are_encrypted_and_requests_carry_them() {
     let id = world.handler("CRM", "clients.create", &flags).to_string();
     assert_eq!(world.count(IN_CLEAR).await, 1);
     let check = world.run(&["check"]).stdout();
-    assert!(check.contains("header values of 1 handler are stored in clear: set secrets.key"), "{check}");
+    assert!(check.contains("header values of 1 handler are stored unencrypted: set secrets.key"), "{check}");
 
     world.set("secrets.key", "hunter2");
     world.run(&["check"]).assert_failed(1, "secrets.key (environment variable PROVISIOND_SECRETS__KEY): must be the base64 of 32 random bytes, as `openssl rand -base64 32` prints it");
@@ -28,7 +28,7 @@ async fn secrets_are_encrypted_and_requests_carry_them() {
     let check = world.run(&["check"]).stdout();
     assert!(check.contains("provisiond migrate encrypts them"), "{check}");
     let migrated = world.run(&["migrate"]);
-    assert!(migrated.assert_done().stderr().contains("the secrets of 1 handler are encrypted"));
+    assert!(migrated.assert_done().stderr().contains("the secrets of 1 handler are now encrypted"));
     assert_eq!(world.count(IN_CLEAR).await, 0);
 
     // Changed like any other, also by who has no key at hand.
@@ -76,7 +76,7 @@ async fn a_worker_without_the_key_puts_off_and_never_calls_unsigned() {
     let check = world.run(&["check"]);
     assert_eq!(check.output.status.code(), Some(1));
     let told =
-        "a secret of handler 1 (CRM) cannot be used, and its attempts are put off: it cannot be decrypted";
+        "a secret of handler 1 (CRM) cannot be used, so its attempts are deferred: it cannot be decrypted";
     assert!(check.stdout().contains(told), "{}", check.stdout());
     world.run(&["migrate"]).assert_failed(1, "cannot be decrypted and stay as they are: 1");
     let recorder = world.recorder().await;

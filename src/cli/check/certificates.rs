@@ -17,7 +17,7 @@ pub(super) fn expired(config: &Config) -> Vec<Finding> {
     for (key, path) in files.iter().filter_map(|(key, path)| Some((key, path.as_ref()?))) {
         let certificates = tls::authorities(key, path).unwrap_or_default();
         for expired in tls::expired(&certificates, SystemTime::now()) {
-            let told = format!("{key} {}: {expired}; renew it there", path.display());
+            let told = format!("{key} {}: {expired}; put a renewed one into the file", path.display());
             found.push(finding("certificates", State::Warning, told));
         }
     }

@@ -23,13 +23,13 @@ pub(super) fn check_http(config: &Config, handlers: &[Handler], report: &mut Vec
         Err(error) => report.push(finding("https", State::Failed, format!("{error:#}"))),
     }
     report.push(if http.rules.deny.is_empty() {
-        let found = "http.deny is empty: handlers may call any address, cloud metadata included";
+        let found = "http.deny is empty: handlers may call any address, including cloud metadata";
         finding("addresses", State::Warning, found.into())
     } else {
         let (denied, allowed) = (http.rules.deny.len(), http.rules.allow.len());
         ok(
             "addresses",
-            format!("{denied} networks are denied (http.deny), {allowed} allowed all the same (http.allow)"),
+            format!("{denied} networks are denied (http.deny), with {allowed} exceptions (http.allow)"),
         )
     });
     for handler in handlers.iter().filter(|h| h.spec.status == Status::Enabled) {
@@ -59,7 +59,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
         report.push(finding(
             "script dirs",
             State::Failed,
-            format!("{why:#}; no script is called until then"),
+            format!("{why:#}; no script runs until this is repaired"),
         ));
     }
     for (handler, path) in scripts {
@@ -68,7 +68,7 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
             Ok(file) => match runner::foreign(&file) {
                 Some(what) => {
                     let file = file.display();
-                    (State::Warning, format!("{file} is {what}: it runs here only by an emulator"))
+                    (State::Warning, format!("{file} is {what}: it runs here only with an emulator"))
                 }
                 None => continue,
             },
@@ -87,16 +87,17 @@ fn check_roots(roots: &[PathBuf], scripts: usize, report: &mut Vec<Finding>) {
         report.push(finding(
             "script root",
             State::Failed,
-            format!("{} is no directory that can be read (script.roots)", root.display()),
+            format!("{} is not a directory, or cannot be read (script.roots)", root.display()),
         ));
     }
     match (roots.is_empty(), scripts == 0) {
         (true, true) => {
-            report.push(ok("script roots", "none: script handlers are refused (script.roots)".into()));
+            report.push(ok("script roots", "not configured: script handlers are refused".into()));
         }
         (true, false) => {
-            let found =
-                format!("none, but {scripts} script handlers are enabled and will fail: set script.roots");
+            let found = format!(
+                "not configured, but {scripts} script handlers are enabled and will fail: set script.roots"
+            );
             report.push(finding("script roots", State::Failed, found));
         }
         (false, _) if roots.iter().any(|root| !Path::new(root).is_dir()) => {}
@@ -113,7 +114,7 @@ pub(super) fn check_timeouts(config: &Config, handlers: &[Handler], report: &mut
         let timeout = defaults.timeout_of(&handler.spec);
         if timeout > drain {
             let found = format!(
-                "handler {} ({}) may take {timeout:?}, longer than worker.drain_timeout {drain:?}: a shutdown can cut it, and it runs again",
+                "handler {} ({}) has a timeout of {timeout:?}, longer than worker.drain_timeout {drain:?}: a shutdown can interrupt it, and then it runs again",
                 handler.id, handler.spec.name
             );
             report.push(finding("drain", State::Warning, found));

@@ -15,8 +15,8 @@ pub(super) fn migrations(state: Result<MigrationState, StoreError>) -> (Finding,
     };
     if !state.differing.is_empty() {
         let found = format!(
-            "{} are in the database in another form than this program has them: it was not made by a release of \
-             provisiond; restore a backup, or use another database",
+            "these migrations differ between the database and this program: {}; no release of provisiond made this \
+             database: restore a backup, or use another database",
             state.differing.join(", ")
         );
         return (of(State::Failed, found), false);

@@ -18,25 +18,25 @@ pub(super) async fn check(config: &Config, store: &Store, handlers: &[Handler], 
         let name =
             handlers.iter().find(|handler| handler.id == *id).map(|handler| handler.spec.name.to_string());
         let of = name.map_or_else(|| format!("handler {id}"), |name| format!("handler {id} ({name})"));
-        let told = format!("a secret of {of} cannot be used, and its attempts are put off: {why}");
+        let told = format!("a secret of {of} cannot be used, so its attempts are deferred: {why}");
         report.push(finding(WHAT, State::Failed, told));
     }
     if current + stale == 0 && !found.unreadable.is_empty() {
         return;
     }
     report.push(match (has_key, current, stale) {
-        (true, _, 0) => ok(WHAT, format!("those of {} are encrypted with secrets.key", handlers_told(current))),
+        (true, _, 0) => ok(WHAT, format!("the secrets of {} are encrypted with secrets.key", handlers_told(current))),
         (true, ..) => finding(
             WHAT,
             State::Warning,
-            format!("those of {} are stored in clear or by a key before secrets.key: provisiond migrate encrypts them", handlers_told(stale)),
+            format!("the secrets of {} are stored unencrypted or with an earlier key: provisiond migrate encrypts them with secrets.key", handlers_told(stale)),
         ),
-        (false, 0, 0) => ok(WHAT, "none; without secrets.key they would be stored in clear".into()),
+        (false, 0, 0) => ok(WHAT, "no handler has secrets; without secrets.key they would be stored unencrypted".into()),
         (false, ..) => finding(
             WHAT,
             State::Warning,
             format!(
-                "signing secrets and header values of {} are stored in clear: set secrets.key (openssl rand \
+                "signing secrets and header values of {} are stored unencrypted: set secrets.key (openssl rand \
                  -base64 32) for every process, then run provisiond migrate",
                 handlers_told(current + stale)
             ),

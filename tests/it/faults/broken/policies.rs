@@ -65,7 +65,7 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     let worker = world.worker().await;
-    eventually("the management API tells of the queues", || async { found(&world).1.contains("none on") })
+    eventually("the management API tells of the queues", || async { found(&world).1.contains("no policy") })
         .await;
 
     set(&services, &world, "", &json!({ "message-ttl": 700 })).await;
@@ -111,7 +111,7 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     eventually("the policy is gone", || async { found(&world).0 == "ok" }).await;
     world.set("amqp.management_url", "http://guest:wrong@127.0.0.1:1");
     let (state, text) = found(&world);
-    assert!(state == "warning" && text.contains("not known") && !text.contains("wrong"), "{state} {text}");
+    assert!(state == "warning" && text.contains("cannot read") && !text.contains("wrong"), "{state} {text}");
     services.stop_management().await;
     for process in [worker, again, recorder] {
         world.keep(process);
