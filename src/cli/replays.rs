@@ -35,7 +35,7 @@ pub(super) struct Flags {
     /// never [default: 50]
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     max_failures: Option<u8>,
-    /// Resume the stopped or killed replay with this number; without a number, the only one
+    /// Resume the stopped or killed replay with this number; without a number: the only one that can be resumed
     #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "ids"])]
     #[expect(clippy::option_option, reason = "absent, given, given with a number")]
     pub resume: Option<Option<i64>>,
@@ -43,7 +43,7 @@ pub(super) struct Flags {
 
 fn parse_percent(text: &str) -> Result<u8, &'static str> {
     let percent = text.strip_suffix('%').unwrap_or(text).trim().parse().ok();
-    percent.filter(|percent| *percent <= 100).ok_or("0 to 100")
+    percent.filter(|percent| *percent <= 100).ok_or("must be 0 to 100")
 }
 
 /// Counts the selection, asks for confirmation unless the items are named by id, and replays them.
@@ -96,7 +96,7 @@ pub(super) async fn resume(
             several => {
                 let list = lines(several.iter().map(described));
                 return Err(CliError::usage(format!(
-                    "which replay? --resume with one of\n{}",
+                    "several replays can be resumed: give --resume one of these numbers\n{}",
                     list.trim_end()
                 )));
             }
@@ -135,7 +135,7 @@ async fn run(
     let total = u64::try_from(job.counts.total()).unwrap_or_default();
     let bar = if total < WORTH_A_BAR { indicatif::ProgressBar::hidden() } else { context.bar(total) };
     if !context.output.is_json() {
-        Context::hint(&format!("replay {} begins; Ctrl-C stops it, and it can be resumed", job.id));
+        Context::hint(&format!("replay {} started; Ctrl-C stops it, and it can be resumed", job.id));
     }
     let shutdown = Shutdown::listen()?;
     let note = |progress: &Progress| {
@@ -145,19 +145,19 @@ async fn run(
     let stop = shutdown.token();
     let ran = tokio::select! {
         ran = letters.run_replay(job.id, is_resumed, &stop, note) => ran,
-        () = shutdown.cut() => Err(anyhow::anyhow!("asked twice to stop")),
+        () = shutdown.cut() => Err(anyhow::anyhow!("received a second stop signal")),
     };
     bar.finish_and_clear();
     let resume = resume_command(job);
     let report =
-        ran.map_err(|error| error.context(format!("the replay was interrupted; it goes on with {resume}")))?;
+        ran.map_err(|error| error.context(format!("the replay was interrupted; resume it with {resume}")))?;
     context.output.value(&report, told)?;
     match report.replay.state {
         JobState::Finished if report.replay.counts.refused == 0 => Ok(()),
         JobState::Finished => Err(CliError::Told),
         _ => {
             let why = report.replay.note.unwrap_or_default();
-            Err(CliError::failed(format!("replay {} stopped: {why}; it goes on with {resume}", job.id)))
+            Err(CliError::failed(format!("replay {} stopped: {why}; resume it with {resume}", job.id)))
         }
     }
 }
@@ -173,7 +173,7 @@ fn resume_command(job: &Replay) -> String {
 fn told(report: &Report) -> String {
     let counts = report.replay.counts;
     let others = [
-        (counts.passed, "left to others, who were faster"),
+        (counts.passed, "already replayed or discarded"),
         (counts.refused, "refused"),
         (counts.waiting, "still to be replayed"),
     ];
@@ -186,7 +186,7 @@ fn told(report: &Report) -> String {
         let succeeded = report.first_attempts - report.failed;
         let unheard = match report.unheard {
             0 => String::new(),
-            n => format!("; of {n} nothing was heard yet"),
+            n => format!(", {n} without a result yet"),
         };
         told.push(format!("first attempts: {succeeded} succeeded, {} failed{unheard}", report.failed));
     }
@@ -208,10 +208,10 @@ pub(super) fn plan_table(plan: &[PlanLine]) -> String {
             let name = line.handler_name.as_deref().unwrap_or_default();
             let handler = line.handler_id.map(|id| format!("{} (id {id})", short(name, 40)));
             let now = match (line.handler_id, line.enabled) {
-                _ if line.replaced => "gone: another one has its number".to_owned(),
+                _ if line.replaced => "deleted: another handler has this id now".to_owned(),
                 (Some(_), 0) => "not enabled".to_owned(),
                 (Some(_), _) => "enabled".to_owned(),
-                (None, 0) => "nothing is enabled".to_owned(),
+                (None, 0) => "no handler is enabled".to_owned(),
                 (None, n) => format!("{n} enabled"),
             };
             [
@@ -222,13 +222,13 @@ pub(super) fn plan_table(plan: &[PlanLine]) -> String {
             ]
         }),
     );
-    format!("{rows}{} in all\n", total(plan))
+    format!("{rows}{} in total\n", total(plan))
 }
 
 /// Asks on the terminal. Any answer but yes is an error.
 pub(super) fn ask(question: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage(format!("{question} Say --yes: there is no terminal to ask on")));
+        return Err(CliError::usage(format!("{question} No terminal to ask on: confirm with --yes")));
     }
     let mut stderr = std::io::stderr().lock();
     write!(stderr, "{} [y/N] ", escaped(question))?;

@@ -27,9 +27,9 @@ struct TakenOver {
 
 pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> {
     let store = context.store()?;
-    let id = store.installation().await.context("asking the database which installation this is")?;
+    let id = store.installation().await.context("cannot read the installation id from the database")?;
     let installation = id.ok_or_else(|| {
-        CliError::failed("the database has no tables of this version: run provisiond migrate")
+        CliError::failed("the tables are missing or from an older version: run provisiond migrate")
     })?;
     let broker = context.broker()?;
     let connection = broker.dial("take over").await?;
@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         let consumed = consumed(broker.clone(), &store).await?;
         if !consumed.is_empty() {
             return Err(CliError::failed(format!(
-                "nothing was changed: processes of {other} take messages from {}. End them first, or take over with --force",
+                "nothing was changed: processes of {other} still consume {}. Stop them first, or take over with --force",
                 consumed.join(", ")
             )));
         }
@@ -53,10 +53,11 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         let (prefix, installation) = (names.prefix(), &taken.installation);
         match &taken.before {
             Some(before) => format!(
-                "everything called {prefix}.* belongs to installation {installation} now; it belonged to {before}. \
-                 Processes of that one that still run are refused within half a minute: end them\n"
+                "the exchanges and queues {prefix}.* now belong to installation {installation}; they belonged to \
+                 {before}. Processes of the old installation that still run are refused within half a minute: stop \
+                 them\n"
             ),
-            None => format!("everything called {prefix}.* belongs to installation {installation}\n"),
+            None => format!("the exchanges and queues {prefix}.* belong to installation {installation}\n"),
         }
     })
 }

@@ -77,7 +77,7 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
 
     let shown = world.run(&["dead-letters", "show", letters[0]["id"].as_str().unwrap()]).stdout();
     for told in
-        ["broken failed on clients.create in a way", "answered HTTP 400: out of order", "broken (id 2)"]
+        ["broken failed permanently on clients.create", "answered HTTP 400: out of order", "broken (id 2)"]
     {
         assert!(shown.contains(told), "{told:?} is missing:\n{shown}");
     }
@@ -88,7 +88,7 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     assert_eq!((&planned[0]["count"], &planned[0]["enabled"]), (&json!(EVENTS), &json!(1)));
     world
         .run(&["dead-letters", "replay", "--handler", &id.to_string()])
-        .assert_failed(2, "Replay 150 at 50 a second, for 3s or longer? Say --yes");
+        .assert_failed(2, "Replay 150 at 50 a second, for 3s or longer? No terminal");
     world.run(&["dead-letters", "replay"]).assert_failed(2, "which dead letters?");
     assert_eq!(world.dead_letters().len(), EVENTS, "nothing was replayed yet");
 
@@ -109,7 +109,7 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     assert!(closed[0]["state_changed_at"].is_string() && closed[0]["state_changed_by"].is_string());
     world
         .run(&["dead-letters", "replay", closed[0]["id"].as_str().unwrap()])
-        .assert_failed(1, "was replayed already");
+        .assert_failed(1, "was already replayed");
     world.end().await;
 }
 
@@ -255,7 +255,7 @@ async fn letters_are_found_discarded_and_exported() {
 
     world.run(&["dead-letters", "discard", "--text", "needle"]).assert_failed(2, "--reason");
     let discard = ["dead-letters", "discard", "--text", "needle", "--reason", "a test of theirs"];
-    world.run(&discard).assert_failed(2, "Say --yes");
+    world.run(&discard).assert_failed(2, "confirm with --yes");
     let ran = world.run(&[&discard[..], &["--yes"]].concat());
     assert_eq!(ran.assert_done().stdout(), "discarded 1\n");
     let discarded = world.json(&["dead-letters", "list", "--state", "discarded"]);

@@ -45,7 +45,7 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
         world.publish("clients.create", None, object, &json!({})).await;
     }
     endpoint.wait_for(20).await;
-    world.run(&["take-over"]).assert_failed(1, "End them first");
+    world.run(&["take-over"]).assert_failed(1, "Stop them first");
     drop(worker);
 
     // This database takes the other's place, while a recorder of that runs.
@@ -118,7 +118,7 @@ fn assert_no_replay(world: &World, letter: &str) {
     let shown = world.run(&["dead-letters", "show", letter]);
     let text = shown.assert_done().stdout();
     assert!(text.contains("nothing: no handler of its plan is enabled"), "{text}");
-    assert!(text.contains("old (id 1, gone, new has its number now: passed over)"), "{text}");
+    assert!(text.contains("old (id 1, deleted, new has this id now: skipped)"), "{text}");
     let shown = world.json(&["dead-letters", "show", letter]);
     let handler = &shown["replay"]["handlers"][0];
     assert_eq!(
@@ -128,7 +128,7 @@ fn assert_no_replay(world: &World, letter: &str) {
     );
     let planned = world.run(&["dead-letters", "replay", letter, "--dry-run"]);
     let text = planned.assert_done().stdout();
-    assert!(text.contains("old (id 1)") && text.contains("gone: another one has its number"), "{text}");
+    assert!(text.contains("old (id 1)") && text.contains("another handler has this id now"), "{text}");
     world.run(&["dead-letters", "replay", letter]).assert_failed(1, "");
     let replayed = world.run(&["dead-letters", "replay", "--event-id", "e2", "--yes"]);
     assert!(replayed.stdout().contains("another handler now has the id 1"), "{}", replayed.stdout());

@@ -25,7 +25,7 @@ pub(in crate::cli) struct Discard {
     /// Ids of dead letters, as the list shows them
     #[arg(value_parser = parse_id, value_name = "ID")]
     ids: Vec<Uuid>,
-    /// Why they need no replay; stored with each of them
+    /// Why no replay is needed; stored with each dead letter
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     reason: String,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub(super) async fn discard(context: &Context, args: Discard) -> Result<(), CliE
             if count > 0 && !yes {
                 context.output.text(&plan_table(&plan))?;
                 let asked = filter.to_string();
-                ask(&format!("Discard {count} open dead letters ({asked}), for good?"))?;
+                ask(&format!("Discard {count} open dead letters ({asked}) permanently?"))?;
             }
             letters.store.discard_dead_letters(Closing::By(&filter), &reason, &by).await?
         }

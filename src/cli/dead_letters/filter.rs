@@ -96,9 +96,7 @@ impl Which {
     pub(super) fn of(ids: Vec<uuid::Uuid>, filter: DeadLetterFilter, all: bool) -> Result<Self, CliError> {
         let filtered = !filter.to_string().is_empty();
         match (ids.is_empty(), filtered || all) {
-            (false, true) => {
-                Err(CliError::usage("name dead letters by their ids or by a filter, not by both"))
-            }
+            (false, true) => Err(CliError::usage("select dead letters by ids or by a filter, not by both")),
             (false, false) => Ok(Self::These(ids)),
             (true, true) => Ok(Self::By(filter)),
             (true, false) => Err(CliError::usage(

@@ -13,7 +13,8 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Nothing is taken: what was looked at is in its place again when the command ends. Meanwhile others do not see it.")]
+The messages stay in the queue: when the command ends, they are in their places again. Until then, no other consumer
+receives them.")]
 pub(in crate::cli) struct Args {
     /// Name of the queue: dead-letters, unrouted or execution-log
     #[arg(long, default_value = "dead-letters")]
@@ -49,7 +50,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
     }
     Context::hint(&recorder_said(context, args.queue, &peeked));
     if peeked.moved {
-        Context::hint("most of this queue was given back before: what was looked at is behind that now");
+        Context::hint("the queue has too many requeued messages: these messages are now behind the others");
     }
     Ok(())
 }
@@ -59,7 +60,7 @@ fn recorder_said(context: &Context, queue: Queue, peeked: &Peeked) -> String {
     let Peeked { queue: name, messages, consumers, waiting, .. } = peeked;
     let held = queue == Queue::DeadLetters && !context.config.recorder.drain_dead_letters;
     let shown = if (*messages as usize) > waiting.len() {
-        format!(", of which the first {} were looked at", waiting.len())
+        format!(", of which the first {} are shown", waiting.len())
     } else {
         String::new()
     };
@@ -77,7 +78,7 @@ fn recorder_said(context: &Context, queue: Queue, peeked: &Peeked) -> String {
 
 fn waiting_table(peeked: &Peeked) -> String {
     if peeked.waiting.is_empty() {
-        return "nothing to look at\n".to_owned();
+        return "no messages\n".to_owned();
     }
     table(
         ["Message", "Died (UTC)", "Event", "Event ID", "Reason", "Handler", "Attempts", "Bytes", "Error"],

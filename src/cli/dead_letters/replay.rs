@@ -21,9 +21,11 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-A replay runs what the letter says: its handler alone, or it and those that waited behind it; a letter of a whole event
-runs what is enabled by then. The event keeps its id. A letter of which nothing would run is refused and stays open.
-Each letter is replayed once, also by two people at a time. A replay that was stopped, or killed, goes on with --resume.")]
+A replay runs the handlers that the dead letter names: one handler, or a handler and the handlers that waited for it.
+For a dead letter of a whole event it runs all handlers that are enabled now. The event keeps its id.
+If no handler would run, the replay of this dead letter is refused, and it stays open.
+Each dead letter is replayed only once, even if two people replay it at the same time.
+To continue a replay that was stopped or killed, use --resume.")]
 pub(in crate::cli) struct Args {
     /// Ids of dead letters, as the list shows them
     #[arg(value_parser = parse_id, value_name = "ID")]
@@ -91,7 +93,7 @@ pub(super) fn open_letter(letter: &StoredDeadLetter) -> Result<(), CliError> {
     }
     let by = row.state_changed_by.as_deref().unwrap_or("somebody");
     Err(CliError::failed(format!(
-        "dead letter {} was {} already, by {by}; what ran can be run again: provisiond executions replay",
+        "dead letter {} was already {} by {by}; to run its handlers again: provisiond executions replay",
         row.letter.id, row.state
     )))
 }
@@ -111,8 +113,8 @@ async fn replay_edited(
     };
     let (facts, content_type) = (&letter.row.letter, letter.content_type.as_deref());
     if let Err(why) = edited_event(facts, content_type, &body, letters.max_event_bytes) {
-        let kept = kept.map(|path| format!("; what you wrote is in {path} (--data @{path})"));
-        return Err(CliError::failed(format!("the body is no event: {why}{}", kept.unwrap_or_default())));
+        let kept = kept.map(|path| format!("; your text is kept in {path} (--data @{path})"));
+        return Err(CliError::failed(format!("the body is not an event: {why}{}", kept.unwrap_or_default())));
     }
     if let Some(path) = kept {
         let _ = std::fs::remove_file(path);
@@ -133,7 +135,7 @@ fn edit(body: &[u8]) -> Result<(Bytes, Option<String>), CliError> {
     if unchanged {
         let _ = std::fs::remove_file(&path);
         return Err(CliError::failed(
-            "nothing was changed, so nothing is replayed (without --edit it would be)",
+            "the body was not changed: nothing was replayed; to replay it unchanged, omit --edit",
         ));
     }
     Ok((Bytes::from(edited), Some(path.display().to_string())))
@@ -144,9 +146,9 @@ fn run_editor(path: &Path) -> Result<(), CliError> {
     let editor = editor.filter(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "vi".to_owned());
     // The variable may contain arguments, as in "code --wait".
     let ran = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
-    let status = ran.with_context(|| format!("running the editor {editor} ($EDITOR)"))?;
+    let status = ran.with_context(|| format!("cannot run the editor {editor} ($EDITOR)"))?;
     if status.success() {
         return Ok(());
     }
-    Err(CliError::failed(format!("the editor {editor} ended with {status}: nothing is replayed")))
+    Err(CliError::failed(format!("the editor {editor} ended with {status}: nothing was replayed")))
 }

@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, id: Uuid) -> Result<(), CliError> {
         }
     }
     if shown.attempts.is_empty() {
-        text.push_str("none was recorded\n");
+        text.push_str("none recorded\n");
     }
     context.output.text(&text)
 }
@@ -70,18 +70,18 @@ fn why(facts: &DeadLetter) -> String {
     let event = short(&facts.event_name, 60);
     let error = &facts.error;
     match facts.reason {
-        Reason::Malformed => format!("What was published as {event} is no event: {error}"),
+        Reason::Malformed => format!("The message published as {event} is not a valid event: {error}"),
         Reason::Permanent => {
-            format!("{handler} failed on {event} in a way that trying again does not mend: {error}")
+            format!("{handler} failed permanently on {event} (a retry cannot help): {error}")
         }
         Reason::Exhausted => {
-            format!("{handler} failed on {event} {} times, the last time so: {error}", facts.attempts)
+            format!("{handler} failed on {event} {} times; the last error: {error}", facts.attempts)
         }
         Reason::CrashLoop => {
-            format!("{event} was begun again and again, and its worker died each time: {error}")
+            format!("{event} was started several times, and its worker died each time: {error}")
         }
         Reason::Unrouted => format!("No queue took {event}: {error}"),
-        Reason::Expired => format!("{event} waited longer than its queue allows: {error}"),
+        Reason::Expired => format!("RabbitMQ removed {event} from its queue: {error}"),
     }
 }
 
@@ -91,10 +91,10 @@ fn would_run(shown: &Shown) -> String {
         let off = match (handler.enabled, handler.deleted, &handler.replaced_by) {
             (true, ..) => String::new(),
             (false, _, Some(other)) => {
-                format!(", gone, {} has its number now: passed over", short(other, 60))
+                format!(", deleted, {} has this id now: skipped", short(other, 60))
             }
-            (false, true, None) => ", deleted: passed over".to_owned(),
-            (false, false, None) => ", not enabled for it: passed over".to_owned(),
+            (false, true, None) => ", deleted: skipped".to_owned(),
+            (false, false, None) => ", not enabled for this event: skipped".to_owned(),
         };
         format!("{} (id {}{off})", short(name, 60), handler.id)
     });
@@ -118,6 +118,6 @@ fn answer(attempt: &Execution) -> Option<String> {
     let said = texts.into_iter().flatten().find(|text| !text.trim().is_empty());
     Some(match said {
         Some(said) => format!("answered {code}: {}", short(said, 200)),
-        None => format!("answered {code}, and nothing more"),
+        None => format!("answered {code}, without any text"),
     })
 }

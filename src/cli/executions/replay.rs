@@ -19,9 +19,10 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Of each execution its handler runs again, alone, with what was sent to it; where it had none (no_handler), what is
-enabled for the event by now. --event without a name replays the whole event. The event keeps its id; several attempts
-of one handler for one event are replayed once. A replay that was stopped, or killed, goes on with --resume.")]
+The handler of each execution runs again, alone, with the event that was sent to it. For an execution without a handler
+(no_handler), all handlers that are enabled for the event now run. --event without a name replays whole events.
+The event keeps its id. Several attempts of one handler for one event are replayed once.
+To continue a replay that was stopped or killed, use --resume.")]
 pub(in crate::cli) struct Args {
     /// Ids of executions, as the list shows them
     #[arg(value_parser = parse_id, value_name = "ID")]
@@ -50,7 +51,7 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
     let event = event.into_iter().find(|name| !name.is_empty());
     let event: Option<EventName> = event.map(|name| name.parse()).transpose().map_err(CliError::usage)?;
     let share = match (handler_only, whole_event) {
-        (true, true) => return Err(CliError::usage("--handler-only or --event, not both")),
+        (true, true) => return Err(CliError::usage("--handler-only and --event without a name conflict")),
         (true, false) => ReplayScope::HandlerOnly,
         (false, true) => ReplayScope::WholeEvent,
         (false, false) => ReplayScope::AsRecorded,
@@ -64,7 +65,7 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
         }
         (true, false) => Selection::ExecutionsBy(filter, share),
         (false, false) => {
-            return Err(CliError::usage("name executions by their ids or by a filter, not by both"));
+            return Err(CliError::usage("select executions by ids or by a filter, not by both"));
         }
         (true, true) => {
             return Err(CliError::usage(

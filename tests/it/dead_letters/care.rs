@@ -68,10 +68,7 @@ async fn ctrl_c_stops_between_two_letters() {
     let output = stopped.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("asked to stop; it goes on with provisiond dead-letters replay --resume"),
-        "{said}"
-    );
+    assert!(said.contains("asked to stop; resume it with provisiond dead-letters replay --resume"), "{said}");
     let left = world.dead_letters().len();
     assert!((1..=90).contains(&left), "{left} are left");
     let resumed = world.json(&["dead-letters", "replay", "--resume", "1"]);
@@ -106,7 +103,7 @@ async fn a_replay_to_an_endpoint_that_is_still_down_stops_by_itself() {
     let (world, broken) = with_letters(EVENTS).await;
     let failed = world.run(&["dead-letters", "replay", "--all", "--yes", "--rate", "100"]);
     failed
-        .assert_failed(1, "first attempts failed; it goes on with provisiond dead-letters replay --resume 1");
+        .assert_failed(1, "first attempts failed; resume it with provisiond dead-letters replay --resume 1");
     let replayed = world.count("SELECT count(*) FROM dead_letters WHERE state = 'replayed'").await;
     assert!((20..100).contains(&replayed), "it stopped after {replayed}");
     // What it had replayed died again, as letters of their own: the attempts start at one.
