@@ -57,7 +57,7 @@ impl Role {
 
 pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let shutdown = Shutdown::listen()?;
-    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond starts");
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond is starting");
     let runner = Arc::new(Runner::new(settings::runner(&context.config))?);
     let store = context.store()?;
     let presence = StatusReporter::new(args.roles.iter().map(|role| role.told()).collect());
@@ -74,12 +74,12 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     let roles = serving.start(args, &shutdown)?;
     let result = tokio::select! {
         result = end(roles, &shutdown) => result,
-        () = shutdown.cut() => return Err(CliError::failed("asked twice to stop: what still ran was abandoned and will be run again")),
+        () = shutdown.cut() => return Err(CliError::failed("received a second stop signal: handlers that still ran were interrupted and will run again")),
     };
     ended.cancel();
     let _ = telling.await;
     monitoring.abort();
-    info!("provisiond ends");
+    info!("provisiond has stopped");
     result
 }
 
@@ -176,7 +176,7 @@ async fn prepare(
         once_there(has_worker, looked).await?;
         if is_ours {
             for migration in once_there(has_worker, || store.migrate()).await? {
-                info!(migration, "applied");
+                info!(migration, "applied migration");
             }
         }
         let claimed = claim(&store, &broker).await?;
@@ -212,7 +212,7 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed
                 let error = format!("{:#}", anyhow::Error::new(error));
                 warn!(
                     error,
-                    "which installation this is is not known: another one that shares amqp.prefix is not noticed"
+                    "cannot read the installation id from the database: another installation that uses this amqp.prefix is not detected"
                 );
                 return Ok(Claimed::Done);
             }
@@ -220,7 +220,7 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed
     };
     let Some(id) = id else {
         warn!(
-            "the tables are of an older version: another installation that shares amqp.prefix is not noticed before provisiond migrate and a restart"
+            "the tables are from an older version: another installation that uses this amqp.prefix is not detected; run provisiond migrate and restart"
         );
         return Ok(Claimed::Done);
     };
@@ -230,7 +230,7 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed
 
 async fn mark(broker: &BrokerSettings) -> anyhow::Result<Claimed> {
     let unknown = |error: &anyhow::Error| {
-        debug!(error = format!("{error:#}"), "whose the queues are is not known yet");
+        debug!(error = format!("{error:#}"), "cannot check yet which installation owns the queues");
     };
     let connection = match broker.dial("start").await {
         Ok(connection) => connection,
@@ -287,8 +287,8 @@ async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
         match work().await {
             Err(error) if is_unavailable(&error) => {
                 if !std::mem::replace(&mut told, true) {
-                    let then = if has_worker { "; no event is taken before" } else { "" };
-                    warn!(error = format!("{error:#}"), "waiting for Postgres{then}");
+                    let then = if has_worker { "; no events are taken until then" } else { "" };
+                    warn!(error = format!("{error:#}"), "waiting for PostgreSQL{then}");
                 }
                 tokio::time::sleep(RETRY_DELAY).await;
             }

@@ -47,7 +47,7 @@ fn hide_memory() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
     {
-        tracing::warn!(%error, "scripts of the same user can read this process's environment and memory");
+        tracing::warn!(%error, "cannot protect this process: scripts of the same user can read its environment and memory");
     }
 }
 
