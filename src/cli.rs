@@ -37,10 +37,10 @@ use output::{Format, Output};
 #[command(version, propagate_version = true, after_help = FIRST_STEPS, max_term_width = 110)]
 struct Cli {
     /// Configuration file (default: $PROVISIOND_CONFIG, else config/provisiond.toml or /etc/provisiond/provisiond.toml)
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     config: Option<PathBuf>,
     /// Output format
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = "Everywhere")]
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = "Global options")]
     output: Format,
     #[command(subcommand)]
     command: Command,
@@ -71,7 +71,7 @@ enum Command {
     Config,
     /// Show processes, throughput, failures and queue depths
     Status(status::Args),
-    /// Ask the provisiond process of this machine whether it is healthy: for the health checks of containers
+    /// Check whether the provisiond process on this machine is healthy; made for health checks of containers
     Health(health::Args),
     /// List, add and remove event types (the catalogue)
     #[command(subcommand)]
@@ -90,7 +90,7 @@ enum Command {
     /// Hash passwords and make tokens for the console and the REST API
     #[command(subcommand)]
     Users(users::Command),
-    /// Print the completions of a shell: `source <(provisiond completions bash)`
+    /// Print completions for a shell: `source <(provisiond completions bash)`
     Completions {
         /// Name of the shell
         shell: clap_complete::Shell,

@@ -101,7 +101,7 @@ pub(super) fn read_text(given: &str) -> Result<String, CliError> {
             std::io::stdin().read_to_end(&mut bytes)?;
             (bytes, "stdin")
         }
-        (_, Some(file)) => (std::fs::read(file).with_context(|| format!("reading {file}"))?, file),
+        (_, Some(file)) => (std::fs::read(file).with_context(|| format!("cannot read {file}"))?, file),
         (_, None) => return Ok(given.to_owned()),
     };
     text_of(bytes).map_err(|what| CliError::failed(format!("{from} {what}")))
@@ -124,7 +124,7 @@ pub(super) fn read_data(given: &str) -> Result<Box<RawValue>, CliError> {
     let data: Box<RawValue> = serde_json::from_str(&read_text(given)?)
         .map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
     if !data.get().starts_with('{') {
-        return Err(CliError::usage("--data must be a JSON object, {} if there is nothing to say"));
+        return Err(CliError::usage("--data must be a JSON object; use {} if there is no data"));
     }
     Ok(data)
 }

@@ -95,14 +95,14 @@ impl From<StoreError> for CliError {
             error @ StoreError::NotFound(_) => Self::NotFound(error.to_string()),
             StoreError::Unavailable(_) => Self::Failed(
                 anyhow::Error::new(error)
-                    .context("cannot work with PostgreSQL (database.url); provisiond check says more"),
+                    .context("cannot use PostgreSQL (database.url); for details run provisiond check"),
             ),
             other => {
                 let error = anyhow::Error::new(other);
                 // SQLSTATE of an undefined table and of an undefined column.
                 let text = format!("{error:#}");
                 if text.contains("42P01") || text.contains("42703") {
-                    return Self::Failed(error.context("the tables are not up to date: provisiond migrate"));
+                    return Self::Failed(error.context("the tables are outdated: run provisiond migrate"));
                 }
                 Self::Failed(error)
             }

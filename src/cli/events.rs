@@ -23,7 +23,7 @@ pub(super) enum Command {
         #[arg(long, allow_hyphen_values = true)]
         title: Option<String>,
     },
-    /// Remove an event type that no handler uses; workers still consume what is in its queue
+    /// Remove an event type that no handler uses; workers still consume the events in its queue
     Remove { name: EventName },
 }
 
@@ -50,6 +50,6 @@ async fn remove(context: &Context, name: &EventName) -> Result<(), CliError> {
     let removed = remove_event_type(&context.store()?, &broker, name).await.map_err(CliError::of)?;
     let queue = broker.topology.names.event_queue(name);
     context.output.value(&removed, |t| {
-        format!("removed {}; workers consume what is left in the queue {queue}, then delete it (rabbitmqctl delete_queue {queue})\n", t.name)
+        format!("removed {}; workers still consume the events in the queue {queue}; delete it when it is empty (rabbitmqctl delete_queue {queue})\n", t.name)
     })
 }

@@ -125,7 +125,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         }
         Command::RotateSecret { id, remove: true, .. } => {
             let handler = store.remove_secret(id, None, &by).await?;
-            context.output.value(&handler, |h| format!("handler {} does not sign any more\n", h.id))
+            context.output.value(&handler, |h| format!("handler {}: requests are no longer signed\n", h.id))
         }
         Command::RotateSecret { id, secret, keep_old, .. } => {
             rotate_secret(context, id, secret, keep_old).await
@@ -172,7 +172,7 @@ fn warn_script(context: &Context, spec: &HandlerSpec) {
     if let Some(path) = spec.task.script()
         && let Err(why) = settings::script_rules(&context.config).and_then(|rules| Ok(rules.examine(path)?))
     {
-        Context::hint(&format!("warning: as configured here it cannot be run: {why:#}"));
+        Context::hint(&format!("warning: the script cannot run with the configuration here: {why:#}"));
     }
 }
 

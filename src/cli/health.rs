@@ -5,7 +5,7 @@ use crate::monitoring;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Ask whether it is ready (/readyz), not only whether it is healthy (/healthz)
+    /// Check whether the process is ready (/readyz) instead of healthy (/healthz)
     #[arg(long)]
     ready: bool,
 }
@@ -13,7 +13,7 @@ pub(super) struct Args {
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let Some(address) = context.config.telemetry.listen.address else {
         return Err(CliError::failed(
-            "telemetry.listen is \"off\": nothing tells of the health of what serves here",
+            "telemetry.listen is \"off\", so provisiond serve does not report its health",
         ));
     };
     let path = if args.ready { "/readyz" } else { "/healthz" };
@@ -21,6 +21,6 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         .await
         .map_err(anyhow::Error::new)??;
     let answer: serde_json::Value = serde_json::from_str(&answer)
-        .map_err(|_| CliError::failed(format!("{address} is no provisiond (telemetry.listen)")))?;
-    context.output.value(&answer, |_| if args.ready { "ready\n".to_owned() } else { "well\n".to_owned() })
+        .map_err(|_| CliError::failed(format!("{address} is not provisiond: check telemetry.listen")))?;
+    context.output.value(&answer, |_| if args.ready { "ready\n".to_owned() } else { "healthy\n".to_owned() })
 }

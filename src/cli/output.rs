@@ -19,7 +19,7 @@ use crate::domain::{
 pub(super) enum Format {
     /// A table, for people
     Table,
-    /// One JSON value, for programs; a list is an array, a stream has one value a line
+    /// One JSON value, for programs; a list is an array, a stream has one value per line
     Json,
 }
 

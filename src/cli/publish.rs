@@ -86,8 +86,8 @@ async fn wait(
             Ok(())
         }
         Err(_) => Err(CliError::failed(format!(
-            "not every handler has ended within {limit:?} (--timeout): {} \
-             provisiond executions list --event-id {} shows what ended",
+            "not all handlers ended within {limit:?} (--timeout): {} \
+             To see the executions so far: provisiond executions list --event-id {}",
             expected.what_holds_it_up(),
             ids.first().map(EventId::as_str).unwrap_or_default(),
         ))),
@@ -111,7 +111,7 @@ async fn publish(
         } else {
             let id = ids.first().map(EventId::as_str).unwrap_or_default();
             format!(
-                "the broker did not confirm everything; what it has not may be published or not (id {id})"
+                "the broker did not confirm all events; an unconfirmed event may or may not be published (id {id})"
             )
         };
         error.context(why)
@@ -133,8 +133,9 @@ fn event_ids(args: &Args) -> Result<Vec<EventId>, CliError> {
 async fn warn_unrouted(connection: &Connection, names: &Names, name: &EventName) -> Result<(), CliError> {
     if queue_depth(connection, &names.event_queue(name)).await?.is_none() {
         Context::hint(&format!(
-            "warning: {name} has no queue: it becomes a dead letter (unrouted). Is the name right (provisiond events list)? \
-             A new event is added with provisiond events add {name}, and queues are declared when a worker starts"
+            "warning: {name} has no queue, so the event becomes a dead letter (unrouted). To see the event types: \
+             provisiond events list. To add this one: provisiond events add {name}. Queues are declared when a \
+             worker starts"
         ));
     }
     Ok(())
@@ -166,6 +167,6 @@ async fn print_executions(
     }
     match expected.dead_lettered {
         0 => Ok(()),
-        n => Err(CliError::failed(format!("given up: {n} (provisiond dead-letters list says why)"))),
+        n => Err(CliError::failed(format!("dead letters: {n}; to see why: provisiond dead-letters list"))),
     }
 }

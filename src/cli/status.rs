@@ -54,7 +54,7 @@ fn totals(picture: &StatusSnapshot) -> String {
         (
             "Attempts",
             format!(
-                "{done} done, {forbidden} forbidden, {retrying} failed and retried, {dead_lettered} given up"
+                "{done} done, {forbidden} forbidden, {retrying} failed and retried, {dead_lettered} dead-lettered"
             ),
         ),
         ("Skipped", skipped.to_string()),
@@ -128,7 +128,7 @@ fn failing(picture: &StatusSnapshot) -> String {
 
 fn queues(seen: &Waiting) -> String {
     if let Some(error) = &seen.error {
-        return format!("\nThe broker does not tell of its queues: {error}\n");
+        return format!("\nCannot read the queues of the broker: {error}\n");
     }
     // The total of the delay ladder is shown above. Here only its missing queues are listed.
     let shown = seen
@@ -153,7 +153,7 @@ fn policies(seen: &Policies) -> String {
         let _ = write!(text, "\nWarning: {}\n", policy.with_remedy());
     }
     if let Some(error) = &seen.error {
-        let _ = write!(text, "\nThe policies on the queues are not known: {error}\n");
+        let _ = write!(text, "\nCannot read the policies on the queues: {error}\n");
     }
     text
 }

@@ -12,7 +12,7 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
 
 /// A number with a unit, such as `30s`.
 pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
-    time::parse_duration(text).ok_or("a number with a unit, such as 500ms, 30s or 24h")
+    time::parse_duration(text).ok_or("must be a number with a unit, such as 500ms, 30s or 24h")
 }
 
 /// The id of an execution or of a dead letter.

@@ -57,11 +57,11 @@ fn hash(output: Output, account: &Account) -> Result<(), CliError> {
     let password = read_password()?;
     if password.chars().count() < SHORTEST_PASSWORD || password.len() > MAX_PASSWORD_BYTES {
         let detail = format!(
-            "a password has {SHORTEST_PASSWORD} characters or more, and {MAX_PASSWORD_BYTES} bytes at most"
+            "a password must have at least {SHORTEST_PASSWORD} characters and at most {MAX_PASSWORD_BYTES} bytes"
         );
         return Err(CliError::usage(detail));
     }
-    let hash = PasswordHash::of(&password).context("hashing")?.to_string();
+    let hash = PasswordHash::of(&password).context("cannot hash the password")?.to_string();
     let (name, role) = (account.name.as_str(), account.role);
     let entry = Entry { name, role, password_hash: Some(hash), token_hash: None, token: None };
     output.value(&entry, |entry| {
@@ -73,8 +73,8 @@ fn hash(output: Output, account: &Account) -> Result<(), CliError> {
 fn read_password() -> Result<String, CliError> {
     if std::io::stdin().is_terminal() {
         let first = rpassword::prompt_password("Password: ")?;
-        if rpassword::prompt_password("Again: ")? != first {
-            return Err(CliError::failed("the two differ: nothing was hashed"));
+        if rpassword::prompt_password("Repeat the password: ")? != first {
+            return Err(CliError::failed("the two passwords differ: nothing was hashed"));
         }
         return Ok(first);
     }
@@ -89,7 +89,7 @@ fn token(output: Output, account: &Account) -> Result<(), CliError> {
     let (hash, shown) = (token.hash().to_string(), Some(token.expose()));
     let entry = Entry { name, role, password_hash: None, token_hash: Some(hash), token: shown };
     if !output.is_json() {
-        Context::hint("the token, shown only now, is for the program: Authorization: Bearer …");
+        Context::hint("the token, shown only once; the program sends it as Authorization: Bearer …");
         Context::hint(&format!("{}\n", token.expose()));
     }
     output.value(&entry, |entry| {

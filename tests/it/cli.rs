@@ -285,7 +285,7 @@ async fn publish_waits_for_the_executions() {
     assert_eq!(endpoint.calls()[0].json()["data"], json!({"a": 1}));
     world.handler("missing", "clients.delete", &["--http", &endpoint.url("/missing")]);
     let given_up = world.run(&["publish", "clients.delete", "--object-id", "1", "--wait"]);
-    given_up.assert_failed(1, "given up: 1");
+    given_up.assert_failed(1, "dead letters: 1");
     let down = ["--http", "127.0.0.1:1/", "--initial-interval", "4s", "--max-attempts", "2"];
     world.handler("down", "clients.archive", &down);
     let flags = ["clients.archive", "--object-id", "1", "--wait", "--timeout", "2s"];

@@ -259,7 +259,7 @@ async fn what_is_not_to_be_run_is_not_run() {
     fs::set_permissions(root.join("shared"), PermissionsExt::from_mode(0o777)).unwrap();
     let create = ["handlers", "create", "--name", "x", "--event", "clients.archive", "--script", "leaves.sh"];
     let created = stage.world.run(&create);
-    assert!(created.assert_done().stderr().contains("warning: as configured here it cannot be run"));
+    assert!(created.assert_done().stderr().contains("warning: the script cannot run with the configuration"));
     let check = stage.world.run(&["check"]);
     assert_eq!(check.output.status.code(), Some(1));
     stage.publish("clients.delete").await;

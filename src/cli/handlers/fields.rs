@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) const EXAMPLES: &str = "\
-What is not given: priority 100, enabled, notify, continue, and for the rest what is configured.
+Defaults: priority 100, enabled, notify, continue; everything else as configured.
 
 Examples:
   provisiond handlers create --name CRM --event clients.create --http 127.0.0.1:5000/api --priority 1
@@ -79,7 +79,7 @@ struct Fields {
     /// Longest duration of one attempt, at most 10m; `default`: 30s for http, 60s for scripts (configurable)
     #[arg(long, value_name = "DURATION|default")]
     timeout: Option<OrDefault<Timeout>>,
-    /// Attempts at a time, per worker; `default`: no limit of its own
+    /// Maximum number of concurrent attempts in each worker; `default`: no limit for this handler
     #[arg(long, value_name = "N|default", value_parser = parse_concurrency)]
     max_concurrency: Option<OrDefault<NonZeroU32>>,
     /// Number of attempts, including the first; `default`: section retry of the configuration
@@ -126,7 +126,7 @@ impl Create {
     pub(super) fn spec(&self) -> Result<HandlerSpec, CliError> {
         let task = self.task.task().map_err(CliError::usage)?.ok_or_else(|| {
             CliError::usage(
-                "what shall it do? Give --http URL or --script PATH (provisiond handlers create --help)",
+                "a handler needs a task: give --http URL or --script PATH (provisiond handlers create --help)",
             )
         })?;
         let spec = HandlerSpec {
@@ -196,7 +196,7 @@ impl Fields {
 }
 
 fn parse_concurrency(text: &str) -> Result<OrDefault<NonZeroU32>, &'static str> {
-    text.parse().map_err(|_| "a number, 1 or more, or the word default")
+    text.parse().map_err(|_| "must be a number, 1 or more, or the word default")
 }
 
 fn set<T>(field: &mut Option<T>, given: Option<OrDefault<T>>) {

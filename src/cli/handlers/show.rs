@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn list(handlers: &[Handler], all: bool) -> String {
     if handlers.is_empty() {
         let hint =
-            if all { "no handlers yet: provisiond handlers create --help\n" } else { "no such handlers\n" };
+            if all { "no handlers yet: provisiond handlers create --help\n" } else { "no handlers match\n" };
         return hint.to_owned();
     }
     table(
@@ -70,7 +70,7 @@ pub(super) fn one(handler: &Handler, counts: HandlerCounts) -> String {
             ),
         ),
         ("Retry", retry),
-        ("At a time", or_dash(spec.max_concurrency)),
+        ("Max concurrency", or_dash(spec.max_concurrency)),
         ("Signed", if handler.signed { "yes" } else { "no" }.to_owned()),
         ("Created", moment(handler.created_at)),
         ("Updated", moment(handler.updated_at)),
@@ -129,7 +129,7 @@ pub(super) fn with_secret(
     if let Some(secret) = secret {
         let secret = secret.expose();
         Context::hint(&format!(
-            "signing secret, shown only now; who verifies the requests needs it:\n{secret}"
+            "signing secret, shown only once; the receiver needs it to verify the requests:\n{secret}"
         ));
     }
     context.output.text(&told(handler))

@@ -17,16 +17,16 @@ pub(super) struct TaskArgs {
     /// Remove this header; can be repeated
     #[arg(long = "remove-header", value_name = "NAME", conflicts_with = "script")]
     unwanted: Vec<HeaderName>,
-    /// Argument of the script, which replaces all that it has; can be repeated
+    /// Argument of the script; replaces all existing arguments; can be repeated
     #[arg(long = "arg", value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "http")]
     args: Vec<String>,
-    /// Remove all headers or arguments that it has
+    /// Remove all existing headers or arguments
     #[arg(long, conflicts_with_all = ["headers", "args"])]
     bare: bool,
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+    let (name, value) = text.split_once(':').ok_or("a header has the form NAME: VALUE")?;
     let name: HeaderName = name.trim().parse().map_err(|e| format!("{e}"))?;
     let value = HeaderValue::typed(&name, value).map_err(|e| format!("{e}"))?;
     Ok((name, value))
@@ -79,14 +79,14 @@ impl TaskArgs {
                     headers.clear();
                 }
                 if let Some(name) = unwanted.iter().find(|name| !headers.contains_key(name)) {
-                    return Err(format!("it has no header {}", name.as_str()));
+                    return Err(format!("the handler has no header {}", name.as_str()));
                 }
                 headers.retain(|name, _| !unwanted.contains(name));
                 let is_kept = |name: &&HeaderName| !more.iter().any(|(given, _)| given == *name);
                 if is_elsewhere && let Some(kept) = headers.keys().find(is_kept) {
                     return Err(format!(
-                        "the url or the header Host leads to another scheme, host or port, and the stored value of {} does not go there: give it \
-                         again (--header), or take it away (--remove-header)",
+                        "the new url or header Host names another scheme, host or port, and the stored value of {} is not sent there: give it \
+                         again (--header), or remove it (--remove-header)",
                         kept.as_str()
                     ));
                 }

@@ -283,7 +283,7 @@ async fn secrets_do_not_come_back() {
         assert_eq!(refused["errors"][0]["pointer"], "/task/headers/x-key", "{refused}");
         world
             .run(&["handlers", "update", "1", "--http", url])
-            .assert_failed(2, "the stored value of x-key does not go there");
+            .assert_failed(2, "the stored value of x-key is not sent there");
     }
 
     for path in ["/handlers", "/handlers/1", "/handlers/1/history", "/executions", "/stats", "/openapi.json"]
