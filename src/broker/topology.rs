@@ -140,7 +140,7 @@ impl Topology {
                 warn!(
                     queue = drift.name,
                     difference = drift.what,
-                    "exists with other arguments and is used as it is; to correct it, let it run empty and delete it: it is then declared again"
+                    "exists with different arguments and is used as it is; to correct it, let it run empty and delete it: it is then declared again"
                 );
                 told.push(drift.clone());
             }
