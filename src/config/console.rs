@@ -212,7 +212,7 @@ mod tests {
             (
                 "USERS",
                 "[{name = \"ann\", password_hash = \"hunter2\", role = \"viewer\"}]".to_owned(),
-                "entry ann: a password_hash is",
+                "entry ann: password_hash must be",
             ),
             ("USERS", format!("[{one}, {one}]"), "two entries with the name ann"),
             (

@@ -54,7 +54,9 @@ impl FromStr for AccountName {
         if (1..=64).contains(&text.chars().count()) && !text.contains(odd) {
             return Ok(Self(text.to_owned()));
         }
-        Err(InvalidAccess("a name has 1 to 64 characters, all of which can be seen"))
+        Err(InvalidAccess(
+            "a name must have 1 to 64 characters, none of them a control or invisible character",
+        ))
     }
 }
 
@@ -98,7 +100,7 @@ impl FromStr for PasswordHash {
     type Err = InvalidAccess;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = InvalidAccess("a password_hash is what provisiond users hash prints: $argon2id$…");
+        let refuse = InvalidAccess("password_hash must be the output of provisiond users hash: $argon2id$…");
         let parsed = phc::PasswordHash::new(text.trim()).map_err(|_| refuse)?;
         let argon2id =
             parsed.algorithm.as_str() == "argon2id" && parsed.hash.is_some() && parsed.salt.is_some();
@@ -106,7 +108,7 @@ impl FromStr for PasswordHash {
             return Ok(Self(parsed));
         }
         Err(InvalidAccess(
-            "a password_hash is of argon2id, with salt and hash: provisiond users hash makes one",
+            "password_hash must be an argon2id hash with its salt: use the output of provisiond users hash",
         ))
     }
 }
@@ -173,8 +175,9 @@ impl FromStr for TokenHash {
     type Err = InvalidAccess;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse =
-            InvalidAccess("a token_hash is what provisiond users token prints: 64 hexadecimal digits");
+        let refuse = InvalidAccess(
+            "token_hash must be the hash that provisiond users token prints: 64 hexadecimal digits",
+        );
         let text = text.trim();
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {

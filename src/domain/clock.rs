@@ -76,8 +76,8 @@ impl fmt::Display for ClockJump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the database's clock went from {} to {} between two looks: nothing is deleted for its age before {}, as it may be \
-             younger than it seems (docs/operations.md#the-databases-clock-jumped)",
+            "the database's clock moved from {} to {} between two checks: old records are not deleted \
+             before {}, because they may be younger than they seem (docs/operations.md#the-databases-clock-jumped)",
             whole(self.before),
             whole(self.after),
             whole(self.doubted_until())

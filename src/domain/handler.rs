@@ -35,7 +35,7 @@ impl FromStr for HandlerId {
     type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| InvalidField("a handler's id is a number"))
+        text.parse().map(Self).map_err(|_| InvalidField("a handler id must be a number"))
     }
 }
 

@@ -25,14 +25,11 @@ const fn is_blank(c: char) -> bool {
 pub fn all_visible(text: &str) -> Result<(), String> {
     let is_odd = |c: char| is_invisible(c) || is_blank(c) || (c.is_whitespace() && c != ' ');
     match text.chars().position(is_odd) {
-        None if text.contains("  ") => Err("has two blanks in a row, which look like one".to_owned()),
+        None if text.contains("  ") => Err("has two spaces in a row, which look like one".to_owned()),
         None => Ok(()),
         Some(at) => {
             let found = text.chars().nth(at).map_or(0, u32::from);
-            Err(format!(
-                "has a character that cannot be seen (U+{found:04X}, character {}): type it anew",
-                at + 1
-            ))
+            Err(format!("has an invisible character (U+{found:04X}, character {}): type it again", at + 1))
         }
     }
 }
@@ -87,7 +84,7 @@ mod tests {
             assert!(all_visible(odd).is_err(), "{odd:?}");
         }
         let told = all_visible("CRM\u{200b}").expect_err("told");
-        assert_eq!(told, "has a character that cannot be seen (U+200B, character 4): type it anew");
+        assert_eq!(told, "has an invisible character (U+200B, character 4): type it again");
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for OfMembers {
         let (mut members, mut keys) = (Vec::new(), HashSet::new());
         while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
             if !keys.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
+                return Err(A::Error::custom(format_args!("the key {key:?} occurs twice")));
             }
             members.push((key, value));
         }

@@ -88,7 +88,7 @@ impl Step {
 
 /// The headers do not contain a plan.
 #[derive(Debug, thiserror::Error)]
-#[error("a plan is handler ids joined by commas, and an attempt of 1 or more")]
+#[error("a plan must be handler ids joined by commas, with an attempt number of 1 or more")]
 pub struct InvalidPlan;
 
 impl Plan {

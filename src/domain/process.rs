@@ -63,7 +63,7 @@ impl ProcessReport {
         }
         match self.clock_ahead_ms.and_then(|millis| ClockAhead::from_millis(millis).told()) {
             Some(told) => (format!("its clock is {told}"), Concern::Trouble),
-            None => ("well".to_owned(), Concern::Well),
+            None => ("healthy".to_owned(), Concern::Well),
         }
     }
 }

@@ -33,7 +33,7 @@ pub enum SealError {
     #[error("it is encrypted and no key is set: set secrets.key")]
     NoKey,
     #[error(
-        "it cannot be decrypted: it was encrypted with another key than secrets.key and secrets.previous_keys, or was changed"
+        "it cannot be decrypted: it was encrypted with another key (not in secrets.key or secrets.previous_keys), or it was changed"
     )]
     NotOpened,
     #[error("it cannot be encrypted")]

@@ -23,7 +23,7 @@ pub struct SigningSecret(SecretSlice<u8>);
 
 /// A text is not a signing secret. The error never repeats the text, because it may be almost one.
 #[derive(Debug, thiserror::Error)]
-#[error("a signing secret is whsec_ and the base64 of 24 to 64 bytes")]
+#[error("a signing secret must be whsec_ and the base64 of 24 to 64 bytes")]
 pub struct InvalidSecret;
 
 impl SigningSecret {

@@ -211,7 +211,7 @@ pub struct ScriptPath(String);
 
 impl ScriptPath {
     /// The error for a typed path that contains `..`.
-    pub const CLIMBS: &str = "a script path names a file below a script root, without ..";
+    pub const CLIMBS: &str = "a script path must name a file below a script root and must not contain ..";
 
     /// Whether the path contains `..`. Such a path may be stored from before this check existed; each run decides
     /// whether it is allowed.

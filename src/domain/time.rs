@@ -34,20 +34,21 @@ struct Written {
 /// Says which part of the text is not understood. Nothing is ignored: a wrong time is worse than an error.
 pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
     let wrong = |why: &str| {
-        let forms = "a time is a day (2026-01-31), a time of it (2026-01-31T12:00:00Z; without a zone it is UTC) or an age (2h)";
-        InvalidMoment(format!("{forms}; {text:?}: {why}"))
+        let forms =
+            "a day (2026-01-31), a day and time (2026-01-31T12:00:00Z; UTC if it has no zone) or an age (2h)";
+        InvalidMoment(format!("{text:?} is not a valid time: {why}; allowed is {forms}"))
     };
     if starts_with_a_year(text) {
         let written = read(text).map_err(wrong)?;
         return timestamp(&written).map_err(wrong);
     }
     if has_capital_m(text) {
-        return Err(wrong("M is neither minutes (5m) nor months (5months)"));
+        return Err(wrong("the unit M is neither minutes (5m) nor months (5months)"));
     }
     // humantime accepts a bare 0.
     let age = parse_duration(text).filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
-    let age: Duration = age.ok_or_else(|| wrong("it is none of these"))?;
-    now.checked_sub(age).map_err(|_| wrong("no time is that long ago"))
+    let age: Duration = age.ok_or_else(|| wrong("its form is unknown"))?;
+    now.checked_sub(age).map_err(|_| wrong("it is too long ago"))
 }
 
 /// Parses a number with its unit, such as `30s`, or several of them.
@@ -88,13 +89,13 @@ fn starts_with_a_year(text: &str) -> bool {
 }
 
 fn read(text: &str) -> Result<Written, &'static str> {
-    let (date, rest) = split(text, "0000-00-00").ok_or("a day is written as 2026-01-31")?;
+    let (date, rest) = split(text, "0000-00-00").ok_or("a day must have the form 2026-01-31")?;
     let date: Date = date.parse().map_err(|_| "there is no such day")?;
     if rest.is_empty() {
         return Ok(Written { at: date.into(), has_time: false, zone: None });
     }
-    let rest = rest.strip_prefix(['T', 't', ' ']).ok_or("between day and time stands a T")?;
-    let (minutes, rest) = split(rest, "00:00").ok_or("a time is written as 12:00:00")?;
+    let rest = rest.strip_prefix(['T', 't', ' ']).ok_or("a T must separate the day and the time")?;
+    let (minutes, rest) = split(rest, "00:00").ok_or("a time must have the form 12:00:00")?;
     let (seconds, rest) = split(rest, ":00").unwrap_or(("", rest));
     let (fraction, zone) = fraction(rest)?;
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<i8>().ok()).unwrap_or_default();
@@ -102,7 +103,7 @@ fn read(text: &str) -> Result<Written, &'static str> {
     // A leap second counts as the second before it.
     let second = if second == 60 { 59 } else { second };
     let time = Time::new(number(minutes.get(..2)), number(minutes.get(3..)), second, fraction);
-    let time = time.map_err(|_| "there is no such time of a day")?;
+    let time = time.map_err(|_| "there is no such time of day")?;
     Ok(Written { at: date.to_datetime(time), has_time: true, zone: offset(zone)? })
 }
 
@@ -111,13 +112,13 @@ fn fraction(text: &str) -> Result<(i32, &str), &'static str> {
     let Some(digits) = text.strip_prefix(['.', ',']) else { return Ok((0, text)) };
     let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit());
     let digits = digits.get(..digits.len() - rest.len()).filter(|digits| !digits.is_empty());
-    let digits = digits.ok_or("no digits stand behind the point of the seconds")?;
+    let digits = digits.ok_or("there are no digits after the decimal point of the seconds")?;
     let nanoseconds = digits.bytes().chain(std::iter::repeat(b'0')).take(9);
     Ok((nanoseconds.fold(0, |number, digit| number * 10 + i32::from(digit - b'0')), rest))
 }
 
 fn offset(zone: &str) -> Result<Option<Offset>, &'static str> {
-    const WRONG: &str = "a zone is Z, or a difference to UTC such as +02:00";
+    const WRONG: &str = "a zone must be Z, or an offset from UTC such as +02:00";
     if zone.is_empty() {
         return Ok(None);
     }
@@ -183,27 +184,27 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         for (text, why) in [
-            ("soon", "it is none of these"),
-            ("", "it is none of these"),
-            ("0", "it is none of these"),
-            ("20260131", "it is none of these"),
-            ("-2h", "it is none of these"),
-            ("99999999999y", "no time is that long ago"),
-            ("15000y", "no time is that long ago"),
+            ("soon", "its form is unknown"),
+            ("", "its form is unknown"),
+            ("0", "its form is unknown"),
+            ("20260131", "its form is unknown"),
+            ("-2h", "its form is unknown"),
+            ("99999999999y", "it is too long ago"),
+            ("15000y", "it is too long ago"),
             ("2026-13-01", "no such day"),
             ("2026-02-30T00:00:00Z", "no such day"),
-            ("2026-1-1", "a day is written"),
-            ("2026-W05-1", "a day is written"),
-            ("2026-01-31T", "a time is written"),
+            ("2026-1-1", "a day must have the form"),
+            ("2026-W05-1", "a day must have the form"),
+            ("2026-01-31T", "a time must have the form"),
             ("2026-01-31T25:00", "no such time"),
             ("2026-01-31T12:60", "no such time"),
-            ("2026-01-31T12", "a time is written"),
-            ("2026-01-31T12:00:00.", "no digits"),
-            ("2026-01-31T12:00:00 CET", "a zone is"),
-            ("2026-01-31T12:00:00Z[Europe/Berlin]", "a zone is"),
-            ("2026-01-31T12:00:00+25:00", "a zone is"),
-            ("2026-01-31_12:00:00", "stands a T"),
-            ("2026-01-31 ", "a time is written"),
+            ("2026-01-31T12", "a time must have the form"),
+            ("2026-01-31T12:00:00.", "no digits after the decimal point"),
+            ("2026-01-31T12:00:00 CET", "a zone must be"),
+            ("2026-01-31T12:00:00Z[Europe/Berlin]", "a zone must be"),
+            ("2026-01-31T12:00:00+25:00", "a zone must be"),
+            ("2026-01-31_12:00:00", "a T must separate"),
+            ("2026-01-31 ", "a time must have the form"),
             ("1M", "M is neither minutes (5m) nor months (5months)"),
             ("1h 30M", "M is neither"),
             ("0000-01-01T00:00:00+00:01", "before the year 0"),
@@ -230,12 +231,12 @@ mod tests {
         for (bad, why) in [
             ("2026-01-01", "a day without a time"),
             ("2026-01-01T00:00:00", "no zone"),
-            ("2026-01-01T00:00:00Z[UTC]", "a zone is"),
-            ("-009000-01-01T00:00:00Z", "a day is written"),
+            ("2026-01-01T00:00:00Z[UTC]", "a zone must be"),
+            ("-009000-01-01T00:00:00Z", "a day must have the form"),
             ("2026-13-01T00:00:00Z", "no such day"),
-            ("２026-01-01T00:00:00Z", "a day is written"),
-            ("1767225600", "a day is written"),
-            ("", "a day is written"),
+            ("２026-01-01T00:00:00Z", "a day must have the form"),
+            ("1767225600", "a day must have the form"),
+            ("", "a day must have the form"),
             ("0000-01-01T00:00:00+23:59", "before the year 0"),
         ] {
             assert!(parse_zoned(bad).expect_err(bad).contains(why), "{bad}");

@@ -106,7 +106,7 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
     if let Some(name) = members.names().find(is_misspelt) {
         let name = start(name);
         return Err(unreadable(format!(
-            "the answer has {name:?}, which is not understood in the place of \"verdict\" or \"data\"; an allowance is empty, {{}} or {{\"verdict\":\"allow\"}}"
+            "the answer has {name:?} where \"verdict\" or \"data\" is expected; to allow the event, it must be empty, {{}} or {{\"verdict\":\"allow\"}}"
         )));
     }
     match members.get("data") {
@@ -129,7 +129,7 @@ fn members(answer: &[u8]) -> Result<Option<Members<'_>>, BadAnswer> {
         ))
     };
     if let [0x1f, 0x8b, ..] = answer {
-        return Err(refused("compressed, which was not asked for".to_owned()));
+        return Err(refused("compressed; it must not be compressed".to_owned()));
     }
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = answer {
         return Err(refused("UTF-16; it must be UTF-8".to_owned()));
@@ -161,7 +161,7 @@ fn start(text: &str) -> String {
 fn replace_data(event: &Event, data: &RawValue, max_event_bytes: usize) -> Result<Verdict, String> {
     check_depth(data.get()).map_err(|e| format!("the answer's data: {e}"))?;
     let mut members: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(&event.body).map_err(|e| format!("the event is no object: {e}"))?;
+        serde_json::from_slice(&event.body).map_err(|e| format!("the event is not an object: {e}"))?;
     if members.get("data").is_some_and(|old| json::is_same(old, data)) {
         return Ok(Verdict::Allow);
     }
@@ -236,17 +236,17 @@ mod tests {
             (b"{\"verdict\":\"forbid\",\"reason\":\"two\nlines\"}", "control character"),
             (br#"{"verdict":"forbid","x":NaN}"#, "expected value"),
             (br#"{"verdict":"forbid"#, "EOF"),
-            (br#"{"verdict":"allow","verdict":"forbid"}"#, "the key \"verdict\" stands twice"),
+            (br#"{"verdict":"allow","verdict":"forbid"}"#, "the key \"verdict\" occurs twice"),
             (
                 br#"{"verdict":"deny"}"#,
                 "the answer's verdict is \"deny\"; it must be \"allow\" or \"forbid\"",
             ),
             (br#"{"verdict":"Forbid"}"#, "the answer's verdict is \"Forbid\""),
-            (br#"{"Verdict":"forbid"}"#, "the answer has \"Verdict\", which is not understood"),
+            (br#"{"Verdict":"forbid"}"#, "the answer has \"Verdict\" where"),
             (br#"{"verdict":"allow","VERDICT":"forbid"}"#, "the answer has \"VERDICT\""),
             (br#"{"verdict ":"forbid","data":{}}"#, "the answer has \"verdict \""),
             (br#"{"Data":{},"verdict":"allow"}"#, "the answer has \"Data\""),
-            (br#"{"allowed":false}"#, "an allowance is empty, {} or {\"verdict\":\"allow\"}"),
+            (br#"{"allowed":false}"#, "it must be empty, {} or {\"verdict\":\"allow\"}"),
             (br#"{"status":"forbid","reason":"debt"}"#, "the answer has \"status\""),
             (br#"{"reason":"no money"}"#, "the answer has \"reason\""),
             (br#"{"verdict":false}"#, "the answer's verdict is false"),

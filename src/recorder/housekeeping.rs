@@ -239,7 +239,7 @@ mod tests {
             for _ in 0..2 {
                 let error =
                     tidy(store, retention, false, &mut steady).await.expect_err("it jumped").to_string();
-                assert!(error.starts_with("the database's clock went from "), "{error}");
+                assert!(error.starts_with("the database's clock moved from "), "{error}");
             }
             let day = "UPDATE installation SET clock_after_jump = clock_timestamp() - interval";
             database.psql(&format!("{day} '167 hours'")).await;

@@ -184,7 +184,7 @@ async fn a_time_without_a_zone_is_utc_and_not_midnight() {
     let discard =
         |since: &str| world.run(&["dead-letters", "discard", "--since", since, "--reason", "r", "--yes"]);
     for bad in ["2026-11-28T25:00", "2026-11-28T15", "2026-11-28T15:00:00 CET", "2026-11-28x"] {
-        discard(bad).assert_failed(2, "a time is a day");
+        discard(bad).assert_failed(2, "is not a valid time");
     }
     discard("2026-11-28T23:00:00").assert_done();
     let open = world.json(&["dead-letters", "list"]);

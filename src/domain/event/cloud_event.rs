@@ -34,15 +34,17 @@ struct CloudEvent<'a> {
 pub(super) fn read(arrival: &Arrival<'_>, text: &str) -> Result<Event, Malformed> {
     let Object(ce): Object<CloudEvent<'_>> = parse(text, "a CloudEvents 1.0 event in structured mode")?;
     if ce.specversion != "1.0" {
-        return Err(Malformed(format!("specversion is {:?}; only 1.0 is understood", ce.specversion)));
+        return Err(Malformed(format!("specversion is {:?}; only 1.0 is supported", ce.specversion)));
     }
     if ce.data_base64.is_some() {
         return Err(Malformed("data_base64 is not supported: data must be a JSON object".into()));
     }
     check_name("type", &ce.kind, arrival.name)?;
-    let subject = ce.subject.ok_or_else(|| Malformed("subject is missing: it names the object".into()))?;
+    let subject =
+        ce.subject.ok_or_else(|| Malformed("subject is missing: it must name the object".into()))?;
     let subject = check_object_id("subject", subject.into_owned())?;
-    let time = ce.time.ok_or_else(|| Malformed("time is missing: it says when it happened".into()))?;
+    let time =
+        ce.time.ok_or_else(|| Malformed("time is missing: it must say when the event happened".into()))?;
     let dt = timestamp("time", &time)?;
     let data = ce.data.map_or("{}", RawValue::get);
     let data = RawValue::from_string(data.to_owned()).map_err(|e| Malformed(e.to_string()))?;

@@ -65,7 +65,7 @@ pub(super) fn check_object(field: &str, value: &RawValue) -> Result<(), Malforme
         return Ok(());
     }
     let start: String = value.get().chars().take(40).collect();
-    Err(Malformed(format!("{field} must be an object, {{}} if there is nothing to say; it is {start}")))
+    Err(Malformed(format!("{field} must be an object ({{}} if there is no data); it is {start}")))
 }
 
 pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed> {
@@ -75,7 +75,7 @@ pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed
         // The digits as written: a large number must not become 1e21.
         Ok(serde_json::Value::Number(_)) => check_object_id(field, raw.get().to_owned()),
         Err(_) if raw.get().starts_with('"') => {
-            Err(Malformed(format!("{field} is no text: {said} has half of a surrogate pair")))
+            Err(Malformed(format!("{field} is not valid text: {said} has half of a surrogate pair")))
         }
         Err(_) => Err(Malformed(format!("{field} is a number out of range: {said}"))),
         Ok(_) => Err(Malformed(format!("{field} must be a number or a string; it is {said}"))),
@@ -85,8 +85,8 @@ pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed
 /// Checks the size of an object id, which travels in headers and in the environment of scripts.
 pub(super) fn check_object_id(field: &str, text: String) -> Result<String, Malformed> {
     if text.contains('\0') || text.len() > MAX_OBJECT_ID_BYTES {
-        let rule = format!("has at most {MAX_OBJECT_ID_BYTES} bytes, none of them NUL");
-        return Err(Malformed(format!("{field} {rule}; it begins {:?}", start(&text))));
+        let rule = format!("must have at most {MAX_OBJECT_ID_BYTES} bytes, none of them NUL");
+        return Err(Malformed(format!("{field} {rule}; it begins with {:?}", start(&text))));
     }
     Ok(text)
 }

@@ -31,10 +31,10 @@ pub(super) fn plain(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> R
     }
     let expanded = expanded(body, encoding, max_bytes)?;
     if expanded.len() > max_bytes {
-        return Err(too_large(&format!("{} compressed, and more than {max_bytes} expanded,", body.len())));
+        return Err(too_large(&format!("{} compressed and more than {max_bytes} decompressed", body.len())));
     }
     if UTF_16.iter().any(|start| expanded.starts_with(start)) {
-        return Err(Malformed("the body is UTF-16: JSON is sent in UTF-8".to_owned()));
+        return Err(Malformed("the body is UTF-16: send JSON in UTF-8".to_owned()));
     }
     Ok(if expanded.starts_with(BOM) { expanded.slice(BOM.len()..) } else { expanded })
 }
@@ -79,16 +79,16 @@ fn by_encoding(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result
             let expanded = read("deflate", &mut decoder, max_bytes)?;
             ends("deflate", decoder.into_inner(), &expanded, max_bytes)
         }
-        "gzip" | "x-gzip" => Err(Malformed(format!(
-            "its content_encoding is {encoding}, and the body does not begin like that"
-        ))),
+        "gzip" | "x-gzip" => {
+            Err(Malformed(format!("content_encoding is {encoding}, but the body is not gzip data")))
+        }
         _ => Err(unread(&encoding)),
     }
 }
 
 fn unread(how: &str) -> Malformed {
     let how: String = how.chars().take(60).collect();
-    Malformed(format!("the body is encoded with {how:?}: only gzip and deflate are read, each once"))
+    Malformed(format!("the body is encoded with {how:?}: only gzip and deflate are supported, applied once"))
 }
 
 fn is_zlib(body: &[u8]) -> bool {
@@ -111,7 +111,7 @@ fn read(how: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malf
     let mut expanded = Vec::new();
     from.take(max_bytes as u64 + 1)
         .read_to_end(&mut expanded)
-        .map_err(|e| Malformed(format!("the body is compressed ({how}), and cannot be expanded: {e}")))?;
+        .map_err(|e| Malformed(format!("the body is compressed ({how}), but cannot be decompressed: {e}")))?;
     Ok(expanded.into())
 }
 
@@ -119,7 +119,7 @@ fn read(how: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malf
 fn ends(how: &str, mut rest: impl BufRead, expanded: &Bytes, max_bytes: usize) -> Result<Bytes, Malformed> {
     let follows = rest.fill_buf().map_or(0, <[u8]>::len);
     if follows > 0 && expanded.len() <= max_bytes {
-        return Err(Malformed(format!("the body is compressed ({how}), and {follows} bytes follow its end")));
+        return Err(Malformed(format!("the body is compressed ({how}), but {follows} bytes follow its end")));
     }
     Ok(expanded.clone())
 }
@@ -178,18 +178,18 @@ mod tests {
         let followed = |body: &Bytes| Bytes::from([&body[..], b"more"].concat());
         for (body, encoding, told) in [
             (Bytes::from(vec![b' '; 5001]), "", "has 5001 bytes; at most 5000"),
-            (bomb, "", "more than 5000 expanded"),
-            (bombs.into(), "", "more than 5000 expanded"),
-            (gzip(b"{}").slice(..10), "", "compressed (gzip), and cannot be expanded"),
-            (Bytes::from_static(b"\x78\x9cnonsense"), "", "compressed (deflate), and cannot be expanded"),
-            (followed(&gzip(TEXT)), "", "(gzip), and 4 bytes follow its end"),
-            (followed(&zlib(TEXT, 6)), "", "(deflate), and 4 bytes follow its end"),
+            (bomb, "", "more than 5000 decompressed"),
+            (bombs.into(), "", "more than 5000 decompressed"),
+            (gzip(b"{}").slice(..10), "", "compressed (gzip), but cannot be decompressed"),
+            (Bytes::from_static(b"\x78\x9cnonsense"), "", "compressed (deflate), but cannot be decompressed"),
+            (followed(&gzip(TEXT)), "", "(gzip), but 4 bytes follow its end"),
+            (followed(&zlib(TEXT, 6)), "", "(deflate), but 4 bytes follow its end"),
             (gzip(&gzip(TEXT)), "gzip, gzip", "compressed twice"),
             (Bytes::from_static(b"\x28\xb5\x2f\xfd$"), "", "encoded with \"zstd\": only gzip and deflate"),
             (Bytes::from_static(b"BZh91AY"), "", "encoded with \"bzip2\""),
             (Bytes::from_static(b"\x0b\x02\x80"), "br", "encoded with \"br\""),
-            (Bytes::from_static(b"\x0b\x02\x80"), "Gzip", "is gzip, and the body does not begin like that"),
-            (Bytes::from_static(b"\xff\x02\x80"), "deflate", "(deflate), and cannot be expanded"),
+            (Bytes::from_static(b"\x0b\x02\x80"), "Gzip", "is gzip, but the body is not gzip data"),
+            (Bytes::from_static(b"\xff\x02\x80"), "deflate", "(deflate), but cannot be decompressed"),
             (Bytes::from_static(b"\xff\xfe{\0}\0"), "", "UTF-16"),
             (Bytes::from_static(b"{\0}\0"), "utf-16", "UTF-16"),
         ] {

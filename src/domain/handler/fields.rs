@@ -31,7 +31,7 @@ impl FromStr for HandlerName {
         if (1..=200).contains(&text.chars().count()) && !text.contains(char::is_control) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidField("a name has 1 to 200 characters, none of them a control character"))
+            Err(InvalidField("a name must have 1 to 200 characters, none of them a control character"))
         }
     }
 }
@@ -72,7 +72,11 @@ impl TryFrom<i32> for Priority {
     type Error = InvalidField;
 
     fn try_from(value: i32) -> Result<Self, Self::Error> {
-        if value >= 1 { Ok(Self(value)) } else { Err(InvalidField("a priority is 1 or more; 1 goes first")) }
+        if value >= 1 {
+            Ok(Self(value))
+        } else {
+            Err(InvalidField("a priority must be 1 or more; 1 runs first"))
+        }
     }
 }
 
@@ -86,7 +90,8 @@ impl FromStr for Priority {
     type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let value: i32 = text.parse().map_err(|_| InvalidField("a priority is a whole number, 1 or more"))?;
+        let value: i32 =
+            text.parse().map_err(|_| InvalidField("a priority must be a whole number, 1 or more"))?;
         Self::try_from(value)
     }
 }
@@ -119,7 +124,7 @@ impl TryFrom<Duration> for Timeout {
             // The database stores milliseconds, so smaller parts are dropped.
             Ok(Self(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))))
         } else {
-            Err(InvalidField("a timeout is 1ms to 10m"))
+            Err(InvalidField("a timeout must be 1ms to 10m"))
         }
     }
 }
@@ -143,7 +148,7 @@ impl FromStr for Timeout {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let duration = parse_duration(text)
-            .ok_or(InvalidField("a timeout is a number with a unit, such as 500ms, 30s or 2m"))?;
+            .ok_or(InvalidField("a timeout must be a number with a unit, such as 500ms, 30s or 2m"))?;
         Self::try_from(duration)
     }
 }

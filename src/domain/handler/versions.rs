@@ -42,7 +42,7 @@ impl FromStr for HandlerVersions {
             Some((id.parse().ok()?, version.parse().ok()?))
         };
         let pairs: Option<_> = text.split(',').filter(|pair| !pair.is_empty()).map(one).collect();
-        pairs.map(Self).ok_or(InvalidField("handlers that were seen are id@version, joined by commas"))
+        pairs.map(Self).ok_or(InvalidField("handler versions must be id@version, joined by commas"))
     }
 }
 

@@ -64,7 +64,7 @@ pub fn by_name(
     for (name, value) in headers {
         if by_name.contains_key(&name) {
             return Err(InvalidTask(format!(
-                "the header {} is given twice (case does not count)",
+                "the header {} is given twice (upper and lower case are the same)",
                 name.as_str()
             )));
         }
@@ -90,8 +90,8 @@ impl HeaderValue {
     pub fn typed(name: &HeaderName, text: &str) -> Result<Self, InvalidTask> {
         if name.is_host() && !is_host(text.trim()) {
             return Err(InvalidTask(format!(
-                "{text:?} is not a Host: it is the name or the address of a host, and :port where it has another one, \
-                 such as crm.example:8080"
+                "{text:?} is not a Host header value: give the name or address of a host, with :port if it is not the \
+                 default port, such as crm.example:8080"
             )));
         }
         text.parse()
@@ -130,13 +130,13 @@ impl FromStr for HeaderValue {
         }
         if text == MASK {
             return Err(InvalidTask(format!(
-                "{MASK} is shown in the place of a header's value, and is none"
+                "{MASK} is only shown instead of a header value: give the value itself"
             )));
         }
         if http::HeaderValue::from_str(text).is_ok() && text.len() <= Self::MAX_BYTES {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidTask("a header value is visible ASCII, at most 8192 bytes".into()))
+            Err(InvalidTask("a header value must be visible ASCII, at most 8192 bytes".into()))
         }
     }
 }

@@ -55,19 +55,19 @@ impl HttpTarget {
     /// Parses a URL that any version stored. Probable typing errors are rejected only in typed URLs.
     fn stored(text: &str) -> Result<Self, InvalidTask> {
         if text.len() > Self::MAX_BYTES {
-            return Err(InvalidTask(format!("a url has at most {} bytes", Self::MAX_BYTES)));
+            return Err(InvalidTask(format!("a url must have at most {} bytes", Self::MAX_BYTES)));
         }
         let text = text.trim();
         let absolute = if scheme(text).is_some() { text.to_owned() } else { format!("http://{text}") };
         let url = Url::parse(&absolute).map_err(|error| refuse(text, &error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(refuse(text, "only http and https are called"));
+            return Err(refuse(text, "only http and https are supported"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(with_user());
         }
         if url.fragment().is_some() {
-            return Err(refuse(text, "a #fragment is never sent"));
+            return Err(refuse(text, "a #fragment is never sent: remove it"));
         }
         Ok(Self(url))
     }
@@ -104,13 +104,13 @@ impl From<HttpTarget> for String {
 
 fn refuse(text: &str, why: &str) -> InvalidTask {
     // The text may contain a user and password, so do not repeat it.
-    let what = if text.contains('@') { "this".to_owned() } else { format!("{text:?}") };
-    InvalidTask(format!("{what} is not a usable url: {why}"))
+    let what = if text.contains('@') { "the value".to_owned() } else { format!("{text:?}") };
+    InvalidTask(format!("{what} is not a valid url: {why}"))
 }
 
 /// Rejects credentials in a URL, because lists, logs and executions show the URL.
 fn with_user() -> InvalidTask {
-    InvalidTask("a url must not hold a user or password: give an Authorization header instead".into())
+    InvalidTask("a url must not contain a user or password: give an Authorization header instead".into())
 }
 
 /// The text before `://`, if it may be a scheme.
@@ -124,10 +124,7 @@ fn scheme(text: &str) -> Option<&str> {
 fn slip(text: &str) -> Option<InvalidTask> {
     if let Some(odd) = text.chars().find(|&c| c.is_control() || is_invisible(c)) {
         let odd = u32::from(odd);
-        return Some(refuse(
-            text,
-            &format!("it has a character that cannot be seen (U+{odd:04X}): type it again"),
-        ));
+        return Some(refuse(text, &format!("it has an invisible character (U+{odd:04X}): type it again")));
     }
     // The path may contain a whole URL (a relay), and the query anything.
     let end = text.find(['/', '\\', '?', '#']).unwrap_or(text.len());
@@ -158,7 +155,7 @@ fn slip(text: &str) -> Option<InvalidTask> {
             slip_after_scheme(text, name, path, rest)
         }
         (_, true) if nearly_http(head).is_some() => Some(meant(text, "its scheme is misspelt", head, rest)),
-        (Some(_), true) => Some(refuse(text, "only http and https are called")),
+        (Some(_), true) => Some(refuse(text, "only http and https are supported")),
         // `http:/x` and `http:x` are misspelt; `http:80/x` and `http/x` are on a host named http.
         (Some(_), false) if is_http => Some(meant(text, "its scheme is misspelt", head, rest)),
         _ if port.is_some_and(|port| !is_port(port)) && nearly_http(head.split(':').next()?).is_some() => {
@@ -182,7 +179,7 @@ fn no_url(head: &str, rest: &str) -> Option<&'static str> {
     let is_file = !name.is_empty()
         && ["bash", "bat", "cgi", "exe", "js", "php", "ps1", "py", "rb", "sh"].contains(&extension);
     is_file.then_some(
-        "it looks like a script's file; a script is a task of its own, and a host of that name is written with http://",
+        "it looks like a script's file: use a script task; if it is a host, write http:// before it",
     )
 }
 
@@ -249,13 +246,13 @@ fn check_host(text: &str, url: &Url) -> Result<(), InvalidTask> {
     }
     let Some(name) = url.domain() else { return Ok(()) };
     if let Some(odd) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
-        return Err(refuse(text, &format!("the name of a host has no {odd:?}")));
+        return Err(refuse(text, &format!("a host name cannot contain {odd:?}")));
     }
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.len() > 253 || name.split('.').any(|label| label.is_empty() || label.len() > 63) {
         return Err(refuse(
             text,
-            "each part of a host's name has 1 to 63 characters, and all together at most 253",
+            "each part of a host name must have 1 to 63 characters, and the whole name at most 253",
         ));
     }
     Ok(())
