@@ -40,7 +40,7 @@ impl Store {
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::debug!(%error, "the listening connection ended");
+                        tracing::debug!(%error, "lost the LISTEN connection");
                         break;
                     }
                 }
@@ -62,7 +62,7 @@ impl Changes {
         loop {
             tokio::select! {
                 heard = self.heard.recv() => {
-                    return heard.ok_or_else(|| StoreError::unavailable("the listening connection is lost"));
+                    return heard.ok_or_else(|| StoreError::unavailable("the LISTEN connection is lost"));
                 }
                 () = tokio::time::sleep_until(self.ask_at) => {
                     self.ask("SELECT 1").await?;
@@ -75,7 +75,7 @@ impl Changes {
     async fn ask(&self, sql: &str) -> Result<()> {
         match tokio::time::timeout(PING_TIMEOUT, self.client.batch_execute(sql)).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(StoreError::unavailable("the listening connection does not answer")),
+            Err(_) => Err(StoreError::unavailable("the LISTEN connection does not answer")),
         }
     }
 }

@@ -68,6 +68,6 @@ pub(super) async fn today(session: &mut Session) -> Result<Date> {
 
 pub(super) async fn moment(session: &mut Session) -> Result<Timestamp> {
     let row = session.query_opt("SELECT clock_timestamp()", &[]).await?;
-    let row = row.ok_or_else(|| StoreError::other("the database does not say what time it is"))?;
+    let row = row.ok_or_else(|| StoreError::other("the database returned no time"))?;
     Ok(row.try_get(0)?)
 }

@@ -10,22 +10,22 @@ pub enum StoreError {
     #[error("there is no {0}")]
     NotFound(String),
     /// Optimistic lock: the row was changed since the caller read it.
-    #[error("it was changed meanwhile and is at version {version} now: look at it and try again")]
+    #[error("it was changed meanwhile and is now at version {version}: read it again and repeat the change")]
     Conflict { version: i64 },
     /// A rule forbids the change; the text explains the rule.
     #[error("{0}")]
     Refused(String),
     #[error("the search took too long: narrow it by time, event, handler or object")]
     TooSlow,
-    #[error("too many searches through text are under way: try again in some seconds")]
+    #[error("too many text searches are running: try again in a few seconds")]
     TooManySearches,
     /// No connection, shutdown, read-only or out of space. Not the caller's fault, and a retry may succeed.
     #[error("PostgreSQL is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// PostgreSQL rejects the data. A retry cannot succeed.
-    #[error("PostgreSQL refuses the content")]
+    #[error("PostgreSQL rejected the data")]
     BadData(#[source] SqlError),
-    #[error("PostgreSQL failed")]
+    #[error("the database operation failed")]
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -112,7 +112,7 @@ impl From<PoolError> for StoreError {
             },
             PoolError::Timeout(step) => {
                 let what = match step {
-                    deadpool_postgres::TimeoutType::Wait => "every connection of the pool is in use",
+                    deadpool_postgres::TimeoutType::Wait => "all connections of the pool are in use",
                     deadpool_postgres::TimeoutType::Create => "connecting took too long",
                     deadpool_postgres::TimeoutType::Recycle => "a connection does not answer",
                 };
@@ -158,24 +158,24 @@ pub(super) fn visible(what: &str, text: &str) -> Result<(), StoreError> {
 fn rule(constraint: &str) -> Option<&'static str> {
     Some(match constraint {
         "event_types_name" => {
-            "an event name is lower-case letters, digits and _ in segments joined by dots, at most 127 bytes"
+            "an event name must be lower-case letters, digits and _ in segments joined by dots, at most 127 bytes"
         }
-        "event_types_group_title" => "the group of an event type has 1 to 200 characters",
-        "event_types_title" => "the title of an event type has 1 to 200 characters",
-        "handlers_name" => "a name has 1 to 200 characters",
+        "event_types_group_title" => "the group of an event type must have 1 to 200 characters",
+        "event_types_title" => "the title of an event type must have 1 to 200 characters",
+        "handlers_name" => "a name must have 1 to 200 characters",
         "handlers_event" => "the event is not in the catalogue: add it first",
         "handlers_task" => {
-            "a task is {\"type\":\"http\",\"url\":…,\"headers\":{…}} or {\"type\":\"script\",\"path\":…,\"args\":[…]}"
+            "a task must be {\"type\":\"http\",\"url\":…,\"headers\":{…}} or {\"type\":\"script\",\"path\":…,\"args\":[…]}"
         }
-        "handlers_status" => "a status is enabled, disabled or archived",
-        "handlers_priority" => "a priority is 1 or more; 1 goes first",
-        "handlers_mode" => "a mode is notify or intercept",
-        "handlers_on_failure" => "on_failure is continue or halt",
-        "handlers_timeout" => "a timeout is 1ms to 10m",
-        "handlers_retry" => "retry is an object of overrides",
-        "handlers_max_concurrency" => "max_concurrency is 1 or more",
+        "handlers_status" => "a status must be enabled, disabled or archived",
+        "handlers_priority" => "a priority must be 1 or more; 1 runs first",
+        "handlers_mode" => "a mode must be notify or intercept",
+        "handlers_on_failure" => "on_failure must be continue or halt",
+        "handlers_timeout" => "a timeout must be 1ms to 10m",
+        "handlers_retry" => "retry must be an object with retry values",
+        "handlers_max_concurrency" => "max_concurrency must be 1 or more",
         "handlers_signing_secret" | "handlers_previous_signing_secret" => {
-            "a signing secret begins with whsec_"
+            "a signing secret must begin with whsec_"
         }
         _ => return None,
     })

@@ -25,7 +25,7 @@ pub struct EventType {
 
 /// An uncommitted change of the catalogue. Before the commit, the caller declares or unbinds the queue. Dropping this
 /// rolls the change back.
-#[must_use = "dropping it takes the change back"]
+#[must_use = "dropping it rolls the change back"]
 pub struct Pending {
     event_type: EventType,
     session: Session,

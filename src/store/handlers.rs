@@ -109,7 +109,7 @@ pub(super) fn not_found(id: HandlerId) -> StoreError {
 pub(super) fn handler(row: &Row) -> Result<Handler> {
     let id = HandlerId(row.try_get("id")?);
     let spec = spec(row).map_err(|error| {
-        StoreError::other(format!("handler {id} is stored in a form that is not valid: {error:#}"))
+        StoreError::other(format!("the stored settings of handler {id} are not valid: {error:#}"))
     })?;
     Ok(Handler {
         id,

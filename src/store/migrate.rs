@@ -37,8 +37,8 @@ impl MigrationState {
     pub fn newer_told(&self) -> Option<String> {
         (!self.newer.is_empty()).then(|| {
             format!(
-                "a newer version of provisiond has migrated this database ({}): this one goes on with it, as long as an \
-                 upgrade takes; handlers that use what only the newer version knows are not run by this one",
+                "a newer version of provisiond has migrated this database ({}): this version can use it \
+                 during an upgrade, but does not run handlers that need the newer version",
                 self.newer.join(", ")
             )
         })
@@ -65,15 +65,15 @@ impl Store {
         let state = state(client).await?;
         if let Some(name) = state.differing.first() {
             anyhow::bail!(
-                "the database has migration {name} in another form than this binary: \
-                 it was not made by a release of provisiond"
+                "migration {name} in the database differs from the one in this binary: \
+                 the database was not created by a release of provisiond"
             );
         }
         if state.pending.is_empty() {
             return Ok(Vec::new());
         }
         let runner = embedded::migrations::runner().set_abort_missing(false);
-        let report = runner.run_async(client).await.context("a migration failed; nothing of it remains")?;
+        let report = runner.run_async(client).await.context("a migration failed and was rolled back")?;
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 
@@ -85,7 +85,7 @@ impl Store {
 }
 
 fn check_server(version: Option<&str>) -> anyhow::Result<()> {
-    let number: i32 = version.and_then(|v| v.parse().ok()).context("the server tells no version")?;
+    let number: i32 = version.and_then(|v| v.parse().ok()).context("the server reports no version")?;
     if number < OLDEST_SERVER {
         anyhow::bail!("PostgreSQL {}.{} is too old: 13 or later is needed", number / 10_000, number % 10_000);
     }

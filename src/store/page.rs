@@ -23,7 +23,7 @@ pub struct Cursor {
 
 /// The text is not a cursor.
 #[derive(Debug, thiserror::Error)]
-#[error("copy the cursor of the line \"there are more: --after …\"")]
+#[error("not a valid cursor: copy it unchanged from the previous page")]
 pub struct InvalidCursor;
 
 impl<T> Page<T> {

@@ -71,10 +71,10 @@ impl Store {
 impl Dialer {
     fn new(settings: &StoreSettings) -> anyhow::Result<Self> {
         // The URL may contain a password, so no error quotes it.
-        let from_url = tls::take_from_url(&settings.url).context("the database url is not usable")?;
-        let mut config: Config = from_url.url.parse().context("the database url is not usable")?;
+        let from_url = tls::take_from_url(&settings.url).context("database.url is not valid")?;
+        let mut config: Config = from_url.url.parse().context("database.url is not valid")?;
         if config.get_hosts().is_empty() {
-            anyhow::bail!("the database url names no host, as postgres://user@host/database does");
+            anyhow::bail!("database.url has no host: write it as postgres://user@host/database");
         }
         let ca_file = settings.ca_file.as_deref().or(from_url.ca_file.as_deref());
         let no_mode_said = !settings.url.contains("sslmode=");

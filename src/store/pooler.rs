@@ -26,9 +26,10 @@ impl Store {
             other.batch_execute("ROLLBACK").await?;
             if held == pid || again != pid {
                 return Err(StoreError::Refused(
-                    "the database is behind a pooler that gives each transaction another connection (pool_mode = transaction in \
-                     PgBouncer): provisiond needs its connections for itself, as LISTEN, advisory locks and settings are of a \
-                     connection. Let database.url lead to PostgreSQL itself, or set pool_mode = session for this database"
+                    "the database is behind a pooler that gives each transaction another connection \
+                     (pool_mode = transaction in PgBouncer): provisiond needs connections of its own, \
+                     because LISTEN, advisory locks and settings belong to a connection. Point database.url \
+                     directly to PostgreSQL, or set pool_mode = session for this database"
                         .into(),
                 ));
             }
@@ -54,5 +55,5 @@ async fn backend(client: &Client) -> Result<i32> {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
         _ => None,
     });
-    pid.ok_or_else(|| StoreError::other("the database does not say which of its processes answers"))
+    pid.ok_or_else(|| StoreError::other("the database returned no id of its server process"))
 }

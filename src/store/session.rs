@@ -197,5 +197,5 @@ async fn answered<T>(
 }
 
 fn gone() -> StoreError {
-    StoreError::other("the connection was given back already")
+    StoreError::other("the connection was already returned to the pool")
 }

@@ -55,7 +55,7 @@ fn verifies(mode: &str) -> anyhow::Result<bool> {
         "disable" => Ok(false),
         // libpq verifies less for `require` and `verify-ca`. provisiond always verifies everything.
         "require" | "verify-ca" | "verify-full" => Ok(true),
-        _ => bail!("sslmode={mode} is not supported: say verify-full (TLS, verified) or disable (no TLS)"),
+        _ => bail!("sslmode={mode} is not supported: use verify-full (TLS, verified) or disable (no TLS)"),
     }
 }
 

@@ -154,7 +154,7 @@ async fn a_database_that_a_newer_version_migrated_is_worked_with() {
 async fn a_database_that_no_release_made_is_refused() {
     let world = World::new().await;
     batch(&world, "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 2").await;
-    let said = "migration V2__inbox in another form";
+    let said = "migration V2__inbox in the database differs";
     world.run(&["migrate"]).assert_failed(1, said);
     world.run(&["serve"]).assert_failed(1, said);
     assert!(world.run(&["check"]).stdout().contains("between the database and this program: V2__inbox;"));

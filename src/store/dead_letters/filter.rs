@@ -77,7 +77,7 @@ impl fmt::Display for DeadLetterFilter {
             self.event.as_ref().map(|event| format!("event {event}")),
             self.event_id.as_ref().map(|id| format!("event id {id}")),
             self.handler.map(|id| format!("handler {id}")),
-            self.reason.map(|reason| format!("died of {reason}")),
+            self.reason.map(|reason| format!("reason {reason}")),
             self.object_id.as_ref().map(|id| format!("object {id}")),
             self.text.as_ref().map(|text| format!("text {text:?}")),
             self.since.map(|at| format!("since {at}")),

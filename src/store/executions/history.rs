@@ -38,7 +38,7 @@ impl Store {
             [&event_ids, &run_ids, &since, &MAX_ROWS];
         let rows = session.query(sql, &params).await?;
         if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MAX_ROWS {
-            return Err(StoreError::other("too much is recorded under the ids of these events"));
+            return Err(StoreError::other("too many executions are recorded for the ids of these events"));
         }
         let mut found: HashMap<RunKey, Vec<Recorded>> = HashMap::new();
         for row in &rows {

@@ -73,7 +73,7 @@ pub(super) async fn make(session: &mut Session, day: Date) -> Result<()> {
     let (Some(name), Ok(next)) = (name_of(day), day.tomorrow()) else {
         return Err(StoreError::BadData(SqlError {
             code: "22008".into(),
-            message: format!("an execution of the day {day} is not kept: years 1970 to 9998 are"),
+            message: format!("an execution of {day} cannot be stored: the year must be 1970 to 9998"),
             constraint: None,
         }));
     };

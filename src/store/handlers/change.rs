@@ -37,7 +37,7 @@ impl Store {
         session.begin().await?;
         // Secrets are encrypted for one handler id, so the id is needed first.
         let id = session.query_opt("SELECT nextval(pg_get_serial_sequence('handlers', 'id'))", &[]).await?;
-        let id = HandlerId(id.ok_or_else(|| StoreError::other("no id was given"))?.try_get(0)?);
+        let id = HandlerId(id.ok_or_else(|| StoreError::other("no handler id was returned"))?.try_get(0)?);
         let values = Values::of(&self.seals, id, spec)?;
         let secret = signing_secret.map(|secret| self.sealed_secret(id, secret)).transpose()?;
         let mut params = values.params();

@@ -108,7 +108,7 @@ async fn a_broken_rule_is_a_sentence() {
     );
     let no_secret = SecretString::from("letmein");
     let refused = store.create_handler(&handler_spec("a", "clients.create"), Some(&no_secret), "me").await;
-    assert_eq!(refused.expect_err("refused").to_string(), "a signing secret begins with whsec_");
+    assert_eq!(refused.expect_err("refused").to_string(), "a signing secret must begin with whsec_");
     let mut nul = full_spec();
     nul.task = serde_json::from_str(r#"{"type":"script","path":"a","args":["\u0000"]}"#).expect("a task");
     let refused = store.create_handler(&nul, None, "me").await.expect_err("refused");

@@ -34,7 +34,7 @@ impl ReplayRun {
              FROM dead_letters WHERE id = $1 FOR UPDATE"
         );
         let Some(row) = self.session.query_opt(&sql, &[&id]).await? else {
-            return Ok(ClaimedItem::Pass("it is not there any more".to_owned()));
+            return Ok(ClaimedItem::Pass("it no longer exists".to_owned()));
         };
         let letter = stored(&row)?;
         if letter.row.state != State::Open {
@@ -82,12 +82,12 @@ impl ReplayRun {
             CROSS JOIN LATERAL (SELECT CASE WHEN i.share <> e.event_id THEN e.handler_id END AS handler_id) s
             WHERE i.replay_id = $1 AND i.position = $2");
         let Some(row) = self.session.query_opt(&sql, &[&self.job.id, &self.position]).await? else {
-            return Ok(ClaimedItem::Pass("it is not there any more".to_owned()));
+            return Ok(ClaimedItem::Pass("it no longer exists".to_owned()));
         };
         let handler: Option<i64> = row.try_get("handler_id")?;
         if let (Some(id), true) = (handler, row.try_get::<_, bool>("is_another")?) {
             return Ok(ClaimedItem::Refuse(format!(
-                "handler {id} was created after that: it is another one"
+                "handler {id} was created after this execution, so it is another handler"
             )));
         }
         Ok(ClaimedItem::Replay(Box::new(ReplayItem {

@@ -63,7 +63,7 @@ impl Store {
         let max_failures = i32::from(new.caution.max_failures);
         let source = chosen.source().as_str();
         let row = session.query_opt(sql, &[&source, &new.asked, &rate, &max_failures, &new.by]).await?;
-        let id: i64 = row.ok_or_else(|| StoreError::other("no replay was made"))?.try_get(0)?;
+        let id: i64 = row.ok_or_else(|| StoreError::other("no replay id was returned"))?.try_get(0)?;
         fill(&mut session, id, chosen).await?;
         session.commit().await?;
         replay(&mut session, id).await

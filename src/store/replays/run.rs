@@ -142,7 +142,7 @@ impl ReplayRun {
             (None, Some(execution)) => {
                 self.execution(execution, item.share.as_deref().unwrap_or_default()).await?
             }
-            (None, None) => ClaimedItem::Pass("it names nothing".to_owned()),
+            (None, None) => ClaimedItem::Pass("it names no dead letter and no execution".to_owned()),
         };
         Ok(Some(claim))
     }

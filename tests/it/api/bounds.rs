@@ -195,7 +195,7 @@ async fn searches_through_text_keep_nobody_else_waiting() {
     for search in searches {
         told.push(search.await.expect("an answer"));
     }
-    let busy = told.iter().find(|answer| answer.text.contains("too many searches through text"));
+    let busy = told.iter().find(|answer| answer.text.contains("too many text searches"));
     let busy = busy.unwrap_or_else(|| panic!("{told:?}"));
     assert_eq!((busy.status, busy.header("retry-after")), (503, "5"));
     drop(lock);
