@@ -70,7 +70,7 @@ pub struct Operator(pub Identity);
 /// The identity that [`guard`] found. A route without the guard has none and refuses every request.
 fn identity(parts: &Parts) -> Result<Identity, Problem> {
     let known = parts.extensions.get::<Identity>().cloned();
-    known.ok_or_else(|| Problem::unauthenticated("nobody is signed in"))
+    known.ok_or_else(|| Problem::unauthenticated("the request is not authenticated"))
 }
 
 impl FromRequestParts<Console> for Viewer {
@@ -91,7 +91,7 @@ impl FromRequestParts<Console> for Operator {
 }
 
 fn only_looks(identity: &Identity) -> Problem {
-    Problem::forbidden(format!("{} is a viewer, and may look but change nothing", identity.name))
+    Problem::forbidden(format!("{} is a viewer and may not make changes", identity.name))
 }
 
 /// Whether a request with this method must not change anything.

@@ -120,7 +120,7 @@ impl Problem {
 
     /// 400: the request is not well-formed.
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", detail)
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "Bad request", detail)
     }
 
     /// 400 with the parameters or fields that cannot be read.
@@ -130,82 +130,78 @@ impl Problem {
     }
 
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Sign in, or send a bearer token", detail)
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Not authenticated", detail)
             .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"provisiond\"")
     }
 
     pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "That is not allowed", detail)
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "It does not exist", detail)
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
     /// 405. axum adds the header `Allow`.
     pub fn method_not_allowed(method: &Method) -> Self {
-        let detail = format!("{method} is not understood at this address; the header Allow names what is");
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "The method is not understood here",
-            detail,
-        )
+        let detail =
+            format!("{method} is not allowed at this URL; the header Allow lists the allowed methods");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 
     pub fn not_acceptable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "There is no such form of the answer", detail)
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
     }
 
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", "It is not in a state for that", detail)
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
     /// 412: somebody else changed it first.
     pub fn stale(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "stale", "It was changed meanwhile", detail)
+        Self::new(StatusCode::PRECONDITION_FAILED, "stale", "Changed in the meantime", detail)
     }
 
     pub fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large", detail)
     }
 
     pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
-        let title = "The body is of a type that is not understood";
+        let title = "Unsupported media type";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title, detail)
     }
 
     /// 422: a rule forbids it.
     pub fn refused(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "A rule says no", detail)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", "Request rejected", detail)
     }
 
     /// 422 with the fields whose values are not allowed.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = told(&errors);
-        let title = "Some fields cannot be taken so";
+        let title = "Validation failed";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail).of_fields(errors)
     }
 
     pub fn precondition_required(detail: impl Into<String>) -> Self {
-        let title = "Say which version is changed";
+        let title = "Precondition required";
         Self::new(StatusCode::PRECONDITION_REQUIRED, "precondition-required", title, detail)
     }
 
     pub fn too_many(detail: impl Into<String>, seconds: u64) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many tries", detail)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many sign-in attempts", detail)
             .with_header(header::RETRY_AFTER, &seconds.to_string())
     }
 
     /// 500: a fault of provisiond. The caller logs the cause.
     pub fn internal() -> Self {
-        let detail = "the log of the console's process says why";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "provisiond failed", detail)
+        let detail = "provisiond failed; the log of the console process says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
 
     /// 503: a limit on concurrent work is reached.
     pub fn busy(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much at a time", detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests at the same time", detail)
             .with_header(header::RETRY_AFTER, "5")
     }
 }

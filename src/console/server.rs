@@ -71,7 +71,7 @@ pub async fn run(
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("the console cannot listen on {listen} (console.listen)"))?;
-    let address = listener.local_addr().context("the console's address")?;
+    let address = listener.local_addr().context("cannot read the address of the console")?;
     let at = settings.public_url.as_ref().map_or_else(|| format!("http://{address}"), ToString::to_string);
     let access = access::Access::new(&settings).await?;
     info!(%address, url = at, "the console listens");
@@ -89,9 +89,9 @@ pub async fn run(
         trials,
         overview,
         access,
-        exports: Limited::new("four exports of dead letters are under way", 4),
+        exports: Limited::new("four exports of dead letters are running", 4),
         live_pages: Limited::new("sixty-four live pages are open", 64),
-        messages: Limited::new("many messages are being sent whole", 4),
+        messages: Limited::new("four requests for whole messages are running", 4),
         stop: stop.clone(),
     };
     let console = Console(Arc::new(parts));
@@ -169,6 +169,6 @@ async fn not_so(method: Method) -> Problem {
 fn panicked(why: Box<dyn std::any::Any + Send>) -> Response {
     let text =
         why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref::<&str>().copied());
-    tracing::error!(panic = text.unwrap_or("unknown"), "a request of the console panicked");
+    tracing::error!(panic = text.unwrap_or("unknown"), "console request panicked");
     Problem::internal().into_response()
 }

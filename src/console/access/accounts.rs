@@ -34,8 +34,8 @@ impl Access {
             users: settings.users.clone(),
             tokens: settings.tokens.clone(),
             first: settings.users.is_empty().then(OneTimeLink::new),
-            nobody: hashed.context("hashing")??,
-            hashing: Limited::new("many sign-ins are being checked", AT_A_TIME),
+            nobody: hashed.context("cannot hash a password")??,
+            hashing: Limited::new("too many sign-ins are being checked", AT_A_TIME),
             limiter: Limiter::default(),
         })
     }

@@ -67,7 +67,7 @@ fn is(given: &[u8], expected: &str) -> bool {
 
 fn wrong() -> Problem {
     Problem::forbidden(
-        "the page is out of date: load it again (its csrf token is missing or is another session's)",
+        "the page is out of date: reload it (its CSRF token is missing or belongs to another session)",
     )
 }
 

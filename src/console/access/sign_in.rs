@@ -91,8 +91,8 @@ async fn sign_in(
     let Form { name, password, next } = form(&console, &headers, body).await?;
     let (name, next) = (name.trim(), within(&next));
     if let Err(seconds) = console.access.limiter.begin(address, name) {
-        warn!(%address, name = console.access.loggable(name), "too many tries to sign in");
-        let detail = format!("too many tries: wait {} minutes", seconds.div_ceil(60));
+        warn!(%address, name = console.access.loggable(name), "rejected sign-in: too many attempts");
+        let detail = format!("too many sign-in attempts: wait {} minutes", seconds.div_ceil(60));
         return page::form(
             console.access.has_users(),
             name,
@@ -107,7 +107,7 @@ async fn sign_in(
     if let Some(credential) = checked? {
         return begin(&console, name, &credential, &next).await;
     }
-    warn!(%address, name = console.access.loggable(name), "a sign-in was refused");
+    warn!(%address, name = console.access.loggable(name), "rejected sign-in: wrong name or password");
     let problem = Problem::unauthenticated("the name or the password is wrong");
     page::form(console.access.has_users(), name, &next, Some(&problem))
 }
@@ -122,7 +122,7 @@ async fn sign_in_once(
         return begin(&console, FIRST_USER, &credential, "/").await;
     }
     let detail =
-        "the link was used already, or is of an earlier start: the log has the one of the last start";
+        "this link was used before, or is from an earlier start: use the link in the log of the last start";
     page::once("", Some(&Problem::unauthenticated(detail)))
 }
 

@@ -19,7 +19,7 @@ impl Problem {
 
     /// RabbitMQ is away, or has not done what it was asked.
     fn broker(error: &anyhow::Error) -> Self {
-        tracing::warn!(error = format!("{error:#}"), "the console could not do something with RabbitMQ");
+        tracing::warn!(error = format!("{error:#}"), "console request failed: RabbitMQ error");
         let title = "RabbitMQ is not available";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "broker-unavailable", title, format!("{error:#}"))
             .with_header(header::RETRY_AFTER, "5")
@@ -48,13 +48,16 @@ impl From<StoreError> for Problem {
             ),
             StoreError::TooManySearches => Self::busy(error.to_string()),
             StoreError::Unavailable(_) => {
-                tracing::warn!(error = source_of(&error), "the console cannot work with PostgreSQL");
+                tracing::warn!(
+                    error = source_of(&error),
+                    "console request failed: PostgreSQL is not available"
+                );
                 Self::database(
                     "the database does not answer: events are still handled, and results wait; try again",
                 )
             }
             StoreError::Other(_) => {
-                tracing::error!(error = source_of(&error), "the console failed");
+                tracing::error!(error = source_of(&error), "console request failed");
                 Self::internal()
             }
         }
