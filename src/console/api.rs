@@ -54,7 +54,8 @@ async fn acceptable(request: Request, next: Next) -> Response {
     if accepts(request.headers(), given) {
         return next.run(request).await;
     }
-    Problem::not_acceptable(format!("the answer is {given}")).into_response()
+    Problem::not_acceptable(format!("the response is {given}, which the header Accept does not allow"))
+        .into_response()
 }
 
 fn accepts(headers: &HeaderMap, given: &str) -> bool {

@@ -95,7 +95,7 @@ async fn list(
 ///
 /// By reason and handler, the largest count first.
 #[utoipa::path(get, path = "/dead-letters/summary", operation_id = "count_dead_letters", tag = "dead letters", params(Filter),
-    responses((status = 200, description = "How many there are", body = Summary)))]
+    responses((status = 200, description = "The counts", body = Summary)))]
 async fn summary(
     _: Viewer,
     State(console): State<Console>,
@@ -110,7 +110,7 @@ async fn summary(
 /// is in `body`, any other in `body_base64`. At most four exports run at a time. The connection is closed if the client
 /// reads nothing for a minute.
 #[utoipa::path(get, path = "/dead-letters/export", operation_id = "export_dead_letters", tag = "dead letters", params(Filter),
-    responses((status = 200, description = "Lines", body = ExportedLetter<'static>, content_type = "application/x-ndjson")))]
+    responses((status = 200, description = "One dead letter a line", body = ExportedLetter<'static>, content_type = "application/x-ndjson")))]
 async fn export(
     _: Viewer,
     State(console): State<Console>,
@@ -143,7 +143,7 @@ fn line(letter: &StoredDeadLetter) -> Bytes {
 /// Show a dead letter
 ///
 /// With the event, the attempts (the latest 100), and what a replay would run.
-#[utoipa::path(get, path = "/dead-letters/{id}", operation_id = "show_dead_letter", tag = "dead letters", params(("id" = Uuid, Path, description = "Its id")),
+#[utoipa::path(get, path = "/dead-letters/{id}", operation_id = "show_dead_letter", tag = "dead letters", params(("id" = Uuid, Path, description = "The id of the dead letter")),
     responses((status = 200, description = "The dead letter", body = WholeLetter<'static>)))]
 async fn show(
     Viewer(somebody): Viewer,

@@ -21,30 +21,33 @@ use crate::console::{Console, access::Viewer, problem::ErrorBody};
     servers((url = "/api/v1")),
     components(schemas(ErrorBody)),
     tags(
-        (name = "handlers", description = "On this event run this task, at this priority."),
-        (name = "events", description = "The catalogue, and publishing by hand."),
-        (name = "executions", description = "The Execution Logs: every attempt, and what was answered."),
-        (name = "dead letters", description = "Events, or shares of them, that were given up."),
+        (name = "handlers", description = "A handler runs a task for each event of its type. The priority sets the order."),
+        (name = "events", description = "The event catalogue, and publishing an event by hand."),
+        (name = "executions", description = "The Execution Logs: every attempt, with its request and response."),
+        (name = "dead letters", description = "Events, or parts of their plans, that provisiond gave up."),
         (name = "replays", description = "Jobs that send dead letters or executions back to their handlers."),
-        (name = "stats", description = "How it goes."),
+        (name = "stats", description = "The status of the installation."),
     )
 )]
 pub struct Described;
 
 const ABOUT: &str = "Handlers, executions and dead letters of provisiond, over HTTP.
 
-**Access.** `Authorization: Bearer …` with a token of `console.tokens` (`provisiond users token` makes one), or the session of \
-the console with its token in the header `x-csrf-token`. A viewer may send nothing but GET and HEAD.
+**Access.** Send `Authorization: Bearer …` with a token of `console.tokens` (`provisiond users token` creates one), \
+or the session cookie of the console. With the cookie, changes also need its CSRF token in the header \
+`x-csrf-token`. A viewer may only send GET and HEAD.
 
-**Lists** come in pages: `next` of one is the parameter `after` of the next, and null at the end.
+**Lists** are paged: pass the `next` of one page as the parameter `after` to get the following page. On the last \
+page, `next` is null.
 
-**Changes of handlers** name the version they were made for: send the `ETag` of what you have seen as `If-Match`. If somebody \
-was faster, the answer is 412 with what is there now (`current`) and what was changed in between (`changes`).
+**Changes of handlers** need the version that you read: send its `ETag` as `If-Match`. If the handler has changed \
+since, the response is 412 with the current version (`current`) and the changes since yours (`changes`).
 
-**Problems** are `application/problem+json` (RFC 9457). `errors` names each field (`pointer`, RFC 6901) or parameter. Unknown \
-fields and parameters are refused. With PostgreSQL or RabbitMQ away the answer is 503, and says which.
+**Errors** are `application/problem+json` (RFC 9457). `errors` names each wrong field (`pointer`, RFC 6901) or \
+parameter. Unknown fields and parameters are rejected. If PostgreSQL or RabbitMQ is not available, the response is \
+503 and says which.
 
-**Secrets** do not come back: values of headers are masked, a signing secret is shown once, when it is made.";
+**Secrets** are never returned: header values are masked, and a signing secret is shown once, when it is created.";
 
 /// Serves the document as JSON and as a page.
 pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
@@ -77,7 +80,7 @@ fn completed(mut document: Value) -> Value {
     let schemes = json!({
         "token": {"type": "http", "scheme": "bearer", "description": "A token of console.tokens"},
         "session": {"type": "apiKey", "in": "cookie", "name": "provisiond",
-            "description": "The session of the console; with the header x-csrf-token where something is changed"},
+            "description": "The session of the console; changes also need the header x-csrf-token"},
     });
     let all = [400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 428, 500, 503];
     let responses = Map::from_iter(all.map(|status| (status.to_string(), problem(meaning(status)))));
@@ -134,16 +137,16 @@ fn problem(description: &str) -> Value {
 
 const fn meaning(status: u16) -> &'static str {
     match status {
-        400 => "It cannot be read: a parameter, a header, or the JSON itself",
-        401 => "Nobody is signed in, and no token of ours was sent",
-        403 => "A viewer changes nothing; or the request comes from another site",
-        404 => "It does not exist",
-        406 => "There is no form of the answer that Accept allows",
-        409 => "It is not in a state for that",
-        412 => "It was changed since the version that If-Match names: `current` and `changes` tell how",
+        400 => "A parameter, a header or the JSON cannot be read",
+        401 => "The request has no valid session and no valid token",
+        403 => "A viewer may not make changes, or the request comes from another site",
+        404 => "Not found",
+        406 => "The header Accept does not allow the media type of the response",
+        409 => "The current state does not allow the request",
+        412 => "The handler has changed since the version in If-Match: see `current` and `changes`",
         413 => "The body is larger than 26 MiB",
-        415 => "The body is not JSON by its Content-Type",
-        422 => "A field holds what it must not, or a rule says no; `errors` names the fields",
+        415 => "The Content-Type is not JSON, or the body is compressed",
+        422 => "A field has a wrong value (`errors` names it), or a rule forbids the request",
         428 => "The header If-Match is missing",
         503 => "PostgreSQL or RabbitMQ is not available, or a search took too long",
         _ => "provisiond failed; its log says why",

@@ -62,7 +62,7 @@ struct EventTypeInput {
 ///
 /// Declares its queue at once. Workers consume it without a restart.
 #[utoipa::path(post, path = "/event-types", operation_id = "add_event_type", tag = "events", request_body = EventTypeInput,
-    responses((status = 201, description = "It was added", body = EventType)))]
+    responses((status = 201, description = "The event type was added", body = EventType)))]
 async fn add(
     _: Operator,
     State(console): State<Console>,
@@ -79,8 +79,8 @@ async fn add(
 /// Refused while a handler uses it. Workers still consume what is in its queue; after that, an administrator of the
 /// broker can delete the queue.
 #[utoipa::path(delete, path = "/event-types/{name}", operation_id = "remove_event_type", tag = "events",
-    params(("name" = EventName, Path, description = "The event's name")),
-    responses((status = 204, description = "It is gone")))]
+    params(("name" = EventName, Path, description = "The name of the event type")),
+    responses((status = 204, description = "The event type was removed")))]
 async fn remove(
     _: Operator,
     State(console): State<Console>,
@@ -133,7 +133,7 @@ struct EventInput {
 ///
 /// As the platform does, and with a confirm of the broker. `GET /executions?event_id=…` shows its executions.
 #[utoipa::path(post, path = "/events", operation_id = "publish_event", tag = "events", request_body = EventInput,
-    responses((status = 202, description = "The broker has it", body = Published)))]
+    responses((status = 202, description = "The broker has confirmed the event", body = Published)))]
 async fn publish(
     _: Operator,
     State(console): State<Console>,

@@ -93,7 +93,7 @@ async fn list(
 /// Show an execution
 ///
 /// With the request and the answer.
-#[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "Its id")),
+#[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "The id of the execution")),
     responses((status = 200, description = "The execution", body = Execution)))]
 async fn show(
     Viewer(somebody): Viewer,
@@ -138,10 +138,10 @@ struct ReplayExecution {
 ///
 /// Runs its handler again, alone. The event keeps its id.
 #[utoipa::path(post, path = "/executions/{id}/replay", operation_id = "replay_execution", tag = "executions", request_body = Option<ReplayExecution>,
-    params(("id" = Uuid, Path, description = "Its id")),
-    responses((status = 200, description = "It was sent back", body = Replay),
-        (status = 202, description = "It is under way", body = Replay),
-        (status = 409, description = "Nothing would run: `detail` says why")))]
+    params(("id" = Uuid, Path, description = "The id of the execution")),
+    responses((status = 200, description = "The execution was replayed", body = Replay),
+        (status = 202, description = "The replay is still running", body = Replay),
+        (status = 409, description = "No handler would run: `detail` says why")))]
 async fn replay_one(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -179,10 +179,10 @@ struct ReplayExecutions {
 /// With `dry_run`, only counts them. Otherwise starts a job, which `GET /replays/{id}` shows. Several attempts of one
 /// handler for one event are replayed once.
 #[utoipa::path(post, path = "/executions/replay", operation_id = "replay_executions", tag = "executions", request_body = ReplayExecutions,
-    responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
-        (status = 202, description = "A job has begun", body = Replay,
-            headers(("Location" = String, description = "Where the job is"))),
-        (status = 404, description = "One of the ids is none")))]
+    responses((status = 200, description = "With `dry_run`: what would be replayed", body = Plan),
+        (status = 202, description = "The job has started", body = Replay,
+            headers(("Location" = String, description = "The URL of the job"))),
+        (status = 404, description = "One of the ids does not exist")))]
 async fn replay_many(
     Operator(somebody): Operator,
     State(console): State<Console>,

@@ -88,14 +88,14 @@ async fn bytes(request: Request, console: &Console) -> Result<Bytes, Problem> {
     if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
         let encoding = String::from_utf8_lossy(&encoding).into_owned();
         return Err(Problem::unsupported_media_type(format!(
-            "the header Content-Encoding is {encoding:?}: send the body as it is, not compressed"
+            "the header Content-Encoding is {encoding:?}: send the body uncompressed"
         )));
     }
     Bytes::from_request(request, console).await.map_err(|rejection: BytesRejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Problem::too_large("a body has at most 26 MiB");
+            return Problem::too_large("the body is larger than 26 MiB");
         }
-        Problem::bad_request("the body did not arrive whole")
+        Problem::bad_request("the body did not arrive completely")
     })
 }
 
@@ -183,9 +183,9 @@ mod tests {
     fn what_is_wrong_is_named_by_its_place() {
         for (body, status, told) in [
             (r#"{"a/b":[1,"x"]}"#, 422, "/a~1b/1: is the text \"x\", and must be a whole number"),
-            (r#"{"a/b":[],"c":1}"#, 422, "/c: is not known here; there are a/b"),
+            (r#"{"a/b":[],"c":1}"#, 422, "/c: is unknown; allowed: a/b"),
             ("{}", 422, "/a~1b: is missing"),
-            (r#"{"a/b":[],"a/b":[]}"#, 422, "/a~1b: is there twice"),
+            (r#"{"a/b":[],"a/b":[]}"#, 422, "/a~1b: is given twice"),
             ("[]", 422, "is a list, and must be a JSON object"),
             ("{", 400, "the body is not JSON: EOF"),
             (r#"{"a/b":[]} x"#, 400, "the body is not JSON: trailing characters"),

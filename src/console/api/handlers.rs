@@ -95,8 +95,8 @@ async fn list(
 ///
 /// Every worker uses it within a second. With `sign`, or a `signing_secret` of your own, its requests are signed.
 #[utoipa::path(post, path = "/handlers", operation_id = "create_handler", tag = "handlers", request_body = schema::NewHandler,
-    responses((status = 201, description = "It was created", body = Changed,
-        headers(("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is")))))]
+    responses((status = 201, description = "The handler was created", body = Changed,
+        headers(("ETag" = String, description = "The version of the handler"), ("Location" = String, description = "The URL of the handler")))))]
 async fn create(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -112,10 +112,10 @@ async fn create(
 }
 
 /// Show a handler
-#[utoipa::path(get, path = "/handlers/{id}", operation_id = "show_handler", tag = "handlers", params(("id" = i64, Path, description = "Its id")),
+#[utoipa::path(get, path = "/handlers/{id}", operation_id = "show_handler", tag = "handlers", params(("id" = i64, Path, description = "The id of the handler")),
     responses((status = 200, description = "The handler", body = Handler,
-        headers(("ETag" = String, description = "Its version, for `If-Match`"))),
-        (status = 304, description = "It is at the version that `If-None-Match` names")))]
+        headers(("ETag" = String, description = "The version of the handler, for `If-Match`"))),
+        (status = 304, description = "The handler still has the version in `If-None-Match`")))]
 async fn show(
     Viewer(somebody): Viewer,
     State(console): State<Console>,
@@ -133,10 +133,10 @@ async fn show(
 ///
 /// A field that is absent gets its default. A header with the masked value `***` keeps its stored value.
 #[utoipa::path(put, path = "/handlers/{id}", operation_id = "replace_handler", tag = "handlers", request_body = HandlerSpec,
-    params(("id" = i64, Path, description = "Its id"),
+    params(("id" = i64, Path, description = "The id of the handler"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
-    responses((status = 200, description = "The handler as it is now", body = Changed,
-        headers(("ETag" = String, description = "Its version")))))]
+    responses((status = 200, description = "The changed handler", body = Changed,
+        headers(("ETag" = String, description = "The version of the handler")))))]
 async fn replace(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -154,10 +154,10 @@ async fn replace(
 /// the handler; `{"status":"archived"}` also removes it from lists.
 #[utoipa::path(patch, path = "/handlers/{id}", operation_id = "change_handler", tag = "handlers",
     request_body(content((schema::HandlerPatch = "application/merge-patch+json"), (schema::HandlerPatch = "application/json"))),
-    params(("id" = i64, Path, description = "Its id"),
+    params(("id" = i64, Path, description = "The id of the handler"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
-    responses((status = 200, description = "The handler as it is now", body = Changed,
-        headers(("ETag" = String, description = "Its version")))))]
+    responses((status = 200, description = "The changed handler", body = Changed,
+        headers(("ETag" = String, description = "The version of the handler")))))]
 async fn patch(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -174,9 +174,9 @@ async fn patch(
 ///
 /// Its executions and its history stay.
 #[utoipa::path(delete, path = "/handlers/{id}", operation_id = "delete_handler", tag = "handlers",
-    params(("id" = i64, Path, description = "Its id"),
+    params(("id" = i64, Path, description = "The id of the handler"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "The handler was deleted")))]
 async fn delete(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -194,8 +194,8 @@ async fn delete(
 ///
 /// Newest first: who, when, before and after. A deleted handler keeps its history.
 #[utoipa::path(get, path = "/handlers/{id}/history", operation_id = "handler_history", tag = "handlers",
-    params(("id" = i64, Path, description = "Its id")),
-    responses((status = 200, description = "Its changes", body = PageOf<HistoryEntry>)))]
+    params(("id" = i64, Path, description = "The id of the handler")),
+    responses((status = 200, description = "The changes of the handler", body = PageOf<HistoryEntry>)))]
 async fn history(
     Viewer(somebody): Viewer,
     State(console): State<Console>,

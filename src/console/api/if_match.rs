@@ -27,7 +27,7 @@ impl FromRequestParts<Console> for IfMatch {
             tags.extend(value.to_str().unwrap_or_default().split(',').map(str::trim));
         }
         if tags.is_empty() {
-            let detail = "send the header If-Match with the ETag of what you have seen, or If-Match: * for whatever there is";
+            let detail = "send the header If-Match with the ETag of the version that you read, or If-Match: * for any version";
             return Err(Problem::precondition_required(detail));
         }
         if tags.contains(&"*") {
@@ -43,16 +43,16 @@ fn version(tag: &str) -> Result<Option<i64>, Problem> {
     let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).filter(|tag| !tag.contains('"'));
     let inner = inner.ok_or_else(|| {
         let why = if tag.starts_with("W/") {
-            "is a weak tag, which fits no change"
+            "is a weak tag, which a change does not accept"
         } else {
-            "is no entity tag, which stands in double quotes"
+            "is not an entity tag in double quotes"
         };
         let shown: String = tag.chars().take(100).collect();
         let number: String = shown.chars().filter(char::is_ascii_digit).collect();
         let example = if number.is_empty() { "1" } else { &number };
         Problem::bad_request(format!(
-            "If-Match: {shown} {why}: send the ETag as it was given, such as If-Match: \"{example}\", \
-             or If-Match: * for whatever there is"
+            "If-Match: {shown} {why}: send the ETag as you received it, such as If-Match: \"{example}\", \
+             or If-Match: * for any version"
         ))
     })?;
     Ok(inner.parse().ok())
@@ -93,10 +93,11 @@ impl IfMatch {
         };
         let since = seen.and_then(|seen| usize::try_from(handler.version - seen).ok()).unwrap_or_default();
         let changes: Vec<_> = history.into_iter().take(since).collect();
-        let by =
-            changes.first().map(|change| format!(", last by {} at {}", change.changed_by, change.changed_at));
+        let by = changes
+            .first()
+            .map(|change| format!(", last changed by {} at {}", change.changed_by, change.changed_at));
         let detail = format!(
-            "handler {id} is at version {} now{}: look at the changes, and send yours for that version",
+            "handler {id} is now at version {}{}: check the changes, and send yours again for that version",
             handler.version,
             by.unwrap_or_default()
         );

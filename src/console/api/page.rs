@@ -21,7 +21,7 @@ impl TryFrom<u16> for Limit {
     type Error = &'static str;
 
     fn try_from(limit: u16) -> Result<Self, Self::Error> {
-        if (1..=500).contains(&limit) { Ok(Self(limit)) } else { Err("a limit is 1 to 500") }
+        if (1..=500).contains(&limit) { Ok(Self(limit)) } else { Err("must be 1 to 500") }
     }
 }
 
@@ -55,7 +55,7 @@ impl<T: FromStr> TryFrom<String> for After<T> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
         let place =
             bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|place| place.parse().ok());
-        place.map(Self).ok_or("a cursor is what a page of this list gave as next")
+        place.map(Self).ok_or("must be the value of next from a page of this list")
     }
 }
 

@@ -58,10 +58,10 @@ impl Pace {
         };
         let mut errors = Vec::new();
         if !(1..=MAX_RATE).contains(&caution.rate) {
-            errors.push(FieldError::at("/rate", format!("a rate is 1 to {MAX_RATE} a second")));
+            errors.push(FieldError::at("/rate", format!("must be 1 to {MAX_RATE} a second")));
         }
         if caution.max_failures > 100 {
-            errors.push(FieldError::at("/max_failures", "is a percentage, 0 to 100"));
+            errors.push(FieldError::at("/max_failures", "must be a percentage, 0 to 100"));
         }
         if errors.is_empty() { Ok(caution) } else { Err(Problem::invalid(errors)) }
     }
@@ -90,11 +90,11 @@ pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Resul
     match (ids, filter.filter(|filter| !filter.is_empty())) {
         (Some(_), Some(_)) => refuse("/ids", "send ids or a filter, not both"),
         (Some(_), None) if all => refuse("/ids", "send ids or all, not both"),
-        (Some(ids), None) if ids.is_empty() || ids.len() > MAX_IDS => refuse("/ids", "are 1 to 1000 ids"),
+        (Some(ids), None) if ids.is_empty() || ids.len() > MAX_IDS => refuse("/ids", "must be 1 to 1000 ids"),
         (Some(ids), None) => Ok(format!("{} by id", ids.len())),
         (None, Some(filter)) => Ok(filter.to_owned()),
         (None, None) if all => Ok("all".to_owned()),
-        (None, None) => refuse("/filter", "says which: send a filter that is not empty, or ids"),
+        (None, None) => refuse("/filter", "nothing is selected: send a filter that is not empty, or ids"),
     }
 }
 
@@ -109,7 +109,9 @@ pub async fn one(
     let replay = console.jobs.begin_and_wait(&new, chosen, START_TIMEOUT).await?;
     let why = match console.store().refusals(replay.id).await?.into_iter().next() {
         Some(refusal) => Some(refusal.why),
-        None if replay.counts.passed > 0 => Some("somebody else was faster".to_owned()),
+        None if replay.counts.passed > 0 => {
+            Some("it was replayed, discarded or deleted in the meantime".to_owned())
+        }
         None => replay.note.clone().filter(|_| replay.state == JobState::Stopped),
     };
     if let Some(why) = why {
@@ -174,7 +176,7 @@ async fn list(
 /// Show a replay
 ///
 /// With its progress.
-#[utoipa::path(get, path = "/replays/{id}", operation_id = "show_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
+#[utoipa::path(get, path = "/replays/{id}", operation_id = "show_replay", tag = "replays", params(("id" = i64, Path, description = "The id of the replay")),
     responses((status = 200, description = "The replay", body = ShownReplay)))]
 async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) -> Result<Response, Problem> {
     shown(&console, console.store().replay(id).await?).await
@@ -183,8 +185,8 @@ async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) 
 /// Stop a replay
 ///
 /// The process that runs it stops it within about a second. It can be resumed.
-#[utoipa::path(post, path = "/replays/{id}/stop", operation_id = "stop_replay", tag = "replays", params(("id" = i64, Path, description = "Its id")),
-    responses((status = 200, description = "It is asked to stop, or has ended", body = ShownReplay)))]
+#[utoipa::path(post, path = "/replays/{id}/stop", operation_id = "stop_replay", tag = "replays", params(("id" = i64, Path, description = "The id of the replay")),
+    responses((status = 200, description = "The replay was asked to stop, or has ended", body = ShownReplay)))]
 async fn stop(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -197,8 +199,8 @@ async fn stop(
 ///
 /// A replay that a person stopped, that stopped by itself, or whose process was killed.
 #[utoipa::path(post, path = "/replays/{id}/resume", operation_id = "resume_replay", tag = "replays", request_body = Option<Pace>,
-    params(("id" = i64, Path, description = "Its id")),
-    responses((status = 202, description = "It goes on", body = ShownReplay)))]
+    params(("id" = i64, Path, description = "The id of the replay")),
+    responses((status = 202, description = "The replay continues", body = ShownReplay)))]
 async fn resume(
     _: Operator,
     State(console): State<Console>,

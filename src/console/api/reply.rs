@@ -15,7 +15,7 @@ pub fn json(value: &impl Serialize) -> Result<Response, Problem> {
             Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
         }
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be written");
+            tracing::error!(%error, "cannot serialize the response");
             Err(Problem::internal())
         }
     }

@@ -21,8 +21,8 @@ pub fn missing_field(detail: &str) -> Option<&str> {
 pub fn plain(detail: &str) -> String {
     if unknown_field(detail).is_some() {
         return match words(detail.split_once(", ").map_or("", |(_, expected)| expected)) {
-            known if known.is_empty() => "is not known here; there are none".to_owned(),
-            known => format!("is not known here; there are {known}"),
+            known if known.is_empty() => "is unknown; none is allowed here".to_owned(),
+            known => format!("is unknown; allowed: {known}"),
         };
     }
     if let Some((said, expected)) = detail.strip_prefix("unknown variant `").and_then(|d| d.split_once("`, "))
@@ -37,10 +37,10 @@ pub fn plain(detail: &str) -> String {
         return "is missing".to_owned();
     }
     if duplicate_field(detail).is_some() {
-        return "is there twice".to_owned();
+        return "is given twice".to_owned();
     }
     if is_about_a_number(detail) {
-        return "is not a whole number that fits".to_owned();
+        return "is not a whole number in the allowed range".to_owned();
     }
     if detail.starts_with("invalid character: ")
         || detail.starts_with("invalid length: ")
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn what_serde_says_is_said_as_the_rest() {
         for (said, told) in [
-            ("unknown field `c`, expected `a` or `b`", "is not known here; there are a, b"),
-            ("unknown field `c`, there are no fields", "is not known here; there are none"),
+            ("unknown field `c`, expected `a` or `b`", "is unknown; allowed: a, b"),
+            ("unknown field `c`, there are no fields", "is unknown; none is allowed here"),
             ("unknown variant `on`, expected one of `a`, `b`, `c`", "\"on\" is not one of a, b, c"),
             ("missing field `a`", "is missing"),
             ("invalid type: string \"x\", expected i32", "is the text \"x\", and must be a whole number"),
@@ -117,8 +117,8 @@ mod tests {
             ),
             ("invalid type: boolean `true`, expected a sequence", "is true, and must be a list"),
             ("invalid value: string \"x\", expected a duration", "is the text \"x\", and must be a duration"),
-            ("invalid digit found in string", "is not a whole number that fits"),
-            ("a limit is 1 to 500", "a limit is 1 to 500"),
+            ("invalid digit found in string", "is not a whole number in the allowed range"),
+            ("must be 1 to 500", "must be 1 to 500"),
         ] {
             assert_eq!(plain(said), told);
         }

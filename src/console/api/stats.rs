@@ -41,7 +41,7 @@ struct Asked {
 /// Throughput, processes, failing handlers and queue depths, at most two seconds old. If RabbitMQ is away,
 /// `waiting.error` says so.
 #[utoipa::path(get, path = "/stats", operation_id = "stats", tag = "stats", params(Asked),
-    responses((status = 200, description = "How it goes", body = StatusSnapshot)))]
+    responses((status = 200, description = "The status", body = StatusSnapshot)))]
 async fn stats(
     _: Viewer,
     State(console): State<Console>,

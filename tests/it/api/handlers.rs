@@ -93,7 +93,7 @@ async fn a_stale_edit_is_refused_with_what_changed_in_between() {
             (&changes[0]["action"], &changes[1]["after"]["priority"]),
             (&json!("disabled"), &json!(5))
         );
-        assert!(stale["detail"].as_str().unwrap().contains("last by operator program (token)"), "{stale}");
+        assert!(stale["detail"].as_str().unwrap().contains("by operator program (token)"), "{stale}");
     }
     for path in ["/handlers/1/rotate-secret", "/handlers/1/signing-secret"] {
         let method = if path.ends_with("rotate-secret") { "POST" } else { "DELETE" };

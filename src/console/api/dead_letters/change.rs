@@ -44,10 +44,10 @@ struct ReplayLetter {
 /// Runs the plan of the dead letter: its handler, or its handler and those that waited behind it. With `event`, replays
 /// the edited event. If nothing would run, the replay is refused and the dead letter stays open.
 #[utoipa::path(post, path = "/dead-letters/{id}/replay", operation_id = "replay_dead_letter", tag = "dead letters", request_body = Option<ReplayLetter>,
-    params(("id" = Uuid, Path, description = "Its id")),
-    responses((status = 200, description = "It was sent back", body = Replay),
-        (status = 202, description = "It is under way", body = Replay),
-        (status = 409, description = "It is closed already, or nothing would run: `detail` says which")))]
+    params(("id" = Uuid, Path, description = "The id of the dead letter")),
+    responses((status = 200, description = "The dead letter was replayed", body = Replay),
+        (status = 202, description = "The replay is still running", body = Replay),
+        (status = 409, description = "The dead letter is closed, or no handler would run: `detail` says which")))]
 async fn replay_one(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -55,7 +55,7 @@ async fn replay_one(
     OptionalJson(input): OptionalJson<ReplayLetter>,
 ) -> Result<Response, Problem> {
     if input.event.as_ref().is_some_and(|event| !event.get().starts_with('{')) {
-        return Err(Problem::invalid(vec![FieldError::at("/event", "an event is a JSON object")]));
+        return Err(Problem::invalid(vec![FieldError::at("/event", "must be a JSON object")]));
     }
     let letter = open_letter(&console, id).await?;
     let (chosen, asked) = match input.event {
@@ -111,10 +111,10 @@ struct ReplayLetters {
 /// Open ones, oldest first. With `dry_run`, only counts them. Otherwise starts a job, which `GET /replays/{id}` shows.
 /// Each dead letter is replayed once, even if two people replay it at the same time.
 #[utoipa::path(post, path = "/dead-letters/replay", operation_id = "replay_dead_letters", tag = "dead letters", request_body = ReplayLetters,
-    responses((status = 200, description = "What would be sent (dry_run)", body = Plan),
-        (status = 202, description = "A job has begun", body = Replay,
-            headers(("Location" = String, description = "Where the job is"))),
-        (status = 404, description = "One of the ids is none")))]
+    responses((status = 200, description = "With `dry_run`: what would be replayed", body = Plan),
+        (status = 202, description = "The job has started", body = Replay,
+            headers(("Location" = String, description = "The URL of the job"))),
+        (status = 404, description = "One of the ids does not exist")))]
 async fn replay_many(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -142,7 +142,7 @@ impl TryFrom<String> for Reason {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let text = text.trim();
         let fits = (1..=1000).contains(&text.chars().count()) && !text.contains('\0');
-        if fits { Ok(Self(text.to_owned())) } else { Err("a reason has 1 to 1000 characters") }
+        if fits { Ok(Self(text.to_owned())) } else { Err("must have 1 to 1000 characters") }
     }
 }
 
@@ -159,9 +159,9 @@ struct Discarded {
 
 /// Discard a dead letter
 #[utoipa::path(post, path = "/dead-letters/{id}/discard", operation_id = "discard_dead_letter", tag = "dead letters", request_body = DiscardLetter,
-    params(("id" = Uuid, Path, description = "Its id")),
-    responses((status = 200, description = "It is closed", body = Discarded),
-        (status = 409, description = "It was closed already")))]
+    params(("id" = Uuid, Path, description = "The id of the dead letter")),
+    responses((status = 200, description = "The dead letter was discarded", body = Discarded),
+        (status = 409, description = "The dead letter is already closed")))]
 async fn discard_one(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -200,7 +200,7 @@ struct DiscardLetters {
 ///
 /// Closes open ones permanently. With `dry_run`, only counts them.
 #[utoipa::path(post, path = "/dead-letters/discard", operation_id = "discard_dead_letters", tag = "dead letters", request_body = DiscardLetters,
-    responses((status = 200, description = "How many were closed; with dry_run what would be", body = inline(Outcome))))]
+    responses((status = 200, description = "How many were discarded; with `dry_run`: what would be discarded", body = inline(Outcome))))]
 async fn discard_many(
     Operator(somebody): Operator,
     State(console): State<Console>,

@@ -43,7 +43,7 @@ pub(super) fn no_parameters(uri: &Uri) -> Result<NoParams, Problem> {
     let query = uri.query().unwrap_or_default();
     let names: BTreeSet<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();
     let refused =
-        names.into_iter().map(|name| FieldError::parameter(name, "is not known here; there are none"));
+        names.into_iter().map(|name| FieldError::parameter(name, "is unknown; no parameter is allowed here"));
     let refused: Vec<_> = refused.collect();
     if refused.is_empty() { Ok(NoParams) } else { Err(Problem::bad_fields(refused)) }
 }

@@ -70,7 +70,7 @@ pub(super) async fn checked(
                 reading.errors.push(FieldError::at("/task/path", ScriptPath::CLIMBS));
             } else if let Err(why) = console.settings.scripts.examine(path) {
                 // The script may run on another machine, but a typing error is best found now.
-                warnings.push(format!("as configured where the console runs it cannot be run: {why}"));
+                warnings.push(format!("the script cannot be run where the console runs: {why}"));
             }
         }
         None => {}

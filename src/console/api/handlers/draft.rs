@@ -69,7 +69,7 @@ impl Reading {
     pub fn of(body: &Value, current: Option<&HandlerSpec>) -> Result<Self, Problem> {
         let mut errors = Vec::new();
         let Some(fields) = body.as_object() else {
-            return Err(Problem::invalid(vec![FieldError::at("", "a handler is a JSON object")]));
+            return Err(Problem::invalid(vec![FieldError::at("", "a handler must be a JSON object")]));
         };
         let mut fields = Fields::of(fields, "", &mut errors);
         let name = fields.required("name");
@@ -124,7 +124,7 @@ fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut
         let at = if sign.is_some() { "/sign" } else { "/signing_secret" };
         errors.push(FieldError::at(
             at,
-            "is for a new handler; POST …/rotate-secret changes the secret of one that is there",
+            "is only for a new handler; for an existing one, use POST …/rotate-secret",
         ));
         return Signing::Not;
     }
@@ -132,7 +132,7 @@ fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut
         (Some(true), Some(_)) => {
             errors.push(FieldError::at(
                 "/sign",
-                "makes a new secret, and signing_secret gives one: send one of both",
+                "creates a new secret, and signing_secret sets one: send only one of them",
             ));
             Signing::Not
         }

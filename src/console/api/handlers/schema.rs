@@ -36,7 +36,7 @@ fn text(description: &str) -> ObjectBuilder {
 impl PartialSchema for NewHandler {
     fn schema() -> RefOr<Schema> {
         let mut object = spec();
-        object.description = Some("A handler: on this event run this task".to_owned());
+        object.description = Some("A handler: it runs a task for each event of its type".to_owned());
         let sign = ObjectBuilder::new().schema_type(Type::Boolean);
         add(
             &mut object,
@@ -67,7 +67,7 @@ impl ToSchema for NewHandler {
 impl PartialSchema for HandlerPatch {
     fn schema() -> RefOr<Schema> {
         let mut object = spec();
-        object.description = Some("What changes; null takes the default".to_owned());
+        object.description = Some("The fields to change; null sets the default".to_owned());
         object.required.clear();
         for (name, property) in &mut object.properties {
             // These have no default.
@@ -100,8 +100,8 @@ impl PartialSchema for Handler {
         let time = |description: &str| {
             text(description).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         };
-        add(&mut object, "id", number("Given by the database"));
-        add(&mut object, "version", number("Counts its changes; the ETag"));
+        add(&mut object, "id", number("Assigned by the database"));
+        add(&mut object, "version", number("The version, which each change increases; also the ETag"));
         let signed = ObjectBuilder::new().schema_type(Type::Boolean);
         add(
             &mut object,

@@ -41,10 +41,10 @@ const A_DAY: Duration = Duration::from_hours(24);
 
 /// Give a handler a new signing secret
 #[utoipa::path(post, path = "/handlers/{id}/rotate-secret", operation_id = "rotate_secret", tag = "handlers", request_body = Option<Rotation>,
-    params(("id" = i64, Path, description = "Its id"),
+    params(("id" = i64, Path, description = "The id of the handler"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
-    responses((status = 200, description = "It signs with the new secret", body = Changed,
-        headers(("ETag" = String, description = "Its version")))))]
+    responses((status = 200, description = "Requests are signed with the new secret", body = Changed,
+        headers(("ETag" = String, description = "The version of the handler")))))]
 async fn rotate(
     Operator(somebody): Operator,
     State(console): State<Console>,
@@ -75,10 +75,10 @@ async fn rotate(
 
 /// Remove the signing secret of a handler
 #[utoipa::path(delete, path = "/handlers/{id}/signing-secret", operation_id = "remove_secret", tag = "handlers",
-    params(("id" = i64, Path, description = "Its id"),
+    params(("id" = i64, Path, description = "The id of the handler"),
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
-    responses((status = 200, description = "It does not sign any more", body = Changed,
-        headers(("ETag" = String, description = "Its version")))))]
+    responses((status = 200, description = "Requests are no longer signed", body = Changed,
+        headers(("ETag" = String, description = "The version of the handler")))))]
 async fn remove(
     Operator(somebody): Operator,
     State(console): State<Console>,

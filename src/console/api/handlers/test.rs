@@ -44,9 +44,9 @@ struct TrialInput {
 /// recorded or retried. The response shows what was sent, what was answered, and what a worker would do next. It takes
 /// as long as the handler.
 #[utoipa::path(post, path = "/handlers/{id}/test", operation_id = "test_handler", tag = "handlers", request_body = Option<TrialInput>,
-    params(("id" = i64, Path, description = "Its id")),
-    responses((status = 200, description = "What came of it, also where the handler failed", body = Trial),
-        (status = 409, description = "It cannot be called from here: its secrets cannot be decrypted")))]
+    params(("id" = i64, Path, description = "The id of the handler")),
+    responses((status = 200, description = "The result, even if the handler failed", body = Trial),
+        (status = 409, description = "The handler cannot be called from here: its secrets cannot be decrypted")))]
 async fn test(
     _: Operator,
     State(console): State<Console>,

@@ -62,7 +62,7 @@ impl<'a, 'e> Fields<'a, 'e> {
             let detail = if self.at.is_empty() && READ_ONLY.contains(&name.as_str()) {
                 "is set by provisiond: leave it out".to_owned()
             } else {
-                format!("is not known here; there are {}", self.known.join(", "))
+                format!("is unknown; allowed: {}", self.known.join(", "))
             };
             self.refuse(name, detail);
         }

@@ -16,11 +16,11 @@ use crate::{
     },
 };
 
-const GIVE_AGAIN: &str = "*** stands for a value that is stored, of a header of this handler and the same scheme, host, port and header Host: give its value";
+const GIVE_AGAIN: &str = "*** keeps the stored value of a header, but only for the same scheme, host, port and header Host: send the value";
 
 pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<FieldError>) -> Option<Task> {
     let Some(fields) = task.as_object() else {
-        errors.push(FieldError::at("/task", "a task is a JSON object with a type"));
+        errors.push(FieldError::at("/task", "a task must be a JSON object with a type"));
         return None;
     };
     let mut fields = Fields::of(fields, "/task", errors);
@@ -68,14 +68,14 @@ fn read_headers(
     errors: &mut Vec<FieldError>,
 ) -> BTreeMap<HeaderName, HeaderValue> {
     let Some(fields) = headers.as_object() else {
-        errors.push(FieldError::at("/task/headers", "headers are a JSON object of names and values"));
+        errors.push(FieldError::at("/task/headers", "headers must be a JSON object of names and values"));
         return BTreeMap::new();
     };
     let read = |(name, value): (&String, &Value)| -> Result<(HeaderName, HeaderValue), FieldError> {
         let at = format!("/task/headers/{}", escaped(name));
         let refuse = |detail: String| FieldError::at(at.clone(), detail);
         let name: HeaderName = name.parse().map_err(|e| refuse(format!("{e}")))?;
-        let text = value.as_str().ok_or_else(|| refuse("a header's value is a text".to_owned()))?;
+        let text = value.as_str().ok_or_else(|| refuse("a header value must be a text".to_owned()))?;
         let value = match kept.and_then(|kept| kept.get(&name)) {
             Some(kept) if text == MASK => kept.clone(),
             None if text == MASK => return Err(refuse(GIVE_AGAIN.to_owned())),
@@ -92,7 +92,7 @@ fn read_headers(
 
 pub(super) fn read_retry(retry: &Value, errors: &mut Vec<FieldError>) -> Option<RetryOverrides> {
     let Some(fields) = retry.as_object() else {
-        errors.push(FieldError::at("/retry", "retry is a JSON object of overrides"));
+        errors.push(FieldError::at("/retry", "retry must be a JSON object of overrides"));
         return None;
     };
     let before = errors.len();

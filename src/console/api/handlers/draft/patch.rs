@@ -10,7 +10,7 @@ use crate::{
 /// Applies a merge patch to `current`, as the API shows it.
 pub fn merged(current: &HandlerSpec, patch: &Value) -> Result<Value, Problem> {
     if !patch.is_object() {
-        return Err(Problem::invalid(vec![FieldError::at("", "a patch is a JSON object of what changes")]));
+        return Err(Problem::invalid(vec![FieldError::at("", "a patch must be a JSON object")]));
     }
     let mut value = serde_json::to_value(current).map_err(|_| Problem::internal())?;
     // A task of another type has other members; the old ones would be unknown.
