@@ -53,7 +53,7 @@ pub fn html(page: &impl Template) -> Answer {
                 .into_response())
         }
         Err(error) => {
-            tracing::error!(%error, "a page cannot be rendered");
+            tracing::error!(%error, "cannot render the page");
             Err(Problem::internal())
         }
     }

@@ -34,7 +34,7 @@ async function send(form, button, dialog, swap) {
     const { response, document: page } = await fetchPage(url, options);
     answer(form, response, page, dialog, swap);
   } catch (error) {
-    (dialog ? sayIn(dialog) : complain)(`Nothing was done: ${error.message}. Is the console still running?`);
+    (dialog ? sayIn(dialog) : complain)(`The request failed: ${error.message}. Is the console still running?`);
   } finally {
     form.classList.remove("busy");
     form.removeAttribute("aria-busy");

@@ -37,7 +37,7 @@ async function look() {
   const state = document.getElementById("live-state");
   if (state) {
     state.className = `livestate small soft ${failures ? "lost" : "live"}`;
-    state.lastElementChild.textContent = failures ? "Not answering; trying again" : "Live";
+    state.lastElementChild.textContent = failures ? "No answer; trying again" : "Live";
   }
   plan();
 }

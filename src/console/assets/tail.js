@@ -42,8 +42,8 @@ class Tail {
 
   /** EventSource reconnects by itself, unless the server has rejected the request. */
   lost() {
-    if (this.source.readyState === EventSource.CLOSED) this.say("lost", "Stopped: load the page again");
-    else this.say("lost", "Connecting again");
+    if (this.source.readyState === EventSource.CLOSED) this.say("lost", "Stopped: reload the page");
+    else this.say("lost", "Reconnecting");
   }
 
   say(state, text) {

@@ -45,7 +45,7 @@ async function copyFrom(button) {
     label.textContent = "Copied";
     setTimeout(() => (label.textContent = before), 1500);
   } catch {
-    announce("The browser does not let pages copy here.");
+    announce("The browser does not allow copying on this page.");
   }
 }
 

@@ -48,7 +48,7 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
 pub fn told(lines: &[Line]) -> String {
     let count = |class| lines.iter().filter(|line| line.class == class).count() as u64;
     let (taken, added) = (count("del"), count("add"));
-    format!("{} taken away, {} added.", counted(taken, "line", "lines"), counted(added, "line", "lines"))
+    format!("{} removed, {} added.", counted(taken, "line", "lines"), counted(added, "line", "lines"))
 }
 
 fn line(sign: &'static str, class: &'static str, text: &str) -> Line {
@@ -68,7 +68,7 @@ mod tests {
             lines.iter().filter(|l| !l.class.is_empty()).map(|l| (l.sign, l.text.as_str())).collect();
         assert_eq!(changed, [("−", "line 4"), ("+", "line four"), ("", "…"), ("−", "line 25")]);
         assert_eq!(lines.len(), 3 + 2 + 3 + 1 + 3 + 1 + 3);
-        assert_eq!(told(&lines), "2 lines taken away, 1 line added.");
+        assert_eq!(told(&lines), "2 lines removed, 1 line added.");
         assert!(super::lines("a", "a").is_empty());
     }
 }

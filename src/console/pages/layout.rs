@@ -112,18 +112,18 @@ fn notice(asked: &Fields) -> Option<String> {
         "created" => format!("Handler {number} was created. It is live on every worker within a second."),
         "saved" => format!("Handler {number} was saved. The change is live on every worker within a second."),
         "enabled" => format!("Handler {number} is enabled."),
-        "disabled" => format!("Handler {number} is disabled; what waits for it is skipped."),
+        "disabled" => format!("Handler {number} is disabled. Its pending retries are skipped."),
         "back" => {
-            format!("Handler {number} is back in the list, switched off: switch it on to have it called.")
+            format!("Handler {number} is back in the list and disabled. Enable it so that it is called.")
         }
-        "archived" => format!("Handler {number} is archived. It is found again with Status = Archived."),
+        "archived" => format!("Handler {number} is archived. To find it, search with Status = Archived."),
         "deleted" => format!("Handler {number} was deleted. Its executions stay."),
-        "unsigned" => format!("Requests of handler {number} are not signed any more."),
+        "unsigned" => format!("Requests of handler {number} are no longer signed."),
         "discarded" if number == 1 => "1 dead letter was discarded.".to_owned(),
         "discarded" => format!("{number} dead letters were discarded."),
         "published" => "The event was published. Its executions appear here as they end.".to_owned(),
-        "added" => "The event was added, and its queue declared.".to_owned(),
-        "removed" => "The event was removed.".to_owned(),
+        "added" => "The event type was added, and its queue was declared.".to_owned(),
+        "removed" => "The event type was removed.".to_owned(),
         "replayed" if number == 1 => {
             "It was replayed; its executions appear in the Execution Logs.".to_owned()
         }

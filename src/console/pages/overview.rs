@@ -81,7 +81,7 @@ pub async fn overview(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(
 fn queue_problems(waiting: &Waiting, seen: &Policies) -> Vec<String> {
     let unknown_queues = waiting.unknown_queues.iter().map(ToString::to_string);
     let harmful = seen.harmful.iter().map(ToString::to_string);
-    let unknown = seen.error.iter().map(|error| format!("the policies on the queues are not known: {error}"));
+    let unknown = seen.error.iter().map(|error| format!("cannot read the policies of the queues: {error}"));
     let policies = harmful.chain(unknown).map(|problem| capital(&problem));
     unknown_queues.chain(policies).collect()
 }
@@ -111,10 +111,10 @@ fn tiles(picture: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
             is_alarm: failed * 10 > attempts,
         },
         Tile {
-            label: "Duration, 95 % below",
+            label: "Duration (p95)",
             value: charts::milliseconds(total.p95_ms),
             unit: String::new(),
-            note: format!("half below {}", charts::milliseconds(total.p50_ms)),
+            note: format!("median {}", charts::milliseconds(total.p50_ms)),
             href: since.href("/executions"),
             is_alarm: false,
         },
@@ -123,12 +123,8 @@ fn tiles(picture: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
             label: "Open dead letters",
             value: grouped(letters.total),
             unit: String::new(),
-            note: if letters.total == 0 {
-                "nothing to take care of"
-            } else {
-                "to be mended, replayed or discarded"
-            }
-            .to_owned(),
+            note: if letters.total == 0 { "nothing to do" } else { "edit, replay or discard them" }
+                .to_owned(),
             href: "/dead-letters".to_owned(),
             is_alarm: letters.total > 0,
         },
@@ -146,7 +142,7 @@ fn waiting(picture: &StatusSnapshot) -> Tile {
         note: match picture.waiting.error {
             Some(_) => "RabbitMQ does not answer".to_owned(),
             None if overdue > 0 => format!("{} overdue, see provisiond check", grouped(overdue)),
-            None => format!("{} wait for a worker", counted(events, "event", "events")),
+            None => format!("{} waiting for a worker", counted(events, "event", "events")),
         },
         href: Fields::default().with("disposition", "retrying").href("/executions"),
         is_alarm: picture.waiting.error.is_some() || overdue > 0,
@@ -166,7 +162,7 @@ fn workers(picture: &StatusSnapshot) -> Tile {
         value: workers.len().to_string(),
         unit: String::new(),
         note: if workers.is_empty() {
-            "nobody takes events".to_owned()
+            "no worker takes events".to_owned()
         } else {
             format!("seen in the last minute, {} in flight", counted(in_flight, "event", "events"))
         },

@@ -44,7 +44,7 @@ impl SampleForm {
     /// field.
     pub fn sample(&mut self) -> Option<(ObjectId, Box<RawValue>)> {
         let object = match self.object_id.as_str() {
-            "" => Err("which object is it about? A number or a text".to_owned()),
+            "" => Err("enter the id of an object: a number or a text".to_owned()),
             typed => ObjectId::typed(typed).map_err(|e| e.to_string()),
         };
         let object = self.errors.take("object_id", object);
@@ -54,7 +54,7 @@ impl SampleForm {
         let data = match parsed {
             Ok(data) if data.get().starts_with('{') => Some(data),
             Ok(_) => {
-                self.errors.add("data", "a JSON object: {\"name\": \"Ann\"}");
+                self.errors.add("data", "must be a JSON object, such as {\"name\": \"Ann\"}");
                 None
             }
             Err(error) => {

@@ -56,7 +56,7 @@ fn which(fields: &Fields) -> Result<Which, Problem> {
     if errors.is_empty() {
         Ok(Which::By(filter))
     } else {
-        Err(Problem::bad_request("this cannot be searched for so"))
+        Err(Problem::bad_request("the search has a wrong value"))
     }
 }
 
@@ -75,7 +75,7 @@ async fn page(console: &Console, somebody: &Identity, chosen: &Fields, note_erro
     let total = unsigned(plan.iter().map(|line| line.count).sum());
     let total_told = counted(total, "dead letter", "dead letters");
     let title = format!("Discard {total_told}?");
-    let all = if by_search { "Every open one that the search finds." } else { "" };
+    let all = if by_search { "These are all open dead letters that the search finds." } else { "" };
     let names: Vec<&str> = SEARCH.iter().map(|(name, _)| *name).chain(["id"]).collect();
     let status = if note_error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let page = DiscardPage {
@@ -95,7 +95,7 @@ async fn page(console: &Console, somebody: &Identity, chosen: &Fields, note_erro
 pub async fn discard(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
     let note = sent.get("note");
     if note.is_empty() {
-        return page(&console, &somebody, &sent, "say why: who finds them later wants to know").await;
+        return page(&console, &somebody, &sent, "Give a reason. It is stored with the dead letters.").await;
     }
     let (store, by) = (console.store(), somebody.by());
     let count = match which(&sent)? {

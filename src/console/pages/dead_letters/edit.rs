@@ -60,7 +60,7 @@ async fn open_letter(console: &Console, text: &str) -> Result<StoredDeadLetter, 
         return Ok(letter);
     }
     let by = letter.row.state_changed_by.as_deref().unwrap_or("somebody");
-    Err(Problem::conflict(format!("it was {} already, by {by}", letter.row.state)))
+    Err(Problem::conflict(format!("this dead letter was {} already, by {by}", letter.row.state)))
 }
 
 fn page(
@@ -109,12 +109,14 @@ pub async fn send(
     }
     let (before, body) = (text(&letter), Bytes::from(edited.clone()));
     if edited == before {
-        let error = "Nothing is changed. As it is, it is replayed from its own page.".to_owned();
+        let error =
+            "You have changed nothing. To replay the event unchanged, use the page of the dead letter."
+                .to_owned();
         return page(&somebody, &letter, edited, error, None);
     }
     let (facts, content_type) = (&letter.row.letter, letter.content_type.as_deref());
     if let Err(why) = edited_event(facts, content_type, &body, console.letters.max_event_bytes) {
-        return page(&somebody, &letter, edited, format!("It is no event: {why}"), None);
+        return page(&somebody, &letter, edited, format!("This is not a valid event: {why}"), None);
     }
     if sent.get("step") != "replay" {
         let after = indented(&edited).unwrap_or_else(|| edited.clone());

@@ -74,7 +74,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     } else {
         (Page { items: Vec::new(), next: None }, None)
     };
-    let problem = if errors.is_empty() { "" } else { "This cannot be searched for so: see Advanced Search." };
+    let problem = if errors.is_empty() { "" } else { "The search has a wrong value: see Advanced Search." };
     let chosen = search.get("handler");
     let handlers = handler_choices(store, chosen).await?;
     let handler =

@@ -66,11 +66,15 @@ impl Row {
 
 pub const fn meaning(reason: Reason) -> &'static str {
     match reason {
-        Reason::Malformed => "It is no event.",
-        Reason::Permanent => "The handler failed in a way that trying again does not mend.",
+        Reason::Malformed => "The message is not a valid event.",
+        Reason::Permanent => "The handler failed in a way that a retry cannot repair.",
         Reason::Exhausted => "Every attempt failed.",
-        Reason::CrashLoop => "It was begun again and again, and its worker died each time.",
-        Reason::Unrouted => "No queue took it: its name is not in the catalogue.",
-        Reason::Expired => "It waited longer than its queue allows.",
+        Reason::CrashLoop => "The event was started several times, and its worker died each time.",
+        Reason::Unrouted => {
+            "No queue took the event: its name is not in the catalogue, or the queue was deleted."
+        }
+        Reason::Expired => {
+            "RabbitMQ removed the event from its queue: it waited too long or was delivered too often."
+        }
     }
 }

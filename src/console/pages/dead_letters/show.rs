@@ -93,7 +93,7 @@ fn page(frame: Frame, shown: &Shown, whole: bool) -> ShowPage {
     let href = format!("/dead-letters/{}", facts.id);
     let (text, note) = match std::str::from_utf8(&letter.body) {
         Ok(text) => (text.into(), ""),
-        Err(_) => (String::from_utf8_lossy(&letter.body), "not UTF-8: what is none is shown as \u{fffd}"),
+        Err(_) => (String::from_utf8_lossy(&letter.body), "not UTF-8: other bytes are shown as \u{fffd}"),
     };
     let body =
         Body::new("body", "The event", &text, &href, whole).with_note(note).with_raw(format!("{href}/body"));
@@ -136,8 +136,8 @@ fn planned(handler: &PlannedHandler) -> Planned {
     let name = handler.name.as_deref().map(|name| short(name, 80));
     let name = handler_name(handler.id, name.as_deref(), handler.deleted);
     let off = match &handler.replaced_by {
-        Some(other) => format!("gone, {} has its number now: passed over", short(other, 60)),
-        None => "not enabled: passed over".to_owned(),
+        Some(other) => format!("does not exist any more, {} has its id now: skipped", short(other, 60)),
+        None => "not enabled: skipped".to_owned(),
     };
     Planned { id: handler.id.0, name, enabled: handler.enabled, off }
 }
@@ -148,8 +148,8 @@ fn attempt(execution: &Execution) -> Attempt {
     let (tone, ended) = match execution.disposition {
         Disposition::Done => ("good", "succeeded"),
         Disposition::Forbidden => ("warn", "forbade the event"),
-        Disposition::Retrying => ("warn", "failed, to be tried again"),
-        Disposition::DeadLettered => ("bad", "failed for good"),
+        Disposition::Retrying => ("warn", "failed and is retried"),
+        Disposition::DeadLettered => ("bad", "failed and was given up"),
         _ => ("", "was skipped"),
     };
     let headline = if execution.attempt == 0 {

@@ -65,7 +65,7 @@ struct RemovePage {
 fn new_page(somebody: &Identity, form: NewForm, problem: String) -> Answer {
     let refused = !problem.is_empty() || !form.errors.is_empty();
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    let frame = Frame::in_section(Section::Events, "Add an event", somebody);
+    let frame = Frame::in_section(Section::Events, "Add an event type", somebody);
     with_status(status, html(&NewPage { frame, problem, form }))
 }
 
@@ -96,7 +96,7 @@ fn told(error: anyhow::Error) -> Result<String, Problem> {
 }
 
 fn parse(name: &str) -> Result<EventName, Problem> {
-    name.parse().map_err(|_| Problem::not_found(format!("there is no event {name}")))
+    name.parse().map_err(|_| Problem::not_found(format!("there is no event type {name}")))
 }
 
 fn remove_page(console: &Console, somebody: &Identity, name: EventName, problem: String) -> Answer {

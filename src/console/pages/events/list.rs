@@ -86,7 +86,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
         frame: Frame::in_section(Section::Events, "Events", &somebody).telling(&asked),
         shared: waiting.queues.iter().filter_map(shared).collect(),
         broker_problem: problem
-            .map(|error| format!("RabbitMQ does not tell how deep the queues are: {error}."))
+            .map(|error| format!("Cannot read the queue depths from RabbitMQ: {error}."))
             .unwrap_or_default(),
         groups,
     })
@@ -115,13 +115,15 @@ fn shared(queue: &QueueDepth) -> Option<Shared> {
         QueueKind::Event { .. } => return None,
         QueueKind::ExecutionLog => "Results, until a recorder has written them".to_owned(),
         QueueKind::DeadLetters => "Dead letters, until a recorder has written them".to_owned(),
-        QueueKind::Unrouted => "What no queue took, until a recorder has looked at it".to_owned(),
+        QueueKind::Unrouted => {
+            "Events that no queue took, until a recorder makes dead letters of them".to_owned()
+        }
         QueueKind::Delay { seconds } => {
             if queue.depth.is_some_and(|depth| depth.messages == 0) {
                 return None;
             }
             let part = std::time::Duration::from_secs(u64::from(*seconds));
-            format!("Retries, for {} of their delay", typed(part))
+            format!("Retries; each one waits here for {}", typed(part))
         }
     };
     let depth = queue.depth;

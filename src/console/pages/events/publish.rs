@@ -76,7 +76,7 @@ pub async fn publish(Operator(somebody): Operator, Of(console): Of<Console>, For
         Err(Err(error)) => return Err(error.into()),
     };
     if !published.has_queue {
-        let detail = "it was published, and has no queue: it becomes a dead letter (unrouted). Queues are declared when a worker starts";
+        let detail = "the event was published, but has no queue: it becomes a dead letter (unrouted). Queues are declared when a worker starts";
         return Err(Problem::conflict(detail));
     }
     let watch = Fields::default().with("event_id", published.event_id.as_str()).with("live", "on");

@@ -63,7 +63,7 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     } else {
         (
             Page { items: Vec::new(), next: None },
-            "This cannot be searched for so: see Advanced Search.".to_owned(),
+            "The search has a wrong value: see Advanced Search.".to_owned(),
         )
     };
     let rows: Vec<Row> = page.items.iter().map(Row::of).collect();

@@ -97,20 +97,24 @@ impl Row {
 /// For a disposition: the CSS class, the addition to the status, and the sentence that explains it.
 const fn told(disposition: Disposition) -> (&'static str, &'static str, &'static str) {
     match disposition {
-        Disposition::Done => ("good", "", "It was done."),
+        Disposition::Done => ("good", "", "The handler succeeded."),
         Disposition::Forbidden => {
-            ("warn", "forbidden", "The handler forbade the event; those after it did not run.")
+            ("warn", "forbidden", "The handler forbade the event; the handlers after it did not run.")
         }
-        Disposition::Retrying => ("warn", "retrying", "It failed, and is tried again."),
-        Disposition::DeadLettered => ("bad", "dead letter", "It failed for good, and is a dead letter."),
+        Disposition::Retrying => ("warn", "retrying", "The attempt failed or was deferred, and is retried."),
+        Disposition::DeadLettered => {
+            ("bad", "dead letter", "The handler was given up; there is a dead letter.")
+        }
         Disposition::HandlerOff => {
-            ("", "handler off", "The handler was switched off, archived, deleted or moved meanwhile.")
+            ("", "handler off", "The handler was disabled, archived, deleted or moved to another event type.")
         }
         Disposition::NotReached => ("", "not reached", "A handler before it forbade the event."),
         Disposition::NoHandler => ("", "no handler", "No handler was enabled for the event."),
-        Disposition::Duplicate => ("", "duplicate", "The event was published twice, and ran once."),
+        Disposition::Duplicate => {
+            ("", "duplicate", "The event was published before, so it did not run again.")
+        }
         Disposition::NotAnswered => {
-            ("", "not answered", "The publisher asked for an answer where none may go.")
+            ("", "not answered", "The event ran, but its reply_to names a queue of provisiond.")
         }
     }
 }

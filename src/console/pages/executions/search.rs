@@ -21,7 +21,7 @@ pub const PATH: &str = "/executions";
 pub const SEARCH: [(&str, &str); 10] = [
     ("data", "Data"),
     ("status", "Status"),
-    ("disposition", "What became of it"),
+    ("disposition", "Disposition"),
     ("event", "Event"),
     ("handler", "Handler"),
     ("object_id", "Object ID"),

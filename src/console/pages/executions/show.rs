@@ -97,7 +97,7 @@ fn bodies(execution: &Execution, whole: bool) -> Vec<Body> {
     let mut bodies = vec![Body::new("sent", sent, execution.request.get(), &page, whole)];
     for (id, title, text) in answers(execution.response.as_ref()) {
         let note = if execution.response.as_ref().is_some_and(|r| r.truncated) {
-            "truncated as it came"
+            "truncated when it was received"
         } else {
             ""
         };
@@ -143,10 +143,10 @@ pub fn code(response: &Response) -> String {
 /// A note for an execution without a response to show.
 fn answer_note(execution: &Execution) -> String {
     let Some(response) = &execution.response else {
-        return if execution.attempt == 0 { String::new() } else { "Nothing was answered.".to_owned() };
+        return if execution.attempt == 0 { String::new() } else { "There was no response.".to_owned() };
     };
     match (answers(Some(response)).is_empty(), code(response)) {
-        (true, code) if !code.is_empty() => format!("Answered {code}, and nothing more."),
+        (true, code) if !code.is_empty() => format!("The response was {code}, without a body or output."),
         _ => String::new(),
     }
 }

@@ -51,12 +51,12 @@ async fn form_page(
     let settings = &console.settings;
     let roots: Vec<String> = settings.scripts.roots().iter().map(|root| root.display().to_string()).collect();
     let script_hint = match roots.as_slice() {
-        [] => "No directory of scripts is configured (script.roots): scripts are refused".to_owned(),
+        [] => "No script directory is configured (script.roots): scripts are refused".to_owned(),
         roots => format!("The event is its standard input. A path below {}", roots.join(" or ")),
     };
     let retry = &console.trials.defaults.retry;
     let retry_hint = format!(
-        "{} attempts, {} after the first, then {} times as long, at most {}",
+        "{} attempts, the first retry after {}, each next delay {} times as long, at most {}",
         retry.max_attempts,
         typed(retry.initial_interval),
         retry.multiplier,
@@ -165,8 +165,11 @@ async fn checked(
         // second one is accepted.
         Task::Script { path, .. } if form.known_path != form.path => {
             if let Err(why) = settings.scripts.examine(path) {
-                let once_more = "if the workers have it, say so by sending this again";
-                form.errors.add("path", format!("here it could not be run: {why}; {once_more}"));
+                let once_more = "if the workers can run it, submit the form again";
+                form.errors.add(
+                    "path",
+                    format!("the script cannot be run where the console runs: {why}; {once_more}"),
+                );
                 form.known_path.clone_from(&form.path);
             }
         }

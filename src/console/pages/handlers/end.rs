@@ -109,7 +109,7 @@ async fn ended(
         Ok(handler) => Ok(done(LIST, what, &handler.id)),
         Err(StoreError::Conflict { .. }) => {
             let problem =
-                "Somebody changed it meanwhile. Here is what it is now; say again what is to be done.";
+                "Somebody has changed the handler. This is its current state: choose again what to do.";
             delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
         }
         // Somebody else has deleted it already.

@@ -127,7 +127,7 @@ impl HandlerForm {
         let mut errors = Errors::default();
         let name = errors.take("name", self.name.parse());
         let event = if self.event.is_empty() {
-            errors.take("event", Err("choose the event it runs on"))
+            errors.take("event", Err("choose the event that it runs on"))
         } else {
             errors.take("event", self.event.parse().map_err(|e| format!("{e}")))
         };
@@ -138,7 +138,7 @@ impl HandlerForm {
         let on_failure = errors.optional("on_failure", &self.on_failure, str::parse).unwrap_or_default();
         let timeout = errors.optional("timeout", &self.timeout, str::parse::<Timeout>);
         let max_concurrency = errors.optional("max_concurrency", &self.max_concurrency, |text| {
-            text.parse::<NonZeroU32>().map_err(|_| "a whole number, 1 or more; blank: no limit of its own")
+            text.parse::<NonZeroU32>().map_err(|_| "must be a whole number, 1 or more; blank: no limit")
         });
         let retry = self.retry(&mut errors);
         let complete = errors.is_empty();

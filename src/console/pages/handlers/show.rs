@@ -81,7 +81,7 @@ pub async fn page(
         with: spec.task.parameters(),
         timeout,
         retry: retry(console, spec),
-        at_a_time: spec.max_concurrency.map_or_else(|| "no limit of its own".to_owned(), |n| n.to_string()),
+        at_a_time: spec.max_concurrency.map_or_else(|| "no limit".to_owned(), |n| format!("{n} per worker")),
         updated: format!("{} UTC", moment(handler.updated_at)),
         history: history.iter().map(HistoryView::of).collect(),
         handler,

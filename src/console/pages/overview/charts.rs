@@ -38,7 +38,7 @@ const OUTCOMES: [(&str, &str, &str); 5] = [
     ("s5", "forbidden", "forbidden"),
     ("s4", "skipped", ""),
     ("s2", "retrying", "retrying"),
-    ("s3", "given up", "dead_lettered"),
+    ("s3", "dead-lettered", "dead_lettered"),
 ];
 
 const fn outcomes_of(counts: &Counts) -> [u64; 5] {
@@ -103,22 +103,18 @@ pub fn durations(activity: &Activity) -> Chart {
     let top = ceiling(most);
     let total = &activity.total;
     let since = Fields::default().with("since", activity.since.to_string()).href("/executions");
-    let legend = [
-        ("s1", "half below", total.p50_ms),
-        ("s2", "95 % below", total.p95_ms),
-        ("s3", "99 % below", total.p99_ms),
-    ];
+    let legend = [("s1", "median", total.p50_ms), ("s2", "p95", total.p95_ms), ("s3", "p99", total.p99_ms)];
     let told = |counts: &Counts| match counts.p50_ms {
-        None => "nothing succeeded".to_owned(),
+        None => "no successful attempts".to_owned(),
         half => format!(
-            "half below {}, 95 % below {}, 99 % below {}",
+            "median {}, p95 {}, p99 {}",
             milliseconds(half),
             milliseconds(counts.p95_ms),
             milliseconds(counts.p99_ms)
         ),
     };
     Chart {
-        title: "Duration of what succeeded",
+        title: "Duration of successful attempts",
         top: milliseconds(Some(top)),
         lines: series
             .iter()

@@ -127,7 +127,7 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
                 QueueKind::DeadLetters => "dead letters".to_owned(),
                 QueueKind::Unrouted => "unrouted".to_owned(),
                 QueueKind::Delay { seconds } => {
-                    format!("retries, {} of their delay", typed(Duration::from_secs(u64::from(*seconds))))
+                    format!("retries that wait {}", typed(Duration::from_secs(u64::from(*seconds))))
                 }
             },
             waiting: number(queue.depth.map(|depth| depth.messages)),

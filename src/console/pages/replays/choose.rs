@@ -40,8 +40,9 @@ pub(super) struct Choice {
 }
 
 fn ids(fields: &Fields) -> Result<Vec<Uuid>, Problem> {
-    let parsed =
-        fields.all("id").map(|id| id.parse().map_err(|_| Problem::not_found(format!("there is no {id}"))));
+    let parsed = fields.all("id").map(|id| {
+        id.parse().map_err(|_| Problem::not_found(format!("there is no dead letter or execution {id}")))
+    });
     parsed.collect()
 }
 
@@ -63,7 +64,7 @@ fn letters(fields: &Fields) -> Result<Choice, Problem> {
     let filter = DeadLetterFilter { state: Some(State::Open), ..dead_letters::filter(&search, &mut errors) };
     readable(&errors)?;
     let asked = match filter.to_string() {
-        told if told.is_empty() => "every open one".to_owned(),
+        told if told.is_empty() => "all open dead letters".to_owned(),
         told => told,
     };
     Ok(Choice { asked, chosen: Selection::LettersBy(filter), source, hidden: search.pairs().to_vec() })
@@ -87,7 +88,7 @@ fn executions(fields: &Fields) -> Result<Choice, Problem> {
     let search = fields.only(&names);
     if search == Fields::default() {
         return Err(Problem::bad_request(
-            "say which executions: every one that was ever recorded is too many",
+            "select executions with a search: all executions at once cannot be replayed",
         ));
     }
     let mut errors = Errors::default();
@@ -144,7 +145,7 @@ pub async fn replay_letter(
     let id: Uuid = id.parse().map_err(|_| Problem::not_found(format!("there is no dead letter {id}")))?;
     let letter = console.store().dead_letter(id).await?;
     if letter.row.state != State::Open {
-        return Err(Problem::conflict(format!("it is {} already", letter.row.state)));
+        return Err(Problem::conflict(format!("this dead letter is {} already", letter.row.state)));
     }
     let new = NewReplay { asked: "1 by id".to_owned(), caution: ReplayLimits::default(), by: somebody.by() };
     let job = console.jobs.begin_and_wait(&new, &Selection::Letters(vec![id]), START_TIMEOUT).await?;
@@ -158,10 +159,10 @@ fn watch(job: i64) -> Response {
 async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fields) -> Answer {
     let mut errors = Errors::default();
     let rate = errors.optional("rate", sent.get("rate"), |text| {
-        text.parse().ok().filter(|rate| (1..=MAX_RATE).contains(rate)).ok_or("1 to 1000")
+        text.parse().ok().filter(|rate| (1..=MAX_RATE).contains(rate)).ok_or("must be 1 to 1000")
     });
     let max_failures = errors.optional("max_failures", sent.get("max_failures"), |text| {
-        text.parse().ok().filter(|percent| *percent <= 100).ok_or("0 to 100")
+        text.parse().ok().filter(|percent| *percent <= 100).ok_or("must be 0 to 100")
     });
     if !errors.is_empty() {
         return confirm(console, somebody, choice, sent, errors).await;

@@ -67,14 +67,14 @@ pub(super) async fn confirm(
             "/dead-letters",
             "Dead Letters",
             Section::DeadLetters,
-            "No open dead letter is chosen.",
+            "No open dead letter is selected.",
         ),
         Source::Executions => (
             "/executions/replay",
             "/executions",
             "Execution Logs",
             Section::Executions,
-            "There is nothing to replay among these.",
+            "None of these can be replayed.",
         ),
     };
     let total_told = if total == 1 { "it".to_owned() } else { grouped(total) };
@@ -84,7 +84,7 @@ pub(super) async fn confirm(
         frame: Frame::in_section(section, &title, somebody),
         problem: String::new(),
         title,
-        asked: format!("Chosen: {}. They go back to their handlers at once, each once.", choice.asked),
+        asked: format!("Selected: {}. Each is sent back to its handlers once.", choice.asked),
         total,
         total_told,
         nothing,
@@ -104,10 +104,10 @@ pub(super) async fn confirm(
 fn line(line: &PlanLine) -> Line {
     let name = line.handler_name.as_deref().unwrap_or_default();
     let (tone, now) = match (line.handler_id, line.enabled) {
-        _ if line.replaced => ("", "gone: another one has its number".to_owned()),
+        _ if line.replaced => ("", "does not exist any more: another handler has its id".to_owned()),
         (Some(_), 0) => ("", "not enabled".to_owned()),
         (Some(_), _) => ("good", "enabled".to_owned()),
-        (None, 0) => ("", "nothing is enabled".to_owned()),
+        (None, 0) => ("", "no handler is enabled".to_owned()),
         (None, n) => ("good", format!("{n} enabled")),
     };
     Line {

@@ -18,16 +18,15 @@ impl HandlerForm {
         match errors.take("task", self.task.parse())? {
             TaskType::Http => self.http(before, errors),
             TaskType::Script => {
-                let path =
-                    if self.path.is_empty() { Err("which script?".to_owned()) } else { parse(&self.path) };
+                let path = errors.take("path", given(&self.path, "enter the path of the script"));
                 let args = self.args.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
-                Some(Task::Script { path: errors.take("path", path)?, args })
+                Some(Task::Script { path: path?, args })
             }
         }
     }
 
     fn http(&self, before: Option<&HandlerSpec>, errors: &mut Errors) -> Option<Task> {
-        let url = if self.url.is_empty() { Err("where to?".to_owned()) } else { parse(&self.url) };
+        let url = given(&self.url, "enter the URL to call");
         let url = errors.take("url", url);
         let host = self.headers.lines().filter_map(|line| line.split_once(':'));
         let host = host
@@ -40,11 +39,12 @@ impl HandlerForm {
     }
 
     pub(super) fn retry(&self, errors: &mut Errors) -> RetryOverrides {
-        let number = |_| "a number";
-        let span = |text: &str| parse_duration(text).ok_or("a number with its unit, such as 5s or 6h");
+        let number = |_| "must be a number";
+        let span = |text: &str| parse_duration(text).ok_or("must be a number with a unit, such as 5s or 6h");
         let retry = RetryOverrides {
-            max_attempts: errors
-                .optional("max_attempts", &self.max_attempts, |t| t.parse().map_err(|_| "a whole number")),
+            max_attempts: errors.optional("max_attempts", &self.max_attempts, |t| {
+                t.parse().map_err(|_| "must be a whole number")
+            }),
             initial_interval: errors.optional("initial_interval", &self.initial_interval, span),
             multiplier: errors.optional("multiplier", &self.multiplier, |t| t.parse().map_err(number)),
             max_interval: errors.optional::<Duration, _>("max_interval", &self.max_interval, span),
@@ -64,13 +64,14 @@ pub(super) fn headers(
 ) -> Result<BTreeMap<HeaderName, HeaderValue>, String> {
     let mut headers = Vec::new();
     for line in typed.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not Name: value"))?;
+        let (name, value) =
+            line.split_once(':').ok_or_else(|| format!("{line:?} does not have the form Name: value"))?;
         let name: HeaderName = parse(name.trim())?;
         let value = match (value.trim(), known.get(&name)) {
             (MASK, Some(stored)) => stored.clone(),
             (MASK, None) => {
                 return Err(format!(
-                    "{}: type its value; {MASK} stands for one that is stored, and only for the same scheme, host, port and header Host",
+                    "{}: type the value; {MASK} keeps a stored value, but only for the same scheme, host, port and header Host",
                     name.as_str()
                 ));
             }
@@ -83,6 +84,10 @@ pub(super) fn headers(
     by_name(headers).map_err(|error| error.to_string())
 }
 
-fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
+/// Parses a field that must not be empty.
+fn given<T: FromStr<Err: ToString>>(text: &str, missing: &str) -> Result<T, String> {
+    if text.is_empty() {
+        return Err(missing.to_owned());
+    }
     text.parse().map_err(|error: T::Err| error.to_string())
 }
