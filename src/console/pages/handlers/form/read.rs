@@ -66,7 +66,7 @@ pub(super) fn headers(
     for line in typed.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (name, value) =
             line.split_once(':').ok_or_else(|| format!("{line:?} does not have the form Name: value"))?;
-        let name: HeaderName = parse(name.trim())?;
+        let name = name.trim().parse::<HeaderName>().map_err(|error| error.to_string())?;
         let value = match (value.trim(), known.get(&name)) {
             (MASK, Some(stored)) => stored.clone(),
             (MASK, None) => {
