@@ -1,4 +1,4 @@
-//! Encryption of secrets in the database. A prefix marks encrypted values; without a key they are stored in clear.
+//! Encryption of secrets in the database. A prefix marks encrypted values; without a key they are stored unencrypted.
 //!
 //! The cipher is XChaCha20-Poly1305 with a random nonce of 24 bytes, which is practically never used twice. The owner
 //! of a secret is authenticated with it, so a value that is copied to another handler cannot be decrypted there.
@@ -60,7 +60,7 @@ pub fn is_sealed(stored: &str) -> bool {
 }
 
 impl Seals {
-    /// Without `current`, new secrets are stored in clear.
+    /// Without `current`, new secrets are stored unencrypted.
     pub fn new(current: Option<SealingKey>, previous: Vec<SealingKey>) -> Self {
         Self { current, previous }
     }
