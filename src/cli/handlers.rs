@@ -97,7 +97,9 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         Command::Show { id } => {
             let handler = store.handler(id).await?;
             let counts = store.handler_counts(&[id]).await?.remove(&id).unwrap_or_default();
-            context.output.value(&handler, |handler| show::one(handler, counts))
+            context
+                .output
+                .value(&handler, |handler| show::one(handler, &context.config.handler_defaults(), counts))
         }
         Command::Create(create) => self::create(context, &create).await,
         Command::Update(update) => {

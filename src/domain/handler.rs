@@ -1,6 +1,7 @@
 //! A handler: for this event type, run this task, at this priority.
 
 mod fields;
+mod settings;
 mod versions;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use fields::{HandlerName, InvalidField, Priority, Timeout};
+pub use settings::{SETTINGS, Setting, SettingGroup, SettingKind};
 pub use versions::HandlerVersions;
 
 use super::{
@@ -82,6 +84,30 @@ pub struct HandlerSpec {
 }
 
 impl HandlerSpec {
+    /// A handler whose settings have their defaults.
+    pub fn new(name: HandlerName, event: EventName, task: Task) -> Self {
+        Self {
+            name,
+            event,
+            task,
+            status: Status::default(),
+            priority: Priority::default(),
+            mode: Mode::default(),
+            on_failure: OnFailure::default(),
+            timeout: None,
+            retry: RetryOverrides::default(),
+            max_concurrency: None,
+        }
+    }
+
+    /// A handler to check settings with, while its name, event type or task are not known.
+    #[expect(clippy::expect_used, reason = "the texts are constant")]
+    pub fn blank() -> Self {
+        let known = "the texts are valid";
+        let task = Task::Script { path: "x".parse().expect(known), args: Vec::new() };
+        Self::new("x".parse().expect(known), "x".parse().expect(known), task)
+    }
+
     /// What happens to the rest of the plan if this handler fails. The handlers after an `intercept` handler always
     /// wait for it, because it decides about the event.
     pub const fn on_failure(&self) -> OnFailure {

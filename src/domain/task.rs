@@ -92,16 +92,21 @@ impl TaskType {
 
 /// One value for each task type.
 #[derive(Clone, Copy, Debug)]
-pub struct ByTaskType<T>([T; TaskType::ALL.len()]);
+pub struct ByTaskType<T> {
+    http: T,
+    script: T,
+}
 
 impl<T> ByTaskType<T> {
     pub fn new(value: impl Fn(TaskType) -> T) -> Self {
-        Self(std::array::from_fn(|index| value(TaskType::ALL[index])))
+        Self { http: value(TaskType::Http), script: value(TaskType::Script) }
     }
 
     pub const fn get(&self, kind: TaskType) -> &T {
-        // `ALL` has the order of the declaration.
-        &self.0[kind as usize]
+        match kind {
+            TaskType::Http => &self.http,
+            TaskType::Script => &self.script,
+        }
     }
 }
 

@@ -1,17 +1,14 @@
 //! Handlers: read here, changed in `change`, with their history in `history`.
 
 mod change;
+mod columns;
 mod history;
 mod names;
 mod sealed;
-mod values;
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
-use tokio_postgres::{
-    Row,
-    types::{Json, Type},
-};
+use tokio_postgres::{Row, types::Type};
 
 use super::{
     Result, Store, StoreError,
@@ -19,9 +16,10 @@ use super::{
 };
 use crate::domain::{
     event::EventName,
-    handler::{Handler, HandlerId, HandlerSpec, Priority, Status},
+    handler::{Handler, HandlerId, HandlerSpec, Status},
     task::TaskType,
 };
+pub(super) use columns::COLUMNS;
 pub use history::{Action, HistoryEntry};
 pub(super) use names::last_name;
 pub(super) use sealed::open;
@@ -41,10 +39,6 @@ pub struct HandlerFilter {
     /// The last handler of the previous page.
     pub after: Option<HandlerId>,
 }
-
-pub(super) const COLUMNS: &str =
-    "id, name, event, task, status, priority, mode, on_failure, timeout_ms, retry,
-    max_concurrency, signing_secret IS NOT NULL AS signed, created_at, updated_at, version";
 
 impl Store {
     /// Lists handlers by id, at most `limit`.
@@ -108,7 +102,7 @@ pub(super) fn not_found(id: HandlerId) -> StoreError {
 /// If somebody wrote into the table what provisiond would have rejected. The error names the handler.
 pub(super) fn handler(row: &Row) -> Result<Handler> {
     let id = HandlerId(row.try_get("id")?);
-    let spec = spec(row).map_err(|error| {
+    let spec = columns::spec(row).map_err(|error| {
         StoreError::other(format!("the stored settings of handler {id} are not valid: {error:#}"))
     })?;
     Ok(Handler {
@@ -118,29 +112,6 @@ pub(super) fn handler(row: &Row) -> Result<Handler> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         version: row.try_get("version")?,
-    })
-}
-
-fn spec(row: &Row) -> anyhow::Result<HandlerSpec> {
-    let text = |column| row.try_get::<_, &str>(column);
-    let timeout = row.try_get::<_, Option<i32>>("timeout_ms")?;
-    let timeout = timeout.map(u64::try_from).transpose()?.map(Duration::from_millis);
-    let max_concurrency = row.try_get::<_, Option<i64>>("max_concurrency")?;
-    Ok(HandlerSpec {
-        name: text("name")?.parse()?,
-        event: text("event")?.parse()?,
-        task: row.try_get::<_, Json<_>>("task")?.0,
-        status: text("status")?.parse()?,
-        priority: Priority::try_from(row.try_get::<_, i32>("priority")?)?,
-        mode: text("mode")?.parse()?,
-        on_failure: text("on_failure")?.parse()?,
-        timeout: timeout.map(TryInto::try_into).transpose()?,
-        retry: row.try_get::<_, Json<_>>("retry")?.0,
-        max_concurrency: max_concurrency
-            .map(u32::try_from)
-            .transpose()?
-            .map(TryInto::try_into)
-            .transpose()?,
     })
 }
 

@@ -1,14 +1,11 @@
 //! The options of `handlers create` and `handlers update`.
 
-use std::{num::NonZeroU32, str::FromStr, time::Duration};
-
 use super::task_args::TaskArgs;
 use crate::{
     cli::{context::read_text, error::CliError},
     domain::{
         event::EventName,
-        handler::{HandlerId, HandlerName, HandlerSpec, Mode, OnFailure, Priority, Status, Timeout},
-        retry::RetryOverrides,
+        handler::{HandlerId, HandlerName, HandlerSpec, SETTINGS, Setting, SettingKind},
         secret::SigningSecret,
         task::HttpTarget,
     },
@@ -34,7 +31,7 @@ pub(in crate::cli) struct Create {
     #[command(flatten)]
     task: TaskArgs,
     #[command(flatten)]
-    rest: Fields,
+    settings: Settings,
     /// Sign its requests with a new secret, which is printed once
     #[arg(long, conflicts_with_all = ["signing_secret", "script"])]
     sign: bool,
@@ -59,56 +56,53 @@ pub(in crate::cli) struct Update {
     #[command(flatten)]
     task: TaskArgs,
     #[command(flatten)]
-    rest: Fields,
+    settings: Settings,
 }
 
-#[derive(clap::Args, Clone)]
-struct Fields {
-    /// Run order: 1 runs first; equal priorities run by id
-    #[arg(long)]
-    priority: Option<Priority>,
-    /// Whether the handler runs
-    #[arg(long, value_name = "enabled|disabled|archived")]
-    status: Option<Status>,
-    /// With intercept, its answer may change or forbid the event
-    #[arg(long, value_name = "notify|intercept")]
-    mode: Option<Mode>,
-    /// With halt, the handlers after it wait until it succeeds
-    #[arg(long, value_name = "continue|halt")]
-    on_failure: Option<OnFailure>,
-    /// Longest duration of one attempt, at most 10m; `default`: 30s for http, 60s for scripts (configurable)
-    #[arg(long, value_name = "DURATION|default")]
-    timeout: Option<OrDefault<Timeout>>,
-    /// Maximum number of concurrent attempts in each worker; `default`: no limit for this handler
-    #[arg(long, value_name = "N|default", value_parser = parse_concurrency)]
-    max_concurrency: Option<OrDefault<NonZeroU32>>,
-    /// Number of attempts, including the first; `default`: section retry of the configuration
-    #[arg(long, value_name = "N|default")]
-    max_attempts: Option<OrDefault<u32>>,
-    /// Delay between the first attempt and the second
-    #[arg(long, value_name = "DURATION|default")]
-    initial_interval: Option<OrDefault<humantime::Duration>>,
-    /// Each further delay is this many times the previous one
-    #[arg(long, value_name = "X|default")]
-    multiplier: Option<OrDefault<f64>>,
-    /// Longest delay
-    #[arg(long, value_name = "DURATION|default")]
-    max_interval: Option<OrDefault<humantime::Duration>>,
-    /// Random variation of each delay, as a fraction from 0 to below 1
-    #[arg(long, value_name = "X|default")]
-    jitter: Option<OrDefault<f64>>,
-}
+/// The given settings. `None`: the default.
+#[derive(Clone, Default)]
+struct Settings(Vec<(&'static Setting, Option<String>)>);
 
-/// A value, or the word `default`, which removes the handler's own value.
-#[derive(Clone, Copy)]
-struct OrDefault<T>(Option<T>);
-
-impl<T: FromStr> FromStr for OrDefault<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "default" { Ok(Self(None)) } else { text.parse().map(|value| Self(Some(value))) }
+impl clap::Args for Settings {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        SETTINGS.iter().fold(command, |command, setting| command.arg(option(setting)))
     }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Settings {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let given = |setting: &'static Setting| {
+            matches.get_one::<Option<String>>(setting.name).map(|value| (setting, value.clone()))
+        };
+        Ok(Self(SETTINGS.iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The option of a setting. Its value is checked alone first, so that the error names the option.
+fn option(setting: &'static Setting) -> clap::Arg {
+    let value_name = match setting.kind {
+        SettingKind::Choice(words) => words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|"),
+        SettingKind::Text(word) | SettingKind::Number(word) => format!("{word}|default"),
+    };
+    let parse = |text: &str| -> Result<Option<String>, String> {
+        let value = (text != "default").then(|| text.to_owned());
+        setting.set(&mut HandlerSpec::blank(), value.as_deref())?;
+        Ok(value)
+    };
+    clap::Arg::new(setting.name)
+        .long(setting.name.replace('_', "-"))
+        .value_name(value_name)
+        .help(setting.help)
+        .value_parser(parse)
 }
 
 /// Reads a secret from a file or stdin. An argument would be visible to all users of the machine, and the shell would
@@ -129,19 +123,8 @@ impl Create {
                 "a handler needs a task: give --http URL or --script PATH (provisiond handlers create --help)",
             )
         })?;
-        let spec = HandlerSpec {
-            name: self.name.clone(),
-            event: self.event.clone(),
-            task,
-            status: Status::default(),
-            priority: Priority::default(),
-            mode: Mode::default(),
-            on_failure: OnFailure::default(),
-            timeout: None,
-            retry: RetryOverrides::default(),
-            max_concurrency: None,
-        };
-        self.rest.apply(spec).map_err(CliError::usage)
+        let spec = HandlerSpec::new(self.name.clone(), self.event.clone(), task);
+        self.settings.apply(spec).map_err(CliError::usage)
     }
 
     /// The signing secret of the new handler.
@@ -170,37 +153,16 @@ impl Update {
         spec.name = self.name.unwrap_or(spec.name);
         spec.event = self.event.unwrap_or(spec.event);
         self.task.apply(&mut spec.task)?;
-        self.rest.apply(spec)
+        self.settings.apply(spec)
     }
 }
 
-impl Fields {
+impl Settings {
     fn apply(&self, mut spec: HandlerSpec) -> Result<HandlerSpec, String> {
-        spec.priority = self.priority.unwrap_or(spec.priority);
-        spec.status = self.status.unwrap_or(spec.status);
-        spec.mode = self.mode.unwrap_or(spec.mode);
-        spec.on_failure = self.on_failure.unwrap_or(spec.on_failure);
-        set(&mut spec.timeout, self.timeout);
-        set(&mut spec.max_concurrency, self.max_concurrency);
-        let interval = |given: Option<OrDefault<humantime::Duration>>| {
-            given.map(|OrDefault(value)| OrDefault(value.map(|d| -> Duration { d.into() })))
-        };
-        set(&mut spec.retry.max_attempts, self.max_attempts);
-        set(&mut spec.retry.initial_interval, interval(self.initial_interval));
-        set(&mut spec.retry.multiplier, self.multiplier);
-        set(&mut spec.retry.max_interval, interval(self.max_interval));
-        set(&mut spec.retry.jitter, self.jitter);
-        spec.retry.validate().map_err(|e| e.to_string())?;
-        Ok(spec)
-    }
-}
-
-fn parse_concurrency(text: &str) -> Result<OrDefault<NonZeroU32>, &'static str> {
-    text.parse().map_err(|_| "must be a number, 1 or more, or the word default")
-}
-
-fn set<T>(field: &mut Option<T>, given: Option<OrDefault<T>>) {
-    if let Some(OrDefault(value)) = given {
-        *field = value;
+        let values = self.0.iter().map(|(setting, value)| (*setting, value.as_deref()));
+        match spec.set_all(values).into_iter().next() {
+            Some((name, why)) => Err(format!("--{} {why}", name.replace('_', "-"))),
+            None => Ok(spec),
+        }
     }
 }

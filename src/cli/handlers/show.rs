@@ -6,9 +6,12 @@ use crate::{
     cli::{
         context::Context,
         error::CliError,
-        output::{facts, moment, or_dash, short, table},
+        output::{facts, moment, short, table},
     },
-    domain::{handler::Handler, secret::SigningSecret},
+    domain::{
+        handler::{Handler, HandlerDefaults, SETTINGS},
+        secret::SigningSecret,
+    },
     store::{HandlerCounts, HistoryEntry},
 };
 
@@ -43,40 +46,25 @@ pub(super) fn line(handler: &Handler) -> String {
     format!("{} on {}, {kind} {target}, priority {}, {}", spec.name, spec.event, spec.priority, spec.status)
 }
 
-pub(super) fn one(handler: &Handler, counts: HandlerCounts) -> String {
+pub(super) fn one(handler: &Handler, defaults: &HandlerDefaults, counts: HandlerCounts) -> String {
     let spec = &handler.spec;
-    let with: Vec<_> = spec.task.parameters().into_iter().map(|(_, text)| text).collect();
-    let retry = if spec.retry.is_empty() {
-        "as configured".to_owned()
-    } else {
-        serde_json::to_string(&spec.retry).unwrap_or_default()
-    };
-    facts(&[
+    let mut rows = vec![
         ("ID", handler.id.to_string()),
         ("Name", spec.name.to_string()),
         ("Event", spec.event.to_string()),
         ("Handler", spec.task.kind().to_string()),
         ("Target", spec.task.target().to_owned()),
-        ("With", with.join("\n")),
-        ("Status", spec.status.to_string()),
-        ("Priority", spec.priority.to_string()),
-        ("Mode", spec.mode.to_string()),
-        ("On failure", spec.on_failure().to_string()),
-        (
-            "Timeout",
-            spec.timeout.map_or_else(
-                || "as configured".into(),
-                |t| humantime::format_duration(t.duration()).to_string(),
-            ),
-        ),
-        ("Retry", retry),
-        ("Max concurrency", or_dash(spec.max_concurrency)),
+    ];
+    rows.extend(spec.task.parameters());
+    rows.extend(SETTINGS.iter().map(|setting| (setting.label, setting.applied(spec, defaults))));
+    rows.extend([
         ("Signed", if handler.signed { "yes" } else { "no" }.to_owned()),
         ("Created", moment(handler.created_at)),
         ("Updated", moment(handler.updated_at)),
         ("Version", handler.version.to_string()),
         ("Last day", format!("{} attempts, {} failed", counts.attempts, counts.failures)),
-    ])
+    ]);
+    facts(&rows)
 }
 
 pub(super) fn history(entries: &[HistoryEntry]) -> String {

@@ -6,11 +6,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::types::ToSql;
 
 use super::{
-    Action, COLUMNS, Handler, HandlerId, HandlerSpec, Status, handler,
+    Action, COLUMNS, Handler, HandlerId, HandlerSpec, Status,
+    columns::Columns,
+    handler,
     history::snapshot,
     not_found,
     sealed::{self, SIGNING},
-    values::Values,
 };
 use crate::store::error::visible;
 use crate::store::{
@@ -38,16 +39,19 @@ impl Store {
         // Secrets are encrypted for one handler id, so the id is needed first.
         let id = session.query_opt("SELECT nextval(pg_get_serial_sequence('handlers', 'id'))", &[]).await?;
         let id = HandlerId(id.ok_or_else(|| StoreError::other("no handler id was returned"))?.try_get(0)?);
-        let values = Values::of(&self.seals, id, spec)?;
-        let secret = signing_secret.map(|secret| self.sealed_secret(id, secret)).transpose()?;
-        let mut params = values.params();
-        params.extend([&secret as &(dyn ToSql + Sync), &id.0]);
+        let mut columns = Columns::of(&self.seals, id, spec)?;
+        columns
+            .add("signing_secret", signing_secret.map(|secret| self.sealed_secret(id, secret)).transpose()?);
         let sql = format!(
-            "{TYPE} INSERT INTO handlers (name, event, task, status, priority, mode, on_failure, timeout_ms,
-                 retry, max_concurrency, signing_secret, id) OVERRIDING SYSTEM VALUE
-             SELECT $1, type_name, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM type RETURNING {COLUMNS}"
+            "{TYPE} INSERT INTO handlers (id, event, {}) OVERRIDING SYSTEM VALUE
+             SELECT $1, type_name, {} FROM type RETURNING {COLUMNS}",
+            columns.names(),
+            columns.places()
         );
-        let row = session.query_opt(&sql, &params).await.map_err(StoreError::into_refusal)?;
+        let row = session
+            .query_opt(&sql, &columns.params(&id.0, &spec.event.as_str()))
+            .await
+            .map_err(StoreError::into_refusal)?;
         let created = handler(&row.ok_or_else(|| not_in_catalogue(spec))?)?;
         let entry = Entry { before: None, after: Some(&created), action: Action::Created, by, note: None };
         entry.write(&mut session).await?;
@@ -77,16 +81,16 @@ impl Store {
         if spec.name != before.spec.name {
             visible("the name", spec.name.as_str())?;
         }
-        let values = Values::of(&self.seals, id, &spec)?;
-        let mut params = values.params();
-        params.push(&id.0);
+        let columns = Columns::of(&self.seals, id, &spec)?;
         let sql = format!(
-            "{TYPE} UPDATE handlers SET name = $1, event = type_name, task = $3, status = $4, priority = $5,
-                 mode = $6, on_failure = $7, timeout_ms = $8, retry = $9, max_concurrency = $10,
-                 updated_at = now(), version = version + 1
-             FROM type WHERE id = $11 RETURNING {COLUMNS}"
+            "{TYPE} UPDATE handlers SET event = type_name, {}, updated_at = now(), version = version + 1
+             FROM type WHERE id = $1 RETURNING {COLUMNS}",
+            columns.assignments()
         );
-        let row = session.query_opt(&sql, &params).await.map_err(StoreError::into_refusal)?;
+        let row = session
+            .query_opt(&sql, &columns.params(&id.0, &spec.event.as_str()))
+            .await
+            .map_err(StoreError::into_refusal)?;
         let after = handler(&row.ok_or_else(|| not_in_catalogue(&spec))?)?;
         let action = Action::between(&before.spec, &after.spec);
         let entry = Entry { before: Some(&before), after: Some(&after), action, by, note };

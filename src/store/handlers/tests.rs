@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use secrecy::SecretString;
 
 use super::*;

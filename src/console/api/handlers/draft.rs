@@ -7,9 +7,16 @@ mod patch;
 use serde_json::Value;
 
 use crate::{
-    console::problem::{FieldError, Problem},
+    console::{
+        api::serde_messages::plain,
+        problem::{FieldError, Problem},
+    },
     domain::{
-        event::EventName, handler::HandlerSpec, retry::RetryOverrides, secret::SigningSecret, task::Task,
+        event::EventName,
+        handler::{HandlerName, HandlerSpec, SETTINGS, SettingGroup},
+        retry::RetryOverrides,
+        secret::SigningSecret,
+        task::Task,
     },
 };
 use fields::Fields;
@@ -72,15 +79,10 @@ impl Reading {
             return Err(Problem::invalid(vec![FieldError::at("", "a handler must be a JSON object")]));
         };
         let mut fields = Fields::of(fields, "", &mut errors);
-        let name = fields.required("name");
+        let name: Option<HandlerName> = fields.required("name");
         let event: Option<EventName> = fields.required("event");
         let task = fields.present("task");
-        let status = fields.optional("status");
-        let priority = fields.optional("priority");
-        let mode = fields.optional("mode");
-        let on_failure = fields.optional("on_failure");
-        let timeout = fields.optional("timeout").flatten();
-        let max_concurrency = fields.optional("max_concurrency").flatten();
+        let settings = read_settings(&mut fields);
         let retry = fields.present("retry");
         let sign: Option<bool> = fields.optional("sign");
         let given: Option<Value> = fields.optional("signing_secret");
@@ -98,24 +100,32 @@ impl Reading {
         let task = task.flatten();
         let draft = match (name, event.clone(), task.clone(), retry) {
             (Some(name), Some(event), Some(task), Some(retry)) => {
-                let spec = HandlerSpec {
-                    name,
-                    event,
-                    task,
-                    status: status.unwrap_or_default(),
-                    priority: priority.unwrap_or_default(),
-                    mode: mode.unwrap_or_default(),
-                    on_failure: on_failure.unwrap_or_default(),
-                    timeout,
-                    retry,
-                    max_concurrency,
-                };
-                Some(Draft { spec, secret })
+                Some(Draft { spec: HandlerSpec { name, event, task, retry, ..settings }, secret })
             }
             _ => None,
         };
         Ok(Self { event, task, errors, draft })
     }
+}
+
+/// Parses the members that are settings, each alone, so that an error names its member. Returns a blank handler with
+/// those that are valid.
+fn read_settings(fields: &mut Fields<'_, '_>) -> HandlerSpec {
+    let mut settings = HandlerSpec::blank();
+    for name in
+        SETTINGS.iter().filter(|setting| setting.group != SettingGroup::Retry).map(|setting| setting.name)
+    {
+        let Some(value) = fields.present(name) else { continue };
+        let with = serde_json::to_value(&settings).and_then(|mut json| {
+            json.as_object_mut().map(|members| members.insert(name.to_owned(), value.clone()));
+            serde_json::from_value(json)
+        });
+        match with {
+            Ok(with) => settings = with,
+            Err(error) => fields.refuse(name, plain(&error.to_string())),
+        }
+    }
+    settings
 }
 
 /// Parses how requests are signed. Its errors do not contain the secret.

@@ -21,7 +21,7 @@ use crate::{
         },
     },
     domain::{
-        handler::HandlerSpec,
+        handler::{HandlerSpec, SettingGroup},
         secret::SigningSecret,
         task::{ScriptPath, Task, TaskType},
     },

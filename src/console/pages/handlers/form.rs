@@ -2,15 +2,12 @@
 
 mod read;
 
-use std::num::NonZeroU32;
+use std::collections::BTreeMap;
 
 use crate::{
-    console::pages::{
-        fields::{Errors, Fields},
-        format::typed,
-    },
+    console::pages::fields::{Errors, Fields},
     domain::{
-        handler::{Handler, HandlerId, HandlerSpec, Priority, Timeout},
+        handler::{Handler, HandlerId, HandlerSpec, SETTINGS, Setting, SettingGroup, SettingKind},
         task::{MASK, Task, TaskType},
     },
 };
@@ -30,17 +27,7 @@ pub struct HandlerForm {
     /// The script path that needs no check on this machine: it is stored already, or the form has warned about it.
     pub known_path: String,
     pub args: String,
-    pub status: String,
-    pub priority: String,
-    pub mode: String,
-    pub on_failure: String,
-    pub timeout: String,
-    pub max_concurrency: String,
-    pub max_attempts: String,
-    pub initial_interval: String,
-    pub multiplier: String,
-    pub max_interval: String,
-    pub jitter: String,
+    settings: BTreeMap<&'static str, String>,
     pub sign: String,
     pub errors: Errors,
 }
@@ -51,7 +38,7 @@ impl HandlerForm {
         Self {
             event: event.to_owned(),
             task: TaskType::Http.to_string(),
-            priority: Priority::default().to_string(),
+            settings: texts(&HandlerSpec::blank()),
             ..Self::default()
         }
     }
@@ -64,17 +51,7 @@ impl HandlerForm {
             name: spec.name.to_string(),
             event: spec.event.to_string(),
             task: spec.task.kind().to_string(),
-            status: spec.status.to_string(),
-            priority: spec.priority.to_string(),
-            mode: spec.mode.to_string(),
-            on_failure: spec.on_failure.to_string(),
-            timeout: told(spec.timeout.map(|timeout| typed(timeout.duration()))),
-            max_concurrency: told(spec.max_concurrency),
-            max_attempts: told(spec.retry.max_attempts),
-            initial_interval: told(spec.retry.initial_interval.map(typed)),
-            multiplier: told(spec.retry.multiplier),
-            max_interval: told(spec.retry.max_interval.map(typed)),
-            jitter: told(spec.retry.jitter),
+            settings: texts(spec),
             ..Self::default()
         };
         match &spec.task {
@@ -104,17 +81,10 @@ impl HandlerForm {
             path: text("path"),
             known_path: text("known_path"),
             args: fields.lines("args"),
-            status: text("status"),
-            priority: text("priority"),
-            mode: text("mode"),
-            on_failure: text("on_failure"),
-            timeout: text("timeout"),
-            max_concurrency: text("max_concurrency"),
-            max_attempts: text("max_attempts"),
-            initial_interval: text("initial_interval"),
-            multiplier: text("multiplier"),
-            max_interval: text("max_interval"),
-            jitter: text("jitter"),
+            settings: SETTINGS
+                .iter()
+                .map(|setting| (setting.name, text(setting.name).trim().to_owned()))
+                .collect(),
             sign: text("sign"),
             errors: Errors::default(),
         }
@@ -132,29 +102,29 @@ impl HandlerForm {
             errors.take("event", self.event.parse().map_err(|e| format!("{e}")))
         };
         let task = self.task(before, &mut errors);
-        let priority = errors.optional("priority", &self.priority, str::parse).unwrap_or_default();
-        let status = errors.optional("status", &self.status, str::parse).unwrap_or_default();
-        let mode = errors.optional("mode", &self.mode, str::parse).unwrap_or_default();
-        let on_failure = errors.optional("on_failure", &self.on_failure, str::parse).unwrap_or_default();
-        let timeout = errors.optional("timeout", &self.timeout, str::parse::<Timeout>);
-        let max_concurrency = errors.optional("max_concurrency", &self.max_concurrency, |text| {
-            text.parse::<NonZeroU32>().map_err(|_| "must be a whole number, 1 or more; blank: no limit")
-        });
-        let retry = self.retry(&mut errors);
+        let mut spec = match (name, event, task) {
+            (Some(name), Some(event), Some(task)) => HandlerSpec::new(name, event, task),
+            // The settings are checked all the same.
+            _ => HandlerSpec::blank(),
+        };
+        let given = |setting: &'static Setting| {
+            (setting, self.settings.get(setting.name).map(String::as_str).filter(|text| !text.is_empty()))
+        };
+        for (name, why) in spec.set_all(SETTINGS.iter().map(given)) {
+            errors.add(name, why);
+        }
         let complete = errors.is_empty();
         self.errors = errors;
-        let (Some(name), Some(event), Some(task), true) = (name, event, task, complete) else { return None };
-        Some(HandlerSpec {
-            name,
-            event,
-            task,
-            status,
-            priority,
-            mode,
-            on_failure,
-            timeout,
-            retry,
-            max_concurrency,
+        complete.then_some(spec)
+    }
+
+    /// The settings of one part of the form.
+    pub fn settings(&self, group: SettingGroup) -> impl Iterator<Item = SettingField<'_>> {
+        Setting::of_group(group).map(|setting| SettingField {
+            setting,
+            id: format!("f-{}", setting.name.replace('_', "-")),
+            value: self.settings.get(setting.name).map_or("", String::as_str),
+            error: self.error(setting.name),
         })
     }
 
@@ -185,26 +155,44 @@ impl HandlerForm {
 
     /// Whether a field in the folded part of the form has a value. The page then shows that part open.
     pub fn rest_is_set(&self) -> bool {
-        let texts = [
-            &self.headers,
-            &self.args,
-            &self.timeout,
-            &self.max_concurrency,
-            &self.max_attempts,
-            &self.initial_interval,
-            &self.multiplier,
-            &self.max_interval,
-            &self.jitter,
-            &self.sign,
-        ];
-        texts.iter().any(|text| !text.trim().is_empty())
-            || self.mode == "intercept"
-            || self.on_failure == "halt"
+        let blank = texts(&HandlerSpec::blank());
+        let is_set = |setting: &Setting| {
+            setting.group != SettingGroup::Main && self.settings.get(setting.name) != blank.get(setting.name)
+        };
+        let texts = [&self.headers, &self.args, &self.sign];
+        texts.iter().any(|text| !text.trim().is_empty()) || SETTINGS.iter().any(is_set)
     }
 }
 
-fn told(value: Option<impl ToString>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
+/// A setting in the form.
+pub struct SettingField<'a> {
+    pub setting: &'static Setting,
+    pub id: String,
+    pub value: &'a str,
+    pub error: &'a str,
+}
+
+impl SettingField<'_> {
+    /// The words to choose from, each with its text; none for a text or a number.
+    pub const fn choices(&self) -> &'static [(&'static str, &'static str)] {
+        match self.setting.kind {
+            SettingKind::Choice(words) => words,
+            SettingKind::Text(_) | SettingKind::Number(_) => &[],
+        }
+    }
+
+    /// What the template's macro adds to a text field.
+    pub const fn extra(&self) -> &'static str {
+        match self.setting.kind {
+            SettingKind::Number(_) => "number",
+            SettingKind::Choice(_) | SettingKind::Text(_) => "",
+        }
+    }
+}
+
+/// The values of all settings; blank for a default that has no value.
+fn texts(spec: &HandlerSpec) -> BTreeMap<&'static str, String> {
+    SETTINGS.iter().map(|setting| (setting.name, setting.get(spec).unwrap_or_default())).collect()
 }
 
 fn lines(items: impl Iterator<Item = String>) -> String {

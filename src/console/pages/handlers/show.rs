@@ -19,7 +19,7 @@ use crate::{
         problem::Problem,
     },
     domain::{
-        handler::{Handler, HandlerSpec, Status},
+        handler::{Handler, HandlerSpec, SETTINGS, SettingGroup, Status},
         secret::SigningSecret,
     },
 };
@@ -37,9 +37,8 @@ struct ShowPage {
     is_archived: bool,
     can_be_signed: bool,
     with: Vec<(&'static str, String)>,
-    timeout: String,
+    settings: Vec<(&'static str, String)>,
     retry: String,
-    at_a_time: String,
     updated: String,
     history: Vec<HistoryView>,
     handler: Handler,
@@ -70,8 +69,7 @@ pub async fn page(
 ) -> Answer {
     let history = somebody.view_of(console.store().handler_history(handler.id).await?);
     let (spec, defaults) = (&handler.spec, &console.trials.defaults);
-    let own = if spec.timeout.is_some() { "" } else { ", as configured" };
-    let timeout = format!("{}{own}", typed(defaults.timeout_of(spec)));
+    let settings = SETTINGS.iter().filter(|setting| setting.group != SettingGroup::Retry);
     html(&ShowPage {
         frame: Frame::in_section(Section::Handlers, spec.name.as_str(), somebody),
         new_secret,
@@ -79,9 +77,8 @@ pub async fn page(
         is_archived: spec.status == Status::Archived,
         can_be_signed: spec.task.kind().can_be_signed(),
         with: spec.task.parameters(),
-        timeout,
+        settings: settings.map(|setting| (setting.label, setting.applied(spec, defaults))).collect(),
         retry: retry(console, spec),
-        at_a_time: spec.max_concurrency.map_or_else(|| "no limit".to_owned(), |n| format!("{n} per worker")),
         updated: format!("{} UTC", moment(handler.updated_at)),
         history: history.iter().map(HistoryView::of).collect(),
         handler,

@@ -1,15 +1,13 @@
-//! Parses the task and the retry schedule of the form.
+//! Parses the task of the form.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, str::FromStr};
 
 use super::HandlerForm;
 use crate::{
     console::pages::fields::Errors,
     domain::{
         handler::HandlerSpec,
-        retry::RetryOverrides,
         task::{HeaderName, HeaderValue, MASK, Task, TaskType, by_name},
-        time::parse_duration,
     },
 };
 
@@ -36,24 +34,6 @@ impl HandlerForm {
         let kept = kept.and_then(|(spec, url)| spec.task.headers_kept_for(url, host.map(|(_, value)| value)));
         let headers = errors.take("headers", headers(&self.headers, kept.unwrap_or(&BTreeMap::new())));
         Some(Task::Http { url: url?, headers: headers? })
-    }
-
-    pub(super) fn retry(&self, errors: &mut Errors) -> RetryOverrides {
-        let number = |_| "must be a number";
-        let span = |text: &str| parse_duration(text).ok_or("must be a number with a unit, such as 5s or 6h");
-        let retry = RetryOverrides {
-            max_attempts: errors.optional("max_attempts", &self.max_attempts, |t| {
-                t.parse().map_err(|_| "must be a whole number")
-            }),
-            initial_interval: errors.optional("initial_interval", &self.initial_interval, span),
-            multiplier: errors.optional("multiplier", &self.multiplier, |t| t.parse().map_err(number)),
-            max_interval: errors.optional::<Duration, _>("max_interval", &self.max_interval, span),
-            jitter: errors.optional("jitter", &self.jitter, |t| t.parse().map_err(number)),
-        };
-        if let Err(invalid) = retry.validate() {
-            errors.add(invalid.key, format!("must be {}", invalid.allowed));
-        }
-        retry
     }
 }
 
