@@ -28,18 +28,14 @@ mod pages;
 mod problem;
 mod server;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Account, PublicUrl},
+    config,
     dead_letters::{DeadLetters, Jobs},
-    domain::{
-        access::{PasswordHash, TokenHash},
-        address::AddressRules,
-    },
+    domain::address::AddressRules,
     operations::Trials,
     runner::ScriptRules,
     status::StatusWatch,
@@ -49,16 +45,10 @@ use crate::{
 use limited::Limited;
 pub use server::run;
 
-/// The configuration of the console.
+/// What the console is started with.
 #[derive(Clone, Debug)]
 pub struct ConsoleSettings {
-    pub listen: SocketAddr,
-    /// The address that browsers use, if it is not `listen`.
-    pub public_url: Option<PublicUrl>,
-    pub trusted_proxies: Vec<IpNet>,
-    pub users: Vec<Account<PasswordHash>>,
-    pub tokens: Vec<Account<TokenHash>>,
-    pub session_timeout: Duration,
+    pub console: config::Console,
     /// Rules for the addresses that handlers may call.
     pub address_rules: AddressRules,
     /// Rules for the scripts that may run on this machine.

@@ -19,6 +19,7 @@ use tracing::info;
 
 use crate::{
     broker::{BrokerSettings, ConfirmMode, Consumer, Link, Publisher, QueueConfig, QueueOwner},
+    config,
     domain::execution::WorkerId,
     process_id::this_process,
     status_reporter::StatusReporter,
@@ -28,21 +29,11 @@ use entry::Queue;
 use housekeeping::Retention;
 use report::RecorderStats;
 
-/// The configuration of a recorder.
+/// What a recorder is started with.
 #[derive(Clone)]
 pub struct RecorderSettings {
+    pub config: config::Recorder,
     pub broker: BrokerSettings,
-    /// Maximum number of deliveries in one batch.
-    pub batch_size: usize,
-    /// How long a batch waits for more deliveries.
-    pub batch_delay: Duration,
-    pub retention_days: u16,
-    /// How long replayed and discarded dead letters are kept.
-    pub dead_letter_retention_days: u16,
-    /// False: dead letters stay in their queue, for other tools.
-    pub drain_dead_letters: bool,
-    /// Whether the text of executions is indexed after their day has ended.
-    pub index_text: bool,
 }
 
 /// If Postgres is away for this long, the consumers are cancelled and their deliveries are requeued.
@@ -75,10 +66,12 @@ pub async fn run(
     let (publishing, publishing_task) = supervise("recorder: publish");
     let (publisher, publisher_task) =
         Publisher::start(publishing, "what the recorder sends on", ConfirmMode::Required, stop.clone());
-    let retention =
-        Retention { executions: settings.retention_days, dead_letters: settings.dead_letter_retention_days };
+    let retention = Retention {
+        executions: settings.config.retention_days,
+        dead_letters: settings.config.dead_letter_retention_days,
+    };
     let housekeeping =
-        tokio::spawn(housekeeping::keep(store.clone(), retention, settings.index_text, stop.clone()));
+        tokio::spawn(housekeeping::keep(store.clone(), retention, settings.config.index_text, stop.clone()));
 
     let waiting = tokio::spawn(queue_metrics::keep(store.clone(), settings.broker.clone(), stop.clone()));
 
@@ -107,7 +100,7 @@ impl Recorder {
     /// Consumes and writes until `stop`, or until Postgres was away for too long.
     async fn consume(&self) {
         let session = self.stop.child_token();
-        let prefetch = u16::try_from(self.settings.batch_size.saturating_mul(2)).unwrap_or(u16::MAX);
+        let prefetch = u16::try_from(self.settings.config.batch_size.saturating_mul(2)).unwrap_or(u16::MAX);
         let (sender, entries) = mpsc::channel(usize::from(prefetch) * 3);
         let consumers: Vec<_> = self
             .queues()
@@ -140,7 +133,7 @@ impl Recorder {
         let names = &self.settings.broker.topology.names;
         let mut queues =
             vec![(Queue::ExecutionLog, names.execution_log()), (Queue::Unrouted, names.unrouted())];
-        if self.settings.drain_dead_letters {
+        if self.settings.config.drain_dead_letters {
             queues.push((Queue::DeadLetters, names.dead_letters()));
         }
         queues

@@ -13,13 +13,13 @@ use crate::{
     console,
     domain::process,
     monitoring::{self, Listener},
-    recorder,
+    recorder::{self, RecorderSettings},
     runner::Runner,
     shutdown::Shutdown,
     status_reporter::StatusReporter,
     store::{Store, StoreError},
     telemetry::{self, metrics::Metrics},
-    worker,
+    worker::{self, WorkerSettings},
 };
 
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -122,7 +122,7 @@ impl Serving {
         // The recorder stops after the worker of the same process, so that it can write the last results of the worker.
         let recorder_stop = if has(Role::Worker) { CancellationToken::new() } else { shutdown.token() };
         if has(Role::Recorder) {
-            let settings = settings::recorder(config, context.broker()?);
+            let settings = RecorderSettings { config: config.recorder.clone(), broker: context.broker()? };
             let (store, presence) = (self.store.clone(), Arc::clone(&self.presence));
             let stop = recorder_stop.clone();
             let recorder = async move { recorder::run(settings, store, &presence, stop).await };
@@ -134,7 +134,8 @@ impl Serving {
             roles.spawn(console::run(settings::console(config)?, letters, trials, shutdown.token()));
         }
         if has(Role::Worker) {
-            let settings = settings::worker(config, context.broker()?, args.events);
+            let settings =
+                WorkerSettings { config: config.clone(), broker: context.broker()?, events: args.events };
             let (runner, store) = (Arc::clone(&self.runner), self.store.clone());
             let worker = worker::run(settings, runner, store, Arc::clone(&self.presence), shutdown.token());
             let worker = after(self.tables.clone(), shutdown.token(), worker);

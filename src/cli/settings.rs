@@ -9,12 +9,9 @@ use crate::{
     config::{Config, Variable},
     console::ConsoleSettings,
     operations::Trials,
-    recorder::RecorderSettings,
     runner::{HttpSettings, Runner, RunnerSettings, ScriptLimits, ScriptRules, ScriptSettings},
     store::{Store, StoreSettings},
-    telemetry::traces::TraceSettings,
     tls,
-    worker::WorkerSettings,
 };
 
 pub(super) fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
@@ -96,53 +93,9 @@ fn variable(variable: &Variable) -> String {
     }
 }
 
-pub(super) fn worker(config: &Config, broker: BrokerSettings, events: Vec<String>) -> WorkerSettings {
-    let worker = &config.worker;
-    WorkerSettings {
-        broker,
-        concurrency: worker.concurrency,
-        max_event_bytes: worker.max_event_bytes,
-        record_unhandled: worker.record_unhandled,
-        deduplicate: worker.deduplicate,
-        crash_limit: worker.crash_limit,
-        drain_timeout: worker.drain_timeout,
-        script_concurrency: config.script.concurrency,
-        kill_grace: config.script.kill_grace,
-        handler_series: config.telemetry.handler_series,
-        events,
-        defaults: config.handler_defaults(),
-        traces: traces(config),
-    }
-}
-
-fn traces(config: &Config) -> Option<TraceSettings> {
-    let telemetry = &config.telemetry;
-    let endpoint = telemetry.otlp_endpoint.clone()?;
-    Some(TraceSettings { endpoint, sample_ratio: telemetry.otlp_sample_ratio })
-}
-
-pub(super) fn recorder(config: &Config, broker: BrokerSettings) -> RecorderSettings {
-    let recorder = &config.recorder;
-    RecorderSettings {
-        broker,
-        batch_size: recorder.batch_size,
-        batch_delay: recorder.batch_delay,
-        retention_days: recorder.retention_days,
-        dead_letter_retention_days: recorder.dead_letter_retention_days,
-        drain_dead_letters: recorder.drain_dead_letters,
-        index_text: recorder.index_text,
-    }
-}
-
 pub(super) fn console(config: &Config) -> anyhow::Result<ConsoleSettings> {
-    let console = &config.console;
     Ok(ConsoleSettings {
-        listen: console.listen,
-        public_url: console.public_url.clone(),
-        trusted_proxies: console.trusted_proxies.clone(),
-        users: console.users.clone(),
-        tokens: console.tokens.clone(),
-        session_timeout: console.session_timeout,
+        console: config.console.clone(),
         address_rules: config.http.rules.clone(),
         scripts: script_rules(config)?,
     })

@@ -118,7 +118,7 @@ async fn admitted(console: &Console, mut request: Request) -> Result<Request, Bo
             return Err(refuse(only_looks(&identity)));
         }
         if let Some(csrf) = &identity.csrf {
-            let origin = console.settings.public_url.as_ref();
+            let origin = console.settings.console.public_url.as_ref();
             origin::check(request.headers(), origin).map_err(refuse)?;
             request = origin::check_token(request, csrf).await.map_err(refuse)?;
         }
@@ -137,7 +137,7 @@ async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<I
         return Ok(Some(identity));
     }
     let Some(token) = cookie::session(headers) else { return Ok(None) };
-    let lasts = console.settings.session_timeout;
+    let lasts = console.settings.console.session_timeout;
     let stored = console.store().continue_session(&TokenHash::of(token), lasts).await?;
     let role = stored.as_ref().and_then(|session| console.access.role_of(&session.user, &session.credential));
     let (Some(session), Some(role)) = (stored, role) else { return Ok(None) };

@@ -67,12 +67,13 @@ pub async fn run(
     trials: Trials,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listen = settings.listen;
+    let listen = settings.console.listen;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("the console cannot listen on {listen} (console.listen)"))?;
     let address = listener.local_addr().context("cannot read the address of the console")?;
-    let at = settings.public_url.as_ref().map_or_else(|| format!("http://{address}"), ToString::to_string);
+    let at =
+        settings.console.public_url.as_ref().map_or_else(|| format!("http://{address}"), ToString::to_string);
     let access = access::Access::new(&settings).await?;
     info!(%address, url = at, "the console listens");
     if let Some(link) = access.first_link(&at) {
@@ -95,7 +96,8 @@ pub async fn run(
         stop: stop.clone(),
     };
     let console = Console(Arc::new(parts));
-    let path = console.settings.public_url.as_ref().map_or_else(String::new, |url| url.path().to_owned());
+    let path =
+        console.settings.console.public_url.as_ref().map_or_else(String::new, |url| url.path().to_owned());
     let app = below::path(path, app(console));
     let serving = http_server::serve(listener, app, MAX_CONNECTIONS, stop.clone());
     let cut = async {

@@ -66,7 +66,7 @@ impl Recorder {
         mut entries: Receiver<(Queue, Delivery)>,
         session: &CancellationToken,
     ) {
-        let mut raw = Vec::with_capacity(self.settings.batch_size);
+        let mut raw = Vec::with_capacity(self.settings.config.batch_size);
         while self.fill(&mut raw, &mut entries).await {
             let mut batch = self.sort(&mut raw);
             if !self.write_patiently(&mut batch, session).await {
@@ -87,8 +87,8 @@ impl Recorder {
         let Some(first) = entries.recv().await else { return false };
         let mut bytes = first.1.body.len();
         raw.push(first);
-        let due = Instant::now() + self.settings.batch_delay;
-        while raw.len() < self.settings.batch_size && bytes < MAX_BATCH_BYTES {
+        let due = Instant::now() + self.settings.config.batch_delay;
+        while raw.len() < self.settings.config.batch_size && bytes < MAX_BATCH_BYTES {
             match timeout_at(due, entries.recv()).await {
                 Ok(Some(next)) => {
                     bytes += next.1.body.len();

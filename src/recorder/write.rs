@@ -78,7 +78,7 @@ impl Recorder {
         if batch.rows.is_empty() {
             return Ok(());
         }
-        if !self.settings.drain_dead_letters {
+        if !self.settings.config.drain_dead_letters {
             // Dead letters stay in the broker, also those that were found in another queue.
             for (letter, delivery) in batch.rows.drain(..).zip(batch.deliveries.drain(..)) {
                 self.set_aside(letter, delivery).await;

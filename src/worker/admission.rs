@@ -14,11 +14,7 @@ use jiff::Timestamp;
 use tokio::{sync::SemaphorePermit, time::timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Worker,
-    event_run::{EventRun, RequeueReason},
-    queue_state::QueueState,
-};
+use super::{event_run::EventRun, requeue::RequeueReason};
 use crate::{
     broker::Delivery,
     domain::{execution::Disposition, resume::Recorded},
@@ -45,7 +41,7 @@ pub(super) struct Admission {
 /// Permission to run a delivery, valid until it is dropped.
 pub(super) struct Admitted<'a> {
     _under_way: UnderWay<'a>,
-    _turn: Option<SuspectPermit<'a>>,
+    _alone: Option<SuspectPermit<'a>>,
     _room: Option<SemaphorePermit<'a>>,
 }
 
@@ -75,82 +71,82 @@ impl Admission {
         }
     }
 
+    /// Waits until `run` may start, and removes the handlers that have already ended from its plan. None: nothing
+    /// is left to run.
+    pub(super) async fn admit<'a>(
+        &'a self,
+        run: &mut EventRun<'a>,
+        delivery: &Delivery,
+    ) -> Result<Option<Admitted<'a>>, RequeueReason> {
+        let queue = run.queue;
+        let _waiting = queue.wait();
+        let (under_way, earlier) = self.running.begin(&run.id);
+        // Also done while draining: once the earlier delivery has ended it takes a second or two, and most
+        // redeliveries have nothing left to run.
+        if run.is_redelivery && !run.resume(self.history(run, &earlier).await).await? {
+            return Ok(None);
+        }
+        if let Some(deferred) = run.put_off_in.clone() {
+            // Another worker may have got the same delivery when this attempt was deferred. It ran the handler in
+            // that run, or deferred it as well: then its copy has the same run id as this one. So look up both
+            // runs.
+            let key = (run.event.id.clone(), deferred.run_id);
+            let (there, here) =
+                tokio::join!(self.ended(key, deferred.since), self.ended(run.key(), deferred.since));
+            if !run.resume(Some([there, here].concat())).await? {
+                return Ok(None);
+            }
+        }
+        if let Some(inbox) = &self.inbox
+            && run.may_be_duplicate()
+            && inbox.is_duplicate(&run.event).await
+            && !run.is_redelivery
+        {
+            run.record_duplicate().await?;
+            return Ok(None);
+        }
+        let ready = async {
+            let is_suspect = suspects::is_suspect(delivery) && !run.plan.is_empty();
+            let alone = if is_suspect { Some(self.suspects.permit(run.key()).await) } else { None };
+            (alone, queue.room.acquire().await.ok())
+        };
+        // At the deadline, continue without a permit: `run_plan` then hands over the plan and starts no handler.
+        let ready = tokio::select! {
+            biased;
+            () = run.context.draining.cancelled() => return Err(RequeueReason::NotStarted),
+            ready = timeout_at(run.deadline().into(), ready) => ready,
+        };
+        let (alone, room) = ready.unwrap_or_default();
+        if let Some(begun) = alone.as_ref().and_then(|alone| alone.too_often) {
+            run.give_up_crashing(begun).await?;
+            return Ok(None);
+        }
+        Ok(Some(Admitted { _under_way: under_way, _alone: alone, _room: room }))
+    }
+
+    /// Returns what other deliveries of `run` have recorded since this one was received.
+    pub(super) async fn ended_meanwhile(&self, run: &EventRun<'_>) -> Vec<Recorded> {
+        run.own_rows(self.ended(run.key(), run.taken_at).await)
+    }
+
+    /// Waits for the earlier deliveries of `run` and for the recorder, then reads what is recorded of the run.
+    /// None: the database did not answer.
+    async fn history(&self, run: &EventRun<'_>, earlier: &[CancellationToken]) -> Option<Vec<Recorded>> {
+        for delivery in earlier {
+            delivery.cancelled().await;
+        }
+        tokio::time::sleep(RECORDING_DELAY).await;
+        self.recorded.ask(run.key()).await
+    }
+
     /// Returns the records of handlers that started at or after `since` in `run` and ended. Empty if the
     /// database does not answer.
     ///
     /// Rows with the disposition `retrying` are left out, because a deferred attempt has such a row as well.
     /// Rows from before `since` belong to an earlier event with the same id.
-    pub(super) async fn ended(&self, run: RunKey, since: Timestamp) -> Vec<Recorded> {
+    async fn ended(&self, run: RunKey, since: Timestamp) -> Vec<Recorded> {
         let mut recorded = self.recorded.ask(run).await.unwrap_or_default();
         recorded.retain(|row| row.disposition != Disposition::Retrying && row.started_at >= since);
         recorded
     }
-}
-
-/// Waits until `run` may start, and removes the handlers that have already ended from its plan. None: nothing
-/// is left to run.
-pub(super) async fn admit<'a>(
-    worker: &'a Worker,
-    run: &mut EventRun<'_>,
-    delivery: &Delivery,
-    lane: &'a QueueState,
-) -> Result<Option<Admitted<'a>>, RequeueReason> {
-    let _waiting = lane.wait();
-    let admission = &worker.admission;
-    let (under_way, twins) = admission.running.begin(run.id());
-    // Also done while draining: once the earlier delivery has ended it takes a second or two, and most
-    // redeliveries have nothing left to run.
-    if run.is_redelivery && !run.resume(history(admission, run, &twins).await).await? {
-        return Ok(None);
-    }
-    if let Some(earlier) = run.put_off_in.clone() {
-        // Another worker may have got the same delivery when this attempt was deferred. It ran the handler in
-        // that run, or deferred it as well: then its copy has the same run id as this one. So look up both
-        // runs.
-        let key = (run.event.id.clone(), earlier.run_id);
-        let (earlier, same) =
-            tokio::join!(admission.ended(key, earlier.since), admission.ended(run.key(), earlier.since));
-        if !run.resume(Some([earlier, same].concat())).await? {
-            return Ok(None);
-        }
-    }
-    if let Some(inbox) = &admission.inbox
-        && run.may_be_duplicate()
-        && inbox.is_duplicate(&run.event).await
-        && !run.is_redelivery
-    {
-        run.record_duplicate().await?;
-        return Ok(None);
-    }
-    let ready = async {
-        let is_suspect = suspects::is_suspect(delivery) && !run.plan.is_empty();
-        let turn = if is_suspect { Some(admission.suspects.turn(run).await) } else { None };
-        (turn, lane.room.acquire().await.ok())
-    };
-    // At the deadline, continue without a permit: `run_plan` then hands over the plan and starts no handler.
-    let ready = tokio::select! {
-        biased;
-        () = worker.draining.cancelled() => return Err(RequeueReason::NotStarted),
-        ready = timeout_at(run.deadline().into(), ready) => ready,
-    };
-    let (turn, room) = ready.unwrap_or_default();
-    if let Some(begun) = turn.as_ref().and_then(|turn| turn.too_often) {
-        run.give_up_crashing(begun).await?;
-        return Ok(None);
-    }
-    Ok(Some(Admitted { _under_way: under_way, _turn: turn, _room: room }))
-}
-
-/// Waits for the earlier deliveries of `run` and for the recorder, then reads what is recorded of the run.
-/// None: the database did not answer.
-async fn history(
-    admission: &Admission,
-    run: &EventRun<'_>,
-    twins: &[CancellationToken],
-) -> Option<Vec<Recorded>> {
-    for twin in twins {
-        twin.cancelled().await;
-    }
-    tokio::time::sleep(RECORDING_DELAY).await;
-    admission.recorded.ask(run.key()).await
 }

@@ -9,7 +9,15 @@ use jiff::Timestamp;
 use tokio::time::timeout_at;
 use tracing::{debug, info};
 
-use super::{Worker, breaker::Rejected, event_run::EventRun, registry::Registered, slots::Slot};
+use super::{
+    admission::Admission,
+    attempted::Attempted,
+    breaker::{Breakers, Rejected},
+    event_run::EventRun,
+    registry::Registered,
+    slots::{Slot, Slots},
+    watchdog::Watchdog,
+};
 use crate::{
     domain::{
         outcome::{FailureKind, Outcome},
@@ -18,8 +26,8 @@ use crate::{
         trace::Trace,
         verdict::{Verdict, answer_limit, judge},
     },
-    runner::Call,
-    telemetry::metrics::AttemptOutcome,
+    runner::{Call, Runner},
+    telemetry::metrics::{AttemptOutcome, HandlerMeters},
     telemetry::traces::Span,
 };
 
@@ -34,15 +42,13 @@ const MAX_CIRCUIT_WAIT: Duration = Duration::from_mins(5);
 /// redelivered the event to another worker.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
-/// An attempt that was made or deferred.
-pub(super) struct Attempted {
-    pub outcome: Outcome,
-    pub verdict: Verdict,
-    pub started_at: Timestamp,
-    pub duration: Duration,
-    /// The trace context that the handler received. None: no call was made, or the handler got the event's
-    /// own context.
-    pub trace: Option<Trace>,
+/// Makes the attempts of a worker.
+pub(super) struct Attempts {
+    pub runner: Arc<Runner>,
+    pub slots: Slots,
+    pub breakers: Breakers,
+    pub meters: HandlerMeters,
+    pub watchdog: Arc<Watchdog>,
 }
 
 /// The result of one step of the plan.
@@ -59,65 +65,109 @@ pub(super) enum StepResult {
     DeadlineReached,
 }
 
-/// Runs one step of the plan: waits for a slot, asks the circuit breaker and calls the handler.
-pub(super) async fn run_step(worker: &Worker, run: &EventRun<'_>, step: Step) -> StepResult {
-    let current = || worker.registry.snapshot().enabled(step.handler, &run.event.name);
-    let Some(handler) = current() else { return StepResult::Disabled };
-    if !step.created.may_be(Created::at(handler.handler.created_at)) {
-        return StepResult::Replaced;
-    }
-    let (waiting, asked) = (run.lane.wait(), Instant::now());
-    let slot = tokio::select! {
-        biased;
-        () = worker.draining.cancelled() => return StepResult::DeadlineReached,
-        slot = timeout_at(run.deadline().into(), worker.slots.acquire(&handler.handler)) => slot,
-    };
-    drop(waiting);
-    let Ok(slot) = slot else { return StepResult::DeadlineReached };
-    if asked.elapsed() > LONG_WAIT {
-        let recorded = run.ended_meanwhile().await;
-        if recorded.iter().any(|row| row.handler == Some(step.handler)) {
-            return StepResult::EndedElsewhere(recorded);
+impl Attempts {
+    /// Runs one step of the plan: waits for a slot, asks the circuit breaker and calls the handler.
+    pub(super) async fn run_step(&self, run: &EventRun<'_>, step: Step, admission: &Admission) -> StepResult {
+        let context = run.context;
+        let current = || context.registry.snapshot().enabled(step.handler, &run.event.name);
+        let Some(handler) = current() else { return StepResult::Disabled };
+        if !step.created.may_be(Created::at(handler.handler.created_at)) {
+            return StepResult::Replaced;
         }
-    }
-    // The handler may have been changed or disabled during the wait for a slot.
-    let Some(handler) = current() else { return StepResult::Disabled };
-    let (started_at, clock) = (Timestamp::now(), Instant::now());
-    let pass = match &handler.unusable {
-        Some(why) => Err(put_off(format!("not called: {why}"))),
-        None => worker.breakers.pass(&handler.handler).map_err(|refused| refuse(run, refused)),
-    };
-    let mut trace = None;
-    let (outcome, verdict) = match (slot, pass) {
-        (Slot::Free(_held), Ok(pass)) => {
-            let span = span(worker, run, &handler, step);
-            trace = span.as_ref().map(|span| span.trace().clone());
-            let outcome = call(worker, run, &handler, step, trace.as_ref()).await;
-            match &outcome {
-                Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
-                    pass.failed(&failure.error);
+        let (waiting, asked) = (run.queue.wait(), Instant::now());
+        let slot = tokio::select! {
+            biased;
+            () = context.draining.cancelled() => return StepResult::DeadlineReached,
+            slot = timeout_at(run.deadline().into(), self.slots.acquire(&handler.handler)) => slot,
+        };
+        drop(waiting);
+        let Ok(slot) = slot else { return StepResult::DeadlineReached };
+        if asked.elapsed() > LONG_WAIT {
+            let recorded = admission.ended_meanwhile(run).await;
+            if recorded.iter().any(|row| row.handler == Some(step.handler)) {
+                return StepResult::EndedElsewhere(recorded);
+            }
+        }
+        // The handler may have been changed or disabled during the wait for a slot.
+        let Some(handler) = current() else { return StepResult::Disabled };
+        let (started_at, clock) = (Timestamp::now(), Instant::now());
+        let permit = match &handler.unusable {
+            Some(why) => Err(put_off(format!("not called: {why}"))),
+            None => self.breakers.pass(&handler.handler).map_err(|rejected| refuse(run, rejected)),
+        };
+        let mut trace = None;
+        let (outcome, verdict) = match (slot, permit) {
+            (Slot::Free(_held), Ok(permit)) => {
+                let span = span(run, &handler, step);
+                trace = span.as_ref().map(|span| span.trace().clone());
+                let outcome = self.call(run, &handler, step, trace.as_ref()).await;
+                match &outcome {
+                    Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
+                        permit.failed(&failure.error);
+                    }
+                    // No call was made, so there is no result for the breaker.
+                    Outcome::PutOff { .. } => drop(permit),
+                    _ => permit.answered(),
                 }
-                // No call was made, so there is no result for the breaker.
-                Outcome::PutOff { .. } => drop(pass),
-                _ => pass.answered(),
+                let judged = judge(outcome, handler.handler.spec.mode, &run.event, context.max_event_bytes);
+                if let Some(span) = span {
+                    span.end(&judged.0);
+                }
+                judged
             }
-            let judged = judge(outcome, handler.handler.spec.mode, &run.event, worker.max_event_bytes);
-            if let Some(span) = span {
-                span.end(&judged.0);
+            (_, Err(deferred)) => (deferred, Verdict::Allow),
+            (Slot::Busy, Ok(_)) => {
+                let error =
+                    "deferred: no slot was free within 30s (max_concurrency, or half of script.concurrency)";
+                (put_off(error.to_owned()), Verdict::Allow)
             }
-            judged
+        };
+        let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed(), trace };
+        self.count(run, &handler, &attempted);
+        log(run, &handler, &attempted);
+        StepResult::Attempted(handler, Box::new(attempted))
+    }
+
+    async fn call(
+        &self,
+        run: &EventRun<'_>,
+        handler: &Registered,
+        step: Step,
+        trace: Option<&Trace>,
+    ) -> Outcome {
+        let trace = trace.unwrap_or(&run.trace);
+        let _under_way = self.meters.under_way(handler.handler.spec.task.kind());
+        self.runner
+            .run(&Call {
+                handler: &handler.handler,
+                secrets: &handler.secrets,
+                event: &run.event,
+                attempt: step.attempt,
+                timeout: handler.timeout,
+                answer_limit: answer_limit(handler.handler.spec.mode, run.context.max_event_bytes),
+                traceparent: trace.parent.as_deref(),
+                tracestate: trace.state.as_deref(),
+            })
+            .await
+    }
+
+    fn count(&self, run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
+        let outcome = match &attempted.outcome {
+            Outcome::Succeeded { .. } => AttemptOutcome::Success,
+            Outcome::Forbidden { .. } => AttemptOutcome::Forbidden,
+            Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
+                AttemptOutcome::Transient
+            }
+            Outcome::Failed { .. } => AttemptOutcome::Permanent,
+            Outcome::PutOff { .. } => AttemptOutcome::PutOff,
+        };
+        self.meters.attempted(handler.handler.id, &run.event.name, outcome);
+        if outcome != AttemptOutcome::PutOff {
+            run.queue.meters.attempted(handler.handler.spec.task.kind(), attempted.duration);
         }
-        (_, Err(refused)) => (refused, Verdict::Allow),
-        (Slot::Busy, Ok(_)) => {
-            let error =
-                "deferred: no slot was free within 30s (max_concurrency, or half of script.concurrency)";
-            (put_off(error.to_owned()), Verdict::Allow)
-        }
-    };
-    let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed(), trace };
-    count(worker, run, &handler, &attempted);
-    log(run, &handler, &attempted);
-    StepResult::Attempted(handler, Box::new(attempted))
+        self.watchdog.note_attempt();
+        run.queue.record_progress();
+    }
 }
 
 fn put_off(error: String) -> Outcome {
@@ -130,59 +180,17 @@ fn put_off(error: String) -> Outcome {
 /// The delay is the one that the breaker suggests, or the time since the first failure if that is longer: so
 /// it about doubles each time, up to [`MAX_CIRCUIT_WAIT`]. The time since the first failure may come from
 /// another host's clock; the maximum also limits the effect of a wrong clock.
-fn refuse(run: &EventRun<'_>, refused: Rejected) -> Outcome {
+fn refuse(run: &EventRun<'_>, rejected: Rejected) -> Outcome {
     let so_far = run.failing_for().min(MAX_CIRCUIT_WAIT);
-    let wait = refused.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(MAX_CIRCUIT_WAIT);
-    Outcome::PutOff { error: refused.error, wait, is_failing: true }
+    let wait = rejected.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(MAX_CIRCUIT_WAIT);
+    Outcome::PutOff { error: rejected.error, wait, is_failing: true }
 }
 
 /// Starts the span of an attempt, if traces are exported.
-fn span(worker: &Worker, run: &EventRun<'_>, handler: &Registered, step: Step) -> Option<Span> {
-    let traces = worker.traces.as_ref()?;
-    let queue = worker.names.event_queue(&run.event.name);
+fn span(run: &EventRun<'_>, handler: &Registered, step: Step) -> Option<Span> {
+    let traces = run.context.traces.as_ref()?;
+    let queue = run.context.outbox.names.event_queue(&run.event.name);
     Some(traces.attempt(&run.trace, &run.event, &queue, &handler.handler, step.attempt))
-}
-
-async fn call(
-    worker: &Worker,
-    run: &EventRun<'_>,
-    handler: &Registered,
-    step: Step,
-    trace: Option<&Trace>,
-) -> Outcome {
-    let trace = trace.unwrap_or(&run.trace);
-    let _under_way = worker.meters.under_way(handler.handler.spec.task.kind());
-    worker
-        .runner
-        .run(&Call {
-            handler: &handler.handler,
-            secrets: &handler.secrets,
-            event: &run.event,
-            attempt: step.attempt,
-            timeout: handler.timeout,
-            answer_limit: answer_limit(handler.handler.spec.mode, worker.max_event_bytes),
-            traceparent: trace.parent.as_deref(),
-            tracestate: trace.state.as_deref(),
-        })
-        .await
-}
-
-fn count(worker: &Worker, run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
-    let outcome = match &attempted.outcome {
-        Outcome::Succeeded { .. } => AttemptOutcome::Success,
-        Outcome::Forbidden { .. } => AttemptOutcome::Forbidden,
-        Outcome::Failed { failure, .. } if failure.kind == FailureKind::Transient => {
-            AttemptOutcome::Transient
-        }
-        Outcome::Failed { .. } => AttemptOutcome::Permanent,
-        Outcome::PutOff { .. } => AttemptOutcome::PutOff,
-    };
-    worker.meters.attempted(handler.handler.id, &run.event.name, outcome);
-    if outcome != AttemptOutcome::PutOff {
-        run.lane.meters.attempted(handler.handler.spec.task.kind(), attempted.duration);
-    }
-    worker.watched.note_attempt();
-    run.lane.record_progress();
 }
 
 fn log(run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
@@ -195,7 +203,7 @@ fn log(run: &EventRun<'_>, handler: &Registered, attempted: &Attempted) {
         name = %handler.handler.spec.name,
         outcome = attempted.outcome.word(),
         error = attempted.error(),
-        duration_ms = u64::try_from(attempted.duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms = attempted.duration_ms(),
         trace_id = run.trace.id(),
         "attempt"
     );

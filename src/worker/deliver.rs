@@ -3,11 +3,11 @@
 use tracing::{Instrument, Span, error_span, field::Empty, record_all, warn};
 
 use super::{
-    Worker,
-    admission::admit,
-    attempt::{StepResult, run_step},
-    event_run::{EventRun, RequeueReason},
+    attempt::StepResult,
+    event_run::{EventRun, RunContext},
     queue_state::QueueState,
+    requeue::RequeueReason,
+    shared::Shared,
 };
 use crate::{
     broker::{Delivery, handlers_seen},
@@ -21,29 +21,29 @@ use crate::{
 ///
 /// It is acknowledged once the broker has confirmed everything that was published for it. If that fails, it
 /// is requeued.
-pub(super) async fn process(worker: &Worker, lane: &QueueState, delivery: Delivery) {
+pub(super) async fn process(shared: &Shared, queue: &QueueState, delivery: Delivery) {
     // At the level of errors: a filter that lets a line through lets its event's id through.
-    let span = error_span!("event", event = %lane.event, event_id = Empty, run_id = Empty);
-    settle(worker, lane, delivery).instrument(span).await;
+    let span = error_span!("event", event = %queue.event, event_id = Empty, run_id = Empty);
+    settle(shared, queue, delivery).instrument(span).await;
 }
 
-async fn settle(worker: &Worker, lane: &QueueState, delivery: Delivery) {
-    let _held = lane.hold();
-    let stuck = lane.cut();
-    let told = tokio::select! {
-        told = handle_delivery(worker, lane, &delivery) => told,
-        () = worker.cut.cancelled() => Err(RequeueReason::Cut),
+async fn settle(shared: &Shared, queue: &QueueState, delivery: Delivery) {
+    let _held = queue.hold();
+    let stuck = queue.cut();
+    let handled = tokio::select! {
+        handled = handle_delivery(shared, queue, &delivery) => handled,
+        () = shared.cut.cancelled() => Err(RequeueReason::Cut),
         () = stuck.cancelled() => Err(RequeueReason::Stuck),
     };
-    match told {
+    match handled {
         Ok(()) => {
             delivery.ack.acknowledge();
-            lane.note_acknowledged();
+            queue.note_acknowledged();
         }
-        Err(trouble) => {
-            lane.meters.returned();
-            if !matches!(trouble, RequeueReason::NotStarted | RequeueReason::Stuck) {
-                warn!(error = format!("{:#}", anyhow::Error::new(trouble)), "requeued event");
+        Err(reason) => {
+            queue.meters.returned();
+            if !matches!(reason, RequeueReason::NotStarted | RequeueReason::Stuck) {
+                warn!(error = format!("{:#}", anyhow::Error::new(reason)), "requeued event");
             }
             delivery.ack.requeue();
         }
@@ -51,30 +51,33 @@ async fn settle(worker: &Worker, lane: &QueueState, delivery: Delivery) {
 }
 
 async fn handle_delivery(
-    worker: &Worker,
-    lane: &QueueState,
+    shared: &Shared,
+    queue: &QueueState,
     delivery: &Delivery,
 ) -> Result<(), RequeueReason> {
-    if let Some(seen) = handlers_seen(delivery, &worker.names) {
-        worker.registry.wait_for_versions(&seen).await;
+    if let Some(seen) = handlers_seen(delivery, &shared.context.outbox.names) {
+        shared.context.registry.wait_for_versions(&seen).await;
     }
-    let mut run = match EventRun::open(worker, lane, delivery) {
+    let mut run = match EventRun::open(&shared.context, queue, delivery) {
         Ok(run) => run,
-        Err(malformed) => return malformed.publish_dead_letter(worker, delivery).await,
+        Err(malformed) => {
+            let RunContext { outbox, max_event_bytes, .. } = &shared.context;
+            return malformed.publish_dead_letter(outbox, *max_event_bytes, delivery).await;
+        }
     };
     record_all!(Span::current(), event_id = run.event.id.as_str(), run_id = run.id.as_str());
     run.count_arrival(delivery);
     // Held until this function returns: a redelivery that started before the results are confirmed would find
     // nothing recorded.
-    let admitted = admit(worker, &mut run, delivery, lane).await?;
+    let admitted = shared.admission.admit(&mut run, delivery).await?;
     if admitted.is_some() {
-        run_plan(worker, &mut run).await?;
+        run_plan(shared, &mut run).await?;
     }
     run.answer().await?;
     run.confirmed().await
 }
 
-async fn run_plan(worker: &Worker, run: &mut EventRun<'_>) -> Result<(), RequeueReason> {
+async fn run_plan(shared: &Shared, run: &mut EventRun<'_>) -> Result<(), RequeueReason> {
     if run.plan.is_empty() {
         run.record_unhandled().await?;
     }
@@ -84,7 +87,7 @@ async fn run_plan(worker: &Worker, run: &mut EventRun<'_>) -> Result<(), Requeue
             break;
         }
         let attempt = error_span!("attempt", handler = %step.handler, attempt = step.attempt.number());
-        if take_step(worker, run, step).instrument(attempt).await? == Remaining::Transferred {
+        if take_step(shared, run, step).instrument(attempt).await? == Remaining::Transferred {
             break;
         }
     }
@@ -92,8 +95,8 @@ async fn run_plan(worker: &Worker, run: &mut EventRun<'_>) -> Result<(), Requeue
 }
 
 /// Runs one step and does what follows from it; says whether this delivery goes on with the plan.
-async fn take_step(worker: &Worker, run: &mut EventRun<'_>, step: Step) -> Result<Remaining, RequeueReason> {
-    let (handler, attempted) = match run_step(worker, run, step).await {
+async fn take_step(shared: &Shared, run: &mut EventRun<'_>, step: Step) -> Result<Remaining, RequeueReason> {
+    let (handler, attempted) = match shared.attempts.run_step(run, step, &shared.admission).await {
         StepResult::Attempted(handler, attempted) => (handler, *attempted),
         StepResult::Disabled => {
             run.record_skipped(step).await?;

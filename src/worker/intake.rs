@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Worker, WorkerSettings, deliver, queue_state::QueueState, watchdog};
+use super::{deliver, queue_state::QueueState, shared::Shared};
 use crate::{
     broker::{Consumer, Link, QueueConfig, QueueOwner},
     domain::event::EventName,
@@ -30,23 +30,22 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// If a consumer ended by itself. That would be a bug, and the event type would no longer be consumed.
 pub(super) async fn consume(
-    settings: &WorkerSettings,
+    shared: &Arc<Shared>,
     link: Link,
-    worker: &Arc<Worker>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut changes = worker.registry.changes();
+    let mut changes = shared.context.registry.changes();
     let mut subscriptions: HashMap<EventName, Subscription> = HashMap::new();
     let mut consumers = JoinSet::new();
     let mut fault = Ok(());
     while !stop.is_cancelled() && fault.is_ok() {
         changes.mark_unchanged();
         let before = subscriptions.len();
-        subscribe(&mut subscriptions, &mut consumers, settings, &link, worker);
+        subscribe(&mut subscriptions, &mut consumers, &link, shared);
         if subscriptions.is_empty() {
-            warn!(patterns = ?settings.events, "no event type of the catalogue matches the patterns: consuming nothing (serve --events)");
+            warn!(patterns = ?shared.settings.events, "no event type of the catalogue matches the patterns: consuming nothing (serve --events)");
         } else if subscriptions.len() != before {
-            let handlers = worker.registry.snapshot().enabled_count();
+            let handlers = shared.context.registry.snapshot().enabled_count();
             info!(events = subscriptions.len(), handlers, "consuming");
         }
         tokio::select! {
@@ -59,21 +58,22 @@ pub(super) async fn consume(
     for subscription in subscriptions.values() {
         subscription.stop.cancel();
     }
-    info!(running = worker.deliveries.len(), "draining: taking no new events");
-    drain(settings.drain_timeout, worker, consumers).await;
+    info!(running = shared.deliveries.len(), "draining: taking no new events");
+    drain(shared, consumers).await;
     fault
 }
 
 /// Waits for all running deliveries, also for those whose connection was lost.
-async fn drain(drain_timeout: Duration, worker: &Worker, mut consumers: JoinSet<Ended>) {
-    worker.deliveries.close();
+async fn drain(shared: &Shared, mut consumers: JoinSet<Ended>) {
+    let drain_timeout = shared.settings.config.worker.drain_timeout;
+    shared.deliveries.close();
     let mut drained = pin!(async {
         while consumers.join_next().await.is_some() {}
-        worker.deliveries.wait().await;
+        shared.deliveries.wait().await;
     });
     if timeout(drain_timeout, &mut drained).await.is_err() {
         warn!(after = ?drain_timeout, "drain timeout reached: cutting off running handlers and requeueing their events (worker.drain_timeout)");
-        worker.cut.cancel();
+        shared.cut.cancel();
         let _ = timeout(CUT_TIMEOUT, drained).await;
     }
 }
@@ -95,14 +95,14 @@ fn is_expected(ended: Result<Ended, JoinError>) -> anyhow::Result<()> {
 fn subscribe(
     subscriptions: &mut HashMap<EventName, Subscription>,
     consumers: &mut JoinSet<Ended>,
-    settings: &WorkerSettings,
     link: &Link,
-    worker: &Arc<Worker>,
+    shared: &Arc<Shared>,
 ) {
-    let snapshot = worker.registry.snapshot();
+    let concurrency = shared.settings.config.worker.concurrency;
+    let snapshot = shared.context.registry.snapshot();
     link.topology().set_events(snapshot.active_events());
     for (name, removed) in snapshot.event_types() {
-        if !settings.events.iter().any(|pattern| name.matches(pattern)) {
+        if !shared.settings.events.iter().any(|pattern| name.matches(pattern)) {
             continue;
         }
         let source = if removed { QueueOwner::RemovedEvent } else { QueueOwner::Event(name.clone()) };
@@ -111,31 +111,34 @@ fn subscribe(
             Some(subscription) => subscription.stop.cancel(),
             None => {}
         }
-        let queue = worker.names.event_queue(name);
-        let intake = QueueConfig { queue, prefetch: settings.concurrency, owner: source.clone() };
-        let lane = Arc::new(QueueState::new(name.clone(), settings.concurrency));
-        let (renew, taking) = (Arc::clone(&lane.renew), Arc::clone(&lane.taking));
-        let consumer = Consumer { link: link.clone(), queue_config: intake, renew, taking };
+        let queue = Arc::new(QueueState::new(name.clone(), concurrency));
+        let (renew, taking) = (Arc::clone(&queue.renew), Arc::clone(&queue.taking));
+        let queue_config = QueueConfig {
+            queue: shared.context.outbox.names.event_queue(name),
+            prefetch: concurrency,
+            owner: source.clone(),
+        };
+        let consumer = Consumer { link: link.clone(), queue_config, renew, taking };
         let stop = CancellationToken::new();
-        consumers.spawn(consume_event(consumer, lane, Arc::clone(worker), stop.clone()));
+        consumers.spawn(consume_event(consumer, queue, Arc::clone(shared), stop.clone()));
         subscriptions.insert(name.clone(), Subscription { source, stop });
     }
 }
 
 async fn consume_event(
     consumer: Consumer,
-    lane: Arc<QueueState>,
-    worker: Arc<Worker>,
+    queue: Arc<QueueState>,
+    shared: Arc<Shared>,
     stop: CancellationToken,
 ) -> Ended {
     let may_end = consumer.queue_config.owner == QueueOwner::RemovedEvent;
     let take = |delivery| {
-        let (running, lane) = (Arc::clone(&worker), Arc::clone(&lane));
-        worker.deliveries.spawn(async move { deliver::process(&running, &lane, delivery).await });
+        let (running, queue) = (Arc::clone(&shared), Arc::clone(&queue));
+        shared.deliveries.spawn(async move { deliver::process(&running, &queue, delivery).await });
     };
     tokio::select! {
         () = consumer.run(stop.clone(), take) => {}
-        () = watchdog::watch(&worker, &lane) => {}
+        () = shared.watchdog.watch(&queue) => {}
     }
-    Ended { event: lane.event.clone(), expected: may_end || stop.is_cancelled() }
+    Ended { event: queue.event.clone(), expected: may_end || stop.is_cancelled() }
 }

@@ -23,9 +23,8 @@ use crate::{
     domain::handler::{HandlerDefaults, HandlerVersions},
     store::{self, Store, StoreError},
 };
-use snapshot::Snapshot;
 
-pub(super) use snapshot::Registered;
+pub(super) use snapshot::{Registered, Snapshot};
 
 const REFRESH_INTERVAL: Duration = Duration::from_mins(1);
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,8 +18,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::{
-    Worker,
     queue_state::{Progress, QueueState},
+    registry::Registry,
 };
 use crate::{broker::Link, domain::event::EventName, telemetry::metrics::consumer_rebuilt};
 
@@ -27,8 +28,11 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// reconnects after a minute (`broker/publisher.rs`), and must have had that chance.
 const GRACE: Duration = Duration::from_secs(90);
 
-/// The state that the watchdogs of all event queues share.
-pub(super) struct Watched {
+/// Watches the event queues of a worker.
+pub(super) struct Watchdog {
+    /// While one of them is down or blocked, no delivery can end.
+    links: [Link; 2],
+    registry: Arc<Registry>,
     kill_grace: Duration,
     /// When an attempt of any event last ended.
     last_attempt: Mutex<Instant>,
@@ -36,10 +40,16 @@ pub(super) struct Watched {
     wedged: Mutex<BTreeSet<EventName>>,
 }
 
-impl Watched {
+impl Watchdog {
     /// `kill_grace`: how long a script may run beyond its timeout.
-    pub(super) fn new(kill_grace: Duration) -> Self {
-        Self { kill_grace, last_attempt: Mutex::new(Instant::now()), wedged: Mutex::default() }
+    pub(super) fn new(links: [Link; 2], registry: Arc<Registry>, kill_grace: Duration) -> Self {
+        Self {
+            links,
+            registry,
+            kill_grace,
+            last_attempt: Mutex::new(Instant::now()),
+            wedged: Mutex::default(),
+        }
     }
 
     pub(super) fn note_attempt(&self) {
@@ -56,39 +66,39 @@ impl Watched {
         let mut wedged = self.wedged.lock();
         if is_wedged { wedged.insert(event.clone()) } else { wedged.remove(event) }
     }
-}
 
-/// Watches one event queue. Never returns.
-pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
-    let mut look = interval(POLL_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The number of acknowledgements when the consumer was last restarted.
-    let mut rebuilt: Option<u64> = None;
-    loop {
-        look.tick().await;
-        if !worker.links.iter().all(Link::takes_messages) {
-            // While a connection is down or blocked, no delivery can end: do not count this time.
-            lane.record_progress();
-            continue;
-        }
-        let pace = lane.progress();
-        if rebuilt.is_some_and(|before| pace.acknowledged > before) {
-            rebuilt = None;
-            if worker.watched.note_wedged(&lane.event, false) {
-                info!(event = %lane.event, "consumer makes progress again");
+    /// Watches one event queue. Never returns.
+    pub(super) async fn watch(&self, queue: &QueueState) {
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The number of acknowledgements when the consumer was last restarted.
+        let mut rebuilt: Option<u64> = None;
+        loop {
+            poll.tick().await;
+            if !self.links.iter().all(Link::takes_messages) {
+                // Do not count this time.
+                queue.record_progress();
+                continue;
             }
+            let progress = queue.progress();
+            if rebuilt.is_some_and(|before| progress.acknowledged > before) {
+                rebuilt = None;
+                if self.note_wedged(&queue.event, false) {
+                    info!(event = %queue.event, "consumer makes progress again");
+                }
+            }
+            let longest = self.registry.snapshot().longest_timeout() + self.kill_grace + GRACE;
+            if !is_stuck(progress, *self.last_attempt.lock(), longest, Instant::now()) {
+                continue;
+            }
+            if rebuilt.is_some() && self.note_wedged(&queue.event, true) {
+                error!(event = %queue.event, "consumer is stuck again after its restart: restart this process (/healthz fails)");
+            }
+            warn!(event = %queue.event, held = progress.held, nothing_ended_for = ?longest, "consumer stuck: requeueing its deliveries and restarting it");
+            consumer_rebuilt(&queue.event);
+            rebuilt = Some(progress.acknowledged);
+            queue.rebuild();
         }
-        let longest = worker.registry.snapshot().longest_timeout() + worker.watched.kill_grace + GRACE;
-        if !is_stuck(pace, *worker.watched.last_attempt.lock(), longest, Instant::now()) {
-            continue;
-        }
-        if rebuilt.is_some() && worker.watched.note_wedged(&lane.event, true) {
-            error!(event = %lane.event, "consumer is stuck again after its restart: restart this process (/healthz fails)");
-        }
-        warn!(event = %lane.event, held = pace.held, nothing_ended_for = ?longest, "consumer stuck: requeueing its deliveries and restarting it");
-        consumer_rebuilt(&lane.event);
-        rebuilt = Some(pace.acknowledged);
-        lane.rebuild();
     }
 }
 
@@ -96,9 +106,9 @@ pub(super) async fn watch(worker: &Worker, lane: &QueueState) {
 ///
 /// A delivery that waits for a slot or for admission depends on deliveries of other queues. While there is
 /// one, an attempt of any event type counts as progress.
-fn is_stuck(pace: Progress, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
-    let moved = if pace.has_waiting { pace.moved.max(elsewhere) } else { pace.moved };
-    pace.is_full && now.saturating_duration_since(moved) > longest
+fn is_stuck(progress: Progress, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
+    let moved = if progress.has_waiting { progress.moved.max(elsewhere) } else { progress.moved };
+    progress.is_full && now.saturating_duration_since(moved) > longest
 }
 
 #[cfg(test)]
@@ -106,25 +116,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_is_stuck_if_it_is_full_and_nothing_ends() {
+    fn a_queue_is_stuck_if_it_is_full_and_nothing_ends() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let pace = |is_full, has_waiting, moved| Progress {
+        let progress = |is_full, has_waiting, moved| Progress {
             held: 1,
             is_full,
             has_waiting,
             moved: at(moved),
             acknowledged: 0,
         };
-        for (what, pace, elsewhere, expected) in [
-            ("idle", pace(false, false, 0), 0, false),
-            ("full and still", pace(true, false, 0), 0, true),
-            ("full, and something ended", pace(true, false, 950), 0, false),
-            ("full, and others move", pace(true, false, 0), 990, true),
-            ("waiting for others, who move", pace(true, true, 0), 990, false),
-            ("waiting for others, who do not", pace(true, true, 0), 10, true),
+        for (what, progress, elsewhere, expected) in [
+            ("idle", progress(false, false, 0), 0, false),
+            ("full and still", progress(true, false, 0), 0, true),
+            ("full, and something ended", progress(true, false, 950), 0, false),
+            ("full, and others move", progress(true, false, 0), 990, true),
+            ("waiting for others, who move", progress(true, true, 0), 990, false),
+            ("waiting for others, who do not", progress(true, true, 0), 10, true),
         ] {
-            let stuck = is_stuck(pace, at(elsewhere), Duration::from_secs(100), at(1000));
+            let stuck = is_stuck(progress, at(elsewhere), Duration::from_secs(100), at(1000));
             assert_eq!(stuck, expected, "{what}");
         }
     }

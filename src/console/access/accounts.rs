@@ -31,9 +31,9 @@ impl Access {
     pub async fn new(settings: &ConsoleSettings) -> anyhow::Result<Self> {
         let hashed = tokio::task::spawn_blocking(|| PasswordHash::of(RandomToken::generate().expose())).await;
         Ok(Self {
-            users: settings.users.clone(),
-            tokens: settings.tokens.clone(),
-            first: settings.users.is_empty().then(OneTimeLink::new),
+            users: settings.console.users.clone(),
+            tokens: settings.console.tokens.clone(),
+            first: settings.console.users.is_empty().then(OneTimeLink::new),
             nobody: hashed.context("cannot hash a password")??,
             hashing: Limited::new("too many sign-ins are being checked", AT_A_TIME),
             limiter: Limiter::default(),

@@ -128,7 +128,10 @@ async fn sign_in_once(
 
 async fn begin(console: &Console, name: &str, credential: &[u8], next: &str) -> Result<Response, Problem> {
     let token = RandomToken::generate();
-    console.store().begin_session(&token.hash(), name, credential, console.settings.session_timeout).await?;
+    console
+        .store()
+        .begin_session(&token.hash(), name, credential, console.settings.console.session_timeout)
+        .await?;
     info!(name, "signed in");
     Ok(with_cookie(console, Some(&token), next))
 }
@@ -136,7 +139,7 @@ async fn begin(console: &Console, name: &str, credential: &[u8], next: &str) -> 
 /// Ends the session, if there is one. Another site cannot sign a user out: its requests fail the origin check, and
 /// browsers send no cookie with them.
 async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Result<Response, Problem> {
-    origin::check(&headers, console.settings.public_url.as_ref())?;
+    origin::check(&headers, console.settings.console.public_url.as_ref())?;
     if let Some(token) = cookie::session(&headers) {
         console.store().end_session(&TokenHash::of(token)).await?;
     }
@@ -145,7 +148,7 @@ async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Result<
 
 fn with_cookie(console: &Console, token: Option<&RandomToken>, next: &str) -> Response {
     let mut response = Redirect::to(next).into_response();
-    if let Some(cookie) = cookie::set(console.settings.public_url.as_ref(), token) {
+    if let Some(cookie) = cookie::set(console.settings.console.public_url.as_ref(), token) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
@@ -157,7 +160,7 @@ async fn form<T: serde::de::DeserializeOwned>(
     headers: &HeaderMap,
     body: axum::body::Body,
 ) -> Result<T, Problem> {
-    origin::check(headers, console.settings.public_url.as_ref())?;
+    origin::check(headers, console.settings.console.public_url.as_ref())?;
     let body = axum::body::to_bytes(body, LARGEST_FORM).await;
     let body = body.map_err(|_| Problem::too_large("the form is larger than 16 KiB"))?;
     serde_urlencoded::from_bytes(&body).map_err(|error| Problem::bad_request(error.to_string()))
@@ -181,7 +184,7 @@ impl FromRequestParts<Console> for Peer {
         let ConnectInfo(peer) = ConnectInfo::<SocketAddr>::from_request_parts(parts, console)
             .await
             .map_err(|_| Problem::internal())?;
-        Ok(Self(client(peer.ip(), &parts.headers, &console.settings.trusted_proxies)))
+        Ok(Self(client(peer.ip(), &parts.headers, &console.settings.console.trusted_proxies)))
     }
 }
 

@@ -67,7 +67,7 @@ pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
 
 /// The document, with the path of `console.public_url` before the server's path.
 fn below_public_path(console: &Console, document: &str) -> String {
-    match &console.settings.public_url {
+    match &console.settings.console.public_url {
         Some(url) => document.replacen("\"/api/v1\"", &format!("\"{}/api/v1\"", url.path()), 1),
         None => document.to_owned(),
     }

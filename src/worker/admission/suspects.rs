@@ -14,7 +14,6 @@ use super::batched::Batched;
 use crate::{
     broker::Delivery,
     store::{RunKey, Store},
-    worker::event_run::EventRun,
 };
 
 /// A message with this many earlier deliveries is a suspect. Lost connections and restarts rarely cause so
@@ -73,17 +72,16 @@ impl Suspects {
     }
 
     /// Waits until `run` may run alone. Without the database it runs and is not counted.
-    pub(super) async fn turn<'a>(&'a self, run: &EventRun<'_>) -> SuspectPermit<'a> {
+    pub(super) async fn permit(&self, run: RunKey) -> SuspectPermit<'_> {
         tokio::time::sleep(MAX_SHUFFLE_DELAY.mul_f64(rand::random())).await;
         let alone = self.alone.acquire().await.ok();
-        let key = run.key();
         // Create the permit before the start is counted: if this future is dropped meanwhile, the count is
         // deleted.
-        let mut turn = SuspectPermit { too_often: None, suspects: self, run: key.clone(), _alone: alone };
-        let begun = self.begun.ask(key).await.unwrap_or(0);
-        turn.too_often = Some(begun).filter(|begun| *begun >= self.limit);
+        let mut permit = SuspectPermit { too_often: None, suspects: self, run: run.clone(), _alone: alone };
+        let begun = self.begun.ask(run).await.unwrap_or(0);
+        permit.too_often = Some(begun).filter(|begun| *begun >= self.limit);
         debug!(begun, "suspect event may run alone now");
-        turn
+        permit
     }
 }
 
