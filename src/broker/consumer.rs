@@ -1,9 +1,9 @@
 //! A consumer that survives any number of lost connections.
 //!
 //! Consumers share one connection. If it is lost again and again although the broker is reachable, a message in one of
-//! their queues may be the cause, whatever the fault. Then each consumer opens a dedicated connection and takes one
-//! delivery at a time, so that such a message harms no other queue. A consumer whose dedicated connection is stable for
-//! a while returns to the shared one.
+//! their queues may be the cause, whatever the fault. Then each consumer opens a dedicated connection, so that such a
+//! message harms no other queue, and takes one delivery at a time, then two, four and so on while the connection lasts.
+//! A consumer whose own connection is stable for a while returns to the shared one when it holds nothing.
 
 use std::{
     pin::pin,
@@ -83,7 +83,7 @@ enum End {
     Stopped,
     /// Nothing was received, and nothing is unsettled.
     Idle,
-    /// It took one delivery at a time, and its connection was stable.
+    /// Its own connection was stable, and nothing is unsettled.
     Well,
     Lost(String),
 }
@@ -95,19 +95,21 @@ struct Session {
     settled: mpsc::UnboundedSender<Settled>,
     acker: JoinHandle<lapin::Result<()>>,
     held: Held,
-    /// Deliveries received so far.
+    /// Deliveries received since the prefetch was set.
     taken: u16,
     /// When the session is idle, if nothing was received until then.
     idle_at: Instant,
-    /// When the connection counts as stable, or the prefetch may be raised.
+    /// When the connection counts as stable, and allows more.
     soon: Instant,
 }
 
 /// What happens next in a session.
 enum Step {
     On,
-    /// Continue with this prefetch.
+    /// Continue with this prefetch, because of the size of the messages.
     Taking(u16),
+    /// Continue carefully with this prefetch.
+    Trusting(u16),
     /// End the session after the running deliveries are settled.
     Ended(End),
     Lost(String),
@@ -123,6 +125,8 @@ struct Place {
     hindrance: Option<Hindrance>,
     /// The lower prefetch while its messages are large.
     few: Option<u16>,
+    /// The lower prefetch while a message of the queue may end the connection.
+    careful: Option<u16>,
     /// Short-lived connections in a row.
     lost: u32,
     /// The last retry delay while it is hindered.
@@ -130,17 +134,24 @@ struct Place {
 }
 
 impl Place {
-    const fn is_careful(&self) -> bool {
-        self.lost >= MAX_LOSSES
+    /// On a connection of its own, to which it need not stay.
+    const fn is_apart(&self) -> bool {
+        self.own.is_some() && !self.is_full
+    }
+
+    const fn is_unusual(&self) -> bool {
+        self.careful.is_some() || self.few.is_some() || self.is_apart()
     }
 
     fn prefetch(&self, usual: u16) -> u16 {
-        if self.is_careful() { 1 } else { self.few.unwrap_or(usual) }
+        let few = self.few.unwrap_or(usual);
+        self.careful.map_or(few, |careful| careful.min(few))
     }
 
     /// Counts a connection that was lost after `lasted`. Returns true if the consumer must be careful from now on.
     fn note_lost(&mut self, lasted: Duration) -> bool {
         self.lost = if lasted < STABLE_AFTER { self.lost.saturating_add(1) } else { 1 };
+        self.careful = (self.lost >= MAX_LOSSES).then_some(1);
         self.lost == MAX_LOSSES
     }
 
@@ -157,6 +168,7 @@ impl Place {
 
     fn note_well(&mut self) {
         self.lost = 0;
+        self.careful = None;
         if !self.is_full {
             self.own = None;
         }
@@ -187,7 +199,7 @@ impl Consumer {
                 End::Stopped => return,
                 End::Idle => continue,
                 End::Well if link.is_up() => {
-                    info!(queue = self.queue_config.queue, "connection stable: consuming normally again");
+                    debug!(queue = self.queue_config.queue, "back on the shared connection");
                     place.note_well();
                     continue;
                 }
@@ -235,8 +247,7 @@ impl Consumer {
         );
     }
 
-    /// Isolates the consumer on a dedicated connection. If none can be opened, it stays on the shared one. In both
-    /// cases it takes one delivery at a time.
+    /// Isolates the consumer on a dedicated connection. If none can be opened, it stays on the shared one.
     fn go_apart(&self, place: &mut Place) {
         if place.own.is_none() {
             place.own = self.link.beside();
@@ -245,7 +256,7 @@ impl Consumer {
             queue = self.queue_config.queue,
             lost = place.lost,
             on_its_own = place.own.is_some(),
-            "connection lost again and again, perhaps because of a message in a queue: taking one delivery at a time until the connection is stable"
+            "connection lost again and again, perhaps because of a message in a queue: taking one delivery at a time, then more while the connection lasts"
         );
     }
 
@@ -273,13 +284,20 @@ impl Consumer {
                 Step::Taking(prefetch) => {
                     place.few = Some(prefetch).filter(|few| *few < self.queue_config.prefetch);
                     debug!(queue = self.queue_config.queue, prefetch, "prefetch adapted to the message size");
-                    // A new prefetch needs a new consumer. On the same channel, running deliveries continue.
-                    session.give_back().await;
-                    session.consumer = match self.begin(&session.channel, place).await {
-                        Ok(consumer) => consumer,
-                        Err(end) => return session.drained(&self.queue_config.queue, end).await,
-                    };
+                    if let Err(end) = self.begin_again(&mut session, place).await {
+                        return session.drained(&self.queue_config.queue, end).await;
+                    }
                     session.soon = Instant::now() + STABLE_AFTER;
+                }
+                Step::Trusting(prefetch) => {
+                    place.careful = Some(prefetch).filter(|careful| *careful < self.queue_config.prefetch);
+                    if place.careful.is_none() {
+                        info!(queue = self.queue_config.queue, "connection stable: consuming normally again");
+                        place.lost = 0;
+                    }
+                    if let Err(end) = self.begin_again(&mut session, place).await {
+                        return session.drained(&self.queue_config.queue, end).await;
+                    }
                 }
                 Step::Ended(end) => {
                     session.give_back().await;
@@ -301,19 +319,13 @@ impl Consumer {
         stop: &CancellationToken,
         take: &mut impl FnMut(Delivery),
     ) -> Step {
-        let (is_careful, few) = (place.is_careful(), place.few);
         tokio::select! {
             () = stop.cancelled() => Step::Ended(End::Stopped),
             () = sleep_until(session.idle_at) => {
                 session.idle_at = Instant::now() + jittered(IDLE_TIMEOUT);
-                // Each unsettled delivery holds a sender.
-                if session.settled.strong_count() == 1 { Step::Ended(End::Idle) } else { Step::On }
+                if session.is_settled() { Step::Ended(End::Idle) } else { Step::On }
             }
-            () = sleep_until(session.soon), if is_careful => Step::Ended(End::Well),
-            () = sleep_until(session.soon), if few.is_some() => {
-                session.soon = Instant::now() + STABLE_AFTER;
-                few.and_then(|few| session.held.more_than(few)).map_or(Step::On, Step::Taking)
-            }
+            () = sleep_until(session.soon), if place.is_unusual() => self.trust(session, place),
             () = self.renew.notified() => {
                 // Only closing the channel requeues unsettled deliveries.
                 let _ = timeout(RPC_TIMEOUT, session.channel.close(200, "stuck".into())).await;
@@ -329,15 +341,12 @@ impl Consumer {
                     link.note_heard();
                     let delivery = Delivery::new(raw, session.settled.clone(), &session.held);
                     session.taken = session.taken.saturating_add(1);
-                    // The lost connection's deliveries were redelivered first, and are settled by now. Dropping this
-                    // one requeues it.
-                    if is_careful && session.taken > self.queue_config.prefetch {
-                        return Step::Ended(End::Well);
-                    }
                     match session.held.fewer_than(self.prefetch(place)) {
                         None => {
                             take(delivery);
-                            Step::On
+                            // One more than may be held: the first ones are settled.
+                            let outlasted = place.careful.filter(|careful| session.taken > *careful);
+                            outlasted.map_or(Step::On, |careful| Step::Trusting(careful.saturating_mul(2)))
                         }
                         // Dropping the delivery requeues it.
                         Some(fewer) => Step::Taking(fewer),
@@ -348,6 +357,18 @@ impl Consumer {
                 None => Step::Lost("the broker cancelled the consumer: was the queue deleted?".to_owned()),
             },
         }
+    }
+
+    /// What a connection that lasts allows.
+    fn trust(&self, session: &mut Session, place: &Place) -> Step {
+        session.soon = Instant::now() + STABLE_AFTER;
+        if place.careful.is_some() {
+            return Step::Trusting(self.queue_config.prefetch);
+        }
+        if let Some(more) = place.few.and_then(|few| session.held.more_than(few)) {
+            return Step::Taking(more);
+        }
+        if place.is_apart() && session.is_settled() { Step::Ended(End::Well) } else { Step::On }
     }
 
     /// The current prefetch.
@@ -369,6 +390,14 @@ impl Consumer {
         })
     }
 
+    /// Starts a new consumer, which a new prefetch needs. On the same channel, running deliveries continue.
+    async fn begin_again(&self, session: &mut Session, place: &Place) -> Result<(), End> {
+        session.give_back().await;
+        session.taken = 0;
+        session.consumer = self.begin(&session.channel, place).await?;
+        Ok(())
+    }
+
     /// Declares the queue again, because it may be gone after a lost session.
     async fn redeclare(&self, link: &mut Link, place: &mut Place) {
         let topology = link.topology().clone();
@@ -387,6 +416,11 @@ impl Consumer {
 }
 
 impl Session {
+    /// Whether every delivery is settled: each unsettled one holds a sender.
+    fn is_settled(&self) -> bool {
+        self.settled.strong_count() == 1
+    }
+
     /// Cancels the consumer, and requeues the deliveries that arrive before the broker has cancelled it.
     async fn give_back(&mut self) {
         let Self { channel, consumer, settled, held, .. } = self;
