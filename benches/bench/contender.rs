@@ -4,8 +4,8 @@ use std::process::Stdio;
 
 use crate::{
     Bench,
-    drain::Work,
     support::{Process, World},
+    work::Work,
 };
 
 /// The settings of a contender other than provisiond. It gets them in its environment.

@@ -35,6 +35,7 @@ mod sections;
 mod spawning;
 mod table;
 mod target;
+mod work;
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{contender::Job, drain::SCRIPTS_AT_A_TIME, spawning};
+use crate::{contender::Job, spawning, work::SCRIPTS_AT_A_TIME};
 
 #[derive(Serialize)]
 struct Answer {

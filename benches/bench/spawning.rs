@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::drain::SCRIPTS_AT_A_TIME;
+use crate::work::SCRIPTS_AT_A_TIME;
 
 pub async fn run(script: &str, event: &[u8]) -> Output {
     let mut command = Command::new(script);

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::{
     Bench,
     contender::Contender,
-    drain::{Measured, Work, drain},
+    drain::{Measured, drain},
     peers::installed,
     table::{Table, median, spread},
+    work::Work,
 };
 
 const ALL_FIFTEEN: &[&str] = &[

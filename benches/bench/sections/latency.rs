@@ -3,10 +3,11 @@
 use crate::{
     Bench,
     contender::Contender,
-    drain::{ONE, Work, prepare},
+    drain::prepare,
     load,
     support::eventually,
     table::Table,
+    work::{ONE, Work},
 };
 
 const PER_SECOND: u32 = 200;

@@ -11,10 +11,11 @@ use crate::{
     Bench,
     contender::Contender,
     cpu::Used,
-    drain::{ONE, Work, prepare},
+    drain::prepare,
     load,
     support::World,
     table::{Table, median, spread},
+    work::{ONE, Work},
 };
 
 /// Rows per second, and the CPU time that they used.

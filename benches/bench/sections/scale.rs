@@ -6,10 +6,11 @@ use crate::{
     Bench,
     contender::Contender,
     cpu,
-    drain::{ONE, Work, drain, prepare},
+    drain::{drain, prepare},
     load,
     support::{Process, World},
     table::{Table, median, spread},
+    work::{ONE, Work},
 };
 
 /// One, two and four workers with calls that take 20 ms each, compared with as many minimal loops.

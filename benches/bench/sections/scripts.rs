@@ -7,9 +7,10 @@ use crate::{
     Bench,
     contender::Contender,
     cpu::{self, Used},
-    drain::{Measured, SCRIPTS_AT_A_TIME, Work, drain},
+    drain::{Measured, drain},
     peers::installed,
     table::{Table, median, spread},
+    work::{SCRIPTS_AT_A_TIME, Work},
 };
 
 const SCRIPTS: [(&str, u64); 3] = [("true", 8_000), ("sh", 5_000), ("python3", 600)];

@@ -6,10 +6,11 @@ use crate::{
     Bench,
     contender::Contender,
     cpu::{self, Used},
-    drain::{ONE, Work, prepare},
+    drain::prepare,
     load,
     support::World,
     table::{Table, median, spread},
+    work::{ONE, Work},
 };
 
 /// The number of messages that wait in the delay ladder.

@@ -5,14 +5,18 @@ use std::fmt;
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
-use super::row::COLUMNS;
+use super::row::{COLUMNS, ExecutionRow, execution_row};
 use crate::{
     domain::{
         event::{EventId, EventName},
         execution::{Disposition, Status},
         handler::HandlerId,
     },
-    store::sql::{Query, clean, contains, json_forms},
+    store::{
+        Cursor, Result,
+        session::Session,
+        sql::{Query, clean, contains, json_forms},
+    },
 };
 
 /// A filter for executions. An absent field matches every execution.
@@ -46,6 +50,24 @@ pub(in crate::store) enum TextBy {
 }
 
 impl ExecutionFilter {
+    /// Returns the executions that match, newest first.
+    pub(super) async fn search(
+        &self,
+        session: &mut Session,
+        text_by: TextBy,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Vec<ExecutionRow>> {
+        let mut query = self.query(text_by);
+        if let Some(after) = after {
+            // The first condition is redundant, but it lets PostgreSQL skip partitions; a row comparison does not.
+            query.and_place("started_at <= ?at AND (started_at, id) < (?at, ?id)", after.at, after.id);
+        }
+        query.end("ORDER BY started_at DESC, id DESC");
+        query.limit(limit);
+        session.search(&query).await?.iter().map(execution_row).collect()
+    }
+
     /// Starts a query with the conditions, without order and limit.
     pub(in crate::store) fn query(&self, text_by: TextBy) -> Query<'_> {
         self.continued(Query::new(&format!("SELECT {COLUMNS} FROM executions")), text_by)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::execution::Execution,
-    store::{Cursor, Page, Result, Store, StoreError, session::Session},
+    store::{Cursor, Page, Result, Store, StoreError},
 };
 
 /// A tail shows rows that were recorded at least a second ago. Rows become visible in the order of their commits;
@@ -34,7 +34,7 @@ impl Store {
         let (rows, searched_to) = if reads_text {
             look_back(&mut session, filter, limit + 1, after).await?
         } else {
-            (search(&mut session, filter, TextBy::Reading, limit + 1, after).await?, None)
+            (filter.search(&mut session, TextBy::Reading, limit + 1, after).await?, None)
         };
         let mut page = Page::of(rows, limit, ExecutionRow::cursor);
         // All rows that started at exactly this time were searched: no id is below nil.
@@ -77,21 +77,4 @@ impl Store {
         }
         Ok(rows)
     }
-}
-
-pub(super) async fn search(
-    session: &mut Session,
-    filter: &ExecutionFilter,
-    text_by: TextBy,
-    limit: usize,
-    after: Option<Cursor>,
-) -> Result<Vec<ExecutionRow>> {
-    let mut query = filter.query(text_by);
-    if let Some(after) = after {
-        // The first condition is redundant, but it lets PostgreSQL skip partitions; a row comparison does not.
-        query.and_place("started_at <= ?at AND (started_at, id) < (?at, ?id)", after.at, after.id);
-    }
-    query.end("ORDER BY started_at DESC, id DESC");
-    query.limit(limit);
-    session.search(&query).await?.iter().map(execution_row).collect()
 }

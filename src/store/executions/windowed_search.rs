@@ -16,7 +16,6 @@ use super::{
     filter::{ExecutionFilter, TextBy},
     partitions::{day_of, start_of},
     row::ExecutionRow,
-    search::search,
     text_index::indexed_days,
 };
 use crate::store::{Cursor, Result, StoreError, session::Session};
@@ -87,7 +86,7 @@ async fn bounded(
 ) -> Result<Vec<ExecutionRow>> {
     session.begin().await?;
     session.batch(BOUND).await?;
-    let found = search(session, filter, text_by, limit, after).await;
+    let found = filter.search(session, text_by, limit, after).await;
     match &found {
         Ok(_) => session.commit().await?,
         Err(_) => session.rollback().await?,

@@ -8,7 +8,7 @@ use axum::{
 };
 use uuid::Uuid;
 
-use super::confirm::confirm;
+use super::confirm::{Choice, confirm};
 use crate::{
     console::{
         Console,
@@ -28,16 +28,6 @@ use crate::{
 
 /// How long the request waits for a single replay. It usually ends in this time, and its page shows the result.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The chosen items and their description.
-pub(super) struct Choice {
-    pub chosen: Selection,
-    pub source: Source,
-    /// The description that is stored with the job.
-    pub asked: String,
-    /// The hidden fields with which the form chooses the same items again.
-    pub hidden: Vec<(String, String)>,
-}
 
 fn ids(fields: &Fields) -> Result<Vec<Uuid>, Problem> {
     let parsed = fields.all("id").map(|id| {

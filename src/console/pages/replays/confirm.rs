@@ -3,7 +3,6 @@
 use askama::Template;
 use axum::http::StatusCode;
 
-use super::choose::Choice;
 use crate::{
     console::{
         Console,
@@ -18,8 +17,18 @@ use crate::{
         },
     },
     domain::replay::{ReplayLimits, Source},
-    store::PlanLine,
+    store::{PlanLine, Selection},
 };
+
+/// The chosen items and their description.
+pub(super) struct Choice {
+    pub chosen: Selection,
+    pub source: Source,
+    /// The description that is stored with the job.
+    pub asked: String,
+    /// The hidden fields with which the form chooses the same items again.
+    pub hidden: Vec<(String, String)>,
+}
 
 struct Line {
     count: String,

@@ -49,7 +49,7 @@ async fn every_filter_finds_its_own() {
         assert_eq!(ids(store, &filter).await, found, "{filter:?}");
         // The same search, as for indexed days and for replays.
         let mut session = store.session().await.expect("a session");
-        let rows = search::search(&mut session, &filter, TextBy::Index, 100, None).await.expect("rows");
+        let rows = filter.search(&mut session, TextBy::Index, 100, None).await.expect("rows");
         assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), found, "{filter:?} by an index");
     }
     let attempts = store.attempts("e1", Some(HandlerId(7))).await.expect("attempts");
