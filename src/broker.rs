@@ -42,13 +42,14 @@ pub use installation::{
     Installation, Mark, OtherInstallation, look_at_mark, short as installation_name, take_over,
 };
 pub use lapin::Connection;
-pub use names::Names;
+pub use names::{Names, RecorderQueue};
 pub use peek::peek;
 pub use policies::{Harm, HarmfulPolicy, Managed, PolicyWatch, managed, tell_of_policies};
 pub use publisher::{Confirm, ConfirmMode, Outgoing, Publisher, Unconfirmed};
 pub use topology::Topology;
 pub use unknown_queues::{UnknownQueue, queues_of};
 pub use wire::{
-    CopyOf, Deferred, MAX_HEADER_BYTES, MessageMeta, NewDeadLetter, dead_letter, dead_letter_of, event,
-    handlers_seen, letter_of, mark_republished, reply, resent, result, retry_copy, retry_of, unrouted_event,
+    CopyOf, Deferred, MAX_HEADER_BYTES, MessageKind, MessageMeta, NewDeadLetter, classify, dead_letter,
+    dead_letter_of, event, handlers_seen, letter_of, mark_republished, reply, resent, result, retry_copy,
+    retry_of, unrouted_event,
 };

@@ -21,7 +21,7 @@ use crate::{
 pub use job::{Progress, Report};
 pub use jobs::Jobs;
 pub use json::{Body, ExportedLetter, WholeLetter};
-pub use peek::{Peeked, Queue, Waiting};
+pub use peek::{Peeked, Waiting};
 pub use prepare::edited_event;
 pub use show::{Shown, WouldRun};
 

@@ -18,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    broker::{BrokerSettings, ConfirmMode, Consumer, Link, Publisher, QueueConfig, QueueOwner},
+    broker::{
+        BrokerSettings, ConfirmMode, Consumer, Link, Publisher, QueueConfig, QueueOwner, RecorderQueue,
+    },
     config,
     domain::execution::WorkerId,
     process_id::this_process,
     status_reporter::StatusReporter,
     store::Store,
 };
-use entry::Queue;
 use housekeeping::Retention;
 use report::RecorderStats;
 
@@ -129,12 +130,14 @@ impl Recorder {
         }
     }
 
-    fn queues(&self) -> Vec<(Queue, String)> {
+    fn queues(&self) -> Vec<(RecorderQueue, String)> {
         let names = &self.settings.broker.topology.names;
-        let mut queues =
-            vec![(Queue::ExecutionLog, names.execution_log()), (Queue::Unrouted, names.unrouted())];
+        let mut queues = vec![
+            (RecorderQueue::ExecutionLog, names.execution_log()),
+            (RecorderQueue::Unrouted, names.unrouted()),
+        ];
         if self.settings.config.drain_dead_letters {
-            queues.push((Queue::DeadLetters, names.dead_letters()));
+            queues.push((RecorderQueue::DeadLetters, names.dead_letters()));
         }
         queues
     }

@@ -31,10 +31,26 @@ pub struct Depth {
 
 /// The depth of a queue; `None` if it does not exist.
 pub async fn queue_depth(connection: &Connection, queue: &str) -> anyhow::Result<Option<Depth>> {
-    let channel = within(connection.create_channel()).await?;
+    depth_of(connection, &mut None, queue).await
+}
+
+/// Reads the depth of one queue on `channel`, or opens one. A missing queue closes the channel, so the next call opens
+/// another.
+pub(super) async fn depth_of(
+    connection: &Connection,
+    channel: &mut Option<Channel>,
+    queue: &str,
+) -> anyhow::Result<Option<Depth>> {
+    let open = match channel.take() {
+        Some(open) => open,
+        None => within(connection.create_channel()).await?,
+    };
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    match within(channel.queue_declare(queue.into(), options, FieldTable::default())).await {
-        Ok(queue) => Ok(Some(Depth { messages: queue.message_count(), consumers: queue.consumer_count() })),
+    match within(open.queue_declare(queue.into(), options, FieldTable::default())).await {
+        Ok(found) => {
+            *channel = Some(open);
+            Ok(Some(Depth { messages: found.message_count(), consumers: found.consumer_count() }))
+        }
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error.context(format!("cannot read the depth of the queue {queue}"))),
     }

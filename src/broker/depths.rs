@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
+use lapin::Connection;
 use serde::Serialize;
 use tokio::{
     sync::Mutex,
@@ -14,7 +14,11 @@ use tokio::{
 };
 
 use super::{
-    client::Depth, connect::BrokerSettings, declare::within, delay, error::is_not_found, names::Names,
+    client::{Depth, depth_of},
+    connect::BrokerSettings,
+    declare::within,
+    delay,
+    names::Names,
 };
 use crate::domain::event::EventName;
 
@@ -152,25 +156,4 @@ fn queues(names: &Names, events: &[EventName]) -> Vec<(String, QueueKind)> {
         (0..delay::LEVELS).map(|level| (names.delay_level(level), QueueKind::Delay { seconds: 1 << level })),
     );
     queues
-}
-
-/// Reads one queue. A missing queue closes the channel, so the next call opens another.
-async fn depth_of(
-    connection: &Connection,
-    channel: &mut Option<Channel>,
-    queue: &str,
-) -> anyhow::Result<Option<Depth>> {
-    let open = match channel.take() {
-        Some(open) => open,
-        None => within(connection.create_channel()).await?,
-    };
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    match within(open.queue_declare(queue.into(), options, FieldTable::default())).await {
-        Ok(found) => {
-            *channel = Some(open);
-            Ok(Some(Depth { messages: found.message_count(), consumers: found.consumer_count() }))
-        }
-        Err(error) if is_not_found(&error) => Ok(None),
-        Err(error) => Err(error.context(format!("cannot read the depth of the queue {queue}"))),
-    }
 }

@@ -4,7 +4,15 @@
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::{config::QueueType, domain::event::EventName};
+use crate::{
+    config::QueueType,
+    domain::{event::EventName, text_enum::text_enum},
+};
+
+text_enum! {
+    /// A queue that the recorder consumes.
+    RecorderQueue { DeadLetters = "dead-letters", Unrouted = "unrouted", ExecutionLog = "execution-log" }
+}
 
 /// All names under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +59,14 @@ impl Names {
 
     pub fn unrouted(&self) -> String {
         format!("{}.unrouted", self.0)
+    }
+
+    pub fn recorder_queue(&self, queue: RecorderQueue) -> String {
+        match queue {
+            RecorderQueue::ExecutionLog => self.execution_log(),
+            RecorderQueue::DeadLetters => self.dead_letters(),
+            RecorderQueue::Unrouted => self.unrouted(),
+        }
     }
 
     /// The queue of one `publish --wait`. It is under the prefix, because the rights of a user are limited to it.

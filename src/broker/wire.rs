@@ -3,12 +3,14 @@
 //! Copies and dead letters carry only the headers named here. With `x-death` kept, the broker's cycle detection would
 //! silently drop retries.
 
+mod classify;
 mod letters;
 mod read;
 mod write;
 
 use super::header::{number_header, text_header};
 
+pub use classify::{MessageKind, classify};
 pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
 pub use read::{Deferred, MessageMeta, handlers_seen, retry_of};
 pub use write::{CopyOf, NewDeadLetter, dead_letter, event, mark_republished, reply, result, retry_copy};

@@ -6,28 +6,15 @@ use serde::Serialize;
 
 use super::DeadLetters;
 use crate::{
-    broker::{Delivery, Names, dead_letter_of, peek, queue_depth, retry_of, unrouted_event},
+    broker::{
+        Delivery, MessageKind, Names, RecorderQueue, classify, dead_letter_of, peek, queue_depth,
+        unrouted_event,
+    },
     domain::{
         dead_letter::{DeadLetter, DeadLetterMessage, Reason},
         execution::Execution,
-        text_enum::text_enum,
     },
 };
-
-text_enum! {
-    /// A queue that can be peeked at without using up a delivery limit.
-    Queue { DeadLetters = "dead-letters", Unrouted = "unrouted", ExecutionLog = "execution-log" }
-}
-
-text_enum! {
-    /// What a message is.
-    Kind {
-        DeadLetter = "dead letter",
-        Result = "execution result",
-        RetryCopy = "retry copy",
-        Event = "event",
-    }
-}
 
 /// The result of a peek.
 #[derive(Debug)]
@@ -46,7 +33,7 @@ pub struct Peeked {
 /// One message that waits.
 #[derive(Debug, Serialize)]
 pub struct Waiting {
-    pub kind: Kind,
+    pub kind: MessageKind,
     pub exchange: String,
     pub routing_key: String,
     /// This and the following fields are what the recorder will store: those of the dead letter, or of the
@@ -66,13 +53,9 @@ pub struct Waiting {
 
 impl DeadLetters {
     /// Returns the first `limit` messages of a queue; None if the queue does not exist.
-    pub async fn peek(&self, queue: Queue, limit: u16) -> anyhow::Result<Option<Peeked>> {
+    pub async fn peek(&self, queue: RecorderQueue, limit: u16) -> anyhow::Result<Option<Peeked>> {
         let names = &self.broker.topology.names;
-        let name = match queue {
-            Queue::DeadLetters => names.dead_letters(),
-            Queue::Unrouted => names.unrouted(),
-            Queue::ExecutionLog => names.execution_log(),
-        };
+        let name = names.recorder_queue(queue);
         let connection = self.broker.dial("peek").await?;
         let Some(depth) = queue_depth(&connection, &name).await? else { return Ok(None) };
         let look = peek(&connection, &name, depth, limit).await?;
@@ -82,25 +65,18 @@ impl DeadLetters {
     }
 }
 
-fn waiting(queue: Queue, delivery: &Delivery, names: &Names) -> Waiting {
-    match queue {
-        Queue::DeadLetters => of_letter(Kind::DeadLetter, delivery, dead_letter_of(delivery, names)),
-        Queue::ExecutionLog => of_result(delivery),
-        Queue::Unrouted if delivery.exchange == names.results() => of_result(delivery),
-        Queue::Unrouted if delivery.exchange == names.dead_letters() => {
-            of_letter(Kind::DeadLetter, delivery, dead_letter_of(delivery, names))
-        }
-        Queue::Unrouted => {
-            let kind = match retry_of(delivery, names) {
-                Ok(Some(_)) => Kind::RetryCopy,
-                _ => Kind::Event,
-            };
+fn waiting(queue: RecorderQueue, delivery: &Delivery, names: &Names) -> Waiting {
+    let kind = classify(queue, delivery, names);
+    match kind {
+        MessageKind::Result => of_result(delivery),
+        MessageKind::DeadLetter => of_letter(kind, delivery, dead_letter_of(delivery, names)),
+        MessageKind::RetryCopy | MessageKind::Event => {
             of_letter(kind, delivery, unrouted_event(delivery, names))
         }
     }
 }
 
-fn of_letter(kind: Kind, delivery: &Delivery, letter: DeadLetterMessage) -> Waiting {
+fn of_letter(kind: MessageKind, delivery: &Delivery, letter: DeadLetterMessage) -> Waiting {
     let facts = letter.facts;
     Waiting {
         kind,
@@ -112,9 +88,9 @@ fn of_letter(kind: Kind, delivery: &Delivery, letter: DeadLetterMessage) -> Wait
         handler: facts.handler_name.as_ref().map(ToString::to_string),
         attempts: Some(facts.attempts),
         error: Some(facts.error.clone()),
-        died_at: (kind == Kind::DeadLetter).then_some(facts.died_at),
+        died_at: (kind == MessageKind::DeadLetter).then_some(facts.died_at),
         body: letter.body,
-        dead_letter: (kind == Kind::DeadLetter).then_some(facts),
+        dead_letter: (kind == MessageKind::DeadLetter).then_some(facts),
     }
 }
 
@@ -123,7 +99,7 @@ fn of_result(delivery: &Delivery) -> Waiting {
     let name = execution.as_ref().map(|e| e.event.name.to_string());
     let handler = execution.as_ref().and_then(|e| e.handler.as_ref()?.name.as_ref().map(ToString::to_string));
     Waiting {
-        kind: Kind::Result,
+        kind: MessageKind::Result,
         exchange: delivery.exchange.clone(),
         routing_key: delivery.routing_key.clone(),
         event_name: name.unwrap_or_else(|| delivery.routing_key.clone()),

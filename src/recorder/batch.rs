@@ -9,12 +9,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{
-    DRAIN_WRITE_TIMEOUT, Recorder,
-    entry::{Entry, Queue},
-};
+use super::{DRAIN_WRITE_TIMEOUT, Recorder, entry::Entry};
 use crate::{
-    broker::{Delivery, Outgoing},
+    broker::{Delivery, Outgoing, RecorderQueue},
     domain::{dead_letter::DeadLetterMessage, event::EventName, execution::Execution},
     telemetry::metrics::write_failed,
 };
@@ -63,7 +60,7 @@ impl Recorder {
     /// everything.
     pub(super) async fn write_batches(
         &self,
-        mut entries: Receiver<(Queue, Delivery)>,
+        mut entries: Receiver<(RecorderQueue, Delivery)>,
         session: &CancellationToken,
     ) {
         let mut raw = Vec::with_capacity(self.settings.config.batch_size);
@@ -81,8 +78,8 @@ impl Recorder {
     /// consumers have ended.
     async fn fill(
         &self,
-        raw: &mut Vec<(Queue, Delivery)>,
-        entries: &mut Receiver<(Queue, Delivery)>,
+        raw: &mut Vec<(RecorderQueue, Delivery)>,
+        entries: &mut Receiver<(RecorderQueue, Delivery)>,
     ) -> bool {
         let Some(first) = entries.recv().await else { return false };
         let mut bytes = first.1.body.len();
@@ -100,7 +97,7 @@ impl Recorder {
         true
     }
 
-    fn sort(&self, raw: &mut Vec<(Queue, Delivery)>) -> Batch {
+    fn sort(&self, raw: &mut Vec<(RecorderQueue, Delivery)>) -> Batch {
         let mut batch = Batch::default();
         for (queue, delivery) in raw.drain(..) {
             match self.read(queue, &delivery) {

@@ -4,21 +4,16 @@ use jiff::Timestamp;
 
 use super::Recorder;
 use crate::{
-    broker::{Delivery, Outgoing, dead_letter_of, letter_of, resent, retry_of, unrouted_event},
+    broker::{
+        Delivery, MessageKind, Outgoing, RecorderQueue, classify, dead_letter_of, letter_of, resent,
+        unrouted_event,
+    },
     domain::{
         dead_letter::{DeadLetter, DeadLetterMessage, Reason},
         event::EventName,
         execution::Execution,
     },
 };
-
-/// The queue that a delivery came from.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Queue {
-    ExecutionLog,
-    DeadLetters,
-    Unrouted,
-}
 
 /// What a delivery is.
 pub(super) enum Entry {
@@ -29,23 +24,16 @@ pub(super) enum Entry {
 }
 
 impl Recorder {
-    pub(super) fn read(&self, queue: Queue, delivery: &Delivery) -> Entry {
+    pub(super) fn read(&self, queue: RecorderQueue, delivery: &Delivery) -> Entry {
         let names = &self.settings.broker.topology.names;
-        match queue {
-            Queue::ExecutionLog => self.read_result(delivery),
-            Queue::DeadLetters => Entry::Letter(Box::new(dead_letter_of(delivery, names))),
-            // A message in `unrouted` keeps the name of the exchange that it was published to.
-            Queue::Unrouted if delivery.exchange == names.results() => self.read_result(delivery),
-            Queue::Unrouted if delivery.exchange == names.dead_letters() => {
-                Entry::Letter(Box::new(dead_letter_of(delivery, names)))
-            }
-            Queue::Unrouted => match retry_of(delivery, names) {
-                Ok(Some(_)) => match resent(delivery, names) {
-                    Some((event, copy)) => Entry::Copy(event, Box::new(copy)),
-                    None => Entry::Letter(Box::new(unrouted_event(delivery, names))),
-                },
-                _ => Entry::Letter(Box::new(unrouted_event(delivery, names))),
+        match classify(queue, delivery, names) {
+            MessageKind::Result => self.read_result(delivery),
+            MessageKind::DeadLetter => Entry::Letter(Box::new(dead_letter_of(delivery, names))),
+            MessageKind::RetryCopy => match resent(delivery, names) {
+                Some((event, copy)) => Entry::Copy(event, Box::new(copy)),
+                None => Entry::Letter(Box::new(unrouted_event(delivery, names))),
             },
+            MessageKind::Event => Entry::Letter(Box::new(unrouted_event(delivery, names))),
         }
     }
 

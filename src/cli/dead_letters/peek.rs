@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use crate::{
+    broker::RecorderQueue,
     cli::{
         context::Context,
         error::CliError,
         output::{moment, short, table},
     },
-    dead_letters::{Body, Peeked, Queue, Waiting},
+    dead_letters::{Body, Peeked, Waiting},
 };
 
 #[derive(clap::Args)]
@@ -18,7 +19,7 @@ receives them.")]
 pub(in crate::cli) struct Args {
     /// Name of the queue: dead-letters, unrouted or execution-log
     #[arg(long, default_value = "dead-letters")]
-    queue: Queue,
+    queue: RecorderQueue,
     /// Show at most this many, from the front of the queue
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: u16,
@@ -56,9 +57,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
 }
 
 /// How many messages wait in the queue, and the likely reason.
-fn recorder_said(context: &Context, queue: Queue, peeked: &Peeked) -> String {
+fn recorder_said(context: &Context, queue: RecorderQueue, peeked: &Peeked) -> String {
     let Peeked { queue: name, messages, consumers, waiting, .. } = peeked;
-    let held = queue == Queue::DeadLetters && !context.config.recorder.drain_dead_letters;
+    let held = queue == RecorderQueue::DeadLetters && !context.config.recorder.drain_dead_letters;
     let shown = if (*messages as usize) > waiting.len() {
         format!(", of which the first {} are shown", waiting.len())
     } else {
