@@ -216,7 +216,7 @@ async fn a_malformed_event_is_mended_and_becomes_another_event() {
         command.output().unwrap()
     };
     let unchanged = edit("true".to_owned());
-    assert!(String::from_utf8_lossy(&unchanged.stderr).contains("nothing was changed"));
+    assert!(String::from_utf8_lossy(&unchanged.stderr).contains("the body was not changed"));
     let edited = edit(format!("{} {}", editor.display(), world.dir.path().join("good.json").display()));
     assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
     endpoint.wait_for(1).await;

@@ -29,7 +29,7 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     world.set("amqp.url", &direct_amqp);
     world.set("database.url", &direct_database);
     eventually("it waits for Postgres and says so", || async {
-        process.log().contains("waiting for Postgres")
+        process.log().contains("waiting for PostgreSQL")
     })
     .await;
     let console = listening(&process).await;

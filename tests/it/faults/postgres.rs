@@ -90,7 +90,7 @@ async fn absent_at_start(form: Form) {
         scene.random_moment().await;
         scene.links.postgres.close().await;
         scene.replace_worker(0).await;
-        scene.says(&scene.workers[0], "waiting for Postgres", 1).await;
+        scene.says(&scene.workers[0], "waiting for PostgreSQL", 1).await;
         let before = scene.receivers.endpoint.count();
         tokio::time::sleep(form.away()).await;
         assert_eq!(scene.receivers.endpoint.count(), before, "nothing is called meanwhile");
