@@ -157,7 +157,9 @@ impl HandlerForm {
     pub fn rest_is_set(&self) -> bool {
         let blank = texts(&HandlerSpec::blank());
         let is_set = |setting: &Setting| {
-            setting.group != SettingGroup::Main && self.settings.get(setting.name) != blank.get(setting.name)
+            let text = self.settings.get(setting.name).filter(|text| !text.is_empty());
+            setting.group != SettingGroup::Main
+                && text.is_some_and(|text| blank.get(setting.name) != Some(text))
         };
         let texts = [&self.headers, &self.args, &self.sign];
         texts.iter().any(|text| !text.trim().is_empty()) || SETTINGS.iter().any(is_set)
