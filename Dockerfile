@@ -10,6 +10,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf 
 # changes. It uses no cache mount, so an empty CI machine can pull it with --cache-from.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
+# Cargo.toml names it too.
+COPY tests/macros tests/macros
 # Cargo.toml names a benchmark: its file must exist, but it is not built.
 RUN mkdir -p src benches/bench \
     && echo 'fn main() {}' | tee src/main.rs > benches/bench/main.rs \

@@ -55,7 +55,7 @@ impl Authority {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn events_flow_over_tls_to_a_broker_of_a_trusted_authority() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;

@@ -14,7 +14,7 @@ async fn publish(world: &World) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_failing_handler_is_left_alone_until_a_probe_succeeds() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "10m");
@@ -48,7 +48,7 @@ async fn a_failing_handler_is_left_alone_until_a_probe_succeeds() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_was_never_called_is_never_given_up() {
     let mut world = World::new().await;
     // Its whole schedule is over long before the circuit may close.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Endpoint, Reply, World, envelope, eventually, rabbitmqctl};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_the_broker_gives_up_is_recorded() {
     let mut world = World::new().await;
     let mut worker = world.worker().await;
@@ -26,7 +26,7 @@ async fn what_the_broker_gives_up_is_recorded() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_retry_that_misses_its_queue_is_sent_again() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, before| Reply::status(if before == 0 { 503 } else { 200 })).await;
@@ -51,7 +51,7 @@ async fn a_retry_that_misses_its_queue_is_sent_again() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn dead_letters_can_stay_in_the_broker_with_all_their_facts() {
     let mut world = World::new().await;
     world.set("recorder.drain_dead_letters", "false");
@@ -93,7 +93,7 @@ async fn dead_letters_can_stay_in_the_broker_with_all_their_facts() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_queue_that_exists_otherwise_is_used_and_told() {
     let mut world = World::new().await;
     let queue = world.broker.name("events.clients.create");
@@ -120,7 +120,7 @@ async fn a_queue_that_exists_otherwise_is_used_and_told() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_handler_at_its_max_concurrency_has_no_more_calls_at_a_time() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_millis(300))).await;
@@ -153,7 +153,7 @@ impl Silent {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_consumer_that_was_given_up_keeps_no_events() {
     const EVENTS: usize = 100;
     let mut world = World::new().await;
@@ -184,7 +184,7 @@ async fn a_consumer_that_was_given_up_keeps_no_events() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_broker_that_accepts_and_never_answers_has_no_files_left() {
     let mut world = World::new().await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

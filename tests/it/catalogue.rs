@@ -24,7 +24,7 @@ const CATALOGUE: [(&str, &str, &str); 15] = [
     ("Clients Packages", "close", "clients.packages.close"),
 ];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn every_event_reaches_its_handlers_and_no_others() {
     let mut world = World::new().await;
     let listed = world.json(&["events", "list"]);
@@ -58,7 +58,7 @@ async fn every_event_reaches_its_handlers_and_no_others() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_event_type_is_added_and_removed_while_workers_run() {
     let mut world = World::new().await;
     world.serve().await;
@@ -100,7 +100,7 @@ async fn an_event_type_is_added_and_removed_while_workers_run() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_event_without_handlers_is_recorded() {
     let mut world = World::new().await;
     world.serve().await;

@@ -10,7 +10,7 @@ fn keys(value: &Value) -> Vec<&str> {
     keys
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn handlers_are_created_searched_changed_and_deleted() {
     let world = World::new().await;
     let created = world.json(&[
@@ -106,7 +106,7 @@ async fn handlers_are_created_searched_changed_and_deleted() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn errors_say_what_is_wrong_and_what_to_do() {
     let world = World::new().await;
     let create = ["handlers", "create", "--name", "x", "--event", "clients.create"];
@@ -144,7 +144,7 @@ async fn errors_say_what_is_wrong_and_what_to_do() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_wrong_configuration_and_absent_services_are_told() {
     let mut world = World::without_database().await;
     let misspelt = world
@@ -178,7 +178,7 @@ async fn a_wrong_configuration_and_absent_services_are_told() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn json_has_the_names_of_the_design() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -256,7 +256,7 @@ async fn json_has_the_names_of_the_design() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn publish_waits_for_the_executions() {
     let mut world = World::new().await;
     let endpoint =
@@ -299,7 +299,7 @@ async fn publish_waits_for_the_executions() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn help_leads_a_new_user() {
     let world = World::new().await;
     let help = world.run(&["--help"]);
@@ -311,7 +311,7 @@ async fn help_leads_a_new_user() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_cannot_be_seen_is_escaped_and_no_part_of_a_name() {
     let world = World::new().await;
     let create = |name: &str| {

@@ -45,7 +45,7 @@ async fn told(process: &Process, what: &str) {
     eventually(&format!("{what:?} is told"), || async { process.log().contains(what) }).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_host_that_is_a_hundred_days_ahead_deletes_nothing() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -91,7 +91,7 @@ async fn all_run(world: &World, endpoint: &Endpoint, round: u64) {
     assert_eq!(endpoint.count(), before + 2 * EVENTS, "each event was called twice");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn workers_and_recorders_work_whatever_their_clocks_say() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "1s");

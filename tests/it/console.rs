@@ -96,17 +96,17 @@ async fn tell(story: &str) {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_operator_has_a_morning_in_the_browser() {
     tell("morning.py").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn every_page_bears_a_look_and_hostile_text() {
     tell("everywhere.py").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_viewer_changes_nothing_and_no_javascript_is_needed() {
     tell("others.py").await;
 }

@@ -67,7 +67,7 @@ fn read_only(path: &Path) -> String {
     format!("mount --bind {0} {0}\nmount -o remount,ro,bind {0}", path.display())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
     let mut world = World::new().await;
     let volume = config_map(&mut world, &[("sync.sh", "#!/bin/sh\necho synced\n")]);
@@ -83,7 +83,7 @@ async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
 }
 
 /// As `deploy/kubernetes/base/worker.yaml` runs it, by a user that the platform chose.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_scripts_of_the_docs_run_by_a_random_user_on_a_read_only_root() {
     let mut world = World::new().await;
     world.uid = Some(0);
@@ -121,7 +121,7 @@ async fn the_scripts_of_the_docs_run_by_a_random_user_on_a_read_only_root() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_script_on_a_noexec_mount_is_refused_with_what_to_do() {
     let world = World::new().await;
     world.script("sync.sh", "#!/bin/sh\necho synced\n");

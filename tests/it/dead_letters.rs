@@ -59,7 +59,7 @@ fn replay(world: &World, args: &[&str]) -> Value {
     world.json(&[&["dead-letters", "replay", "--rate", "1000", "--yes"], args].concat())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     const EVENTS: usize = 150;
     let mut world = World::new().await;
@@ -113,7 +113,7 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_halted_plan_goes_on_where_it_ended() {
     let mut world = World::new().await;
     let (before, broken, after) = (Endpoint::ok().await, Mendable::down().await, Endpoint::ok().await);
@@ -145,7 +145,7 @@ async fn a_halted_plan_goes_on_where_it_ended() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_would_run_nothing_is_refused_and_stays_open() {
     let mut world = World::new().await;
     let broken = Mendable::down().await;
@@ -185,7 +185,7 @@ async fn what_would_run_nothing_is_refused_and_stays_open() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_malformed_event_is_mended_and_becomes_another_event() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -229,7 +229,7 @@ async fn a_malformed_event_is_mended_and_becomes_another_event() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn letters_are_found_discarded_and_exported() {
     let mut world = World::new().await;
     world.serve().await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Endpoint, Reply, World, eventually};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_handler_gets_the_event_byte_for_byte_with_its_headers() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(201).body("{\"ok\":true}")).await;
@@ -52,7 +52,7 @@ async fn a_handler_gets_the_event_byte_for_byte_with_its_headers() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_cloud_event_is_accepted_and_handlers_see_the_envelope() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -73,7 +73,7 @@ async fn a_cloud_event_is_accepted_and_handlers_see_the_envelope() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn anyone_may_bind_a_queue_to_the_results() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -93,7 +93,7 @@ async fn anyone_may_bind_a_queue_to_the_results() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_deleted_event_queue_is_declared_and_consumed_again() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -106,7 +106,7 @@ async fn a_deleted_event_queue_is_declared_and_consumed_again() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn results_are_recorded_although_their_queue_was_deleted() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -125,7 +125,7 @@ async fn results_are_recorded_although_their_queue_was_deleted() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_intercept_handler_modifies_and_forbids() {
     let mut world = World::new().await;
     let modifying = Endpoint::start(|_, _| Reply::status(200).body(r#"{"data":{"name":"changed"}}"#)).await;

@@ -12,7 +12,7 @@ use crate::support::{Endpoint, Reply, World, eventually};
 
 const EVENTS: usize = 400;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn sigterm_in_mid_load_loses_and_repeats_nothing() {
     let mut world = World::new().await;
     world.set("worker.concurrency", "16");
@@ -44,7 +44,7 @@ async fn sigterm_in_mid_load_loses_and_repeats_nothing() {
 }
 
 /// A terminal that is closed, or a supervisor that means "read your settings again".
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn sighup_drains_like_sigterm() {
     let mut world = World::new().await;
     let done = world.dir.path().join("done");
@@ -67,7 +67,7 @@ async fn sighup_drains_like_sigterm() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_drain_hands_over_the_rest_of_a_plan() {
     let mut world = World::new().await;
     let slow = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(2))).await;
@@ -89,7 +89,7 @@ async fn a_drain_hands_over_the_rest_of_a_plan() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn scripts_that_wait_for_their_turn_do_not_begin_in_a_drain() {
     let mut world = World::new().await;
     world.set("script.concurrency", "2");

@@ -36,7 +36,7 @@ pub fn kinds() -> [(&'static str, Vec<u8>, &'static str); 12] {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -90,7 +90,7 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn results_that_are_none_do_not_hold_up_the_recorder() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -117,7 +117,7 @@ async fn results_that_are_none_do_not_hold_up_the_recorder() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_dead_letter_that_postgres_refuses_is_kept_with_its_body() {
     let mut world = World::new().await;
     world.serve().await;
@@ -138,7 +138,7 @@ async fn a_dead_letter_that_postgres_refuses_is_kept_with_its_body() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn headers_of_ours_are_not_believed_on_what_others_publish() {
     let mut world = World::new().await;
     world.serve().await;
@@ -152,7 +152,7 @@ async fn headers_of_ours_are_not_believed_on_what_others_publish() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn messages_that_are_large_are_held_few_at_a_time() {
     const COUNT: usize = 30;
     const MIB: usize = 1 << 20;

@@ -46,7 +46,7 @@ fn descriptors(process: &Process) -> u64 {
     open.count().try_into().expect("a number")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn half_requests_keep_nobody_out() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -88,7 +88,7 @@ async fn half_requests_keep_nobody_out() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn want_of_descriptors_is_no_failure_of_a_handler() {
     let mut world = World::new().await;
     // Each call is slow, so that all at once need more descriptors than there are.

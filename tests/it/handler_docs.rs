@@ -138,7 +138,7 @@ async fn http_example(name: &str, typed_port: u16, start: impl Fn(u16) -> Comman
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_handler_in_python_verifies_and_does_it_once() {
     let python = std::env::var("PROVISIOND_TEST_PYTHON")
         .expect("PROVISIOND_TEST_PYTHON names a python3 with flask: ./script/test sets it");
@@ -150,7 +150,7 @@ async fn the_handler_in_python_verifies_and_does_it_once() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_handler_in_node_verifies_and_does_it_once() {
     if is_there("node") {
         http_example("handler.js", 5001, |_| {
@@ -162,7 +162,7 @@ async fn the_handler_in_node_verifies_and_does_it_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_handler_in_php_verifies_and_does_it_once() {
     if is_there("php") {
         http_example("handler.php", 5002, |port| {
@@ -174,7 +174,7 @@ async fn the_handler_in_php_verifies_and_does_it_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_scripts_of_the_page_run() {
     let mut world = World::new().await;
     // As in the image, whose user has no home; what was done is kept where script.env says.
@@ -210,7 +210,7 @@ async fn the_scripts_of_the_page_run() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_intercepting_script_of_the_page_changes_and_forbids() {
     let mut world = World::new().await;
     let (code, commands) = example("limit.py");

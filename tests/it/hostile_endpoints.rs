@@ -211,7 +211,7 @@ async fn suffer(world: &World, worker: &Process, neighbour: &Endpoint, case: &Ca
     Cost { longest, kib, neighbour: noticed }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn hostile_endpoints_are_bounded_and_stop_nobody() {
     let mut world = World::new().await;
     let ca_file = world.dir.path().join("ca.pem");

@@ -55,7 +55,7 @@ async fn publish_good(world: &World, first: u64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -108,7 +108,7 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_routing_key_that_cannot_be_read_is_shown_as_far_as_it_can() {
     let mut world = World::new().await;
     let recorder = world.recorder().await;
@@ -135,7 +135,7 @@ async fn a_routing_key_that_cannot_be_read_is_shown_as_far_as_it_can() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_cannot_be_read_can_be_peeked_at() {
     let mut world = World::new().await;
     world.set("recorder.drain_dead_letters", "false");
@@ -157,7 +157,7 @@ async fn what_cannot_be_read_can_be_peeked_at() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -197,7 +197,7 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn who_sets_our_mark_has_their_own_message_refused() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;

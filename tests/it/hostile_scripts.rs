@@ -161,7 +161,7 @@ fn failed(execution: &Value, with: &str) {
     assert!(error.contains(with), "{error:?} should say {with:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn who_flees_is_caught() {
     let mut stage = Stage::new(&[]).await;
     // Each has fled before its script ends well.
@@ -180,7 +180,7 @@ async fn who_flees_is_caught() {
     stage.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn who_does_not_end_is_ended() {
     let mut stage = Stage::new(&[]).await;
     let bomb = "n=${2:-0}; if [ $n -lt 6 ]; then $0 x $((n+1)) & setsid $0 x $((n+1)) & fi; trap '' TERM; sleep 1000; sleep 1000";
@@ -199,7 +199,7 @@ async fn who_does_not_end_is_ended() {
     stage.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn who_writes_without_end_fills_nothing() {
     let mut stage = Stage::new(&[]).await;
     let ended = stage.endure("exec cat /dev/zero").await;
@@ -212,7 +212,7 @@ async fn who_writes_without_end_fills_nothing() {
     stage.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn much_output_and_a_full_directory_leave_nothing() {
     // How long that much takes is the machine's affair.
     let mut stage = Stage::limited("20s", &[]).await;
@@ -231,7 +231,7 @@ async fn much_output_and_a_full_directory_leave_nothing() {
     stage.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_is_not_to_be_run_is_not_run() {
     let refusals = [
         ("leaves.sh", "lies outside of script.roots"),
@@ -275,7 +275,7 @@ async fn what_is_not_to_be_run_is_not_run() {
 }
 
 /// A link that leads now to a script within the roots, now to one outside: what was looked at is what runs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_changes_between_look_and_start_is_not_run() {
     const EVENTS: usize = 150;
     let flags = ["--script", "flips.sh", "--max-attempts", "1"];
@@ -323,7 +323,7 @@ async fn what_changes_between_look_and_start_is_not_run() {
     stage.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_script_that_is_deleted_while_it_waits_is_tried_again() {
     let flags = ["--script", "waits.sh", "--max-concurrency", "1", "--initial-interval", "1s"];
     let mut stage = Stage::new(&[("waits", &flags)]).await;

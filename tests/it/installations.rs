@@ -23,7 +23,7 @@ fn found(world: &World) -> Value {
     report.into_iter().find(|finding| finding["what"] == "installation").expect("a finding")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_second_installation_is_refused_until_it_takes_over() {
     let mut world = World::new().await;
     assert_eq!(found(&world)["state"], "ok", "nobody has it yet");
@@ -71,7 +71,7 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_second_installation_is_refused_when_the_broker_comes_back() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(400)).await;
@@ -135,7 +135,7 @@ fn assert_no_replay(world: &World, letter: &str) {
     assert_eq!(world.json(&["dead-letters", "show", letter])["state"], "open");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_number() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "8s");
@@ -176,7 +176,7 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_event_type_that_the_database_has_forgotten_is_told() {
     let mut world = World::new().await;
     let told = |world: &World| {

@@ -53,7 +53,7 @@ pub(crate) fn python() -> String {
         .expect("PROVISIOND_TEST_PYTHON names a python3 with flask and pika: ./script/test sets it")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn three_handlers_are_called_in_order_for_a_thousand_events_each_once() {
     let mut world = World::new().await;
     let calls = world.dir.path().join("calls");

@@ -7,7 +7,7 @@ use crate::support::{Endpoint, Policy, Proxy, World, address, eventually};
 const EVENTS: [&str; 3] = ["clients.create", "clients.delete", "clients.balance_zero"];
 const NEIGHBOURS: u64 = 20;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     let mut world = World::new().await;
     let recorder = world.recorder().await;
@@ -53,7 +53,7 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_broker_that_goes_away_again_and_again_is_no_suspicion() {
     let mut world = World::new().await;
     let mut link = Proxy::amqp(address(&world.amqp_url));
@@ -76,7 +76,7 @@ async fn a_broker_that_goes_away_again_and_again_is_no_suspicion() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn fewer_channels_than_queues_are_enough() {
     let mut world = World::new().await;
     let mut link = Proxy::amqp(address(&world.amqp_url));

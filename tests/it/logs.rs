@@ -43,7 +43,7 @@ fn of_span<'a>(line: &'a Value, field: &str) -> Option<&'a Value> {
     line["spans"].as_array()?.iter().find_map(|span| span.get(field))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn every_line_about_an_event_names_it() {
     let mut world = World::new().await;
     let failing = Endpoint::start(|_, _| Reply::status(400)).await;
@@ -76,7 +76,7 @@ async fn every_line_about_an_event_names_it() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_collector_that_is_stuck_holds_up_nothing() {
     const EVENTS: u64 = 5000;
     let mut world = World::new().await;
@@ -106,7 +106,7 @@ async fn a_collector_that_is_stuck_holds_up_nothing() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn sigterm_drains_while_nobody_reads_the_log() {
     let mut world = World::new().await;
     world.set("telemetry.log", "trace");
@@ -121,7 +121,7 @@ async fn sigterm_drains_while_nobody_reads_the_log() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_collector_that_is_gone_holds_up_nothing() {
     let mut world = World::new().await;
     world.set("telemetry.listen", &format!("127.0.0.1:{}", free_port()));

@@ -12,6 +12,10 @@
     reason = "a test fails by panicking, and reads from top to bottom"
 )]
 
+// The attribute `blocking_test`, in every file.
+#[macro_use]
+extern crate provisiond_test_macros;
+
 mod support;
 
 mod amqps;

@@ -69,7 +69,7 @@ async fn publish(world: &World, event: &str, object: u64) {
     world.publish(event, Some(&format!("{event}-{object}")), object, &json!({})).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_metrics_say_what_happened() {
     let mut world = World::new().await;
     world.set("telemetry.handler_series", "2");
@@ -144,7 +144,7 @@ async fn the_metrics_say_what_happened() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_process_is_ready_while_its_broker_is_there() {
     let mut world = World::new().await;
     let mut proxy = Proxy::amqp(address(&world.amqp_url));
@@ -185,7 +185,7 @@ async fn a_process_is_ready_while_its_broker_is_there() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_address_that_was_chosen_must_be_free() {
     let mut world = World::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -198,7 +198,7 @@ async fn an_address_that_was_chosen_must_be_free() {
 
 /// The broker confirms nothing, and answers everything else: nothing that the worker holds can end. With a recorder the
 /// rebuilt consumer would find recorded what had been done, and be well.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 #[ignore = "takes minutes: script/test --faults"]
 async fn a_wedged_consumer_is_rebuilt() {
     let mut world = World::new().await;

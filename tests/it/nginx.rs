@@ -104,7 +104,7 @@ async fn every_link_leads_below(api: &Api, cookie: &str, origin: &str) {
     assert_eq!(document["servers"][0]["url"], "/ops/api/v1", "{origin}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_console_works_below_a_path_that_is_taken_off_or_handed_on() {
     let mut world = World::new().await;
     let back = free_port();
@@ -158,7 +158,7 @@ async fn the_console_works_below_a_path_that_is_taken_off_or_handed_on() {
     drop((one, other));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_login_of_the_proxy_does_not_beat_the_session() {
     let mut world = World::new().await;
     let back = free_port();

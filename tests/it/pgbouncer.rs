@@ -62,7 +62,7 @@ impl Pooler {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn through_a_pooler_of_sessions_everything_works() {
     let mut world = World::new().await;
     let Some(pooler) = Pooler::start(&world, "session").await else { return world.abandon().await };
@@ -91,7 +91,7 @@ async fn through_a_pooler_of_sessions_everything_works() {
     drop(pooler);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_pooler_of_transactions_is_refused_with_a_sentence() {
     let mut world = World::new().await;
     let Some(pooler) = Pooler::start(&world, "transaction").await else { return world.abandon().await };

@@ -18,7 +18,7 @@ async fn post(api: &Api, path: &str, body: String) -> Answer {
     answer(api.api("POST", path).header("content-type", "application/json").body(body)).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn data_arrives_as_it_was_written() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -49,7 +49,7 @@ async fn data_arrives_as_it_was_written() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_no_worker_would_take_is_not_published() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -97,7 +97,7 @@ async fn what_no_worker_would_take_is_not_published() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn events_are_found_by_the_id_that_they_were_published_with() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -125,7 +125,7 @@ async fn events_are_found_by_the_id_that_they_were_published_with() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn marks_compression_and_odd_times_are_read() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -149,7 +149,7 @@ async fn marks_compression_and_odd_times_are_read() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_dead_letter_of_a_compressed_event_is_kept_unpacked() {
     let mut world = World::new().await;
     world.serve().await;
@@ -171,7 +171,7 @@ async fn a_dead_letter_of_a_compressed_event_is_kept_unpacked() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_time_without_a_zone_is_utc_and_not_midnight() {
     let mut world = World::new().await;
     world.serve().await;
@@ -200,7 +200,7 @@ async fn a_time_without_a_zone_is_utc_and_not_midnight() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_object_id_is_the_same_however_it_is_published() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;

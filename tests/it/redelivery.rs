@@ -41,7 +41,7 @@ async fn kill(world: &World, mut worker: Process) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_killed_worker_s_event_goes_on_where_it_stopped() {
     let mut world = World::new().await;
     let (first, third) = (Endpoint::ok().await, Endpoint::ok().await);
@@ -71,7 +71,7 @@ async fn a_killed_worker_s_event_goes_on_where_it_stopped() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_comes_again_after_it_was_recorded_runs_nothing() {
     let mut world = World::new().await;
     let endpoint =
@@ -112,7 +112,7 @@ async fn what_comes_again_after_it_was_recorded_runs_nothing() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_lost_connection_does_not_call_what_still_runs() {
     let mut world = World::new().await;
     let (mut broker, mut postgres) = behind_proxies(&mut world);
@@ -137,7 +137,7 @@ async fn a_lost_connection_does_not_call_what_still_runs() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_retry_that_is_in_the_broker_twice_is_called_once() {
     let mut world = World::new().await;
     let mut link = Proxy::amqp(address(&world.amqp_url));
@@ -164,7 +164,7 @@ async fn a_retry_that_is_in_the_broker_twice_is_called_once() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_event_that_takes_its_worker_down_is_given_up_and_its_neighbours_are_not() {
     let mut world = World::new().await;
     world.set("worker.crash_limit", "5");
@@ -205,7 +205,7 @@ async fn an_event_that_takes_its_worker_down_is_given_up_and_its_neighbours_are_
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_event_that_is_published_twice_runs_once_if_asked_for() {
     let mut world = World::new().await;
     world.set("worker.deduplicate", "1h");
@@ -224,7 +224,7 @@ async fn an_event_that_is_published_twice_runs_once_if_asked_for() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_id_that_was_used_for_something_else_suppresses_no_event() {
     let mut world = World::new().await;
     world.set("worker.deduplicate", "1h");
@@ -244,7 +244,7 @@ async fn an_id_that_was_used_for_something_else_suppresses_no_event() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn without_postgres_duplicates_run_and_the_log_says_so() {
     let mut world = World::new().await;
     world.set("worker.deduplicate", "1h");
@@ -270,7 +270,7 @@ async fn without_postgres_duplicates_run_and_the_log_says_so() {
 
 /// A worker that was stopped for a while finds events in its hand that another one has done: what it had put off is not
 /// done again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
     const EVENTS: u64 = 40;
     const AT_A_TIME: usize = 5;
@@ -322,7 +322,7 @@ async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
 }
 
 /// An id is its publisher's word: what was published again on purpose, and waits for a slot, is no delivery of the first one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_is_published_again_runs_again_however_long_it_waits_for_a_slot() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|call, _| {

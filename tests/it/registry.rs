@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{Endpoint, World};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_handler_created_while_three_workers_run_is_called_on_each() {
     let mut world = World::new().await;
     // One at a time: the events spread over the workers.
@@ -31,7 +31,7 @@ async fn a_handler_created_while_three_workers_run_is_called_on_each() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn changes_are_live_within_a_second() {
     let mut world = World::new().await;
     world.serve().await;

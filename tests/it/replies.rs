@@ -56,7 +56,7 @@ async fn judge() -> Endpoint {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_publisher_that_asks_is_answered_with_the_verdict() {
     let mut world = World::new().await;
     let endpoint = judge().await;
@@ -98,7 +98,7 @@ async fn a_publisher_that_asks_is_answered_with_the_verdict() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_answer_that_nobody_awaits_holds_up_nothing() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -112,7 +112,7 @@ async fn an_answer_that_nobody_awaits_holds_up_nothing() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn no_answer_goes_into_a_queue_of_our_own() {
     let mut world = World::new().await;
     let endpoint = judge().await;
@@ -141,7 +141,7 @@ async fn no_answer_goes_into_a_queue_of_our_own() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_name_that_the_broker_cannot_bear_costs_results_nothing() {
     let mut world = World::new().await;
     let endpoint = judge().await;

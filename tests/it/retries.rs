@@ -28,7 +28,7 @@ fn gaps(endpoint: &Endpoint) -> Vec<f64> {
     times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn unavailable_twice_and_then_well_takes_three_attempts() {
     let mut world = world().await;
     let endpoint = Endpoint::start(|_, before| Reply::status(if before < 2 { 503 } else { 200 })).await;
@@ -60,7 +60,7 @@ async fn unavailable_twice_and_then_well_takes_three_attempts() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn retry_after_delays_the_next_attempt() {
     let mut world = world().await;
     let endpoint = Endpoint::start(|_, before| match before {
@@ -78,7 +78,7 @@ async fn retry_after_delays_the_next_attempt() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn not_found_is_a_dead_letter_at_once_and_gone_disables_the_handler() {
     let mut world = world().await;
     let missing = Endpoint::start(|_, _| Reply::status(404).body("no such client")).await;
@@ -108,7 +108,7 @@ async fn not_found_is_a_dead_letter_at_once_and_gone_disables_the_handler() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn attempts_that_are_used_up_end_as_a_dead_letter() {
     let mut world = world().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(500)).await;
@@ -124,7 +124,7 @@ async fn attempts_that_are_used_up_end_as_a_dead_letter() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn halt_keeps_later_handlers_waiting_and_continue_does_not() {
     let mut world = world().await;
     let first = Endpoint::start(|_, before| Reply::status(if before == 0 { 503 } else { 200 })).await;
@@ -153,7 +153,7 @@ async fn halt_keeps_later_handlers_waiting_and_continue_does_not() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_halting_handler_that_fails_for_good_takes_the_rest_into_its_dead_letter() {
     let mut world = world().await;
     let (refusing, waiting) = (Endpoint::start(|_, _| Reply::status(400)).await, Endpoint::ok().await);
@@ -170,7 +170,7 @@ async fn a_halting_handler_that_fails_for_good_takes_the_rest_into_its_dead_lett
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_handler_disabled_while_its_retry_waits_is_skipped() {
     let mut world = world().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(503)).await;
@@ -198,7 +198,7 @@ async fn a_handler_disabled_while_its_retry_waits_is_skipped() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_url_mended_while_its_retry_waits_heals_it() {
     let mut world = world().await;
     let healthy = Endpoint::ok().await;
@@ -217,7 +217,7 @@ async fn a_url_mended_while_its_retry_waits_heals_it() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_slow_answer_times_out_and_does_not_slow_others() {
     let mut world = world().await;
     let slow = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(20))).await;

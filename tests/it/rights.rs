@@ -50,7 +50,7 @@ fn warnings(process: &Process) -> usize {
     process.log().lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).count()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn rights_that_are_taken_away_are_told_once_and_missed_no_longer_than_they_are() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(200)).await;

@@ -9,7 +9,7 @@ use crate::support::{World, envelope};
 
 const NOBODY: u32 = 65534;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_script_gets_the_event_and_its_environment() {
     let mut world = World::new().await;
     world.script("show.sh", "#!/bin/sh\ncat\nenv | sort\nprintf '%s|' \"$@\"\necho oops >&2\n");
@@ -39,7 +39,7 @@ async fn a_script_gets_the_event_and_its_environment() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn exit_codes_say_whether_to_try_again() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "1s");
@@ -111,7 +111,7 @@ async fn what_a_script_sees(uid: Option<u32>, settings: &[(&str, &str)]) -> Stri
     seen
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_script_sees_three_descriptors_and_nothing_of_the_worker() {
     // As the worker's own user, which may read all of another process of its own: root, above all.
     let own = geteuid().as_raw();
@@ -135,7 +135,7 @@ async fn a_script_sees_three_descriptors_and_nothing_of_the_worker() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
     for limits in [false, true] {
         let mut world = World::new().await;

@@ -11,7 +11,7 @@ const NEXT: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 const IN_CLEAR: &str =
     "SELECT count(*) FROM handlers h WHERE h::text LIKE '%whsec_%' OR h::text LIKE '%s3cret%'";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn secrets_are_encrypted_and_requests_carry_them() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -56,7 +56,7 @@ async fn secrets_are_encrypted_and_requests_carry_them() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_worker_without_the_key_puts_off_and_never_calls_unsigned() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|call, _| {

@@ -48,7 +48,7 @@ fn with(mut case: Value, pointer: &str, value: impl Into<Value>) -> Value {
     case
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_standard_library_verifies_our_requests_also_during_a_rotation() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;

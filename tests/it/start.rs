@@ -18,7 +18,7 @@ pub(crate) fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
     (broker, postgres)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -51,7 +51,7 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -92,7 +92,7 @@ async fn with_postgres_away_the_last_known_handlers_serve_and_results_wait() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_process_ends_although_the_broker_is_away() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(1))).await;
@@ -120,7 +120,7 @@ async fn a_process_ends_although_the_broker_is_away() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_idle_worker_is_small() {
     let mut world = World::new().await;
     let worker = world.worker().await;

@@ -31,7 +31,7 @@ impl World {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_process_is_seen_while_it_runs() {
     let mut world = World::new().await;
     let slow = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(12))).await;
@@ -72,7 +72,7 @@ async fn a_process_is_seen_while_it_runs() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_numbers_are_those_of_the_rows() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "1s");
@@ -132,7 +132,7 @@ async fn the_numbers_are_those_of_the_rows() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_open_circuit_is_told() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "10m");
@@ -163,7 +163,7 @@ async fn an_open_circuit_is_told() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn queues_are_told_with_what_waits_and_who_consumes() {
     let world = World::new().await;
     let mut worker = world.worker().await;
@@ -189,7 +189,7 @@ async fn queues_are_told_with_what_waits_and_who_consumes() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_retry_that_does_not_come_back_is_told() {
     let mut world = World::new().await;
     let broken = Endpoint::start(|_, _| Reply::status(500)).await;
@@ -225,7 +225,7 @@ async fn a_retry_that_does_not_come_back_is_told() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_retry_that_came_back_is_not_overdue() {
     let mut world = World::new().await;
     let flaky = Endpoint::start(|_, n| Reply::status(if n < 2 { 500 } else { 200 })).await;

@@ -56,7 +56,7 @@ fn log_lines(process: &Process, message: &str) -> Vec<Value> {
     lines.filter(|line| line["message"] == message).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn three_attempts_hang_below_the_publishers_span() {
     let collector = Collector::start().await;
     let mut world = world(&collector.url()).await;
@@ -125,7 +125,7 @@ async fn three_attempts_hang_below_the_publishers_span() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_event_without_a_trace_begins_one_and_an_unsampled_one_stays_so() {
     let collector = Collector::start().await;
     let mut world = world(&collector.url()).await;
@@ -157,13 +157,13 @@ async fn an_event_without_a_trace_begins_one_and_an_unsampled_one_stays_so() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_collector_that_is_away_costs_a_line() {
     // Nothing listens there.
     events_flow_without("http://127.0.0.1:1").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_collector_that_hangs_costs_a_line() {
     let hanging = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_mins(2))).await;
     events_flow_without(&hanging.url("")).await;

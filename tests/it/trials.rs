@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Endpoint, Reply, World};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_trial_shows_what_was_sent_and_what_a_worker_would_make_of_it() {
     let world = World::new().await;
     let endpoint = Endpoint::start(|call, _| match call.path.as_str() {
@@ -57,7 +57,7 @@ async fn a_trial_shows_what_was_sent_and_what_a_worker_would_make_of_it() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_script_is_tried_as_a_worker_runs_it() {
     let world = World::new().await;
     world.script("sync.sh", "#!/bin/sh\necho \"$PROVISIONING_EVENT $1\"; cat >&2; exit 65\n");
@@ -78,7 +78,7 @@ async fn a_script_is_tried_as_a_worker_runs_it() {
     world.abandon().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_denied_address_is_refused_when_saved_when_tested_and_when_called() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -124,7 +124,7 @@ async fn a_denied_address_is_refused_when_saved_when_tested_and_when_called() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn files_for_https_that_cannot_be_used_are_told() {
     let mut world = World::new().await;
     world.set("http.ca_file", "/nowhere/ca.pem");

@@ -46,7 +46,7 @@ async fn previous(endpoint: &Endpoint) -> World {
     world
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_full_database_of_the_previous_version_is_all_there_after_the_upgrade() {
     let endpoint = Endpoint::ok().await;
     let mut world = previous(&endpoint).await;
@@ -117,7 +117,7 @@ fn the_executions_are_there(world: &World) {
 }
 
 /// While an upgrade takes, the older version meets tables, rows and messages of the newer one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_database_that_a_newer_version_migrated_is_worked_with() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -150,7 +150,7 @@ async fn a_database_that_a_newer_version_migrated_is_worked_with() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_database_that_no_release_made_is_refused() {
     let world = World::new().await;
     batch(&world, "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 2").await;
@@ -162,7 +162,7 @@ async fn a_database_that_no_release_made_is_refused() {
 }
 
 /// Who migrates apart may be late with it: the log says so, and `check`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_database_that_is_not_migrated_yet_is_told_of() {
     let endpoint = Endpoint::ok().await;
     let mut world = previous(&endpoint).await;
@@ -206,7 +206,7 @@ async fn publish(world: &World, exchange: &str, key: &str, properties: BasicProp
     channel.basic_publish(exchange.into(), key.into(), options, body, properties).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn members_and_headers_of_a_newer_version_are_ignored() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -265,7 +265,7 @@ async fn members_and_headers_of_a_newer_version_are_ignored() {
 }
 
 /// What is done at an upgrade, one process after the other.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_worker_restarts_beside_others_while_the_database_is_newer() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;

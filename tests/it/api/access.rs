@@ -50,7 +50,7 @@ async fn fingerprint(world: &World) -> Vec<i64> {
     counts
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn nothing_answers_without_access() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -84,7 +84,7 @@ async fn nothing_answers_without_access() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_viewer_looks_and_changes_nothing() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -116,7 +116,7 @@ async fn a_viewer_looks_and_changes_nothing() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_another_site_sends_with_our_cookie_is_refused() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -153,7 +153,7 @@ async fn what_another_site_sends_with_our_cookie_is_refused() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_link_from_elsewhere_shows_its_page_and_changes_nothing() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;

@@ -8,7 +8,7 @@ use crate::support::{
     eventually,
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_unavailable_database_is_told_and_comes_back_by_itself() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -53,7 +53,7 @@ async fn an_unavailable_database_is_told_and_comes_back_by_itself() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn an_unavailable_broker_is_told() {
     let mut world = World::new().await;
     // Nobody listens there.

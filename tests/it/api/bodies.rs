@@ -40,7 +40,7 @@ impl Sender {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn who_sends_too_much_still_sees_why_it_is_refused() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;

@@ -45,7 +45,7 @@ async fn begin(api: &Api, path: &str) -> TcpStream {
     stream
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn exports_that_nobody_reads_hold_little_and_leave_room() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -81,7 +81,7 @@ async fn exports_that_nobody_reads_hold_little_and_leave_room() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn large_messages_that_nobody_reads_are_few_at_a_time() {
     const READERS: usize = 24;
     let mut world = World::new().await;
@@ -114,7 +114,7 @@ async fn large_messages_that_nobody_reads_are_few_at_a_time() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn live_pages_leave_room_for_others() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -152,7 +152,7 @@ async fn waiting(world: &World) -> i64 {
     world.count(waiting).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn searches_through_text_keep_nobody_else_waiting() {
     let mut world = World::new().await;
     world.set("database.pool_size", "8");

@@ -25,7 +25,7 @@ fn tool(name: &str) -> Option<Command> {
     Some(command)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_document_is_valid_and_shown_as_a_page() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -71,7 +71,7 @@ async fn the_document_is_valid_and_shown_as_a_page() {
 }
 
 /// Some thousand requests, made from the document: what it allows and what it does not.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_api_does_what_its_document_says() {
     let Some(mut schemathesis) = tool("schemathesis") else { return };
     let mut world = World::new().await;

@@ -13,7 +13,7 @@ async fn change(api: &Api, method: &str, path: &str, version: &str, body: &Value
     answer(api.api(method, path).header("if-match", version).json(body)).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_handler_is_created_changed_and_deleted() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -73,7 +73,7 @@ async fn a_handler_is_created_changed_and_deleted() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_stale_edit_is_refused_with_what_changed_in_between() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -127,7 +127,7 @@ async fn a_stale_edit_is_refused_with_what_changed_in_between() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_problem_names_every_field_that_is_wrong() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -225,7 +225,7 @@ async fn a_problem_names_every_field_that_is_wrong() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_http_itself_refuses_is_a_problem_too() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -252,7 +252,7 @@ async fn what_http_itself_refuses_is_a_problem_too() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn secrets_do_not_come_back() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -301,7 +301,7 @@ async fn secrets_do_not_come_back() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn pages_of_a_list_are_whole_while_others_change_it() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -324,7 +324,7 @@ async fn pages_of_a_list_are_whole_while_others_change_it() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_misspelt_url_is_refused_with_what_was_meant() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;

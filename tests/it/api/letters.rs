@@ -38,7 +38,7 @@ async fn letters(api: &Api, count: usize) -> Vec<Value> {
     list().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_dead_letter_is_read_mended_and_replayed() {
     let mut world = World::new().await;
     let (api, endpoint, status) = broken(&mut world).await;
@@ -90,7 +90,7 @@ async fn a_dead_letter_is_read_mended_and_replayed() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn many_are_counted_replayed_stopped_and_resumed() {
     let mut world = World::new().await;
     let (api, endpoint, status) = broken(&mut world).await;
@@ -141,7 +141,7 @@ async fn many_are_counted_replayed_stopped_and_resumed() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn letters_are_paged_exported_and_discarded() {
     let mut world = World::new().await;
     let (api, _endpoint, _) = broken(&mut world).await;

@@ -16,7 +16,7 @@ async fn is_in(api: &Api, cookie: &str) -> bool {
     answer(api.request("GET", "/handlers").header("cookie", cookie)).await.status == 200
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_session_begins_with_a_password_and_ends_with_signing_out() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -71,7 +71,7 @@ async fn a_session_begins_with_a_password_and_ends_with_signing_out() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_session_outlives_the_process_but_not_its_user() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
@@ -100,7 +100,7 @@ async fn a_session_outlives_the_process_but_not_its_user() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn who_guesses_is_stopped_and_others_are_not() {
     let mut world = World::new().await;
     world.set("console.trusted_proxies", "127.0.0.0/8");
@@ -129,7 +129,7 @@ async fn who_guesses_is_stopped_and_others_are_not() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn without_users_a_link_lets_one_in_once() {
     let world = World::new().await;
     let keys = Keys { operator: String::new(), viewer: String::new() };

@@ -80,7 +80,7 @@ async fn all_that_is_shown(api: &Api, user: &str, token: &str) -> BTreeMap<Strin
     shown
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn secrets_in_urls_and_arguments_are_for_operators() {
     let mut world = World::new().await;
     let api = set_up(&mut world).await;

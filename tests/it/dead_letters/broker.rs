@@ -18,7 +18,7 @@ async fn drained(world: &World, queue: &str) -> Vec<String> {
     ids
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn peeking_leaves_the_queue_as_it_was() {
     let mut world = World::new().await;
     world.set("recorder.drain_dead_letters", "false");
@@ -63,7 +63,7 @@ async fn peeking_leaves_the_queue_as_it_was() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_nobody_takes_can_be_peeked_at_before_the_recorder_has_it() {
     let mut world = World::new().await;
     let worker = world.worker().await;
@@ -82,7 +82,7 @@ async fn what_nobody_takes_can_be_peeked_at_before_the_recorder_has_it() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_expires_by_a_policy_is_told_and_replayed() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
@@ -107,7 +107,7 @@ async fn what_expires_by_a_policy_is_told_and_replayed() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_is_delivered_too_often_and_never_called_is_no_crash_loop() {
     let mut world = World::new().await;
     let mut worker = world.worker().await;
@@ -131,7 +131,7 @@ async fn what_is_delivered_too_often_and_never_called_is_no_crash_loop() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_message_that_expires_by_itself_is_told_too() {
     let mut world = World::new().await;
     let mut worker = world.worker().await;

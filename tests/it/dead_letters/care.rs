@@ -32,7 +32,7 @@ fn spawn_replay(world: &World, args: &[&str]) -> Child {
     replay.spawn().expect("the program")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_replay_killed_half_way_is_resumed() {
     const EVENTS: usize = 200;
     let (world, broken) = with_letters(EVENTS).await;
@@ -57,7 +57,7 @@ async fn a_replay_killed_half_way_is_resumed() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn ctrl_c_stops_between_two_letters() {
     const EVENTS: usize = 100;
     let (world, broken) = with_letters(EVENTS).await;
@@ -79,7 +79,7 @@ async fn ctrl_c_stops_between_two_letters() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn two_operators_replay_each_letter_once() {
     const EVENTS: usize = 150;
     let (world, broken) = with_letters(EVENTS).await;
@@ -97,7 +97,7 @@ async fn two_operators_replay_each_letter_once() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_replay_to_an_endpoint_that_is_still_down_stops_by_itself() {
     const EVENTS: usize = 150;
     let (world, broken) = with_letters(EVENTS).await;
@@ -117,7 +117,7 @@ async fn a_replay_to_an_endpoint_that_is_still_down_stops_by_itself() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_replay_keeps_to_its_rate() {
     let (world, broken) = with_letters(20).await;
     broken.mend();

@@ -9,7 +9,7 @@ fn replay(world: &World, args: &[&str]) -> Value {
     world.json(&[&["executions", "replay", "--rate", "1000", "--yes"], args].concat())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn events_without_a_handler_are_made_good() {
     let mut world = World::new().await;
     world.serve().await;
@@ -49,7 +49,7 @@ async fn events_without_a_handler_are_made_good() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_handler_that_was_off_is_called_alone_and_the_event_as_a_whole() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "1s");
@@ -78,7 +78,7 @@ async fn a_handler_that_was_off_is_called_alone_and_the_event_as_a_whole() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_forbidden_event_is_replayed_as_it_came() {
     let mut world = World::new().await;
     let changing = Endpoint::start(|_, _| Reply::status(200).body(r#"{"data":{"changed":true}}"#)).await;

@@ -29,7 +29,7 @@ async fn thaw_after(link: Arc<Proxy>, database_url: String, replayed: i64) {
     link.set(Mode::Open);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
     let mut world = World::new().await;
     let (broken, well, new) = (Mendable::down().await, Endpoint::ok().await, Endpoint::ok().await);
@@ -100,7 +100,7 @@ impl OneByOne {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
     let mut all = OneByOne::with_letters().await;
     assert!(all.worker.terminate().await.success());
@@ -113,7 +113,7 @@ async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
     all.world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn replays_hold_nothing_up_while_the_database_is_away() {
     let mut all = OneByOne::with_letters().await;
     all.link.close().await;

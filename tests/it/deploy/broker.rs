@@ -139,7 +139,7 @@ async fn an_event_goes_all_its_ways(world: &World, handlers: &Handlers, platform
     world.run(&["check"]).assert_done();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn the_users_of_the_broker_suffice_and_reach_nothing_else() {
     let Some(users) = Users::virtual_host() else {
         println!("SKIPPED: AMQP_URL is not the broker of script/services");

@@ -109,7 +109,7 @@ async fn what_failed_is_replayed(world: &World, id: i64, well: &Endpoint) {
     world.run(&["events", "remove", "clients.suspend"]).assert_done();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn each_role_does_its_work_with_the_rights_it_has() {
     let mut least = Least::set_up().await;
     // Yesterday is only indexed an hour after its end: what comes in late is waited for.
@@ -165,7 +165,7 @@ async fn each_role_does_its_work_with_the_rights_it_has() {
     least.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn no_role_may_do_what_is_not_its_work() {
     let mut least = Least::set_up().await;
     for (role, sql) in [

@@ -65,12 +65,12 @@ macro_rules! both_forms {
         mod $fault {
             use crate::faults::Form;
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[blocking_test]
             async fn short() {
                 super::$fault(Form::SHORT).await;
             }
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[blocking_test]
             #[ignore = "minutes long: script/test --faults"]
             async fn long() {
                 super::$fault(Form::LONG).await;

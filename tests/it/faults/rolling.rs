@@ -97,7 +97,7 @@ fn times(endpoint: &Endpoint, due: &Due) -> (Vec<Duration>, usize) {
     (times, repeated)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 #[ignore = "it needs the machine for itself: script/test --faults"]
 async fn nobody_waits_for_a_rolling_restart() {
     let mut world = World::new().await;

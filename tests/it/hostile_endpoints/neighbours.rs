@@ -83,7 +83,7 @@ fn slower(harmless: &[Took], hostile: &[Took], part: fn(&Took) -> Duration) -> f
     (median(hostile) / median(harmless) - 1.0) * 100.0
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 #[ignore = "minutes long: script/test --faults"]
 async fn hostile_endpoints_do_not_slow_their_neighbours_long() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use crate::{
 
 const FORM: Form = Form::LONG;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 #[ignore = "minutes long: script/test --faults"]
 async fn the_node_that_is_connected_to_is_killed_long() {
     let cluster = Cluster::start().await;
@@ -32,7 +32,7 @@ async fn the_node_that_is_connected_to_is_killed_long() {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 #[ignore = "minutes long: script/test --faults"]
 async fn the_majority_is_lost_and_restored_long() {
     let cluster = Cluster::start().await;

@@ -71,7 +71,7 @@ async fn consumer_timeout(form: Form) {
 }
 
 /// Who publishes by hand meanwhile is told that the event may run all the same, and it does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, None).await;
@@ -96,7 +96,7 @@ async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
 }
 
 /// A replay that the broker does not confirm says that it may still run, and is not run twice.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_was_replayed_to_a_broker_that_blocks_runs_once() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, None).await;

@@ -55,7 +55,7 @@ fn found(world: &World) -> (String, String) {
     (states.join(","), findings.iter().map(told).collect::<Vec<_>>().join("\n"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[blocking_test]
 async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, Some(&services.database_url)).await;
