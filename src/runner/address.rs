@@ -107,7 +107,7 @@ impl AddressFilter {
 
     /// Resolves `name` to the addresses that may be called: at least one.
     async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
-        let found = (self.lookup)(name.to_owned()).await?;
+        let resolved = (self.lookup)(name.to_owned()).await?;
         let mut first = None;
         let mut may_be_called = |address: &SocketAddr| match self.rules.check(address.ip()) {
             Ok(()) => true,
@@ -116,13 +116,17 @@ impl AddressFilter {
                 false
             }
         };
-        let all = found.len();
-        let allowed: Vec<_> = found.into_iter().filter(|address| may_be_called(address)).collect();
+        let total = resolved.len();
+        let allowed: Vec<_> = resolved.into_iter().filter(|address| may_be_called(address)).collect();
         match first {
             _ if !allowed.is_empty() => Ok(allowed),
             Some(first) => {
                 let name = name.to_owned();
-                Err(Unresolved::Refused(AddressRefused::Name { name, first, others: all.saturating_sub(1) }))
+                Err(Unresolved::Refused(AddressRefused::Name {
+                    name,
+                    first,
+                    others: total.saturating_sub(1),
+                }))
             }
             None => Err(io::Error::new(io::ErrorKind::NotFound, "it has no address").into()),
         }
@@ -131,9 +135,9 @@ impl AddressFilter {
 
 impl Resolve for AddressFilter {
     fn resolve(&self, name: Name) -> Resolving {
-        let gate = self.clone();
+        let filter = self.clone();
         Box::pin(async move {
-            let addresses = gate.addresses(name.as_str()).await?;
+            let addresses = filter.addresses(name.as_str()).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

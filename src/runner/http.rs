@@ -36,13 +36,13 @@ const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
 pub struct HttpRunner {
     clients: Clients,
-    gate: AddressFilter,
+    address_filter: AddressFilter,
     connect_timeout: Duration,
 }
 
 /// How reading the answer ended.
 enum End {
-    Whole,
+    Complete,
     TooLong,
     Broken(String),
     TimedOut,
@@ -50,13 +50,17 @@ enum End {
 
 impl HttpRunner {
     pub fn new(settings: &HttpSettings) -> anyhow::Result<Self> {
-        let gate = AddressFilter::new(settings.rules.clone());
-        Self::with_gate(settings, gate, MAX_AGE)
+        let address_filter = AddressFilter::new(settings.rules.clone());
+        Self::with_address_filter(settings, address_filter, MAX_AGE)
     }
 
-    fn with_gate(settings: &HttpSettings, gate: AddressFilter, max_age: Duration) -> anyhow::Result<Self> {
-        let clients = Clients::new(settings, gate.clone(), max_age)?;
-        Ok(Self { clients, gate, connect_timeout: settings.connect_timeout })
+    fn with_address_filter(
+        settings: &HttpSettings,
+        address_filter: AddressFilter,
+        max_age: Duration,
+    ) -> anyhow::Result<Self> {
+        let clients = Clients::new(settings, address_filter.clone(), max_age)?;
+        Ok(Self { clients, address_filter, connect_timeout: settings.connect_timeout })
     }
 
     pub async fn run(
@@ -64,9 +68,9 @@ impl HttpRunner {
         call: &Call<'_>,
         url: &HttpTarget,
         headers: &BTreeMap<HeaderName, HeaderValue>,
-        at: Timestamp,
+        called_at: Timestamp,
     ) -> Outcome {
-        if let Err(refused) = self.gate.check_literal(url) {
+        if let Err(refused) = self.address_filter.check_literal(url) {
             return Outcome::failed(FailureKind::Permanent, refused.to_string(), None);
         }
         let deadline = Instant::now() + call.timeout;
@@ -77,14 +81,14 @@ impl HttpRunner {
             .clients
             .get(call.handler.id, is_http1)
             .post(url.url().clone())
-            .headers(request::headers(call, headers, at.as_second()))
+            .headers(request::headers(call, headers, called_at.as_second()))
             .body(call.event.body.clone());
-        match before(deadline, request.send()).await {
-            Ok(Ok(response)) => settle(call, url, response.into(), deadline).await,
+        match before_deadline(deadline, request.send()).await {
+            Ok(Ok(response)) => read_outcome(call, url, response.into(), deadline).await,
             Ok(Err(error)) if http_error::is_shortage(&error) => not_called(&http_error::causes(&error)),
             Ok(Err(error)) => {
-                let words = http_error::words(&error, url, self.connect_timeout);
-                Outcome::failed(http_error::kind(&error), words, None)
+                let message = http_error::describe(&error, url, self.connect_timeout);
+                Outcome::failed(http_error::kind(&error), message, None)
             }
             Err(_) => {
                 let error = format!("no answer within {}", format_duration(call.timeout));
@@ -98,11 +102,11 @@ impl HttpRunner {
 ///
 /// A process that was stopped, suspended or without CPU time notices the deadline before it has read what
 /// arrived in time. So it polls `work` for one more second.
-async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+async fn before_deadline<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut work = pin!(work);
     match timeout_at(deadline, &mut work).await {
         Err(_) if deadline.elapsed() > STALL_THRESHOLD => timeout(STALL_THRESHOLD, work).await,
-        ended => ended,
+        result => result,
     }
 }
 
@@ -110,7 +114,7 @@ async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T
 ///
 /// The status decides. The body decides only if a verdict is read from it: the endpoint of a `notify` handler
 /// has answered with its status, even if the body is cut off.
-async fn settle(
+async fn read_outcome(
     call: &Call<'_>,
     url: &HttpTarget,
     mut response: http::Response<Body>,
@@ -118,21 +122,21 @@ async fn settle(
 ) -> Outcome {
     let status = response.status();
     let limit = call.answer_limit.filter(|_| status.is_success()).unwrap_or(KEPT_BYTES);
-    let (body, end) = read(&mut response, limit, deadline).await;
-    let kept = outcome::Response {
+    let (body, end) = read_body(&mut response, limit, deadline).await;
+    let record = outcome::Response {
         http_status: Some(status.as_u16()),
         body: Some(output::head_text(&body, KEPT_BYTES)),
-        truncated: body.len() > KEPT_BYTES || !matches!(end, End::Whole),
+        truncated: body.len() > KEPT_BYTES || !matches!(end, End::Complete),
         ..Default::default()
     };
     if !status.is_success() {
         let failure = status::failure_of(status, response.headers(), url, SystemTime::now());
-        return Outcome::Failed { failure, response: Some(kept) };
+        return Outcome::Failed { failure, response: Some(record) };
     }
-    let failed = |kind, error: String| Outcome::failed(kind, error, Some(kept.clone()));
+    let failed = |kind, error: String| Outcome::failed(kind, error, Some(record.clone()));
     match (end, call.answer_limit) {
-        (End::Whole, Some(_)) => Outcome::Succeeded { response: kept, answer: Some(body) },
-        (_, None) => Outcome::Succeeded { response: kept, answer: None },
+        (End::Complete, Some(_)) => Outcome::Succeeded { response: record, answer: Some(body) },
+        (_, None) => Outcome::Succeeded { response: record, answer: None },
         (End::TooLong, Some(limit)) => {
             failed(FailureKind::Permanent, format!("the answer is larger than {limit} bytes"))
         }
@@ -152,14 +156,14 @@ async fn settle(
 
 /// Reads up to `limit` bytes of the body. It does not wait for the rest: dropping the response ends the
 /// exchange.
-async fn read(response: &mut http::Response<Body>, limit: usize, deadline: Instant) -> (Bytes, End) {
+async fn read_body(response: &mut http::Response<Body>, limit: usize, deadline: Instant) -> (Bytes, End) {
     let mut body = BytesMut::new();
     let end = loop {
-        match before(deadline, response.body_mut().frame()).await {
+        match before_deadline(deadline, response.body_mut().frame()).await {
             Err(_) => break End::TimedOut,
             Ok(Some(Err(error))) => break End::Broken(http_error::causes(&error)),
             Ok(None) if is_cut(response) => break End::Broken("the stream was reset before its end".into()),
-            Ok(None) => break End::Whole,
+            Ok(None) => break End::Complete,
             Ok(Some(Ok(frame))) => {
                 let Ok(chunk) = frame.into_data() else { continue };
                 let room = limit - body.len();

@@ -41,7 +41,7 @@ fn refused(error: &reqwest::Error) -> Option<&AddressRefused> {
 }
 
 /// Why there was no answer from `url`, as one line of text.
-pub fn words(error: &reqwest::Error, url: &HttpTarget, connect_timeout: Duration) -> String {
+pub fn describe(error: &reqwest::Error, url: &HttpTarget, connect_timeout: Duration) -> String {
     let url = url.url();
     let host = url.host_str().unwrap_or_default();
     let peer = url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -95,9 +95,9 @@ fn h1_advice(error: &hyper::Error, scheme: &str) -> Option<String> {
     } else if text.contains("header") && error.is_parse() {
         "a header line of the answer contains a NUL byte or a lone carriage return".to_owned()
     } else if error.is_parse() {
-        let tls =
+        let hint =
             if scheme == "http" { ": if the port speaks TLS, the url must begin with https://" } else { "" };
-        format!("the answer does not begin with HTTP/1.1 or HTTP/1.0{tls}")
+        format!("the answer does not begin with HTTP/1.1 or HTTP/1.0{hint}")
     } else if scheme == "https" && (error.is_closed() || error.is_canceled()) {
         format!(
             "the endpoint closed the connection at once: if it offers HTTP/2 (ALPN), it must speak \
@@ -154,8 +154,8 @@ pub fn causes(error: &reqwest::Error) -> String {
             continue;
         }
         let text = cause.downcast_ref().map_or_else(|| cause.to_string(), tls::words);
-        let said = parts.last().is_some_and(|last| last.contains(&text));
-        if !said && !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)) {
+        let is_repeated = parts.last().is_some_and(|last| last.contains(&text));
+        if !is_repeated && !WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)) {
             parts.push(text.replace(char::is_control, " "));
         }
     }

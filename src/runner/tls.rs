@@ -11,11 +11,11 @@ use crate::tls::{self, Roots};
 /// The TLS configuration of all HTTP clients, without the protocols (ALPN). Its clones share a cache of TLS
 /// sessions.
 pub fn client_config(settings: &HttpSettings) -> anyhow::Result<ClientConfig> {
-    let own = match &settings.ca_file {
+    let extra_authorities = match &settings.ca_file {
         Some(path) => tls::authorities("http.ca_file", path)?,
         None => Vec::new(),
     };
-    let builder = tls::config(own, Roots::System)?;
+    let builder = tls::config(extra_authorities, Roots::System)?;
     Ok(match &settings.client_cert {
         Some(path) => {
             let (chain, key) = tls::identity("http.client_cert", path)?;

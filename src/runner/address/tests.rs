@@ -18,10 +18,10 @@ fn defaults() -> AddressRules {
 
 /// A lookup that returns the next entry of `answers` on each call, and the last entry from then on.
 fn answering(answers: Vec<Vec<SocketAddr>>) -> Lookup {
-    let (answers, asked) = (Arc::new(answers), Arc::new(AtomicUsize::new(0)));
+    let (answers, calls) = (Arc::new(answers), Arc::new(AtomicUsize::new(0)));
     Arc::new(move |_| {
-        let turn = asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
-        let answer = answers[turn].clone();
+        let index = calls.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+        let answer = answers[index].clone();
         Box::pin(async move {
             let unknown = || io::Error::other("Name or service not known");
             if answer.is_empty() { Err(unknown()) } else { Ok(answer) }
@@ -42,16 +42,16 @@ fn answers(text: &str) -> Vec<Vec<SocketAddr>> {
 }
 
 /// The outcome for a url, in the words of the table.
-async fn happens(typed: &str, leads_to: &str) -> String {
+async fn outcome_of(typed: &str, leads_to: &str) -> String {
     let Ok(url) = typed.parse::<HttpTarget>() else { return "not a url".into() };
     let rule = |refused: AddressRefused| match refused {
         AddressRefused::Address(denied) | AddressRefused::Name { first: denied, .. } => denied.rule,
     };
     let names = leads_to.strip_prefix("name: ").map(answers);
     let is_name = names.is_some();
-    let gate =
+    let filter =
         AddressFilter::with_lookup(defaults(), answering(names.clone().unwrap_or_else(|| vec![vec![]])));
-    if let Err(refused) = gate.check(&url).await {
+    if let Err(refused) = filter.check(&url).await {
         return format!("denied by {}", rule(refused));
     }
     let Some(Host::Domain(name)) = url.url().host() else {
@@ -59,7 +59,7 @@ async fn happens(typed: &str, leads_to: &str) -> String {
         return "called".into();
     };
     assert!(is_name, "{typed} is the name {name}");
-    match gate.addresses(name).await {
+    match filter.addresses(name).await {
         Ok(called) if Some(&called) == names.iter().flatten().last() => "called".into(),
         Ok(called) => {
             let called: Vec<_> = called.iter().map(|address| address.ip().to_string()).collect();
@@ -84,7 +84,7 @@ async fn every_form_of_an_address_is_judged_as_the_table_says() {
         let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
         let [typed, leads_to, outcome] = cells[..] else { continue };
         let Some(typed) = typed.strip_prefix('`').and_then(|typed| typed.strip_suffix('`')) else { continue };
-        assert_eq!(happens(typed, leads_to).await, outcome, "{typed}");
+        assert_eq!(outcome_of(typed, leads_to).await, outcome, "{typed}");
         if let Ok(denied) = leads_to.parse::<IpAddr>() {
             let url: HttpTarget = typed.parse().expect(typed);
             assert_eq!(url.url().host_str(), Some(host(&denied.to_string()).as_str()), "{typed}");
@@ -96,22 +96,25 @@ async fn every_form_of_an_address_is_judged_as_the_table_says() {
 
 #[tokio::test]
 async fn refusals_name_the_address_and_the_rule() {
-    let said = async |typed: &str, addresses: &str| {
-        let gate = AddressFilter::with_lookup(defaults(), answering(answers(addresses)));
-        gate.check(&typed.parse().expect("a url")).await.expect_err("refused").to_string()
+    let refusal = async |typed: &str, addresses: &str| {
+        let filter = AddressFilter::with_lookup(defaults(), answering(answers(addresses)));
+        filter.check(&typed.parse().expect("a url")).await.expect_err("refused").to_string()
     };
     let rule = "169.254.0.0/16 (http.deny; http.allow can permit it)";
-    assert_eq!(said("169.254.1.2", "nothing").await, format!("the address 169.254.1.2 is denied by {rule}"));
     assert_eq!(
-        said("[::ffff:a9fe:102]", "nothing").await,
+        refusal("169.254.1.2", "nothing").await,
+        format!("the address 169.254.1.2 is denied by {rule}")
+    );
+    assert_eq!(
+        refusal("[::ffff:a9fe:102]", "nothing").await,
         format!("the address ::ffff:169.254.1.2, which leads to 169.254.1.2, is denied by {rule}")
     );
     assert_eq!(
-        said("crm.example", "169.254.1.2").await,
+        refusal("crm.example", "169.254.1.2").await,
         format!("the name crm.example resolves only to a denied address: 169.254.1.2 is denied by {rule}")
     );
     assert_eq!(
-        said("crm.example", "169.254.1.2, fe80::1").await,
+        refusal("crm.example", "169.254.1.2, fe80::1").await,
         format!("the name crm.example resolves only to denied addresses: 169.254.1.2 is denied by {rule}")
     );
 }

@@ -56,7 +56,7 @@ pub struct Clients {
 /// Builds clients.
 struct Factory {
     connect_timeout: Duration,
-    gate: AddressFilter,
+    address_filter: AddressFilter,
     /// Made once, because it holds the certificates of the system, and the TLS sessions that new connections
     /// resume.
     tls: ClientConfig,
@@ -68,13 +68,17 @@ struct Generation {
     http1: Client,
     /// One client for each handler, made at its first call. It uses HTTP/2 if the endpoint offers it.
     negotiating: HashMap<HandlerId, Client>,
-    until: Instant,
+    expires_at: Instant,
 }
 
 impl Clients {
-    pub fn new(settings: &HttpSettings, gate: AddressFilter, max_age: Duration) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: &HttpSettings,
+        address_filter: AddressFilter,
+        max_age: Duration,
+    ) -> anyhow::Result<Self> {
         let tls = tls::client_config(settings)?;
-        let factory = Factory { connect_timeout: settings.connect_timeout, gate, tls };
+        let factory = Factory { connect_timeout: settings.connect_timeout, address_filter, tls };
         let first = factory.generation(max_age)?;
         Ok(Self { factory, max_age, current: Mutex::new(first) })
     }
@@ -82,12 +86,12 @@ impl Clients {
     /// The client for one call of `handler`. `is_http1` forces HTTP/1.1.
     pub fn get(&self, handler: HandlerId, is_http1: bool) -> Client {
         let mut current = self.current.lock();
-        if current.until <= Instant::now() {
+        if current.expires_at <= Instant::now() {
             match self.factory.generation(self.max_age) {
                 Ok(next) => *current = next,
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "could not replace the HTTP client");
-                    current.until += self.max_age;
+                    current.expires_at += self.max_age;
                 }
             }
         }
@@ -114,7 +118,7 @@ impl Factory {
     fn generation(&self, max_age: Duration) -> anyhow::Result<Generation> {
         let age = max_age.mul_f64(rand::random_range(MIN_AGE..1.0));
         let http1 = self.client(true)?;
-        Ok(Generation { http1, negotiating: HashMap::new(), until: Instant::now() + age })
+        Ok(Generation { http1, negotiating: HashMap::new(), expires_at: Instant::now() + age })
     }
 
     /// Builds one client. All settings of connections are here.
@@ -125,7 +129,7 @@ impl Factory {
         let builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(self.connect_timeout)
-            .dns_resolver(self.gate.clone())
+            .dns_resolver(self.address_filter.clone())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_title_case_headers()
             // Accept what other clients accept. An invalid header line is left out.

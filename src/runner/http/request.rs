@@ -12,13 +12,17 @@ use crate::domain::task::{HeaderName, HeaderValue};
 
 const USER_AGENT: &str = concat!("provisiond/", env!("CARGO_PKG_VERSION"));
 
-/// All headers of `call`: ours, and those of the handler (`own`). `own` may replace content type and user
-/// agent but none of the others: the type `HeaderName` refuses them.
-pub fn headers(call: &Call<'_>, own: &BTreeMap<HeaderName, HeaderValue>, unix_seconds: i64) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16 + own.len());
+/// All headers of `call`: ours, and `handler_headers`. The latter may replace content type and user agent but
+/// none of the others: the type `HeaderName` refuses them.
+pub fn headers(
+    call: &Call<'_>,
+    handler_headers: &BTreeMap<HeaderName, HeaderValue>,
+    unix_seconds: i64,
+) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16 + handler_headers.len());
     headers.insert(header::CONTENT_TYPE, Value::from_static("application/json"));
     headers.insert(header::USER_AGENT, Value::from_static(USER_AGENT));
-    for (name, value) in own {
+    for (name, value) in handler_headers {
         if let (Ok(name), Ok(mut value)) = (Name::try_from(name.as_str()), Value::try_from(value.as_str())) {
             value.set_sensitive(true);
             headers.insert(name, value);

@@ -41,7 +41,7 @@ pub fn failure_of(status: StatusCode, headers: &HeaderMap, url: &HttpTarget, now
     if matches!(status.as_u16(), 429 | 503)
         && let Some(value) = headers.get(header::RETRY_AFTER)
     {
-        match wait_of(value, now) {
+        match parse_retry_after(value, now) {
             Some(Wait::For(wait)) => {
                 retry_after = Some(wait.min(MAX_DELAY));
                 if wait > MAX_DELAY {
@@ -65,31 +65,32 @@ enum Wait {
 
 /// Parses `Retry-After`: seconds, also with a fraction, or a date in an unambiguous format. A number close to
 /// the current Unix time, in seconds or milliseconds, is a date.
-fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
+fn parse_retry_after(value: &HeaderValue, now: SystemTime) -> Option<Wait> {
     let text = value.to_str().ok()?.trim();
-    let at = match seconds(text) {
+    let time = match seconds(text) {
         Some(seconds) => match unix_time(seconds, now) {
-            Some(at) => at,
+            Some(time) => time,
             None => return Some(Wait::For(seconds)),
         },
         None => date(text)?,
     };
-    Some(at.duration_since(now).map_or(Wait::Past, Wait::For))
+    Some(time.duration_since(now).map_or(Wait::Past, Wait::For))
 }
 
 /// `number` as a Unix time, if that is within a year of `now`. As a delay it would be decades.
 fn unix_time(number: Duration, now: SystemTime) -> Option<SystemTime> {
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let moment =
-        [number, number / 1000].into_iter().find(|at| at.abs_diff(since_1970) < MAX_DATE_DISTANCE)?;
-    SystemTime::UNIX_EPOCH.checked_add(moment)
+    let time = [number, number / 1000]
+        .into_iter()
+        .find(|candidate| candidate.abs_diff(since_1970) < MAX_DATE_DISTANCE)?;
+    SystemTime::UNIX_EPOCH.checked_add(time)
 }
 
 /// Parses `120` or `120.5`. A number that is too large gives the longest duration.
 fn seconds(text: &str) -> Option<Duration> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    if !is_number(whole) || !is_number(fraction) {
+    let (integer, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !is_number(integer) || !is_number(fraction) {
         return None;
     }
     Some(text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(Duration::MAX))
@@ -101,16 +102,16 @@ fn date(text: &str) -> Option<SystemTime> {
     if let Ok(date) = httpdate::parse_http_date(text) {
         return Some(date);
     }
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Some(at.into());
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.into());
     }
-    let mail = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
     let zone = text.strip_suffix("UTC").map(|before| format!("{before}GMT"));
     let text = zone.as_deref().unwrap_or(text);
     // `21-Oct-2026` is the form in cookies.
-    let dashes = text.replace('-', " ");
-    let at = mail.parse_timestamp(text).or_else(|_| mail.parse_timestamp(&dashes)).ok()?;
-    Some(at.into())
+    let without_dashes = text.replace('-', " ");
+    let time = parser.parse_timestamp(text).or_else(|_| parser.parse_timestamp(&without_dashes)).ok()?;
+    Some(time.into())
 }
 
 fn too_long(value: &HeaderValue) -> String {
@@ -127,16 +128,16 @@ fn not_understood(value: &HeaderValue) -> String {
 }
 
 /// The sentence about a redirect: its target, without what may be secret.
-fn redirect(headers: &HeaderMap, asked: &Url) -> String {
+fn redirect(headers: &HeaderMap, url: &Url) -> String {
     let Some(value) = headers.get(header::LOCATION) else {
         return " (redirects are not followed; the answer has no Location)".to_owned();
     };
     let text = String::from_utf8_lossy(value.as_bytes());
-    let Ok(mut target) = asked.join(text.trim()) else {
+    let Ok(mut target) = url.join(text.trim()) else {
         return " (redirects are not followed; the answer's Location is not a url)".to_owned();
     };
     target.set_fragment(None);
-    let relation = relation(asked, &target);
+    let relation = relation(url, &target);
     // This fails for a url without a host, which has no user name either.
     let _ = target.set_username("");
     let _ = target.set_password(None);
@@ -154,13 +155,13 @@ fn redirect(headers: &HeaderMap, asked: &Url) -> String {
     )
 }
 
-/// How `target` differs from `asked`, if that can be said without showing its path.
-fn relation(asked: &Url, target: &Url) -> &'static str {
-    if target.query() != asked.query() {
+/// How `target` differs from `url`, if that can be said without showing its path.
+fn relation(url: &Url, target: &Url) -> &'static str {
+    if target.query() != url.query() {
         return "";
     }
-    match (target.path(), asked.path()) {
-        _ if target.as_str() == asked.as_str() => ", which is the same url",
+    match (target.path(), url.path()) {
+        _ if target.as_str() == url.as_str() => ", which is the same url",
         (to, from) if to == from && to != "/" => ", with the same path",
         (to, from) if to.strip_suffix('/') == Some(from) => ", with a / added to the path",
         (to, from) if from.strip_suffix('/') == Some(to) => ", without the / at the end of the path",

@@ -23,7 +23,7 @@ async fn call(address: SocketAddr) -> Outcome {
     Trial::http(address).run(&runner(script_settings())).await
 }
 
-async fn refused(address: SocketAddr, kind: FailureKind) -> (Failure, Option<Response>) {
+async fn expect_failure(address: SocketAddr, kind: FailureKind) -> (Failure, Option<Response>) {
     let (failure, response) = failure(call(address).await);
     assert_eq!(failure.kind, kind, "{}", failure.error);
     assert!(!failure.error.contains("hidden"), "the query may be secret: {}", failure.error);
@@ -75,9 +75,10 @@ async fn a_request_has_the_headers_of_its_contract() {
     ] {
         assert_eq!(header(name), value);
     }
-    let at: i64 = header("Webhook-Timestamp").parse().expect("seconds");
-    assert!((jiff::Timestamp::now().as_second() - at).abs() < 20);
-    let signatures: Vec<_> = trial.secrets.iter().map(|s| s.sign("e1_7", at, &trial.event.body)).collect();
+    let timestamp: i64 = header("Webhook-Timestamp").parse().expect("seconds");
+    assert!((jiff::Timestamp::now().as_second() - timestamp).abs() < 20);
+    let signatures: Vec<_> =
+        trial.secrets.iter().map(|s| s.sign("e1_7", timestamp, &trial.event.body)).collect();
     assert_eq!(header("Webhook-Signature"), signatures.join(" "));
 }
 
@@ -111,7 +112,7 @@ async fn a_status_has_its_meaning() {
         ("600 Odder", Permanent),
     ] {
         let address = answering(format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nno")).await;
-        let (failure, response) = refused(address, kind).await;
+        let (failure, response) = expect_failure(address, kind).await;
         let code = &status[..3];
         assert!(failure.error.starts_with(&format!("answered {code}")), "{}", failure.error);
         assert!(!failure.error.contains("unknown"), "{}", failure.error);
@@ -126,25 +127,29 @@ async fn a_status_has_its_meaning() {
 
 #[tokio::test]
 async fn retry_after_and_location_are_read_from_the_answer() {
-    let asked = async |head: &str| {
+    let failure_for = async |head: &str| {
         let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n");
         failure(call(answering(answer).await).await).0
     };
-    assert_eq!(asked("503 X\r\nretry-after: 120.5").await.retry_after, Some(Duration::from_millis(120_500)));
-    let failure = asked("503 X\r\nretry-after: soon").await;
+    assert_eq!(
+        failure_for("503 X\r\nretry-after: 120.5").await.retry_after,
+        Some(Duration::from_millis(120_500))
+    );
+    let failure = failure_for("503 X\r\nretry-after: soon").await;
     assert!(failure.error.contains("Retry-After \"soon\" was not understood"), "{}", failure.error);
-    let failure = asked("308 X\r\nlocation: /hook/?key=hidden").await;
+    let failure = failure_for("308 X\r\nlocation: /hook/?key=hidden").await;
     assert!(failure.error.contains("with a / added to the path"), "{}", failure.error);
 }
 
 #[tokio::test]
-async fn who_cannot_be_reached_is_tried_again() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
-    let (failure, response) = refused(free, FailureKind::Transient).await;
-    assert_eq!(failure.error, format!("connection refused by {free}"));
+async fn an_unreachable_endpoint_is_a_transient_failure() {
+    let unused_address =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let (failure, response) = expect_failure(unused_address, FailureKind::Transient).await;
+    assert_eq!(failure.error, format!("connection refused by {unused_address}"));
     assert_eq!(response, None);
 
-    for (close, said) in [(true, "connection reset by 127.0.0.1"), (false, "no answer from 127.0.0.1")] {
+    for (close, expected) in [(true, "connection reset by 127.0.0.1"), (false, "no answer from 127.0.0.1")] {
         let address = server(move |mut stream| async move {
             request(&mut stream).await;
             if close {
@@ -152,8 +157,8 @@ async fn who_cannot_be_reached_is_tried_again() {
             }
         })
         .await;
-        let (failure, _) = refused(address, FailureKind::Transient).await;
-        assert!(failure.error.starts_with(said), "{}", failure.error);
+        let (failure, _) = expect_failure(address, FailureKind::Transient).await;
+        assert!(failure.error.starts_with(expected), "{}", failure.error);
     }
 
     let trial = Trial::new(&json!({"type": "http", "url": "http://crm.invalid/?key=hidden"}));
@@ -177,7 +182,7 @@ async fn tls_to_a_plain_port_says_so() {
 }
 
 #[tokio::test]
-async fn what_arrived_while_the_process_stood_still_is_looked_at() {
+async fn a_result_that_arrived_during_a_stall_is_used() {
     let (answer, answered) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
@@ -186,12 +191,12 @@ async fn what_arrived_while_the_process_stood_still_is_looked_at() {
     // Stands for the task of a connection, which hands over what it has read.
     let connection = tokio::spawn(answered);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(600);
-    let stand_still = async {
+    let stall = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         std::thread::sleep(Duration::from_secs(2));
     };
-    let (read, ()) = tokio::join!(super::before(deadline, connection), stand_still);
-    assert_eq!(read.expect("in time").expect("a task").expect("an answer"), 200);
+    let (result, ()) = tokio::join!(super::before_deadline(deadline, connection), stall);
+    assert_eq!(result.expect("in time").expect("a task").expect("an answer"), 200);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
-    assert!(super::before(deadline, std::future::pending::<()>()).await.is_err());
+    assert!(super::before_deadline(deadline, std::future::pending::<()>()).await.is_err());
 }

@@ -68,11 +68,11 @@ impl Authority {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A server with a certificate for `name` that answers 204. If `asks` is set, it requires a client
-    /// certificate of this CA.
-    async fn server(&self, name: &str, asks: bool) -> SocketAddr {
+    /// A server with a certificate for `name` that answers 204. If `requires_client_cert` is set, the client
+    /// has to present a certificate of this CA.
+    async fn server(&self, name: &str, requires_client_cert: bool) -> SocketAddr {
         let (certificate, key) = self.signed(name);
-        let builder = if asks {
+        let builder = if requires_client_cert {
             let mut roots = RootCertStore::empty();
             roots.add(self.issuer.der().clone()).expect("a root");
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
@@ -144,32 +144,32 @@ fn transient(outcome: Outcome) -> String {
 }
 
 #[tokio::test]
-async fn an_own_authority_is_trusted_where_it_is_named() {
+async fn a_configured_authority_is_trusted() {
     let authority = Authority::new();
     let server = authority.server("localhost", false).await;
     success(call(authority.trusted(), server).await);
-    let told = transient(call(http_settings(), server).await);
-    assert!(told.starts_with(&format!("no connection to localhost:{}: ", server.port())), "{told}");
-    assert!(told.contains("invalid peer certificate: UnknownIssuer"), "{told}");
+    let error = transient(call(http_settings(), server).await);
+    assert!(error.starts_with(&format!("no connection to localhost:{}: ", server.port())), "{error}");
+    assert!(error.contains("invalid peer certificate: UnknownIssuer"), "{error}");
     // It does not help to trust another CA.
-    let told = transient(call(Authority::new().trusted(), server).await);
-    assert!(told.contains("invalid peer certificate"), "{told}");
+    let error = transient(call(Authority::new().trusted(), server).await);
+    assert!(error.contains("invalid peer certificate"), "{error}");
 }
 
 #[tokio::test]
 async fn a_certificate_must_be_for_the_name() {
     let authority = Authority::new();
     let server = authority.server("other.example", false).await;
-    let told = transient(call(authority.trusted(), server).await);
-    assert!(told.contains("not valid for name \"localhost\"") && told.contains("other.example"), "{told}");
+    let error = transient(call(authority.trusted(), server).await);
+    assert!(error.contains("not valid for name \"localhost\"") && error.contains("other.example"), "{error}");
 }
 
 #[tokio::test]
-async fn who_asks_is_shown_the_client_certificate() {
+async fn the_client_certificate_is_sent_on_request() {
     let authority = Authority::new();
     let server = authority.server("localhost", true).await;
-    let told = transient(call(authority.trusted(), server).await);
-    assert!(told.contains("CertificateRequired"), "{told}");
+    let error = transient(call(authority.trusted(), server).await);
+    assert!(error.contains("CertificateRequired"), "{error}");
     let (certificate, key) = authority.signed("provisiond");
     let pair = authority.file("client.pem", &format!("{certificate}{key}"));
     success(call(HttpSettings { client_cert: Some(pair), ..authority.trusted() }, server).await);
@@ -180,14 +180,14 @@ async fn an_unusable_file_is_named_with_its_problem() {
     let authority = Authority::new();
     let ((certificate, _), (_, other_key)) = (authority.signed("a"), authority.signed("b"));
     let garbage = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-    let told = |key: &str, name: &str, text: Option<&str>| {
+    let check_error = |key: &str, name: &str, text: Option<&str>| {
         let path = text.map_or_else(|| authority.path(name), |text| authority.file(name, text));
         let mut settings = http_settings();
         *(if key == "http.ca_file" { &mut settings.ca_file } else { &mut settings.client_cert }) =
             Some(path.clone());
-        let told = format!("{:#}", check_http(&settings).expect_err(name));
-        assert!(told.starts_with(&format!("{key} {}", path.display())), "{told}");
-        told
+        let error = format!("{:#}", check_http(&settings).expect_err(name));
+        assert!(error.starts_with(&format!("{key} {}", path.display())), "{error}");
+        error
     };
     for (key, text, problem) in [
         ("http.ca_file", None, "cannot be read: No such file"),
@@ -198,13 +198,13 @@ async fn an_unusable_file_is_named_with_its_problem() {
         ("http.client_cert", Some(&*certificate), "no private key"),
         ("http.client_cert", Some(&*format!("{certificate}{other_key}")), "cannot be used together"),
     ] {
-        let told = told(key, &problem.replace(' ', "-"), text);
-        assert!(told.contains(problem), "{told}");
+        let error = check_error(key, &problem.replace(' ', "-"), text);
+        assert!(error.contains(problem), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
+async fn a_configured_self_signed_certificate_is_trusted() {
     let authority = Authority::new();
     let own = self_signed(&["localhost"], 2020, 2090);
     let trusting =
@@ -216,8 +216,8 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
     success(call(trusting(&several), server).await);
 
     // Another certificate with the same names is not trusted.
-    let told = transient(call(trusting(&self_signed(&["localhost"], 2020, 2090).0), server).await);
-    assert!(told.contains("put exactly this certificate into http.ca_file"), "{told}");
+    let error = transient(call(trusting(&self_signed(&["localhost"], 2020, 2090).0), server).await);
+    assert!(error.contains("put exactly this certificate into http.ca_file"), "{error}");
 
     for (names, from, to, advice) in [
         (&["localhost"][..], 2020, 2021, "certificate has expired: renew it"),
@@ -227,8 +227,8 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
     ] {
         let own = self_signed(names, from, to);
         let server = serve(config(&own)).await;
-        let told = transient(call(trusting(&own.0), server).await);
-        assert!(told.contains(advice), "{told}");
+        let error = transient(call(trusting(&own.0), server).await);
+        assert!(error.contains(advice), "{error}");
     }
     // Certificates signed by it are trusted, as those of any CA. But whoever has only the certificate,
     // without its key, cannot use it.
@@ -241,27 +241,27 @@ async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
 async fn a_tls_error_says_what_to_do() {
     let authority = Authority::new();
     let server = authority.server("localhost", false).await;
-    let told = transient(call(http_settings(), server).await);
-    assert!(told.contains("put its CA's certificate into http.ca_file"), "{told}");
+    let error = transient(call(http_settings(), server).await);
+    assert!(error.contains("put its CA's certificate into http.ca_file"), "{error}");
     let other = authority.server("other.example", false).await;
-    let told = transient(call(authority.trusted(), other).await);
-    assert!(told.contains("use a name of the certificate"), "{told}");
+    let error = transient(call(authority.trusted(), other).await);
+    assert!(error.contains("use a name of the certificate"), "{error}");
     let asking = authority.server("localhost", true).await;
-    let told = transient(call(authority.trusted(), asking).await);
-    assert!(told.contains("set http.client_cert"), "{told}");
+    let error = transient(call(authority.trusted(), asking).await);
+    assert!(error.contains("set http.client_cert"), "{error}");
 
     // Plain HTTP to a port that speaks TLS.
     let runner = Runner::new(RunnerSettings { http: http_settings(), script: script_settings() });
     let plain = Trial::new(&json!({"type": "http", "url": format!("http://{server}/")}));
-    let told = transient(plain.run(&runner.expect("a runner")).await);
-    assert!(told.contains("if the port speaks TLS, the url must begin with https://"), "{told}");
+    let error = transient(plain.run(&runner.expect("a runner")).await);
+    assert!(error.contains("if the port speaks TLS, the url must begin with https://"), "{error}");
 }
 
 #[tokio::test]
-async fn http2_that_is_offered_and_not_spoken_is_said() {
+async fn http2_that_is_offered_but_not_spoken_is_reported() {
     let authority = Authority::new();
     let mut config = config(&authority.signed("localhost"));
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let told = transient(call(authority.trusted(), serve(config).await).await);
-    assert!(told.contains("HTTP/2 (ALPN)"), "{told}");
+    let error = transient(call(authority.trusted(), serve(config).await).await);
+    assert!(error.contains("HTTP/2 (ALPN)"), "{error}");
 }

@@ -63,7 +63,7 @@ fn a_retry_after_that_is_not_understood_is_quoted() {
 
 #[test]
 fn a_redirect_names_its_target_without_secrets() {
-    for (location, said) in [
+    for (location, expected) in [
         (
             "http://crm.example/hook/s3cret?key=s3cret",
             "it points to http://crm.example/***, with the same path:",
@@ -80,7 +80,7 @@ fn a_redirect_names_its_target_without_secrets() {
         for status in [300, 301, 302, 303, 307, 308] {
             let failure = failure(status, "location", location);
             assert!(failure.error.starts_with(&format!("answered {status} ")), "{}", failure.error);
-            assert!(failure.error.contains(said), "{location}: {}", failure.error);
+            assert!(failure.error.contains(expected), "{location}: {}", failure.error);
             assert!(!failure.error.contains("s3cret"), "{}", failure.error);
             assert_eq!(failure.kind, FailureKind::Permanent);
         }

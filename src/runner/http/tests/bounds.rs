@@ -40,7 +40,7 @@ async fn the_timeout_covers_the_whole_exchange() {
         }
     })
     .await;
-    for (address, said) in [
+    for (address, expected) in [
         (silent, "no answer within 300ms"),
         (slow_headers, "no answer within 300ms"),
         (slow_body, "answered 200 OK, but the answer did not end within 300ms"),
@@ -50,7 +50,7 @@ async fn the_timeout_covers_the_whole_exchange() {
         let started = Instant::now();
         let (failure, response) = failure(trial.run(&runner(script_settings())).await);
         assert!(started.elapsed() < Duration::from_secs(2));
-        assert_eq!((failure.kind, failure.error.as_str()), (FailureKind::Transient, said));
+        assert_eq!((failure.kind, failure.error.as_str()), (FailureKind::Transient, expected));
         if let Some(response) = response {
             assert!(response.truncated && response.body.expect("what came").starts_with("xx"));
         }
@@ -92,7 +92,7 @@ async fn a_cut_body_fails_an_interceptor_only() {
     let json = "{\"verdict\": \"allow\"}";
     let length = format!("content-length: 1000\r\n\r\n{json}");
     let chunk = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{json}\r\n", json.len());
-    for (what, rest, ending) in [
+    for (label, rest, ending) in [
         ("closed before its Content-Length", length.clone(), Ending::Close),
         ("reset before its Content-Length", length.clone(), Ending::Reset),
         ("open, but shorter than its Content-Length", length, Ending::Stay),
@@ -101,7 +101,7 @@ async fn a_cut_body_fails_an_interceptor_only() {
         ("cut within a chunk", chunk.replace("\r\n13\r\n", "\r\n23\r\n"), Ending::Close),
         ("a bad chunk size", format!("{chunk}zz\r\n"), Ending::Close),
     ] {
-        for (status, notified) in [
+        for (status, notify_kind) in [
             ("200 OK", None),
             ("400 Bad", Some(FailureKind::Permanent)),
             ("503 Busy", Some(FailureKind::Transient)),
@@ -112,16 +112,16 @@ async fn a_cut_body_fails_an_interceptor_only() {
             let (kind, response) = match outcome {
                 Outcome::Succeeded { response, .. } => (None, response),
                 Outcome::Failed { failure, response } => (Some(failure.kind), response.expect("it answered")),
-                other => panic!("{what}: {other:?}"),
+                other => panic!("{label}: {other:?}"),
             };
-            assert_eq!(kind, notified, "{what}, {status}");
-            assert!(response.truncated && response.body.is_some_and(|b| b.contains("verdict")), "{what}");
+            assert_eq!(kind, notify_kind, "{label}, {status}");
+            assert!(response.truncated && response.body.is_some_and(|b| b.contains("verdict")), "{label}");
 
             let trial = Trial { answer_limit: Some(200_000), ..trial };
             let (failed, response) = failure(trial.run(&runner(script_settings())).await);
-            assert_eq!(failed.kind, notified.unwrap_or(FailureKind::Transient), "{what}, {status}");
+            assert_eq!(failed.kind, notify_kind.unwrap_or(FailureKind::Transient), "{label}, {status}");
             assert!(failed.error.starts_with(&format!("answered {}", &status[..3])), "{}", failed.error);
-            assert!(response.is_some_and(|response| response.truncated), "{what}");
+            assert!(response.is_some_and(|response| response.truncated), "{label}");
         }
     }
 }

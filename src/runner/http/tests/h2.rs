@@ -118,7 +118,7 @@ impl Endpoint {
     }
 
     /// Calls it as an `intercept` handler.
-    async fn ask(&self) -> Outcome {
+    async fn call_intercept(&self) -> Outcome {
         self.call_as(json!({}), Some(1000)).await
     }
 
@@ -140,7 +140,7 @@ impl Endpoint {
 }
 
 #[tokio::test]
-async fn an_own_host_goes_over_http1() {
+async fn a_custom_host_header_goes_over_http1() {
     let both = Endpoint::new(&["h2", "http/1.1"], |id| answer(id, &[0x88], b"two")).await;
     let (response, _) = success(both.call(json!({"X-Key": "1"})).await);
     assert_eq!(response.body.as_deref(), Some("two"));
@@ -156,9 +156,9 @@ async fn an_own_host_goes_over_http1() {
 }
 
 #[tokio::test]
-async fn who_needs_http1_says_so_once() {
-    let needs = Endpoint::new(&["h2"], |id| frame(RST_STREAM, 0, id, &13_u32.to_be_bytes())).await;
-    let (failed, _) = failure(needs.call(json!({})).await);
+async fn an_endpoint_that_requires_http1_is_a_permanent_failure() {
+    let endpoint = Endpoint::new(&["h2"], |id| frame(RST_STREAM, 0, id, &13_u32.to_be_bytes())).await;
+    let (failed, _) = failure(endpoint.call(json!({})).await);
     assert_eq!(failed.kind, FailureKind::Permanent, "{}", failed.error);
     assert!(
         failed.error.contains("requires HTTP/1.1") && failed.error.contains("header Host"),
@@ -168,12 +168,12 @@ async fn who_needs_http1_says_so_once() {
 }
 
 #[tokio::test]
-async fn a_protocol_error_is_told_as_one() {
-    let calm = |_| {
+async fn a_protocol_error_is_explained() {
+    let too_many_pings = |_| {
         let payload = [&0_u32.to_be_bytes()[..], &11_u32.to_be_bytes(), b"too_many_pings"].concat();
         frame(GOAWAY, 0, 0, &payload)
     };
-    let (failed, _) = failure(Endpoint::new(&["h2"], calm).await.call(json!({})).await);
+    let (failed, _) = failure(Endpoint::new(&["h2"], too_many_pings).await.call(json!({})).await);
     assert_eq!(failed.kind, FailureKind::Transient);
     assert!(
         failed.error.contains("too_many_pings") && failed.error.contains("a ping every 10s"),
@@ -219,7 +219,7 @@ async fn an_answer_without_its_end_is_cut() {
     ];
     for (n, answer) in cut.into_iter().enumerate() {
         let endpoint = Endpoint::new(&["h2"], answer).await;
-        let (failed, _) = failure(endpoint.ask().await);
+        let (failed, _) = failure(endpoint.call_intercept().await);
         assert_eq!(failed.kind, FailureKind::Transient, "{n}: {}", failed.error);
         // The status is enough if no verdict is read. The last case is no valid answer at all.
         if n < 5 {
@@ -227,7 +227,7 @@ async fn an_answer_without_its_end_is_cut() {
             success(endpoint.call(json!({})).await);
         }
     }
-    let whole: [fn(u32) -> Vec<u8>; 5] = [
+    let complete: [fn(u32) -> Vec<u8>; 5] = [
         |id| head(id, END_STREAM, &[]),
         |id| answer(id, &[0x88], b"{}"),
         |id| [answer(id, &[0x88], b""), reset(id, 0)].concat(),
@@ -238,8 +238,8 @@ async fn an_answer_without_its_end_is_cut() {
             [head(id, 0, &[]), frame(DATA, 0, id, b"{}"), trailers].concat()
         },
     ];
-    for answer in whole {
-        success(Endpoint::new(&["h2"], answer).await.ask().await);
+    for answer in complete {
+        success(Endpoint::new(&["h2"], answer).await.call_intercept().await);
     }
 }
 
@@ -255,40 +255,40 @@ async fn a_malformed_answer_harms_no_other_handler() {
         _ => head(id, END_STREAM, &CAPITAL),
     })
     .await;
-    let (runner, mut innocent, mut guilty) =
+    let (runner, mut healthy, mut faulty) =
         (endpoint.runner(), endpoint.trial(&json!({})), endpoint.trial(&json!({})));
-    innocent.timeout = Duration::from_secs(2);
-    guilty.handler.id = HandlerId(8);
+    healthy.timeout = Duration::from_secs(2);
+    faulty.handler.id = HandlerId(8);
     let later = async {
         while SEEN.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        guilty.run(&runner).await
+        faulty.run(&runner).await
     };
-    let (innocent, guilty) = tokio::join!(innocent.run(&runner), later);
-    let (failed, _) = failure(guilty);
+    let (healthy, faulty) = tokio::join!(healthy.run(&runner), later);
+    let (failed, _) = failure(faulty);
     assert!(failed.error.contains("a name contains a capital letter"), "{}", failed.error);
-    assert_eq!(failure(innocent).0.error, "no answer within 2s");
+    assert_eq!(failure(healthy).0.error, "no answer within 2s");
 }
 
 #[tokio::test]
-async fn what_ended_an_exchange_is_said() {
-    async fn told(answer: fn(u32) -> Vec<u8>) -> String {
+async fn the_error_says_what_ended_the_exchange() {
+    async fn error_for(answer: fn(u32) -> Vec<u8>) -> String {
         failure(Endpoint::new(&["h2"], answer).await.call(json!({})).await).0.error
     }
     fn reset(id: u32, code: u32) -> Vec<u8> {
         frame(RST_STREAM, 0, id, &code.to_be_bytes())
     }
-    let gone = |_| frame(GOAWAY, 0, 0, &[0; 8]);
-    for (answer, said) in [
+    let go_away = |_| frame(GOAWAY, 0, 0, &[0; 8]);
+    for (answer, expected) in [
         ((|id| reset(id, 8)) as fn(u32) -> Vec<u8>, "cancelled its answer"),
         (|id| reset(id, 7), "accepts no more requests"),
         (|id| reset(id, 2), "failed while it answered"),
         (|_| frame(SETTINGS, 0, 7, &[]), "breaks the rules of HTTP/2"),
         (|_| b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n".to_vec(), "HTTP/2"),
-        (gone, "HTTP/2"),
+        (go_away, "HTTP/2"),
     ] {
-        let told = told(answer).await;
-        assert!(told.contains(said), "{said}: {told}");
+        let error = error_for(answer).await;
+        assert!(error.contains(expected), "{expected}: {error}");
     }
 }

@@ -30,16 +30,16 @@ async fn a_malformed_header_line_does_not_hide_the_status() {
         &many,
         &many.repeat(4),
     ] {
-        let what = lines.get(..40).unwrap_or(lines);
+        let label = lines.get(..40).unwrap_or(lines);
         match answer("200 OK", lines).await {
-            Outcome::Succeeded { answer, .. } => assert_eq!(answer.as_deref(), Some(&b"{}"[..]), "{what:?}"),
-            other => panic!("{what:?}: {other:?}"),
+            Outcome::Succeeded { answer, .. } => assert_eq!(answer.as_deref(), Some(&b"{}"[..]), "{label:?}"),
+            other => panic!("{label:?}: {other:?}"),
         }
         let (failed, _) = failure(answer("400 Bad Request", lines).await);
         assert_eq!(
             (failed.kind, failed.error.as_str()),
             (FailureKind::Permanent, "answered 400 Bad Request"),
-            "{what:?}"
+            "{label:?}"
         );
     }
 }
@@ -56,12 +56,12 @@ async fn an_answer_whose_length_is_not_clear_is_a_failure() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_answer_is_said() {
-    async fn told(answer: &str) -> String {
+async fn an_invalid_answer_is_explained() {
+    async fn error_for(answer: &str) -> String {
         let (failed, _) = failure(Trial::http(answering(answer).await).run(&runner(script_settings())).await);
         failed.error
     }
-    for (answer, said) in [
+    for (answer, expected) in [
         ("HTTP/1.1 200 OK\r\nX-A: a\0b\r\n\r\n", "NUL byte or a lone carriage return"),
         ("HTTP/1.1 200 OK\r\nX-A: a\rb\r\n\r\n", "NUL byte or a lone carriage return"),
         ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", "Content-Length of the answer"),
@@ -75,9 +75,9 @@ async fn what_is_wrong_with_an_answer_is_said() {
         ("HTTP/1.2 200 OK\r\n\r\n", "does not begin with HTTP/1.1"),
         ("SSH-2.0-OpenSSH_9.2\r\n", "does not begin with HTTP/1.1"),
     ] {
-        let told = told(answer).await;
-        assert!(told.contains(said), "{answer:?}: {told}");
-        assert_eq!(told.contains("speaks TLS"), said.contains("begin"), "{answer:?}: {told}");
+        let error = error_for(answer).await;
+        assert!(error.contains(expected), "{answer:?}: {error}");
+        assert_eq!(error.contains("speaks TLS"), expected.contains("begin"), "{answer:?}: {error}");
     }
     // Permanent, as for a body that is too large: a retry would get an answer of the same size.
     let (failed, _) = failure(answer("400 Bad Request", &"x-a: 1\r\n".repeat(600)).await);

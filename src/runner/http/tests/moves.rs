@@ -33,8 +33,8 @@ fn runner(settings: &HttpSettings, moved: &Arc<AtomicBool>, max_age: Duration) -
         let host = if moved.load(Ordering::SeqCst) { 2 } else { 1 };
         Box::pin(async move { Ok(vec![SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))]) })
     };
-    let gate = AddressFilter::with_lookup(AddressRules::default(), Arc::new(lookup));
-    HttpRunner::with_gate(settings, gate, max_age).expect("a runner")
+    let filter = AddressFilter::with_lookup(AddressRules::default(), Arc::new(lookup));
+    HttpRunner::with_address_filter(settings, filter, max_age).expect("a runner")
 }
 
 /// Two listeners, on the same port of both hosts.

@@ -51,14 +51,18 @@ async fn counting(ip: [u8; 4], port: u16) -> (SocketAddr, Arc<AtomicUsize>) {
 fn denying(answers: &'static [&'static [Ipv4Addr]]) -> HttpRunner {
     rustls::crypto::ring::default_provider().install_default().ok();
     let rules = AddressRules { deny: vec!["127.0.0.2/32".parse().expect("a network")], allow: vec![] };
-    let asked = AtomicUsize::new(0);
+    let calls = AtomicUsize::new(0);
     let lookup = move |_| -> futures_util::future::BoxFuture<'static, _> {
-        let turn = asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
-        let found = answers[turn].iter().map(|ip| SocketAddr::from((*ip, 0))).collect();
-        Box::pin(async move { Ok(found) })
+        let index = calls.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+        let addresses = answers[index].iter().map(|ip| SocketAddr::from((*ip, 0))).collect();
+        Box::pin(async move { Ok(addresses) })
     };
-    HttpRunner::with_gate(&http_settings(), AddressFilter::with_lookup(rules, Arc::new(lookup)), MAX_AGE)
-        .expect("a runner")
+    HttpRunner::with_address_filter(
+        &http_settings(),
+        AddressFilter::with_lookup(rules, Arc::new(lookup)),
+        MAX_AGE,
+    )
+    .expect("a runner")
 }
 
 async fn call(runner: &HttpRunner, url: &str) -> Outcome {
@@ -95,7 +99,7 @@ async fn a_name_that_leads_elsewhere_by_now_is_not_followed() {
     let (_, bad) = counting([127, 0, 0, 2], address.port()).await;
     let runner = denying(&[&[GOOD], &[GOOD], &[BAD]]);
     let url = format!("http://rebinding.example:{}/x?key=hidden", address.port());
-    runner.gate.check(&url.parse().expect("a url")).await.expect("it may be saved");
+    runner.address_filter.check(&url.parse().expect("a url")).await.expect("it may be saved");
     success(call(&runner, &url).await);
     // The server closes after one answer, so the next call resolves the name again.
     let (failure, response) = failure(call(&runner, &url).await);
