@@ -13,12 +13,12 @@ use super::{
     rights::{EXECUTE, Identity, READ, Rights},
 };
 
-/// What prevents `who` from opening one of `files`, as a sentence. `who` is None for the user of this
-/// process.
-pub fn barrier(files: &StartFiles, who: Option<&Identity>) -> Option<String> {
-    let mut choice = files.choice.iter().map(|opened| blocked(opened, who));
+/// What prevents `identity` from opening one of `files`, as a sentence. `identity` is None for the user of
+/// this process.
+pub fn barrier(files: &StartFiles, identity: Option<&Identity>) -> Option<String> {
+    let mut choice = files.choice.iter().map(|opened| blocked(opened, identity));
     let no_choice = || choice.next().flatten().filter(|_| choice.all(|blocked| blocked.is_some()));
-    files.needed.iter().find_map(|opened| blocked(opened, who)).or_else(no_choice)
+    files.needed.iter().find_map(|opened| blocked(opened, identity)).or_else(no_choice)
 }
 
 /// What prevents the user of this process from starting `file`.
@@ -26,28 +26,28 @@ pub fn own_barrier(file: &Path) -> Option<String> {
     barrier(&program::start_files(file, &program::search_path(&[])), None)
 }
 
-fn blocked(opened: &Opened, who: Option<&Identity>) -> Option<String> {
+fn blocked(opened: &Opened, identity: Option<&Identity>) -> Option<String> {
     let dirs: Vec<_> = opened.file.ancestors().skip(1).collect();
-    let told = |verb: &str, path: &Path, right: &str| {
-        let name = who.map_or_else(own_name, |who| who.name.clone());
+    let message = |verb: &str, path: &Path, right: &str| {
+        let name = identity.map_or_else(own_name, |identity| identity.name.clone());
         format!("the user {name} may not {verb} {} (chmod o+{right}, or chgrp)", path.display())
     };
-    if let Some(dir) = dirs.iter().rev().find(|dir| !may(dir, EXECUTE, who)) {
-        return Some(told("search", dir, "x"));
+    if let Some(dir) = dirs.iter().rev().find(|dir| !has_right(dir, EXECUTE, identity)) {
+        return Some(message("search", dir, "x"));
     }
-    if !may(&opened.file, EXECUTE, who) {
-        return Some(told("execute", &opened.file, "x"));
+    if !has_right(&opened.file, EXECUTE, identity) {
+        return Some(message("execute", &opened.file, "x"));
     }
-    (opened.is_read && !may(&opened.file, READ, who)).then(|| told("read", &opened.file, "r"))
+    (opened.is_read && !has_right(&opened.file, READ, identity)).then(|| message("read", &opened.file, "r"))
 }
 
-/// Whether `who` has `right` on `path`; also true if that is not known.
-fn may(path: &Path, right: u32, who: Option<&Identity>) -> bool {
-    let Some(who) = who else {
+/// Whether `identity` has `right` on `path`; also true if that is not known.
+fn has_right(path: &Path, right: u32, identity: Option<&Identity>) -> bool {
+    let Some(identity) = identity else {
         let access = if right == READ { Access::READ_OK } else { Access::EXEC_OK };
         return accessat(CWD, path, access, AtFlags::EACCESS) != Err(Errno::ACCESS);
     };
-    who.uid.is_root() || !Rights::of(path).is_ok_and(|it| !it.allow(who, right))
+    identity.uid.is_root() || !Rights::of(path).is_ok_and(|rights| !rights.allow(identity, right))
 }
 
 fn own_name() -> String {
@@ -85,10 +85,11 @@ mod tests {
             uid: Uid::from_raw(54_321),
             groups: vec![Gid::from_raw(54_321)],
         };
-        let look = |path: &str| barrier(&program::start_files(&script, path.as_ref()), Some(&stranger));
+        let barrier_for =
+            |path: &str| barrier(&program::start_files(&script, path.as_ref()), Some(&stranger));
         put(&script, line.as_bytes(), 0o755);
-        assert_eq!(look(""), None);
-        for (path, mode, told) in [
+        assert_eq!(barrier_for(""), None);
+        for (path, mode, expected) in [
             (&script, 0o711, "the user games may not read "),
             (&script, 0o744, "the user games may not execute "),
             (&base.join("sub"), 0o700, "the user games may not search "),
@@ -97,27 +98,27 @@ mod tests {
         ] {
             let before = path.metadata().expect("there").permissions();
             fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("allowed");
-            let why = look("").unwrap_or_default();
-            assert!(why.starts_with(&format!("{told}{} (", path.display())), "{mode:o}: {why}");
+            let why = barrier_for("").unwrap_or_default();
+            assert!(why.starts_with(&format!("{expected}{} (", path.display())), "{mode:o}: {why}");
             fs::set_permissions(path, before).expect("allowed");
         }
         // A program needs no read permission.
         fs::set_permissions(&tool, PermissionsExt::from_mode(0o711)).expect("allowed");
-        assert_eq!(look(""), None);
+        assert_eq!(barrier_for(""), None);
         // Of the programs that `env` finds, one that can be started is enough.
         put(&script, b"#!/usr/bin/env tool\n", 0o755);
         put(&base.join("closed/tool"), b"", 0o700);
         let path = |dirs: &[&str]| {
             dirs.iter().map(|dir| base.join(dir).display().to_string()).collect::<Vec<_>>().join(":")
         };
-        assert_eq!(look(&path(&["closed", "bin"])), None);
-        let why = look(&path(&["closed"])).unwrap_or_default();
+        assert_eq!(barrier_for(&path(&["closed", "bin"])), None);
+        let why = barrier_for(&path(&["closed"])).unwrap_or_default();
         assert!(why.contains("may not execute") && why.contains("closed/tool"), "{why}");
         if geteuid().is_root() {
             assert_eq!(own_barrier(&script), None, "root may do anything");
             chown(&script, Some(54_321), None).expect("given away");
             fs::set_permissions(&script, PermissionsExt::from_mode(0o500)).expect("allowed");
-            assert_eq!(look(&path(&["bin"])), None, "its owner");
+            assert_eq!(barrier_for(&path(&["bin"])), None, "its owner");
         }
     }
 }

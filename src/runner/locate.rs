@@ -84,10 +84,10 @@ impl ScriptRules {
         Ok(Self { roots: roots.to_vec(), owners: trusted, runs_as, trusted_groups, search_path })
     }
 
-    /// Takes the PATH of scripts from `script.env` (`listed`), if it is set there.
+    /// Takes the PATH of scripts from `script.env` (`script_env`), if it is set there.
     #[must_use]
-    pub fn with_env(self, listed: &[String]) -> Self {
-        Self { search_path: program::search_path(listed), ..self }
+    pub fn with_env(self, script_env: &[String]) -> Self {
+        Self { search_path: program::search_path(script_env), ..self }
     }
 
     pub fn roots(&self) -> &[PathBuf] {
@@ -111,18 +111,18 @@ impl ScriptRules {
             ));
         }
         let file = self.resolve(path)?;
-        let refused = |why: String| Err(NotRunnable::Refused(format!("{} {why}", meaning(path, &file))));
+        let refused = |why: String| Err(NotRunnable::Refused(format!("{} {why}", display_path(path, &file))));
         // A missing root contains no file.
         let mut roots = self.roots.iter().filter_map(|root| root.canonicalize().ok());
         let Some(root) = roots.find(|root| file != *root && file.starts_with(root)) else {
-            return refused(format!("lies outside of script.roots ({})", list(&self.roots)));
+            return refused(format!("lies outside of script.roots ({})", list_paths(&self.roots)));
         };
-        match self.wrong_with(&file, &root)? {
+        match self.refusal_reason(&file, &root)? {
             Some(why) => refused(why),
             None => match program::hindrance(&file, &self.search_path) {
                 Some(Hindrance::Lasting(why)) => refused(why),
                 Some(Hindrance::Passing(why)) => {
-                    Err(NotRunnable::Unavailable(format!("{} {why}", meaning(path, &file))))
+                    Err(NotRunnable::Unavailable(format!("{} {why}", display_path(path, &file))))
                 }
                 None => Ok(file),
             },
@@ -134,10 +134,10 @@ impl ScriptRules {
     /// an error.
     pub fn examine(&self, path: &ScriptPath) -> Result<PathBuf, NotRunnable> {
         let file = self.locate(path)?;
-        let who = self.runs_as.as_ref().filter(|who| who.uid != geteuid());
-        match barrier(&program::start_files(&file, &self.search_path), who) {
+        let identity = self.runs_as.as_ref().filter(|identity| identity.uid != geteuid());
+        match barrier(&program::start_files(&file, &self.search_path), identity) {
             Some(why) => {
-                let path = meaning(Path::new(path.as_str()), &file);
+                let path = display_path(Path::new(path.as_str()), &file);
                 Err(NotRunnable::Refused(format!("{path} cannot be started: {why}")))
             }
             None => Ok(file),
@@ -145,33 +145,33 @@ impl ScriptRules {
     }
 
     /// Why `file`, which lies below `root`, must not be run.
-    fn wrong_with(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
-        let rights = look(file)?;
-        let wrong = if !rights.metadata.is_file() {
+    fn refusal_reason(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
+        let rights = read_rights(file)?;
+        let reason = if !rights.metadata.is_file() {
             "is not a regular file".to_owned()
         } else if rights.metadata.permissions().mode() & 0o111 == 0 {
             "is not executable (chmod +x)".to_owned()
         } else if rights.others_write() {
             "is writable by others (chmod o-w)".to_owned()
         } else if let Some(writer) = self.script_writer(&rights) {
-            format!("is writable by scripts: {}", by_scripts("the file", writer))
-        } else if let Some(writer) = self.strange_writer(&rights) {
+            format!("is writable by scripts: {}", script_write_reason("the file", writer))
+        } else if let Some(writer) = self.untrusted_writer(&rights) {
             format!("is writable by {} ({})", name_of(writer.party), remedy(writer))
-        } else if let Some(owner) = self.stranger(&rights) {
+        } else if let Some(owner) = self.untrusted_owner(&rights) {
             format!("is owned by {owner} (chown it, or name the owner in script.owners)")
         } else {
-            return self.replaceable(file, root);
+            return self.why_replaceable(file, root);
         };
-        Ok(Some(wrong))
+        Ok(Some(reason))
     }
 
     /// Why somebody could replace `file`.
     ///
     /// In each directory above it, neither others nor scripts may write without the sticky bit. In the
     /// directories up to `root`, the same holds for all who are not trusted, and the owner must be trusted.
-    fn replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
+    fn why_replaceable(&self, file: &Path, root: &Path) -> Result<Option<String>, NotRunnable> {
         for dir in file.ancestors().skip(1) {
-            let rights = look(dir)?;
+            let rights = read_rights(dir)?;
             if is_kubelet_volume(dir, &rights) {
                 continue;
             }
@@ -181,14 +181,14 @@ impl ScriptRules {
                 return Ok(Some(why));
             }
             if let Some(writer) = self.script_writer(&rights).filter(|_| !rights.is_sticky()) {
-                let why = by_scripts(&dir.display().to_string(), writer);
+                let why = script_write_reason(&dir.display().to_string(), writer);
                 return Ok(Some(format!("could be replaced by scripts: {why}")));
             }
             // Directories above the roots are the operator's responsibility.
             if !dir.starts_with(root) {
                 continue;
             }
-            if let Some(writer) = self.strange_writer(&rights).filter(|_| !rights.is_sticky()) {
+            if let Some(writer) = self.untrusted_writer(&rights).filter(|_| !rights.is_sticky()) {
                 return Ok(Some(format!(
                     "could be replaced by {}, which may write to {} ({})",
                     name_of(writer.party),
@@ -196,7 +196,7 @@ impl ScriptRules {
                     remedy(writer)
                 )));
             }
-            if let Some(owner) = self.stranger(&rights) {
+            if let Some(owner) = self.untrusted_owner(&rights) {
                 return Ok(Some(format!(
                     "could be replaced by {owner}, who owns {} (chown it, or name the owner in script.owners)",
                     dir.display()
@@ -216,7 +216,7 @@ impl ScriptRules {
     }
 
     /// The first user or group that may write and is not trusted, other than the owner.
-    fn strange_writer(&self, rights: &Rights) -> Option<Writer> {
+    fn untrusted_writer(&self, rights: &Rights) -> Option<Writer> {
         rights.writers().find(|writer| match writer.party {
             Party::Group(group) => !self.trusted_groups.contains(&group),
             Party::User(user) => !self.owners.contains(&user),
@@ -224,7 +224,7 @@ impl ScriptRules {
     }
 
     /// The name of the owner, if the owner is not trusted.
-    fn stranger(&self, rights: &Rights) -> Option<String> {
+    fn untrusted_owner(&self, rights: &Rights) -> Option<String> {
         let owner = rights.owner();
         (!self.owners.contains(&owner))
             .then(|| user_name(owner).unwrap_or_else(|| format!("the user {owner}")))
@@ -250,7 +250,7 @@ impl ScriptRules {
         if let Some(root) = self.roots.iter().find(|root| !root.is_dir()).or_else(all_gone) {
             return Err(NotRunnable::RootGone(root.clone()));
         }
-        let why = format!("there is no {} under {}", path.display(), list(&self.roots));
+        let why = format!("there is no {} under {}", path.display(), list_paths(&self.roots));
         Err(NotRunnable::Unavailable(why))
     }
 }
@@ -277,10 +277,10 @@ fn private_groups(trusted: &[Uid]) -> Vec<Gid> {
                 && group.mem.iter().all(|member| users.iter().any(|user| user.name == *member))
         })
     };
-    let own = getgroups().unwrap_or_default().into_iter().map(|group| Gid::from_raw(group.as_raw()));
+    let own_groups = getgroups().unwrap_or_default().into_iter().map(|group| Gid::from_raw(group.as_raw()));
     let has_no_name = |group: &Gid| matches!(Group::from_gid(*group), Ok(None));
-    let of_users = users.iter().filter(is_private).map(|user| user.gid);
-    of_users.chain(own.chain([getegid()]).filter(has_no_name)).collect()
+    let user_groups = users.iter().filter(is_private).map(|user| user.gid);
+    user_groups.chain(own_groups.chain([getegid()]).filter(has_no_name)).collect()
 }
 
 /// Whether the group of `user` is also the primary group of other users, which its list of members does not
@@ -302,7 +302,7 @@ fn find_group(name: &str) -> anyhow::Result<Gid> {
     Ok(group.with_context(|| format!("there is no group {name}"))?.gid)
 }
 
-fn look(path: &Path) -> Result<Rights, NotRunnable> {
+fn read_rights(path: &Path) -> Result<Rights, NotRunnable> {
     Rights::of(path).map_err(|error| unavailable(path, &error))
 }
 
@@ -319,14 +319,14 @@ fn unavailable(path: &Path, error: &io::Error) -> NotRunnable {
     }
 }
 
-/// The sentence that says how scripts may write to `what`, and what to do about it.
-fn by_scripts(what: &str, writer: Writer) -> String {
+/// The sentence that says how scripts may write to `target`, and what to do about it.
+fn script_write_reason(target: &str, writer: Writer) -> String {
     let id = match (writer.is_named, writer.party) {
-        (false, _) => return format!("script.user is a member of the group of {what} (chmod g-w)"),
+        (false, _) => return format!("script.user is a member of the group of {target} (chmod g-w)"),
         (true, Party::Group(group)) => format!("g:{group}"),
         (true, Party::User(user)) => format!("u:{user}"),
     };
-    format!("the ACL of {what} names script.user or one of its groups (setfacl -x {id})")
+    format!("the ACL of {target} names script.user or one of its groups (setfacl -x {id})")
 }
 
 /// What to do about a user or group that may write.
@@ -338,8 +338,8 @@ fn remedy(writer: Writer) -> String {
             ("g", group.to_string(), format!("%{name}"))
         }
     };
-    let take_away = if writer.is_named { format!("setfacl -x {kind}:{id}") } else { "chmod g-w".to_owned() };
-    format!("{take_away}, or name it in script.owners as \"{owner}\"")
+    let command = if writer.is_named { format!("setfacl -x {kind}:{id}") } else { "chmod g-w".to_owned() };
+    format!("{command}, or name it in script.owners as \"{owner}\"")
 }
 
 fn name_of(party: Party) -> String {
@@ -359,11 +359,11 @@ fn group_name(group: Gid) -> Option<String> {
     Group::from_gid(group).ok().flatten().map(|group| group.name)
 }
 
-fn meaning(path: &Path, file: &Path) -> String {
+fn display_path(path: &Path, file: &Path) -> String {
     if path == file { path.display().to_string() } else { format!("{} ({})", path.display(), file.display()) }
 }
 
-fn list(roots: &[PathBuf]) -> String {
+fn list_paths(roots: &[PathBuf]) -> String {
     roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 

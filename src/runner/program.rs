@@ -108,11 +108,11 @@ pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
     if let Some(why) = noexec(file) {
         return Some(Lasting(why));
     }
-    let unwritten = |what: &str| {
+    let incomplete = |problem: &str| {
         if was_just_changed(file) {
-            Passing(format!("{what}: it was changed just now, and may be incomplete"))
+            Passing(format!("{problem}: it was changed just now, and may be incomplete"))
         } else {
-            Lasting(what.to_owned())
+            Lasting(problem.to_owned())
         }
     };
     let head = read_head(file)?;
@@ -120,8 +120,8 @@ pub fn hindrance(file: &Path, path: &OsStr) -> Option<Hindrance> {
         Format::Program => elf::hindrance(file),
         Format::Foreign(_) => None,
         Format::Text(why) => Some(Lasting(why.to_owned())),
-        Format::Empty => Some(unwritten("is empty")),
-        Format::Zeros => Some(unwritten("contains only zero bytes")),
+        Format::Empty => Some(incomplete("is empty")),
+        Format::Zeros => Some(incomplete("contains only zero bytes")),
         Format::Script(interpreter, argument) => line::wrong_line(interpreter, argument, path),
     }
 }
@@ -151,8 +151,8 @@ pub fn start_files(file: &Path, path: &OsStr) -> StartFiles {
         files.needed.push(opened(file, true));
         let interpreter = Path::new(OsStr::from_bytes(interpreter));
         if interpreter.file_name().is_some_and(|name| name == "env") {
-            let found = line::env_candidates(argument, path).into_iter();
-            files.choice = found.map(|program| opened(program, false)).collect();
+            let candidates = line::env_candidates(argument, path).into_iter();
+            files.choice = candidates.map(|program| opened(program, false)).collect();
         }
         next = interpreter.is_absolute().then(|| interpreter.to_owned());
     }
@@ -162,7 +162,7 @@ pub fn start_files(file: &Path, path: &OsStr) -> StartFiles {
 /// What `file` is, if it is neither a program for this machine nor a script. An emulator may still run it.
 pub fn foreign(file: &Path) -> Option<String> {
     match Format::of(&read_head(file)?) {
-        Format::Foreign(what) => Some(what),
+        Format::Foreign(description) => Some(description),
         _ => None,
     }
 }
@@ -171,13 +171,13 @@ pub fn foreign(file: &Path) -> Option<String> {
 pub fn explain(file: &Path, error: &io::Error) -> String {
     let head = read_head(file).unwrap_or_default();
     let why = match (Errno::from_io_error(error), Format::of(&head)) {
-        (Some(Errno::NOEXEC), Format::Foreign(what)) if what.starts_with(PROGRAM_FOR) => {
+        (Some(Errno::NOEXEC), Format::Foreign(description)) if description.starts_with(PROGRAM_FOR) => {
             format!(
-                "it is {what}, and this machine is Linux on {}: build it for this machine",
+                "it is {description}, and this machine is Linux on {}: build it for this machine",
                 env::consts::ARCH
             )
         }
-        (Some(Errno::NOEXEC), Format::Foreign(what)) => format!("it is {what}"),
+        (Some(Errno::NOEXEC), Format::Foreign(description)) => format!("it is {description}"),
         (Some(Errno::NOEXEC), Format::Text(why)) => format!("it {why}"),
         (Some(Errno::NOEXEC), Format::Empty) => "it is empty".to_owned(),
         (Some(Errno::NOEXEC), _) => {
@@ -221,8 +221,8 @@ impl<'a> Format<'a> {
             Self::of_elf(head)
         } else if head.iter().all(|byte| *byte == 0) {
             Self::Zeros
-        } else if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
-            Self::Foreign((*what).to_owned())
+        } else if let Some((_, description)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
+            Self::Foreign((*description).to_owned())
         } else if head.contains(&0) {
             let is_windows = head.starts_with(b"MZ");
             Self::Foreign(
@@ -283,11 +283,11 @@ impl<'a> Format<'a> {
     }
 }
 
-/// The PATH of scripts. The last `PATH=` in `script.env` (`listed`) wins over the PATH of this process.
-pub fn search_path(listed: &[String]) -> OsString {
-    let set = listed.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+/// The PATH of scripts. The last `PATH=` in `script.env` (`script_env`) wins over the PATH of this process.
+pub fn search_path(script_env: &[String]) -> OsString {
+    let configured = script_env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
     // What execvp(3) uses if PATH is not set.
-    set.map(OsString::from).or_else(|| env::var_os("PATH")).unwrap_or_else(|| "/bin:/usr/bin".into())
+    configured.map(OsString::from).or_else(|| env::var_os("PATH")).unwrap_or_else(|| "/bin:/usr/bin".into())
 }
 
 fn noexec(file: &Path) -> Option<String> {
@@ -306,7 +306,9 @@ fn read_head(file: &Path) -> Option<Vec<u8>> {
 
 fn was_just_changed(file: &Path) -> bool {
     let changed = fs::metadata(file).and_then(|metadata| metadata.modified());
-    changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < COPY_GRACE))
+    changed.is_ok_and(|modified_at| {
+        SystemTime::now().duration_since(modified_at).is_ok_and(|age| age < COPY_GRACE)
+    })
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -100,9 +100,9 @@ impl Rights {
         (self.group & WRITE != 0).then_some(group).into_iter().chain(named)
     }
 
-    /// Whether `who` has all permissions in `wanted`. Not for root, who needs no permission.
-    pub fn allow(&self, who: &Identity, wanted: u32) -> bool {
-        let Identity { uid: user, groups, .. } = who;
+    /// Whether `identity` has all permissions in `wanted`. Not for root, who needs no permission.
+    pub fn allow(&self, identity: &Identity, wanted: u32) -> bool {
+        let Identity { uid: user, groups, .. } = identity;
         let has = |rights: u32| rights & wanted == wanted;
         if *user == self.owner() {
             return has(self.owner);
@@ -110,12 +110,13 @@ impl Rights {
         if let Some((_, rights)) = self.named.iter().find(|(party, _)| *party == Party::User(*user)) {
             return has(*rights);
         }
-        let owning = (Party::Group(self.owning_group()), self.group);
+        let owning_entry = (Party::Group(self.owning_group()), self.group);
         let is_in = |party: &Party| matches!(party, Party::Group(group) if groups.contains(group));
-        let mut of_groups = std::iter::once(&owning).chain(&self.named).filter(|(p, _)| is_in(p)).peekable();
-        match of_groups.peek() {
+        let mut group_entries =
+            std::iter::once(&owning_entry).chain(&self.named).filter(|(p, _)| is_in(p)).peekable();
+        match group_entries.peek() {
             // A single entry has to give all permissions: they are not added up.
-            Some(_) => of_groups.any(|(_, rights)| has(*rights)),
+            Some(_) => group_entries.any(|(_, rights)| has(*rights)),
             None => has(self.others),
         }
     }
@@ -179,11 +180,11 @@ impl Acl {
 fn read_acl(path: &Path) -> io::Result<Option<Vec<u8>>> {
     use rustix::{fs::getxattr, io::Errno};
 
-    const ENTRIES: usize = 4 + 8 * 30;
+    const TYPICAL_SIZE: usize = 4 + 8 * 30;
     /// The maximum size of an extended attribute.
-    const LARGEST: usize = 64 << 10;
+    const MAX_SIZE: usize = 64 << 10;
 
-    for size in [ENTRIES, LARGEST] {
+    for size in [TYPICAL_SIZE, MAX_SIZE] {
         let mut acl = vec![0; size];
         match getxattr(path, "system.posix_acl_access", acl.as_mut_slice()) {
             Ok(length) => {
@@ -239,23 +240,23 @@ pub mod tests {
     }
 
     #[test]
-    fn the_mask_bounds_whom_the_acl_names() {
+    fn the_mask_limits_named_users_and_groups() {
         let games = Party::User(Uid::from_raw(5));
-        let of = |group, named, mask| Acl::parse(&acl(group, named, mask)).expect("an ACL");
-        let read = of(5, Some((USER, 6, 5)), 7);
-        assert_eq!((read.owner, read.group, read.others, read.named), (7, 5, 5, vec![(games, 6)]));
-        let read = of(7, Some((NAMED_GROUP, 7, 5)), 5);
-        assert_eq!((read.group, read.named), (5, vec![(Party::Group(Gid::from_raw(5)), 5)]));
-        assert_eq!(of(7, None, 1).group, 1);
+        let parse_acl = |group, named, mask| Acl::parse(&acl(group, named, mask)).expect("an ACL");
+        let parsed = parse_acl(5, Some((USER, 6, 5)), 7);
+        assert_eq!((parsed.owner, parsed.group, parsed.others, parsed.named), (7, 5, 5, vec![(games, 6)]));
+        let parsed = parse_acl(7, Some((NAMED_GROUP, 7, 5)), 5);
+        assert_eq!((parsed.group, parsed.named), (5, vec![(Party::Group(Gid::from_raw(5)), 5)]));
+        assert_eq!(parse_acl(7, None, 1).group, 1);
     }
 
     #[test]
-    fn what_is_no_acl_is_not_understood() {
-        let three = [(OWNER, 7, 0), (GROUP, 5, 0), (OTHERS, 5, 0)];
-        assert!(Acl::parse(&bytes(&three)).is_some(), "no mask, nobody named");
-        let with = |entry| [&three[..], &[entry]].concat();
+    fn an_invalid_acl_is_rejected() {
+        let required = [(OWNER, 7, 0), (GROUP, 5, 0), (OTHERS, 5, 0)];
+        assert!(Acl::parse(&bytes(&required)).is_some(), "no mask, nobody named");
+        let with = |entry| [&required[..], &[entry]].concat();
         for (entries, why) in [
-            (three[1..].to_vec(), "no owner"),
+            (required[1..].to_vec(), "no owner"),
             (with((USER, 7, 5)), "no mask"),
             (with((OWNER, 7, 0)), "two owners"),
             (with((0x40, 7, 0)), "an unknown tag"),
@@ -263,15 +264,15 @@ pub mod tests {
         ] {
             assert_eq!(Acl::parse(&bytes(&entries)), None, "{why}");
         }
-        let whole = bytes(&three);
-        assert_eq!(Acl::parse(&whole[..whole.len() - 1]), None, "cut");
+        let complete = bytes(&required);
+        assert_eq!(Acl::parse(&complete[..complete.len() - 1]), None, "cut");
         assert_eq!(Acl::parse(b""), None);
-        let other_version = [&[3, 0, 0, 0], &whole[4..]].concat();
+        let other_version = [&[3, 0, 0, 0], &complete[4..]].concat();
         assert_eq!(Acl::parse(&other_version), None);
     }
 
     #[test]
-    fn access_goes_by_the_first_that_fits() {
+    fn the_first_matching_entry_decides() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let rights = |owner, group, others, named: &[(Party, u32)]| Rights {
             metadata: file.path().metadata().expect("there"),
@@ -282,14 +283,14 @@ pub mod tests {
         };
         let (own, own_group) = (rights(0, 0, 0, &[]).owner(), rights(0, 0, 0, &[]).owning_group());
         let (user, group) = (Uid::from_raw(54_321), Gid::from_raw(54_321));
-        let who = |uid, groups: &[Gid]| Identity { name: String::new(), uid, groups: groups.to_vec() };
-        assert!(!rights(0, 7, 7, &[]).allow(&who(own, &[own_group]), READ), "the owner");
-        assert!(!rights(7, 0, 7, &[]).allow(&who(user, &[own_group]), READ), "the group");
-        assert!(rights(0, 0, 5, &[]).allow(&who(user, &[group]), READ | EXECUTE), "others");
+        let identity = |uid, groups: &[Gid]| Identity { name: String::new(), uid, groups: groups.to_vec() };
+        assert!(!rights(0, 7, 7, &[]).allow(&identity(own, &[own_group]), READ), "the owner");
+        assert!(!rights(7, 0, 7, &[]).allow(&identity(user, &[own_group]), READ), "the group");
+        assert!(rights(0, 0, 5, &[]).allow(&identity(user, &[group]), READ | EXECUTE), "others");
         let named = [(Party::User(user), 4), (Party::Group(group), 1)];
-        assert!(rights(0, 0, 0, &named).allow(&who(user, &[group]), READ), "a named user");
-        assert!(!rights(7, 7, 7, &named).allow(&who(user, &[group]), EXECUTE), "and no more");
-        let other = who(Uid::from_raw(54_322), &[own_group, group]);
+        assert!(rights(0, 0, 0, &named).allow(&identity(user, &[group]), READ), "a named user");
+        assert!(!rights(7, 7, 7, &named).allow(&identity(user, &[group]), EXECUTE), "and no more");
+        let other = identity(Uid::from_raw(54_322), &[own_group, group]);
         assert!(rights(0, 0, 0, &named).allow(&other, EXECUTE), "a named group");
         assert!(!rights(0, 4, 7, &named).allow(&other, READ | EXECUTE), "not added up");
     }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortage_is_told_from_a_failure() {
+    fn a_shortage_is_distinguished_from_a_failure() {
         for (errno, expected) in
             [(Errno::MFILE, true), (Errno::NOMEM, true), (Errno::CONNREFUSED, false), (Errno::NOENT, false)]
         {

@@ -8,7 +8,7 @@ use super::{
 };
 
 #[test]
-fn only_what_lies_under_a_root_and_is_safe_is_run() {
+fn only_safe_files_under_a_root_are_run() {
     let dir = tempfile::tempdir().expect("a directory");
     let base = dir.path().canonicalize().expect("its name");
     let put = |name: &str, mode: u32| {
@@ -36,7 +36,7 @@ fn only_what_lies_under_a_root_and_is_safe_is_run() {
 
     let roots = [base.join("current"), base.join("two")];
     let rules = ScriptRules::new(&roots, &[], None).expect("rules");
-    let look = |path: &str| {
+    let locate = |path: &str| {
         let path = path.parse().expect("a path");
         rules.locate(&path).map(|file| file.strip_prefix(&base).expect("inside").to_owned())
     };
@@ -49,7 +49,7 @@ fn only_what_lies_under_a_root_and_is_safe_is_run() {
         ("sticky/fine", "one/sticky/fine"),
         (absolute.to_str().expect("text"), "one/good"),
     ] {
-        assert_eq!(look(path).expect(path), Path::new(file));
+        assert_eq!(locate(path).expect(path), Path::new(file));
     }
     for (path, reason) in [
         ("leaves", "outside of script.roots"),
@@ -62,14 +62,14 @@ fn only_what_lies_under_a_root_and_is_safe_is_run() {
         ("shared/below/fine", "one/shared (chmod o-w)"),
         ("loop", "Too many levels of symbolic links"),
     ] {
-        let refused = look(path).expect_err(path);
+        let refused = locate(path).expect_err(path);
         assert!(matches!(&refused, NotRunnable::Refused(why) if why.contains(reason)), "{refused}");
     }
-    assert!(matches!(look("nothing"), Err(NotRunnable::Unavailable(_))));
+    assert!(matches!(locate("nothing"), Err(NotRunnable::Unavailable(_))));
 }
 
 #[test]
-fn what_a_stranger_owns_is_not_run() {
+fn a_file_of_an_untrusted_owner_is_not_run() {
     const STRANGER: u32 = 54_321;
     let unknown = ScriptRules::new(&[], &["nobody here".to_owned()], None).expect_err("refused");
     assert_eq!(format!("{unknown:#}"), "script.owners: there is no user nobody here");
@@ -83,21 +83,21 @@ fn what_a_stranger_owns_is_not_run() {
     fs::create_dir(&sub).expect("made");
     fs::write(&file, "#!/bin/sh\n").expect("written");
     fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("allowed");
-    let look = |owners: &[&str]| {
+    let locate = |owners: &[&str]| {
         let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
         let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, None).expect("rules");
         rules.locate(&"sub/file".parse().expect("a path")).map_err(|refused| refused.to_string())
     };
-    assert!(look(&[]).is_ok());
+    assert!(locate(&[]).is_ok());
     chown(&file, Some(STRANGER), None).expect("given away");
-    let refused = look(&[]).expect_err("a stranger's");
+    let refused = locate(&[]).expect_err("a stranger's");
     assert!(refused.contains("sub/file) is owned by the user 54321 (chown it, or name"), "{refused}");
-    assert!(look(&["root", "54321"]).is_ok());
+    assert!(locate(&["root", "54321"]).is_ok());
     chown(&file, Some(0), None).expect("taken back");
     chown(&sub, Some(STRANGER), None).expect("given away");
-    let refused = look(&["nobody"]).expect_err("a stranger's");
+    let refused = locate(&["nobody"]).expect_err("a stranger's");
     assert!(refused.contains("could be replaced by the user 54321, who owns "), "{refused}");
-    assert!(look(&["54321"]).is_ok());
+    assert!(locate(&["54321"]).is_ok());
     // Directories above the roots are the operator's responsibility.
     let rules = ScriptRules::new(std::slice::from_ref(&sub), &[], Some("nobody")).expect("rules");
     chown(&sub, Some(0), None).expect("taken back");
@@ -106,7 +106,7 @@ fn what_a_stranger_owns_is_not_run() {
 }
 
 #[test]
-fn what_scripts_may_write_to_is_not_run() {
+fn a_file_that_scripts_may_write_to_is_not_run() {
     if !geteuid().is_root() {
         println!("not root: nothing can be given to another group");
         return;
@@ -118,11 +118,11 @@ fn what_scripts_may_write_to_is_not_run() {
     let (sub, file) = (root.join("sub"), root.join("sub/file"));
     fs::create_dir(&sub).expect("made");
     fs::write(&file, "#!/bin/sh\n").expect("written");
-    let look = |user| {
+    let locate = |user| {
         let rules = ScriptRules::new(std::slice::from_ref(&root), &[], user).expect("rules");
         rules.locate(&"sub/file".parse().expect("a path")).map(drop).map_err(|refused| refused.to_string())
     };
-    for (sub_mode, file_mode, of_nobody, reason) in [
+    for (sub_mode, file_mode, is_nobodys_group, reason) in [
         (0o755, 0o775, true, "is writable by scripts"),
         (0o775, 0o755, true, "could be replaced by scripts"),
         (0o1775, 0o755, true, ""),
@@ -130,22 +130,22 @@ fn what_scripts_may_write_to_is_not_run() {
         (0o775, 0o775, false, ""),
     ] {
         for (path, mode) in [(&sub, sub_mode), (&file, file_mode)] {
-            chown(path, None, Some(if of_nobody { nobody.gid.as_raw() } else { 0 })).expect("given");
+            chown(path, None, Some(if is_nobodys_group { nobody.gid.as_raw() } else { 0 })).expect("given");
             fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("allowed");
         }
-        let told = look(Some("nobody")).err().unwrap_or_default();
+        let message = locate(Some("nobody")).err().unwrap_or_default();
         assert!(
-            told.contains(reason) && told.is_empty() == reason.is_empty(),
-            "{sub_mode:o} {file_mode:o}: {told}"
+            message.contains(reason) && message.is_empty() == reason.is_empty(),
+            "{sub_mode:o} {file_mode:o}: {message}"
         );
-        if !of_nobody {
-            assert_eq!(look(None), Ok(()), "root's group may write");
+        if !is_nobodys_group {
+            assert_eq!(locate(None), Ok(()), "root's group may write");
         }
     }
 }
 
 #[test]
-fn a_group_that_nobody_vouches_for_may_not_write() {
+fn an_untrusted_group_may_not_write() {
     const STRANGERS: u32 = 54_321;
     let unknown = ScriptRules::new(&[], &["%nobody here".to_owned()], None).expect_err("refused");
     assert_eq!(format!("{unknown:#}"), "script.owners: there is no group nobody here");
@@ -158,7 +158,7 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
     let (sub, file) = (root.join("sub"), root.join("sub/file"));
     fs::create_dir(&sub).expect("made");
     fs::write(&file, "#!/bin/sh\n").expect("written");
-    let look = |owners: &[&str]| {
+    let locate = |owners: &[&str]| {
         let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
         let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, None).expect("rules");
         rules.locate(&"sub/file".parse().expect("a path")).map(drop).map_err(|refused| refused.to_string())
@@ -188,9 +188,9 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
             chown(path, None, Some(group)).expect("given");
             fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("allowed");
         }
-        let told = look(owners).err().unwrap_or_default();
-        let fits = told.contains(reason) && told.is_empty() == reason.is_empty();
-        assert!(fits, "{sub_mode:o} {file_mode:o} {group} {owners:?}: {told}");
+        let message = locate(owners).err().unwrap_or_default();
+        let fits = message.contains(reason) && message.is_empty() == reason.is_empty();
+        assert!(fits, "{sub_mode:o} {file_mode:o} {group} {owners:?}: {message}");
     }
     // Directories above the roots are the operator's responsibility.
     fs::set_permissions(&sub, PermissionsExt::from_mode(0o755)).expect("allowed");
@@ -202,7 +202,7 @@ fn a_group_that_nobody_vouches_for_may_not_write() {
 }
 
 #[test]
-fn a_group_that_others_have_as_well_is_not_private() {
+fn a_primary_group_of_others_is_not_private() {
     let Some(root) = User::from_uid(Uid::from_raw(0)).expect("looked up") else { return };
     let passwd = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:d:/:/bin/sh\n";
     assert!(!is_primary_of_others(passwd, &root));
@@ -210,7 +210,7 @@ fn a_group_that_others_have_as_well_is_not_private() {
 }
 
 #[test]
-fn a_root_that_is_gone_says_nothing_of_its_scripts() {
+fn a_missing_root_is_not_a_refusal() {
     let dir = tempfile::tempdir().expect("a directory");
     let base = dir.path().canonicalize().expect("its name");
     let (one, two) = (base.join("one"), base.join("two"));
@@ -218,25 +218,25 @@ fn a_root_that_is_gone_says_nothing_of_its_scripts() {
     fs::write(two.join("good"), "#!/bin/sh\n").expect("written");
     fs::set_permissions(two.join("good"), PermissionsExt::from_mode(0o755)).expect("allowed");
     let rules = ScriptRules::new(&[one.clone(), two], &[], None).expect("rules");
-    let look = |path: &str| rules.locate(&path.parse().expect("a path"));
-    let of_one = one.join("script");
-    let of_one = of_one.to_str().expect("text");
-    let is_gone = |path: &str| matches!(look(path), Err(NotRunnable::RootGone(root)) if root == one);
-    for is_there in [false, true] {
-        assert!(is_gone(of_one), "{is_there}");
-        assert!(look("good").is_ok(), "another root has it");
+    let locate = |path: &str| rules.locate(&path.parse().expect("a path"));
+    let path_in_one = one.join("script");
+    let path_in_one = path_in_one.to_str().expect("text");
+    let is_gone = |path: &str| matches!(locate(path), Err(NotRunnable::RootGone(root)) if root == one);
+    for exists in [false, true] {
+        assert!(is_gone(path_in_one), "{exists}");
+        assert!(locate("good").is_ok(), "another root has it");
         // A relative path may belong to any root. So a missing root is reported, but not an empty one beside
         // another root.
-        assert_eq!(is_gone("script"), !is_there);
-        assert!(matches!(look("/bin/sh"), Err(NotRunnable::Refused(_))), "{is_there}");
-        assert!(matches!(look("/nothing"), Err(NotRunnable::Unavailable(_))), "{is_there}");
+        assert_eq!(is_gone("script"), !exists);
+        assert!(matches!(locate("/bin/sh"), Err(NotRunnable::Refused(_))), "{exists}");
+        assert!(matches!(locate("/nothing"), Err(NotRunnable::Unavailable(_))), "{exists}");
         fs::create_dir_all(&one).expect("made");
     }
-    let alone = ScriptRules::new(std::slice::from_ref(&one), &[], None).expect("rules");
-    assert!(matches!(alone.locate(&"script".parse().expect("a path")), Err(NotRunnable::RootGone(_))));
+    let single_root = ScriptRules::new(std::slice::from_ref(&one), &[], None).expect("rules");
+    assert!(matches!(single_root.locate(&"script".parse().expect("a path")), Err(NotRunnable::RootGone(_))));
     fs::write(one.join("other"), "").expect("written");
-    for path in ["script", of_one] {
-        assert!(matches!(look(path), Err(NotRunnable::Unavailable(_))), "{path}");
+    for path in ["script", path_in_one] {
+        assert!(matches!(locate(path), Err(NotRunnable::Unavailable(_))), "{path}");
     }
 }
 
@@ -265,18 +265,18 @@ const WRITERS: [AclCase; 12] = [
 ];
 
 #[test]
-fn whom_an_acl_lets_write_is_a_writer() {
+fn an_acl_entry_with_write_permission_counts_as_a_writer() {
     if !geteuid().is_root() {
         println!("not root: the rules differ");
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
     let root = dir.path().canonicalize().expect("its name");
-    let look = |owners: &[&str], user| {
+    let refusal = |owners: &[&str], user| {
         let owners: Vec<_> = owners.iter().map(|owner| (*owner).to_owned()).collect();
         let rules = ScriptRules::new(std::slice::from_ref(&root), &owners, user).expect("rules");
-        let told = rules.locate(&"sub/file".parse().expect("a path")).err();
-        told.map(|refused| refused.to_string()).unwrap_or_default()
+        let error = rules.locate(&"sub/file".parse().expect("a path")).err();
+        error.map(|error| error.to_string()).unwrap_or_default()
     };
     for (on_file, entry, mask, owners, user, reason) in WRITERS {
         fs::remove_dir_all(root.join("sub")).ok();
@@ -293,14 +293,14 @@ fn whom_an_acl_lets_write_is_a_writer() {
             println!("this file system has no ACLs");
             return;
         }
-        let told = look(owners, user);
-        let fits = told.contains(reason) && told.is_empty() == reason.is_empty();
-        assert!(fits, "{on_file} {entry:?} {mask} {owners:?} {user:?}: {told}");
+        let message = refusal(owners, user);
+        let fits = message.contains(reason) && message.is_empty() == reason.is_empty();
+        assert!(fits, "{on_file} {entry:?} {mask} {owners:?} {user:?}: {message}");
     }
 }
 
 #[test]
-fn who_scripts_run_as_must_be_able_to_start_them() {
+fn the_user_of_scripts_must_be_able_to_start_them() {
     if !geteuid().is_root() {
         println!("not root: nobody else can be asked about");
         return;
@@ -309,18 +309,18 @@ fn who_scripts_run_as_must_be_able_to_start_them() {
     let root = dir.path().canonicalize().expect("its name");
     fs::write(root.join("file"), "#!/bin/sh\n").expect("written");
     fs::set_permissions(root.join("file"), PermissionsExt::from_mode(0o755)).expect("allowed");
-    let look = |user| {
+    let examine = |user| {
         let rules = ScriptRules::new(std::slice::from_ref(&root), &[], user).expect("rules");
         let path = "file".parse().expect("a path");
         assert!(rules.locate(&path).is_ok(), "at an attempt the system is asked");
         rules.examine(&path).map(drop).map_err(|refused| refused.to_string())
     };
-    assert_eq!(look(None), Ok(()));
+    assert_eq!(examine(None), Ok(()));
     fs::set_permissions(&root, PermissionsExt::from_mode(0o700)).expect("allowed");
-    let told = look(Some("nobody")).expect_err("the directory is closed");
-    assert!(told.contains(&format!("the user nobody may not search {} (", root.display())), "{told}");
+    let message = examine(Some("nobody")).expect_err("the directory is closed");
+    assert!(message.contains(&format!("the user nobody may not search {} (", root.display())), "{message}");
     fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("allowed");
-    assert_eq!(look(Some("nobody")), Ok(()));
+    assert_eq!(examine(Some("nobody")), Ok(()));
 }
 
 #[test]

@@ -59,7 +59,8 @@ pub fn hindrance(path: &Path) -> Option<Hindrance> {
         let why = "is an incomplete program file: copy it again";
         Some(if was_just_changed(path) { Passing(why.to_owned()) } else { Lasting(why.to_owned()) })
     };
-    let no_program = |what: &str| Some(Lasting(format!("is {what}, not a program that can be started")));
+    let no_program =
+        |description: &str| Some(Lasting(format!("is {description}, not a program that can be started")));
     let size = file.metadata().ok()?.len();
     let mut header = [0; BITS_64.size];
     let read = file.read_at(&mut header, 0).ok()?;
@@ -115,8 +116,8 @@ fn wrong_loader(name: &[u8]) -> Option<Hindrance> {
     }
 }
 
-fn number(bytes: &[u8], (at, size): Field, is_big: bool) -> Option<u64> {
-    let bytes = bytes.get(at..at + size)?.iter();
+fn number(bytes: &[u8], (offset, size): Field, is_big: bool) -> Option<u64> {
+    let bytes = bytes.get(offset..offset + size)?.iter();
     let add = |sum, byte: &u8| sum << 8 | u64::from(*byte);
     Some(if is_big { bytes.fold(0, add) } else { bytes.rev().fold(0, add) })
 }

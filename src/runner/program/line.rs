@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Interpreters whose options may end with the carriage return of a Windows line.
-const READ_CRLF: [&str; 2] = ["perl", "ruby"];
+const ACCEPT_CRLF: [&str; 2] = ["perl", "ruby"];
 
 /// Programs other than `env` that start the program which their arguments name.
 const WRAPPERS: [&str; 20] = [
@@ -47,7 +47,7 @@ pub fn wrong_line(interpreter: &[u8], argument: &[u8], path: &OsStr) -> Option<H
         return Some(Lasting(why));
     }
     match wrong_interpreter(interpreter, program, path) {
-        Err(wrong) => return Some(wrong),
+        Err(hindrance) => return Some(hindrance),
         // The user of scripts may see more than this process.
         Ok(false) => return None,
         Ok(true) => {}
@@ -64,8 +64,8 @@ pub fn wrong_line(interpreter: &[u8], argument: &[u8], path: &OsStr) -> Option<H
     if is_multi_call && (argument == b"env" || WRAPPERS.iter().any(|known| applet == Path::new(known))) {
         return Some(starts_itself(&applet.display().to_string()));
     }
-    let reads_it = READ_CRLF.iter().any(|known| name.as_bytes().starts_with(known.as_bytes()));
-    if argument.ends_with(b"\r") && !reads_it { Some(carriage_return()) } else { None }
+    let accepts_crlf = ACCEPT_CRLF.iter().any(|known| name.as_bytes().starts_with(known.as_bytes()));
+    if argument.ends_with(b"\r") && !accepts_crlf { Some(carriage_return()) } else { None }
 }
 
 /// Whether the interpreter could be examined. The error says what is wrong with it.
@@ -132,7 +132,7 @@ fn may_be_program(word: &[u8]) -> bool {
 
 /// What is wrong with the argument of `env`.
 fn wrong_env(argument: &[u8], path: &OsStr) -> Option<Hindrance> {
-    match env_starts(argument) {
+    match parse_env_argument(argument) {
         Starts::Program(words) => match words.split_first() {
             Some((program, rest)) if is_idle_wrapper(program, rest) => {
                 Some(starts_itself(&String::from_utf8_lossy(program)))
@@ -155,13 +155,13 @@ fn is_idle_wrapper(program: &[u8], rest: &[Vec<u8>]) -> bool {
 
 /// What is wrong with a program that `wrapper` has to find.
 fn missing_program(wrapper: &str, program: &[u8], path: &OsStr) -> Option<Hindrance> {
-    let found = candidates(program, path);
-    let asks = || format!("uses {wrapper} in its #! line to start");
-    if let Some(first) = found.first() {
+    let files = candidates(program, path);
+    let intro = || format!("uses {wrapper} in its #! line to start");
+    if let Some(first) = files.first() {
         let why = noexec(first)?;
-        let is_elsewhere = found.iter().any(|program| noexec(program).is_none());
+        let is_elsewhere = files.iter().any(|program| noexec(program).is_none());
         return (!is_elsewhere)
-            .then(|| Lasting(format!("{} {}, and {} {why}", asks(), quoted(program), first.display())));
+            .then(|| Lasting(format!("{} {}, and {} {why}", intro(), quoted(program), first.display())));
     }
     if program.ends_with(b"\r") {
         return Some(carriage_return());
@@ -169,13 +169,13 @@ fn missing_program(wrapper: &str, program: &[u8], path: &OsStr) -> Option<Hindra
     if program.contains(&b' ') || program.contains(&b'\t') {
         return Some(Lasting(format!(
             "{} a program called {}: only env -S splits arguments",
-            asks(),
+            intro(),
             quoted(program)
         )));
     }
     Some(Passing(format!(
         "{} {}, which is not in PATH ({}): install it, or set PATH in script.env",
-        asks(),
+        intro(),
         quoted(program),
         path.display()
     )))
@@ -183,7 +183,7 @@ fn missing_program(wrapper: &str, program: &[u8], path: &OsStr) -> Option<Hindra
 
 /// The candidates for `env` with this argument of a `#!` line. It starts the first that it may execute.
 pub fn env_candidates(argument: &[u8], path: &OsStr) -> Vec<PathBuf> {
-    match env_starts(argument) {
+    match parse_env_argument(argument) {
         Starts::Program(words) => words.first().map(|program| candidates(program, path)).unwrap_or_default(),
         _ => Vec::new(),
     }
@@ -216,37 +216,37 @@ enum Starts {
     Unknown,
 }
 
-fn env_starts(argument: &[u8]) -> Starts {
+fn parse_env_argument(argument: &[u8]) -> Starts {
     let words = if argument.is_empty() { Vec::new() } else { vec![argument.to_vec()] };
-    env_starts_by(words)
+    parse_env_words(words)
 }
 
 /// Reads the arguments of `env` as GNU, BSD and busybox do.
-fn env_starts_by(mut words: Vec<Vec<u8>>) -> Starts {
+fn parse_env_words(mut words: Vec<Vec<u8>>) -> Starts {
     let mut are_options = true;
-    let mut at = 0;
-    while let Some(word) = words.get(at).cloned() {
-        at += 1;
+    let mut index = 0;
+    while let Some(word) = words.get(index).cloned() {
+        index += 1;
         let Some(option) = word.strip_prefix(b"-").filter(|_| are_options) else {
             are_options = false;
             if word.contains(&b'=') {
                 continue;
             }
-            return Starts::Program(words.split_off(at - 1));
+            return Starts::Program(words.split_off(index - 1));
         };
         match read_option(option) {
             EnvOption::Flag => {}
             EnvOption::Last => are_options = false,
-            EnvOption::TakesNext => at += 1,
+            EnvOption::TakesNext => index += 1,
             EnvOption::Split(text) => {
                 // Its text may be the next word. If there is none, that is the script's path.
-                let text = text.or_else(|| words.get(at).cloned().inspect(|_| at += 1));
+                let text = text.or_else(|| words.get(index).cloned().inspect(|_| index += 1));
                 let Some(text) = text else { return Starts::Itself };
                 match split_words(&text) {
                     Err(why) => return why,
                     Ok(split) => {
-                        let rest = words.split_off(at.min(words.len()));
-                        return env_starts_by([split, rest].concat());
+                        let rest = words.split_off(index.min(words.len()));
+                        return parse_env_words([split, rest].concat());
                     }
                 }
             }
@@ -297,7 +297,7 @@ fn read_option(option: &[u8]) -> EnvOption {
 
 /// The words into which `env -S` splits `text`. The error is what `env` does instead.
 fn split_words(text: &[u8]) -> Result<Vec<Vec<u8>>, Starts> {
-    let wrong = |what: &str| Starts::Fails(format!("{what} after env -S"));
+    let wrong = |problem: &str| Starts::Fails(format!("{problem} after env -S"));
     let (mut words, mut word, mut quote) = (Vec::new(), None::<Vec<u8>>, None);
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn env_is_read_as_it_reads_itself() {
+    fn env_arguments_are_parsed_as_env_does() {
         let program = |words: &[&str]| Starts::Program(words.iter().map(|w| w.as_bytes().to_vec()).collect());
         for (argument, expected) in [
             ("python3", program(&["python3"])),
@@ -365,7 +365,7 @@ mod tests {
             ("-S \"python3 -u", Starts::Fails("a quote that is not closed after env -S".into())),
             ("-S ${PYTHON} -u", Starts::Unknown),
         ] {
-            assert_eq!(env_starts(argument.as_bytes()), expected, "{argument:?}");
+            assert_eq!(parse_env_argument(argument.as_bytes()), expected, "{argument:?}");
         }
     }
 
@@ -387,10 +387,10 @@ mod tests {
             ("/usr/bin/sudo", "A=b"),
             ("/usr/bin/xargs", ""),
         ] {
-            let told = line(interpreter, argument);
+            let hindrance = line(interpreter, argument);
             assert!(
-                matches!(&told, Some(Lasting(why)) if why.contains("itself again and again")),
-                "{interpreter} {argument}: {told:?}"
+                matches!(&hindrance, Some(Lasting(why)) if why.contains("itself again and again")),
+                "{interpreter} {argument}: {hindrance:?}"
             );
         }
         assert_eq!(line("/usr/bin/nice", "sh"), None);
@@ -405,8 +405,8 @@ mod tests {
             ("-S nice -n 5", true),
             ("-S env -i", true),
         ] {
-            let told = wrong_env(argument.as_bytes(), OsStr::new("/bin:/usr/bin"));
-            assert_eq!(told.is_some(), is_idle, "{argument}: {told:?}");
+            let hindrance = wrong_env(argument.as_bytes(), OsStr::new("/bin:/usr/bin"));
+            assert_eq!(hindrance.is_some(), is_idle, "{argument}: {hindrance:?}");
         }
     }
 }

@@ -11,8 +11,8 @@ fn put(dir: &Path, bytes: &[u8]) -> PathBuf {
     file
 }
 
-fn told(found: Option<Hindrance>) -> String {
-    match found {
+fn describe(hindrance: Option<Hindrance>) -> String {
+    match hindrance {
         None => String::new(),
         Some(Lasting(why)) => format!("lasting: {why}"),
         Some(Passing(why)) => format!("passing: {why}"),
@@ -26,7 +26,7 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
     fs::write(dir.path().join("plain"), "").expect("written");
     symlink("/bin/sh", dir.path().join("tool")).expect("linked");
     symlink("/bin/sh", dir.path().join("odd\r")).expect("linked");
-    let look = |bytes: &[u8]| told(hindrance(&put(dir.path(), bytes), OsStr::new(base)));
+    let check = |bytes: &[u8]| describe(hindrance(&put(dir.path(), bytes), OsStr::new(base)));
     let long = format!("#!/{}", "x".repeat(300));
     for (text, expected) in [
         ("", "passing: is empty: it was changed just now"),
@@ -56,8 +56,8 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
         ("#!/usr/bin/env ./tool\n", "passing: uses env"),
         (&long, "lasting: has a #! line that is longer"),
     ] {
-        let found = look(text.as_bytes());
-        assert!(found.contains(expected), "{text:?}: {found:?}");
+        let message = check(text.as_bytes());
+        assert!(message.contains(expected), "{text:?}: {message:?}");
     }
     for fine in [
         "#!/bin/sh",
@@ -68,7 +68,7 @@ fn a_file_needs_a_line_that_the_system_can_follow() {
         "#!/usr/bin/env /bin/sh\n",
         &format!("#!{base}/odd\r\n"),
     ] {
-        assert_eq!(look(fine.as_bytes()), "", "{fine:?}");
+        assert_eq!(check(fine.as_bytes()), "", "{fine:?}");
     }
 }
 
@@ -81,7 +81,7 @@ fn a_line_needs_an_interpreter_that_leads_somewhere() {
     for (name, text) in [("void", ""), ("text", "echo hello\n"), ("nested", "#!/no/such\n")] {
         fs::rename(put(dir.path(), text.as_bytes()), dir.path().join(name)).expect("renamed");
     }
-    let look = |text: &str| told(hindrance(&put(dir.path(), text.as_bytes()), OsStr::new(base)));
+    let check = |text: &str| describe(hindrance(&put(dir.path(), text.as_bytes()), OsStr::new(base)));
     for (text, expected) in [
         ("#!/bin/sh\recho hello\r", "lasting: has a carriage return in the middle of its first line"),
         (
@@ -101,13 +101,13 @@ fn a_line_needs_an_interpreter_that_leads_somewhere() {
             "nested\" in its #! line, which names \"/no/such\" in its #! line, which is not there",
         ),
     ] {
-        let found = look(text);
-        assert!(found.contains(expected), "{text:?}: {found:?}");
+        let message = check(text);
+        assert!(message.contains(expected), "{text:?}: {message:?}");
     }
 }
 
 #[test]
-fn what_is_no_text_of_ours_is_named() {
+fn an_unusable_encoding_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = put(dir.path(), b"\xFF\xFE#\0!\0");
     assert!(matches!(hindrance(&file, OsStr::new("")), Some(Lasting(why)) if why.contains("UTF-16")));
@@ -126,38 +126,38 @@ fn what_is_no_text_of_ours_is_named() {
 #[test]
 fn a_binary_is_judged_by_the_system() {
     let dir = tempfile::tempdir().expect("a directory");
-    let own = fs::read("/bin/sh").expect("a program");
-    let file = put(dir.path(), &own);
+    let program = fs::read("/bin/sh").expect("a program");
+    let file = put(dir.path(), &program);
     assert_eq!((hindrance(&file, OsStr::new("")), foreign(&file)), (None, None));
-    let mut other = own;
+    let mut other = program;
     other.truncate(4096);
     let number = if env::consts::ARCH == "s390x" { 243 } else { 22 };
     if let Some(machine) = other.get_mut(18..20) {
         machine.copy_from_slice(&[number, 0]);
     }
     let file = put(dir.path(), &other);
-    let what = foreign(&file).expect("of another machine");
-    assert!(what.starts_with("a program for "), "{what}");
+    let description = foreign(&file).expect("of another machine");
+    assert!(description.starts_with("a program for "), "{description}");
     assert_eq!(hindrance(&file, OsStr::new("")), None, "an emulator may run it");
-    let told = explain(&file, &Errno::NOEXEC.into());
-    assert!(told.contains(&what) && told.contains("build it for this machine"), "{told}");
-    for (bytes, what) in [
+    let message = explain(&file, &Errno::NOEXEC.into());
+    assert!(message.contains(&description) && message.contains("build it for this machine"), "{message}");
+    for (bytes, description) in [
         (&b"MZ\0\0"[..], "a program for Windows"),
         (b"PK\x03\x04", "a zip archive"),
         (b"\xCF\xFA\xED\xFE\x07", "a program for macOS"),
         (b"\x01\0\x02", "not a program that Linux knows"),
     ] {
         let file = put(dir.path(), bytes);
-        assert_eq!((foreign(&file).as_deref(), hindrance(&file, OsStr::new(""))), (Some(what), None));
-        assert!(explain(&file, &Errno::NOEXEC.into()).contains(&format!("it is {what}")));
+        assert_eq!((foreign(&file).as_deref(), hindrance(&file, OsStr::new(""))), (Some(description), None));
+        assert!(explain(&file, &Errno::NOEXEC.into()).contains(&format!("it is {description}")));
     }
 }
 
 #[test]
 fn a_mount_may_forbid_it() {
     // A Linux system usually mounts at least one of these noexec.
-    let found = ["/proc", "/sys", "/dev/shm", "/run"].iter().find_map(|dir| noexec(Path::new(dir)));
-    match found {
+    let reason = ["/proc", "/sys", "/dev/shm", "/run"].iter().find_map(|dir| noexec(Path::new(dir)));
+    match reason {
         Some(why) => assert!(why.contains("mounted noexec"), "{why}"),
         None => println!("nothing is mounted noexec here"),
     }
@@ -175,10 +175,10 @@ fn script_env_has_the_last_word_on_path() {
 fn elf(kind: u8, entry: u8, segment: u8, length: usize, content: &[u8]) -> Vec<u8> {
     let mut file = vec![0; 120];
     file.get_mut(..6).expect("there").copy_from_slice(b"\x7FELF\x02\x01");
-    for (at, byte) in
+    for (offset, byte) in
         [(16, kind), (18, 62), (24, entry), (32, 64), (54, 56), (56, 1), (64, segment), (72, 120)]
     {
-        *file.get_mut(at).expect("there") = byte;
+        *file.get_mut(offset).expect("there") = byte;
     }
     file.get_mut(96..104).expect("there").copy_from_slice(&length.to_le_bytes());
     file.extend(content);
@@ -187,9 +187,9 @@ fn elf(kind: u8, entry: u8, segment: u8, length: usize, content: &[u8]) -> Vec<u
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_program_is_whole_and_has_its_loader() {
+fn a_program_must_be_complete_and_have_its_loader() {
     let dir = tempfile::tempdir().expect("a directory");
-    let look = |bytes: &[u8], is_old: bool| {
+    let check = |bytes: &[u8], is_old: bool| {
         let file = put(dir.path(), bytes);
         let age = if is_old { COPY_GRACE * 2 } else { Duration::ZERO };
         let changed = SystemTime::now() - age;
@@ -197,26 +197,26 @@ fn a_program_is_whole_and_has_its_loader() {
         hindrance(&file, OsStr::new(""))
     };
     let lasting = |why: &str| Some(Lasting(why.to_owned()));
-    let whole = fs::read("/bin/sh").expect("a program");
-    assert_eq!(look(&whole, false), None);
-    for length in [10, 60, 100, whole.len() / 2] {
-        let cut = whole.get(..length).expect("longer");
-        assert_eq!(look(cut, true), lasting("is an incomplete program file: copy it again"), "{length}");
-        assert!(matches!(look(cut, false), Some(Passing(_))), "{length}");
+    let program = fs::read("/bin/sh").expect("a program");
+    assert_eq!(check(&program, false), None);
+    for length in [10, 60, 100, program.len() / 2] {
+        let cut = program.get(..length).expect("longer");
+        assert_eq!(check(cut, true), lasting("is an incomplete program file: copy it again"), "{length}");
+        assert!(matches!(check(cut, false), Some(Passing(_))), "{length}");
     }
     assert_eq!(
-        look(&elf(1, 0, 0, 0, b""), true),
+        check(&elf(1, 0, 0, 0, b""), true),
         lasting("is an object file, not a program that can be started")
     );
     assert_eq!(
-        look(&elf(3, 0, 1, 0, b""), true),
+        check(&elf(3, 0, 1, 0, b""), true),
         lasting("is a shared library, not a program that can be started")
     );
-    assert_eq!(look(&elf(3, 9, 1, 0, b""), true), None, "linked statically, and movable");
+    assert_eq!(check(&elf(3, 9, 1, 0, b""), true), None, "linked statically, and movable");
     let loader = b"/lib/ld-none.so.1\0";
-    let told = look(&elf(3, 9, 3, loader.len(), loader), true);
+    let result = check(&elf(3, 9, 3, loader.len(), loader), true);
     assert!(
-        matches!(&told, Some(Passing(why)) if why.contains("needs the loader /lib/ld-none.so.1,")),
-        "{told:?}"
+        matches!(&result, Some(Passing(why)) if why.contains("needs the loader /lib/ld-none.so.1,")),
+        "{result:?}"
     );
 }
