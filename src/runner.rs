@@ -136,10 +136,10 @@ impl Runner {
         self.run_at(call, Timestamp::now()).await
     }
 
-    /// Like [`Runner::run`], with `at` as the time of the call.
-    async fn run_at(&self, call: &Call<'_>, at: Timestamp) -> Outcome {
+    /// Like [`Runner::run`], with `called_at` as the time of the call.
+    async fn run_at(&self, call: &Call<'_>, called_at: Timestamp) -> Outcome {
         match &call.handler.spec.task {
-            Task::Http { url, headers } => self.http.run(call, url, headers, at).await,
+            Task::Http { url, headers } => self.http.run(call, url, headers, called_at).await,
             Task::Script { path, args } => self.scripts.run(call, path, args).await,
         }
     }

@@ -43,12 +43,12 @@ pub struct Ended {
 impl Group {
     /// Starts `command`, which leads its own group: from its start, or as soon as the launcher has called
     /// `setsid`.
-    pub async fn spawn(command: &mut Command, family: &ProcessTree) -> io::Result<Self> {
+    pub async fn spawn(command: &mut Command, tree: &ProcessTree) -> io::Result<Self> {
         // Registered before the start, so that no SIGCHLD is missed.
         let children = signal(SignalKind::child())?;
         let mut tries = 1;
         loop {
-            match Self::start(command, family) {
+            match Self::start(command, tree) {
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
                     tries += 1;
                     sleep(BUSY_RETRY_DELAY).await;
@@ -61,12 +61,12 @@ impl Group {
         }
     }
 
-    fn start(command: &mut Command, family: &ProcessTree) -> io::Result<(Child, Pid)> {
+    fn start(command: &mut Command, tree: &ProcessTree) -> io::Result<(Child, Pid)> {
         let _starting = ProcessTree::starting();
         let leader = command.spawn()?;
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let id = id.ok_or_else(|| io::Error::other("it has no process id"))?;
-        family.started(id);
+        tree.started(id);
         Ok((leader, id))
     }
 
@@ -95,8 +95,8 @@ impl Group {
 
     /// Waits until the leader has ended, without reaping it.
     async fn leader_ended(&mut self) {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while let Ok(None) = waitid(WaitId::Pid(self.id), look) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while let Ok(None) = waitid(WaitId::Pid(self.id), options) {
             self.children.recv().await;
         }
     }

@@ -59,7 +59,7 @@ pub fn command(launcher: &Path, user: Option<&User>, limits: ScriptLimits, scrip
 pub fn exec(args: impl IntoIterator<Item = OsString>) -> (String, u8) {
     match prepare(args.into_iter()) {
         Ok(script) => {
-            let error = script.become_it();
+            let error = script.exec_with_retries();
             let code = if program::is_lasting(&error) { EXIT_CODE_LASTING } else { EXIT_CODE };
             (program::explain(Path::new(&script.path), &error), code)
         }
@@ -88,10 +88,10 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
     // started provisiond.
     setsid().context("cannot start a session of its own (setsid)")?;
     let user = args.next().context("the user is missing")?;
-    for (resource, beyond) in
+    for (resource, headroom) in
         [(Resource::As, 0), (Resource::Nofile, 0), (Resource::Cpu, 1), (Resource::Nproc, 0)]
     {
-        limit(resource, &args.next().context("a limit is missing")?, beyond)?;
+        limit(resource, &args.next().context("a limit is missing")?, headroom)?;
     }
     let path = args.next().context("the script is missing")?;
     let mut home = None;
@@ -112,7 +112,7 @@ fn prepare(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Script> {
 impl Script {
     /// Execs the script, and returns only on failure. It retries for a moment while another process has the
     /// file open for writing.
-    fn become_it(&self) -> io::Error {
+    fn exec_with_retries(&self) -> io::Error {
         let mut error = self.exec();
         for _ in 1..10 {
             if error.kind() != io::ErrorKind::ExecutableFileBusy {
@@ -131,7 +131,7 @@ impl Script {
     /// succeed.
     fn exec(&self) -> io::Error {
         let c_string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
-        let become_it = || -> io::Result<()> {
+        let try_exec = || -> io::Result<()> {
             let path = c_string(&self.path)?;
             let args = std::iter::once(&self.path).chain(&self.args).map(|arg| c_string(arg));
             let home = self.home.as_ref().map(|home| (OsString::from("HOME"), home.clone().into()));
@@ -142,7 +142,7 @@ impl Script {
             sigpipe::reset();
             match execve(&path, &args, &env)? {}
         };
-        become_it().err().unwrap_or_else(|| io::Error::other("it did not start"))
+        try_exec().err().unwrap_or_else(|| io::Error::other("it did not start"))
     }
 }
 
@@ -156,12 +156,11 @@ pub fn own_program() -> anyhow::Result<PathBuf> {
 
 /// Looks up a user by name or by number.
 pub fn find(name: &str) -> anyhow::Result<User> {
-    let mut found = User::from_name(name);
-    if let (Ok(None), Ok(number)) = (&found, name.parse()) {
-        found = User::from_uid(Uid::from_raw(number));
+    let mut user = User::from_name(name);
+    if let (Ok(None), Ok(number)) = (&user, name.parse()) {
+        user = User::from_uid(Uid::from_raw(number));
     }
-    found
-        .with_context(|| format!("the user {name} could not be looked up"))?
+    user.with_context(|| format!("the user {name} could not be looked up"))?
         .ok_or_else(|| anyhow!("there is no user {name}"))
 }
 
@@ -179,16 +178,16 @@ pub fn groups_of(user: &User) -> anyhow::Result<Vec<Gid>> {
 
 /// Sets a resource limit, but never above the limit in force.
 ///
-/// The hard limit is higher than the soft limit by `beyond`: for CPU time the process then gets SIGXCPU
+/// The hard limit is higher than the soft limit by `headroom`: for CPU time the process then gets SIGXCPU
 /// first, which says why it died.
-fn limit(resource: Resource, value: &OsStr, beyond: u64) -> anyhow::Result<()> {
+fn limit(resource: Resource, value: &OsStr, headroom: u64) -> anyhow::Result<()> {
     if value == OsStr::new(NONE) {
         return Ok(());
     }
     let wanted: u64 = value.to_str().and_then(|text| text.parse().ok()).context("a limit is not a number")?;
-    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let max = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit =
-        Rlimit { current: Some(wanted.min(most)), maximum: Some(wanted.saturating_add(beyond).min(most)) };
+        Rlimit { current: Some(wanted.min(max)), maximum: Some(wanted.saturating_add(headroom).min(max)) };
     setrlimit(resource, limit).with_context(|| format!("the limit {resource:?} = {wanted} could not be set"))
 }
 
@@ -237,8 +236,8 @@ mod tests {
             .output()
             .expect("it runs");
         let stdout = String::from_utf8(output.stdout).expect("text");
-        let said = stdout.split_once("begin\n").map_or("", |(_, said)| said).to_owned();
-        (output.status.code(), said, String::from_utf8(output.stderr).expect("text"))
+        let stdout = stdout.split_once("begin\n").map_or("", |(_, rest)| rest).to_owned();
+        (output.status.code(), stdout, String::from_utf8(output.stderr).expect("text"))
     }
 
     #[test]
@@ -256,12 +255,12 @@ mod tests {
         };
         let lines =
             "ulimit -v; ulimit -n; ulimit -t; grep -c 'processes *5000 *5000' /proc/self/limits; exit 5";
-        let (code, said, _) = launch(None, limits, "/bin/sh", lines);
-        assert_eq!((code, said.as_str()), (Some(5), "1048576\n20\n7\n1\n"));
+        let (code, stdout, _) = launch(None, limits, "/bin/sh", lines);
+        assert_eq!((code, stdout.as_str()), (Some(5), "1048576\n20\n7\n1\n"));
 
-        let (code, _, said) = launch(None, ScriptLimits::default(), "/no/such/script", "");
+        let (code, _, stderr) = launch(None, ScriptLimits::default(), "/no/such/script", "");
         assert_eq!(code, Some(EXIT_CODE.into()));
-        assert!(said.contains("provisiond launch-script: /no/such/script: No such file"), "{said}");
+        assert!(stderr.contains("provisiond launch-script: /no/such/script: No such file"), "{stderr}");
 
         let dir = tempfile::tempdir().expect("a directory");
         let put = |name: &str, bytes: &[u8]| {
@@ -272,21 +271,21 @@ mod tests {
             file.to_str().expect("text").to_owned()
         };
         let binary = put("binary", b"\x01\0\x02");
-        for (bytes, told) in [
+        for (bytes, expected) in [
             (&b""[..], "it is empty"),
             (b"exit 0\n", "it has no #! line"),
             (b"\x01\0\x02", "not a program that Linux knows"),
             (format!("#!{binary}\nexit 0\n").as_bytes(), "the interpreter of its #! line"),
         ] {
-            let (code, said, why) = launch(None, ScriptLimits::default(), &put("script", bytes), "");
-            assert_eq!((code, said.as_str()), (Some(EXIT_CODE_LASTING.into()), ""), "not by sh: {why}");
-            assert!(why.contains(told), "{why}");
+            let (code, stdout, why) = launch(None, ScriptLimits::default(), &put("script", bytes), "");
+            assert_eq!((code, stdout.as_str()), (Some(EXIT_CODE_LASTING.into()), ""), "not by sh: {why}");
+            assert!(why.contains(expected), "{why}");
         }
 
         let lines = "id -un; id -Gn; echo $HOME; kill -PIPE $$";
-        let (code, said, why) = launch(Some("nobody"), ScriptLimits::default(), "/bin/sh", lines);
+        let (code, stdout, why) = launch(Some("nobody"), ScriptLimits::default(), "/bin/sh", lines);
         if nix::unistd::geteuid().is_root() {
-            assert_eq!((code, said.as_str()), (None, "nobody\nnogroup\n/nonexistent\n"), "SIGPIPE ends it");
+            assert_eq!((code, stdout.as_str()), (None, "nobody\nnogroup\n/nonexistent\n"), "SIGPIPE ends it");
             let script = put("script", b"#!/bin/sh\n");
             let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             std::fs::set_permissions(dir.path(), closed).expect("allowed");

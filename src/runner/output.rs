@@ -94,12 +94,12 @@ impl<R> Capture<R> {
     }
 
     /// The complete output, if it was not more than the limit.
-    pub fn whole(&self) -> Option<&[u8]> {
+    pub fn complete(&self) -> Option<&[u8]> {
         (self.total == self.head.len() as u64).then_some(&self.head)
     }
 
-    /// Like [`Capture::whole`], by value.
-    pub fn into_whole(self) -> Option<Bytes> {
+    /// Like [`Capture::complete`], by value.
+    pub fn into_complete(self) -> Option<Bytes> {
         (self.total == self.head.len() as u64).then(|| self.head.into())
     }
 
@@ -123,8 +123,8 @@ impl<R> Capture<R> {
 mod tests {
     use super::*;
 
-    async fn captured(said: &[u8], limit: usize) -> Capture<&[u8]> {
-        let mut capture = Capture::new(Some(said), limit);
+    async fn captured(output: &[u8], limit: usize) -> Capture<&[u8]> {
+        let mut capture = Capture::new(Some(output), limit);
         capture.drain().await;
         assert!(capture.ended());
         capture
@@ -136,28 +136,28 @@ mod tests {
         assert_eq!(capture.record(), "café \u{FFFD} \u{FFFD}");
         assert!(!capture.truncated());
         let full = captured("x".repeat(KEPT_BYTES).leak().as_bytes(), KEPT_BYTES).await;
-        assert!(!full.truncated() && full.record().len() == KEPT_BYTES && full.whole().is_some());
+        assert!(!full.truncated() && full.record().len() == KEPT_BYTES && full.complete().is_some());
     }
 
     #[tokio::test]
-    async fn of_a_long_output_head_and_tail_are_kept() {
-        let said: Vec<u8> = (0..300_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+    async fn head_and_tail_of_a_long_output_are_kept() {
+        let output: Vec<u8> = (0..300_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         for limit in [KEPT_BYTES, 100_000, 3_000_000] {
-            let capture = captured(&said, limit).await;
+            let capture = captured(&output, limit).await;
             let record = capture.record();
             assert!(capture.truncated());
             assert!(record.starts_with("0\n1\n2\n") && record.ends_with("\n299998\n299999\n"));
-            assert!(record.contains(&format!("\n… {} bytes left out …\n", said.len() - KEPT_BYTES)));
+            assert!(record.contains(&format!("\n… {} bytes left out …\n", output.len() - KEPT_BYTES)));
             assert!(record.len() < KEPT_BYTES + 100);
-            assert_eq!(capture.into_whole().is_some(), limit > said.len());
+            assert_eq!(capture.into_complete().is_some(), limit > output.len());
         }
     }
 
     #[tokio::test]
     async fn a_cut_leaves_no_torn_characters() {
-        let said = "ü€😀".repeat(20_000).into_bytes();
+        let output = "ü€😀".repeat(20_000).into_bytes();
         for skip in 0..9 {
-            let record = captured(&said[..said.len() - 9 + skip], KEPT_BYTES).await.record();
+            let record = captured(&output[..output.len() - 9 + skip], KEPT_BYTES).await.record();
             let torn = record.matches('\u{FFFD}').count();
             assert!(torn <= 1, "{torn} at {skip}: only the end of the output itself may be torn");
         }

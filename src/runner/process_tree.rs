@@ -21,7 +21,7 @@ use std::time::Duration;
 use parking_lot::RwLockReadGuard;
 use rustix::process::Pid;
 
-use watch::{begun, watch};
+use watch::{existing_watch, watch};
 
 use super::working_dir::WorkingDir;
 
@@ -73,7 +73,7 @@ impl ProcessTree {
         if let Some(watch) = watch() {
             let mut state = watch.state.lock();
             state.live.remove(&self.number);
-            state.asked += 1;
+            state.requested += 1;
             drop(state);
             watch.changed.notify_all();
         }
@@ -92,10 +92,10 @@ impl Drop for ProcessTree {
 
 /// Waits until nothing is left of the calls that have ended, at most `limit`.
 pub fn reap_all(limit: Duration) {
-    let Some(watch) = begun() else { return };
+    let Some(watch) = existing_watch() else { return };
     let mut state = watch.state.lock();
-    state.asked += 1;
-    let asked = state.asked;
+    state.requested += 1;
+    let requested = state.requested;
     watch.changed.notify_all();
-    watch.changed.wait_while_for(&mut state, |state| state.done < asked, limit);
+    watch.changed.wait_while_for(&mut state, |state| state.completed < requested, limit);
 }

@@ -88,9 +88,9 @@ impl ScriptRunner {
         // If this process already runs as that user, it needs no permission to switch to it.
         let user = user.filter(|user| user.uid != geteuid());
         let dirs = WorkingDirs::new(env::temp_dir(), user.clone());
-        let needed = user.is_some() || limits != ScriptLimits::default();
+        let needs_launcher = user.is_some() || limits != ScriptLimits::default();
         let launcher =
-            needed.then(|| launch::own_program().map(|program| Launcher { program, user, limits }));
+            needs_launcher.then(|| launch::own_program().map(|program| Launcher { program, user, limits }));
         Ok(Self { rules, env, kill_grace, launcher: launcher.transpose()?, dirs })
     }
 
@@ -114,7 +114,7 @@ impl ScriptRunner {
                 }
                 let (why, kind) = match cause {
                     Some(cause) if error.is::<Unstarted>() => {
-                        (program::explain(&script, cause), kind_of(cause))
+                        (program::explain(&script, cause), failure_kind(cause))
                     }
                     _ => (format!("{error:#}"), FailureKind::Transient),
                 };
@@ -126,9 +126,9 @@ impl ScriptRunner {
     async fn run_file(&self, call: &Call<'_>, script: &Path, args: &[String]) -> anyhow::Result<Finished> {
         let dir = self.dirs.get().context(NoWorkingDir)?;
         let mut command = self.command(call, script, args, dir.path());
-        let family = ProcessTree::begin(dir);
-        command.env(CALL_ID, family.id());
-        let mut group = Group::spawn(&mut command, &family).await.map_err(Unstarted)?;
+        let tree = ProcessTree::begin(dir);
+        command.env(CALL_ID, tree.id());
+        let mut group = Group::spawn(&mut command, &tree).await.map_err(Unstarted)?;
         let (stdin, stdout, stderr) = group.pipes();
         let mut stdout = Capture::new(stdout, call.answer_limit.unwrap_or(KEPT_BYTES).max(KEPT_BYTES));
         let mut stderr = Capture::new(stderr, KEPT_BYTES);
@@ -140,7 +140,7 @@ impl ScriptRunner {
                 pending::<Infallible>().await
             } => match never {},
         };
-        family.finish();
+        tree.finish();
         timeout(OUTPUT_DRAIN_TIMEOUT, async { join!(stdout.drain(), stderr.drain()) }).await.ok();
         Ok(Finished { ended, stdout, stderr })
     }
@@ -189,9 +189,9 @@ impl Drop for ScriptRunner {
 }
 
 /// The environment of every script: a few variables of this process, and those of `script.env`.
-fn environment(listed: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
-    let mut all = Vec::new();
-    for entry in ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().chain(listed.iter().map(String::as_str)) {
+fn environment(script_env: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
+    let mut variables = Vec::new();
+    for entry in ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().chain(script_env.iter().map(String::as_str)) {
         let (name, value) = match entry.split_once('=') {
             Some((name, value)) => (name, Some(value.into())),
             None => (entry, env::var_os(entry)),
@@ -200,12 +200,12 @@ fn environment(listed: &[String]) -> anyhow::Result<Vec<(String, OsString)>> {
             !name.is_empty() && !entry.contains('\0'),
             "script.env: {name:?} is not the name of a variable; an entry is NAME or NAME=value"
         );
-        all.extend(value.map(|value| (name.to_owned(), value)));
+        variables.extend(value.map(|value| (name.to_owned(), value)));
     }
-    Ok(all)
+    Ok(variables)
 }
 
-fn kind_of(error: &io::Error) -> FailureKind {
+fn failure_kind(error: &io::Error) -> FailureKind {
     if program::is_lasting(error) { FailureKind::Permanent } else { FailureKind::Transient }
 }
 

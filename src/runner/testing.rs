@@ -124,14 +124,14 @@ pub fn success(outcome: Outcome) -> (Response, Option<Bytes>) {
     }
 }
 
-/// Waits until `holds`, at most ten seconds.
-pub async fn until(what: &str, holds: impl Fn() -> bool) {
+/// Waits until `condition`, at most ten seconds.
+pub async fn until(label: &str, condition: impl Fn() -> bool) {
     let wait = async {
-        while !holds() {
+        while !condition() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {label}"));
 }
 
 /// A TCP server that passes every connection to `serve`.

@@ -74,16 +74,16 @@ impl Trial {
 
     /// What a worker would do after this call: `would …`.
     pub fn consequence(&self) -> String {
-        let mut told = match (&self.retry_in, self.dead_letter) {
+        let mut text = match (&self.retry_in, self.dead_letter) {
             (Some(after), _) => format!("would retry in {after}"),
             (None, Some(reason)) => format!("would make a dead letter ({reason})"),
             (None, None) if self.verdict == "forbid" => "would not run the handlers after it".to_owned(),
             (None, None) => "would continue with the next handler".to_owned(),
         };
         if self.disables {
-            told.push_str(", and disable the handler (410)");
+            text.push_str(", and disable the handler (410)");
         }
-        told
+        text
     }
 }
 
@@ -111,8 +111,8 @@ impl Runner {
     ///
     /// # Errors
     /// If the event's body is not JSON; the body of every event is.
-    pub async fn try_out(&self, of: TrialOf<'_>) -> serde_json::Result<Trial> {
-        let TrialOf { handler, secrets, event, timeout, policy, max_event_bytes } = of;
+    pub async fn try_out(&self, input: TrialOf<'_>) -> serde_json::Result<Trial> {
+        let TrialOf { handler, secrets, event, timeout, policy, max_event_bytes } = input;
         let mode = handler.spec.mode;
         let call = Call {
             handler,
@@ -129,16 +129,16 @@ impl Runner {
         let duration = clock.elapsed();
         let (outcome, verdict) = judge(outcome, mode, event, max_event_bytes);
         let step = Step { handler: handler.id, created: Created::default(), attempt: Attempt::FIRST };
-        let settlement = decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy);
-        let disposition = disposition(&settlement, &verdict);
-        let (retry_in, dead_letter) = match settlement {
+        let decision = decide(&outcome, step, &Plan::new([]), handler.spec.on_failure(), policy);
+        let disposition = disposition(&decision, &verdict);
+        let (retry_in, dead_letter) = match decision {
             Decision::Done => (None, None),
             Decision::Retry { delay, .. } => (Some(humantime::format_duration(delay).to_string()), None),
             Decision::GiveUp { reason, .. } => (None, Some(reason)),
         };
         let disables = matches!(&outcome, Outcome::Failed { failure, .. } if failure.gone);
         let sent = sent(&call, started_at)?;
-        let (response, error) = said(outcome, &verdict);
+        let (response, error) = response_and_error(outcome, &verdict);
         let (verdict, modified) = match verdict {
             Verdict::Allow => ("allow", None),
             Verdict::Modify(body) => ("modify", Some(raw(&body)?)),
@@ -163,8 +163,8 @@ impl Runner {
     }
 }
 
-const fn disposition(settlement: &Decision, verdict: &Verdict) -> Disposition {
-    match (settlement, verdict) {
+const fn disposition(decision: &Decision, verdict: &Verdict) -> Disposition {
+    match (decision, verdict) {
         (Decision::Done, Verdict::Forbid { .. }) => Disposition::Forbidden,
         (Decision::Done, _) => Disposition::Done,
         (Decision::Retry { .. }, _) => Disposition::Retrying,
@@ -172,7 +172,7 @@ const fn disposition(settlement: &Decision, verdict: &Verdict) -> Disposition {
     }
 }
 
-fn said(outcome: Outcome, verdict: &Verdict) -> (Option<Response>, Option<String>) {
+fn response_and_error(outcome: Outcome, verdict: &Verdict) -> (Option<Response>, Option<String>) {
     let reason = match verdict {
         Verdict::Forbid { reason } => Some(reason.clone()),
         Verdict::Allow | Verdict::Modify(_) => None,
@@ -184,11 +184,11 @@ fn said(outcome: Outcome, verdict: &Verdict) -> (Option<Response>, Option<String
     }
 }
 
-fn sent(call: &Call<'_>, at: Timestamp) -> serde_json::Result<Sent> {
+fn sent(call: &Call<'_>, called_at: Timestamp) -> serde_json::Result<Sent> {
     let body = raw(&call.event.body)?;
     Ok(match &call.handler.spec.task {
         Task::Http { url, headers } => {
-            let headers = request::headers(call, headers, at.as_second());
+            let headers = request::headers(call, headers, called_at.as_second());
             let shown = |value: &http::HeaderValue| match value.to_str() {
                 Ok(text) if !value.is_sensitive() => text.to_owned(),
                 _ => "***".to_owned(),

@@ -40,14 +40,15 @@ pub struct WorkingDirs {
 pub struct WorkingDir {
     /// None after it was removed.
     dir: Option<TempDir>,
-    given: Stamp,
-    of: Weak<WorkingDirs>,
+    initial_stamp: Stamp,
+    pool: Weak<WorkingDirs>,
 }
 
 /// The state of a directory, to detect a change of its entries or permissions.
 ///
 /// The time of the last change stays the same if the stamp and a change fall into one tick of the file
-/// system's clock. So the permissions are compared too, and `is_as_given` checks that the directory is empty.
+/// system's clock. So the permissions are compared too, and `is_unchanged` checks that the directory is
+/// empty.
 #[derive(PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -58,12 +59,12 @@ struct Stamp {
 
 impl Stamp {
     fn of(dir: &Path) -> io::Result<Self> {
-        let seen = dir.symlink_metadata()?;
+        let metadata = dir.symlink_metadata()?;
         Ok(Self {
-            inode: seen.ino(),
-            changed: (seen.ctime(), seen.ctime_nsec()),
-            mode: seen.mode(),
-            owner: (seen.uid(), seen.gid()),
+            inode: metadata.ino(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            mode: metadata.mode(),
+            owner: (metadata.uid(), metadata.gid()),
         })
     }
 }
@@ -80,7 +81,7 @@ impl WorkingDirs {
             let spare = self.spare.lock().pop();
             match spare {
                 // A cleaner of /tmp may have removed it. `finish` has checked that it is empty.
-                Some(dir) if dir.has_given_stamp() => return Ok(dir),
+                Some(dir) if dir.has_initial_stamp() => return Ok(dir),
                 Some(_) => {}
                 None => return self.make(),
             }
@@ -100,8 +101,8 @@ impl WorkingDirs {
                 )
             })?;
         }
-        let given = Stamp::of(dir.path())?;
-        Ok(WorkingDir { dir: Some(dir), given, of: Arc::downgrade(self) })
+        let initial_stamp = Stamp::of(dir.path())?;
+        Ok(WorkingDir { dir: Some(dir), initial_stamp, pool: Arc::downgrade(self) })
     }
 }
 
@@ -113,18 +114,18 @@ impl WorkingDir {
     /// Call this when nothing uses the directory any more. An unchanged one is reused, another one is
     /// removed.
     pub fn finish(self) {
-        if let Some(dirs) = self.of.upgrade().filter(|_| self.is_as_given()) {
-            dirs.spare.lock().push(self);
+        if let Some(pool) = self.pool.upgrade().filter(|_| self.is_unchanged()) {
+            pool.spare.lock().push(self);
         }
     }
 
-    fn is_as_given(&self) -> bool {
+    fn is_unchanged(&self) -> bool {
         let is_empty = || fs::read_dir(self.path()).is_ok_and(|mut entries| entries.next().is_none());
-        self.has_given_stamp() && is_empty()
+        self.has_initial_stamp() && is_empty()
     }
 
-    fn has_given_stamp(&self) -> bool {
-        Stamp::of(self.path()).is_ok_and(|stamp| stamp == self.given)
+    fn has_initial_stamp(&self) -> bool {
+        Stamp::of(self.path()).is_ok_and(|stamp| stamp == self.initial_stamp)
     }
 }
 
@@ -165,11 +166,11 @@ mod tests {
 
     /// Runs `lines` with a working directory in `$1`. Returns whether the next script gets the same
     /// directory.
-    fn is_given_again(dirs: &Arc<WorkingDirs>, lines: &str) -> bool {
+    fn is_reused(dirs: &Arc<WorkingDirs>, lines: &str) -> bool {
         let dir = dirs.get().expect("a directory");
         let path = dir.path().to_owned();
-        let done = std::process::Command::new("sh").args(["-c", lines, "sh"]).arg(&path).status();
-        assert!(done.expect("a shell").success(), "{lines}");
+        let status = std::process::Command::new("sh").args(["-c", lines, "sh"]).arg(&path).status();
+        assert!(status.expect("a shell").success(), "{lines}");
         dir.finish();
         let next = dirs.get().expect("a directory");
         assert_eq!(fs::read_dir(next.path()).expect("readable").count(), 0, "after {lines}");
@@ -178,16 +179,16 @@ mod tests {
             0o700,
             "after {lines}"
         );
-        let again = next.path() == path;
-        assert!(again || !path.exists(), "{lines}: it is left behind");
-        again
+        let is_same = next.path() == path;
+        assert!(is_same || !path.exists(), "{lines}: it is left behind");
+        is_same
     }
 
     #[test]
-    fn only_what_was_left_as_it_was_is_given_again() {
+    fn only_an_unchanged_directory_is_reused() {
         let dirs = WorkingDirs::new(env::temp_dir(), None);
-        assert!(is_given_again(&dirs, "true"));
-        assert!(is_given_again(&dirs, "ls -a $1"), "looking changes nothing");
+        assert!(is_reused(&dirs, "true"));
+        assert!(is_reused(&dirs, "ls -a $1"), "looking changes nothing");
         for lines in [
             "echo secret > $1/file",
             "mkdir $1/deep; touch $1/deep/.hidden; chmod 0 $1/deep",
@@ -198,24 +199,27 @@ mod tests {
             "rmdir $1; touch $1",
             "rmdir $1; ln -s /usr $1",
         ] {
-            assert!(!is_given_again(&dirs, lines), "{lines}");
+            assert!(!is_reused(&dirs, lines), "{lines}");
         }
         // Wait longer than one tick of the file system's clock.
-        assert!(!is_given_again(&dirs, "sleep 0.1; touch $1/gone; rm $1/gone"), "it was used");
+        assert!(!is_reused(&dirs, "sleep 0.1; touch $1/gone; rm $1/gone"), "it was used");
         assert!(Path::new("/usr/bin").exists());
     }
 
     #[test]
-    fn a_place_where_none_can_be_made_is_named() {
+    fn the_error_names_the_unusable_parent() {
         let dir = tempfile::tempdir().expect("a directory");
-        let gone = dir.path().join("gone");
-        let error = WorkingDirs::new(gone.clone(), None).get().map(drop).expect_err("no place");
-        let told = format!("{error:#}");
-        assert!(told.starts_with(&format!("in {} (TMPDIR): No such file", gone.display())), "{told}");
+        let missing = dir.path().join("gone");
+        let error = WorkingDirs::new(missing.clone(), None).get().map(drop).expect_err("no place");
+        let message = format!("{error:#}");
+        assert!(
+            message.starts_with(&format!("in {} (TMPDIR): No such file", missing.display())),
+            "{message}"
+        );
     }
 
     #[test]
-    fn each_has_its_own_and_nothing_stays() {
+    fn directories_are_distinct_and_removed_at_the_end() {
         let dirs = WorkingDirs::new(env::temp_dir(), None);
         let (first, second) = (dirs.get().expect("one"), dirs.get().expect("two"));
         let paths = [first.path().to_owned(), second.path().to_owned()];

@@ -10,7 +10,7 @@ pub const CALL_ID: &str = "PROVISIONING_CALL_ID";
 
 /// How much of an environment is read. `Command` sorts the variables by name, so [`CALL_ID`] is near the
 /// beginning.
-const ENVIRONMENT: usize = 256 * 1024;
+const MAX_ENVIRONMENT_BYTES: usize = 256 * 1024;
 
 /// A child that this process adopted.
 pub(super) struct Adopted {
@@ -44,14 +44,14 @@ pub(super) fn children() -> Vec<Adopted> {
     // Orphans become children of the main thread.
     static LIST: LazyLock<String> = LazyLock::new(|| format!("/proc/self/task/{}/children", getpid()));
     if let Ok(listed) = fs::read_to_string(&*LIST) {
-        return listed.split_whitespace().filter_map(look).collect();
+        return listed.split_whitespace().filter_map(read_child).collect();
     }
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|entry| look(entry.file_name().to_str()?)).collect()
+    all.filter_map(|entry| read_child(entry.file_name().to_str()?)).collect()
 }
 
 /// The process with the id `pid`, if it is a child of this process.
-fn look(pid: &str) -> Option<Adopted> {
+fn read_child(pid: &str) -> Option<Adopted> {
     // The kernel reports -1 for a process that is just ending.
     let number = |text: &str| text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
     let pid = number(pid)?;
@@ -85,11 +85,11 @@ impl Adopted {
     }
 
     /// The value of [`CALL_ID`] in the environment that the process was started with.
-    pub(super) fn mark(&self) -> Option<String> {
+    pub(super) fn call_id(&self) -> Option<String> {
         use io::Read;
         let mut environment = Vec::new();
         let file = fs::File::open(format!("/proc/{}/environ", self.pid)).ok()?;
-        file.take(ENVIRONMENT as u64).read_to_end(&mut environment).ok()?;
+        file.take(MAX_ENVIRONMENT_BYTES as u64).read_to_end(&mut environment).ok()?;
         let value =
             |entry: &[u8]| entry.strip_prefix(CALL_ID.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
         environment.split(|byte| *byte == 0).find_map(value).and_then(|value| String::from_utf8(value).ok())
@@ -111,19 +111,19 @@ mod tests {
             println!("inside");
             return;
         }
-        let inside = Command::new("unshare")
+        let result = Command::new("unshare")
             .args(["--pid", "--fork"])
             .arg(env::current_exe().expect("this test"))
             .args(["--exact", "--nocapture"])
             .arg("runner::process_tree::process::tests::the_own_session_may_be_led_from_elsewhere")
             .env(INSIDE, "1")
             .output();
-        match inside {
-            Ok(ran) if ran.status.success() => {
-                assert!(String::from_utf8_lossy(&ran.stdout).contains("inside"), "{ran:?}");
+        match result {
+            Ok(output) if output.status.success() => {
+                assert!(String::from_utf8_lossy(&output.stdout).contains("inside"), "{output:?}");
             }
-            Ok(ran) if ran.stdout.is_empty() => println!("skipped: unshare is not allowed here"),
-            Ok(ran) => panic!("{ran:?}"),
+            Ok(output) if output.stdout.is_empty() => println!("skipped: unshare is not allowed here"),
+            Ok(output) => panic!("{output:?}"),
             Err(error) => println!("skipped: there is no unshare ({error})"),
         }
     }

@@ -20,12 +20,12 @@ use super::{
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest pause between two checks. If a check is expensive (many processes on the machine), the pause
-/// is [`SHARE`] times the CPU time of the check.
+/// is [`PAUSE_FACTOR`] times the CPU time of the check.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-const SHARE: u32 = 30;
+const PAUSE_FACTOR: u32 = 30;
 
 /// How long one sweep repeats its check while killed processes are still there.
-const PERSIST: Duration = Duration::from_secs(2);
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -34,8 +34,8 @@ pub(super) struct State {
     pub next: u64,
     /// Working directories of calls that have ended.
     pub dirs: Vec<WorkingDir>,
-    pub asked: u64,
-    pub done: u64,
+    pub requested: u64,
+    pub completed: u64,
 }
 
 pub(super) struct Watch {
@@ -54,65 +54,67 @@ static WATCH: OnceLock<Option<&'static Watch>> = OnceLock::new();
 /// The watch. Its thread starts at the first use.
 pub(super) fn watch() -> Option<&'static Watch> {
     *WATCH.get_or_init(|| {
-        let begun = process::adopt().and_then(|()| {
+        let started = process::adopt().and_then(|()| {
             let prefix = uuid::Uuid::new_v4().simple().to_string();
             let (state, changed, starts) = Default::default();
             let watch: &'static Watch = Box::leak(Box::new(Watch { prefix, state, changed, starts }));
             thread::Builder::new().name("script orphans".into()).spawn(|| watch.run()).map(|_| watch)
         });
-        begun.map_err(|error| warn!(%error, "cannot kill processes that leave a script's process group")).ok()
+        started
+            .map_err(|error| warn!(%error, "cannot kill processes that leave a script's process group"))
+            .ok()
     })
 }
 
 /// The watch, if it was ever started.
-pub(super) fn begun() -> Option<&'static Watch> {
+pub(super) fn existing_watch() -> Option<&'static Watch> {
     WATCH.get().copied().flatten()
 }
 
 impl Watch {
     fn run(&self) {
         let mut seen = HashMap::new();
-        let mut left = false;
+        let mut has_survivors = false;
         loop {
-            let (asked, dirs) = self.wait(left);
-            let before = process::cpu_time();
-            left = self.sweep(&mut seen);
-            let took = process::cpu_time().saturating_sub(before);
+            let (requested, dirs) = self.wait(has_survivors);
+            let cpu_before = process::cpu_time();
+            has_survivors = self.sweep(&mut seen);
+            let cpu_used = process::cpu_time().saturating_sub(cpu_before);
             dirs.into_iter().for_each(WorkingDir::finish);
-            self.state.lock().done = asked;
+            self.state.lock().completed = requested;
             self.changed.notify_all();
-            thread::sleep((took * SHARE).clamp(POLL_INTERVAL, IDLE_INTERVAL));
+            thread::sleep((cpu_used * PAUSE_FACTOR).clamp(POLL_INTERVAL, IDLE_INTERVAL));
         }
     }
 
     /// Waits until a check is due. Returns the number of the latest request, and the directories of calls
     /// that ended before the check.
-    fn wait(&self, left: bool) -> (u64, Vec<WorkingDir>) {
+    fn wait(&self, has_survivors: bool) -> (u64, Vec<WorkingDir>) {
         let mut state = self.state.lock();
-        let idle = |state: &mut State| state.asked == state.done && state.dirs.is_empty();
+        let idle = |state: &mut State| state.requested == state.completed && state.dirs.is_empty();
         while idle(&mut state) {
-            if left || !state.live.is_empty() {
+            if has_survivors || !state.live.is_empty() {
                 self.changed.wait_while_for(&mut state, idle, IDLE_INTERVAL);
                 break;
             }
             self.changed.wait(&mut state);
         }
-        (state.asked, std::mem::take(&mut state.dirs))
+        (state.requested, std::mem::take(&mut state.dirs))
     }
 
     /// Repeats the check until all processes that have to be killed are dead. Returns whether some are left
     /// that cannot be killed.
     fn sweep(&self, seen: &mut HashMap<Pid, u64>) -> bool {
-        let (begun, mut killed) = (Instant::now(), 0);
+        let (started_at, mut killed) = (Instant::now(), 0);
         loop {
-            let strays = self.look(seen);
+            let strays = self.check(seen);
             if strays.is_empty() {
                 if killed > 0 {
                     info!(killed, "killed processes that scripts left running");
                 }
                 return false;
             }
-            if begun.elapsed() > PERSIST {
+            if started_at.elapsed() > SWEEP_TIMEOUT {
                 let pids: Vec<_> = strays.iter().map(|pid| pid.as_raw_nonzero()).collect();
                 warn!(?pids, "cannot kill processes that a script left running; retrying every second");
                 return true;
@@ -123,7 +125,7 @@ impl Watch {
     }
 
     /// Reaps dead adopted processes, and kills and returns those that belong to no running call.
-    fn look(&self, seen: &mut HashMap<Pid, u64>) -> Vec<Pid> {
+    fn check(&self, seen: &mut HashMap<Pid, u64>) -> Vec<Pid> {
         let leaders: Vec<Pid> = self.state.lock().live.values().flatten().copied().collect();
         let mut adopted = process::children();
         adopted.retain(|process| !leaders.contains(&process.pid));
@@ -142,7 +144,7 @@ impl Watch {
             }
             if process.is_dead() {
                 process.reap();
-            } else if !self.is_of_a_live_call(&state, &process, seen) {
+            } else if !self.belongs_to_live_call(&state, &process, seen) {
                 kill(&process);
                 strays.push(process.pid);
             }
@@ -150,10 +152,10 @@ impl Watch {
         strays
     }
 
-    fn is_of_a_live_call(&self, state: &State, process: &Adopted, seen: &mut HashMap<Pid, u64>) -> bool {
-        if let Some(mark) = process.mark() {
+    fn belongs_to_live_call(&self, state: &State, process: &Adopted, seen: &mut HashMap<Pid, u64>) -> bool {
+        if let Some(call_id) = process.call_id() {
             let number =
-                mark.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('-')?.parse().ok());
+                call_id.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('-')?.parse().ok());
             return number.is_some_and(|number: u64| state.live.contains_key(&number));
         }
         if state.live.values().any(|leader| *leader == Some(process.group)) {

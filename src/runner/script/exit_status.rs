@@ -54,8 +54,10 @@ pub fn outcome(call: &Call<'_>, finished: Finished) -> Outcome {
         Some(NO_PERMISSION) if call.answer_limit.is_some() => {
             Outcome::Forbidden { reason: reason(call, &finished), response }
         }
-        Some(DATA_ERROR | NO_PERMISSION | CONFIG) => failed(FailureKind::Permanent, words(status), response),
-        _ => failed(FailureKind::Transient, words(status), response),
+        Some(DATA_ERROR | NO_PERMISSION | CONFIG) => {
+            failed(FailureKind::Permanent, describe(status), response)
+        }
+        _ => failed(FailureKind::Transient, describe(status), response),
     }
 }
 
@@ -63,7 +65,7 @@ pub fn outcome(call: &Call<'_>, finished: Finished) -> Outcome {
 fn succeeded(call: &Call<'_>, finished: Finished, response: Response) -> Outcome {
     let Some(limit) = call.answer_limit else { return Outcome::Succeeded { response, answer: None } };
     let error = if finished.stdout.ended() {
-        match finished.stdout.into_whole().filter(|answer| answer.len() <= limit) {
+        match finished.stdout.into_complete().filter(|answer| answer.len() <= limit) {
             Some(answer) => return Outcome::Succeeded { response, answer: Some(answer) },
             None => format!("the answer is larger than {limit} bytes"),
         }
@@ -76,7 +78,7 @@ fn succeeded(call: &Call<'_>, finished: Finished, response: Response) -> Outcome
 /// Why a script that ended with 77 forbids the event: the reason in its verdict, else the first line of
 /// stdout.
 fn reason(call: &Call<'_>, finished: &Finished) -> String {
-    let answer = finished.stdout.whole().unwrap_or_default();
+    let answer = finished.stdout.complete().unwrap_or_default();
     if let Ok(Verdict::Forbid { reason }) = read_verdict(answer, call.event, usize::MAX) {
         return reason;
     }
@@ -98,7 +100,7 @@ fn launch_failure(response: &Response) -> Option<(FailureKind, &str)> {
     Some((kind, why))
 }
 
-fn words(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> String {
     if let Some(number) = status.signal() {
         let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
         return format!("killed by signal {number} ({name}){}", cause(number));

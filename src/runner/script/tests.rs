@@ -102,7 +102,7 @@ async fn a_script_gets_its_event_arguments_and_environment() {
 }
 
 #[tokio::test]
-async fn an_exit_has_its_meaning() {
+async fn each_exit_status_has_its_meaning() {
     use FailureKind::{Permanent, Transient};
     let root = Root::new();
     for (lines, kind, error) in [
@@ -182,7 +182,7 @@ async fn an_intercept_script_may_forbid() {
 }
 
 #[tokio::test]
-async fn an_answer_is_whole_or_none() {
+async fn an_answer_is_complete_or_absent() {
     let root = Root::new();
     let mut trial = Trial { answer_limit: Some(1 << 20), ..root.trial("cat; echo done >&2") };
     trial.event.body = "0123456\n".repeat(1 << 17).into();
@@ -199,13 +199,13 @@ async fn an_answer_is_whole_or_none() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_says_why() {
+async fn a_script_that_cannot_be_started_says_why() {
     let root = Root::new();
     let put = |name: &str, bytes: &[u8]| {
         fs::write(root.path(name), bytes).expect("written");
         fs::set_permissions(root.path(name), PermissionsExt::from_mode(0o755)).expect("allowed");
     };
-    let refuse = async |path: &str, runner: &Runner| {
+    let failure_of = async |path: &str, runner: &Runner| {
         let (failure, _) = failure(Trial::new(&json!({"type": "script", "path": path})).run(runner).await);
         (failure.kind, failure.error)
     };
@@ -217,41 +217,41 @@ async fn what_cannot_be_started_says_why() {
     put("empty", b"");
     let old = std::time::SystemTime::now() - Duration::from_mins(1);
     fs::File::options().write(true).open(root.path("empty")).and_then(|f| f.set_modified(old)).expect("aged");
-    for (name, told) in [
+    for (name, expected) in [
         ("text", "has no #! line"),
         ("empty", "is empty"),
         ("crlf", "Windows line endings"),
         ("binary", "it is not a program that Linux knows"),
         ("nested", "or the interpreter of its #! line, is not a program for this machine"),
     ] {
-        let (kind, error) = refuse(name, &root.runner).await;
+        let (kind, error) = failure_of(name, &root.runner).await;
         assert_eq!(kind, FailureKind::Permanent, "{error}");
-        assert!(error.starts_with("the script ") && error.contains(told), "{name}: {error}");
+        assert!(error.starts_with("the script ") && error.contains(expected), "{name}: {error}");
     }
     put("lost", b"#!/no/such/interpreter\n");
-    let (kind, error) = refuse("lost", &root.runner).await;
+    let (kind, error) = failure_of("lost", &root.runner).await;
     assert_eq!(kind, FailureKind::Transient, "{error}");
     assert!(error.contains("\"/no/such/interpreter\" in its #! line, which is not there"), "{error}");
-    let (kind, error) = refuse("nothing", &root.runner).await;
+    let (kind, error) = failure_of("nothing", &root.runner).await;
     assert_eq!(kind, FailureKind::Transient, "{error}");
-    let (kind, error) = refuse("/bin/sh", &root.runner).await;
+    let (kind, error) = failure_of("/bin/sh", &root.runner).await;
     assert_eq!(kind, FailureKind::Permanent);
     assert!(error.starts_with("the script is refused: /bin/sh"), "{error}");
-    let (kind, error) = refuse("text", &Root::with(|settings| settings.roots.clear()).runner).await;
+    let (kind, error) = failure_of("text", &Root::with(|settings| settings.roots.clear()).runner).await;
     assert_eq!(kind, FailureKind::Permanent);
     assert!(error.contains("script.roots is empty"), "{error}");
 }
 
-fn is_not_called(outcome: &Outcome, told: &str) -> bool {
-    matches!(outcome, Outcome::PutOff { error, is_failing: false, .. } if error.contains(told))
+fn is_not_called(outcome: &Outcome, expected: &str) -> bool {
+    matches!(outcome, Outcome::PutOff { error, is_failing: false, .. } if error.contains(expected))
 }
 
 #[tokio::test]
-async fn what_the_machine_lacks_is_no_failure_of_the_script() {
+async fn a_shortage_is_not_a_failure_of_the_script() {
     let mut root = Root::new();
     let trial = root.trial("true");
-    let gone = root.path("gone");
-    root.runner.scripts.dirs = WorkingDirs::new(gone, None);
+    let missing = root.path("gone");
+    root.runner.scripts.dirs = WorkingDirs::new(missing, None);
     let outcome = trial.run(&root.runner).await;
     assert!(is_not_called(&outcome, "cannot create the working directory of the script: in "), "{outcome:?}");
     let root = Root::new();
@@ -274,7 +274,7 @@ async fn a_line_that_starts_the_script_again_is_not_followed() {
 
 #[tokio::test]
 async fn settings_are_refused_with_their_names() {
-    let refused = |change: fn(&mut ScriptSettings)| {
+    let settings_error = |change: fn(&mut ScriptSettings)| {
         let mut settings = script_settings();
         change(&mut settings);
         match super::ScriptRunner::new(settings) {
@@ -283,8 +283,8 @@ async fn settings_are_refused_with_their_names() {
         }
     };
     assert_eq!(
-        refused(|settings| settings.user = Some("no-such-user".into())),
+        settings_error(|settings| settings.user = Some("no-such-user".into())),
         "script.user: there is no user no-such-user"
     );
-    assert!(refused(|settings| settings.env = vec!["=x".into()]).starts_with("script.env: "));
+    assert!(settings_error(|settings| settings.env = vec!["=x".into()]).starts_with("script.env: "));
 }

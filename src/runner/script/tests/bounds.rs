@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The process ids in the note, after a script has written it.
-async fn noted(root: &Root) -> Vec<u32> {
+async fn noted_pids(root: &Root) -> Vec<u32> {
     let read = || fs::read_to_string(root.path("note")).unwrap_or_default();
     until("a line in the note", || read().ends_with('\n')).await;
     read().split_whitespace().map(|pid| pid.parse().expect("a process id")).collect()
@@ -40,7 +40,7 @@ fn children() -> Vec<String> {
 
 /// Waits until these processes are dead. The leader must also be reaped, because it is our own child. The
 /// others may be orphans that another process reaps.
-async fn dead(pids: &[u32]) {
+async fn wait_until_dead(pids: &[u32]) {
     let (leader, others) = pids.split_first().expect("the leader");
     until("its leader is reaped", || state(*leader).is_none()).await;
     until("its group is dead", || others.iter().all(|pid| matches!(state(*pid), None | Some('Z')))).await;
@@ -65,9 +65,9 @@ async fn stdin_may_stay_unread_and_the_directory_may_vanish() {
 async fn a_chatty_script_is_not_blocked() {
     let root = Root::new();
     let (response, _) = success(soon(root.run("seq 400000; seq 400000 >&2")).await);
-    for said in [stdout(&response), response.stderr.as_deref().expect("a stderr")] {
-        assert!(said.starts_with("1\n2\n") && said.ends_with("\n399999\n400000\n"));
-        assert!(said.contains("bytes left out") && said.len() < KEPT_BYTES + 100);
+    for output in [stdout(&response), response.stderr.as_deref().expect("a stderr")] {
+        assert!(output.starts_with("1\n2\n") && output.ends_with("\n399999\n400000\n"));
+        assert!(output.contains("bytes left out") && output.len() < KEPT_BYTES + 100);
     }
     assert!(response.truncated);
 }
@@ -75,7 +75,7 @@ async fn a_chatty_script_is_not_blocked() {
 #[tokio::test]
 async fn at_the_timeout_the_group_gets_term_then_kill() {
     let root = Root::new();
-    for (lines, response_of) in [
+    for (lines, expected) in [
         ("trap 'echo bye; exit 3' TERM; sleep 1000 & echo $$ $! > $1; wait", (Some(3), None)),
         ("trap '' TERM; sleep 1000 & echo $$ $! > $1; while :; do sleep 1; done", (None, Some(9))),
         ("yes & echo $$ $! > $1; exec yes", (None, Some(15))),
@@ -85,11 +85,11 @@ async fn at_the_timeout_the_group_gets_term_then_kill() {
         assert_eq!(failure.kind, FailureKind::Transient);
         assert_eq!(failure.error, "did not end within 300ms and was killed");
         let response = response.expect("it ran");
-        assert_eq!((response.exit_code, response.signal), response_of, "{lines}");
+        assert_eq!((response.exit_code, response.signal), expected, "{lines}");
         if response.exit_code == Some(3) {
             assert_eq!(stdout(&response), "bye\n");
         }
-        dead(&noted(&root).await).await;
+        wait_until_dead(&noted_pids(&root).await).await;
         fs::remove_file(root.path("note")).expect("noted");
     }
 }
@@ -100,7 +100,7 @@ async fn nothing_that_a_script_started_survives_it() {
     let lines = "(trap '' TERM HUP; sleep 1000) & echo $$ $! > $1; echo done";
     let (response, _) = success(soon(root.run(lines)).await);
     assert_eq!(stdout(&response), "done\n");
-    dead(&noted(&root).await).await;
+    wait_until_dead(&noted_pids(&root).await).await;
 }
 
 /// Ways to leave the process group. Each writes its process id to `$1`, and must not survive its call.
@@ -114,7 +114,7 @@ const ESCAPES: [&str; 4] = [
 ];
 
 #[tokio::test]
-async fn who_left_the_group_is_killed_and_holds_nothing_up() {
+async fn an_escaped_process_is_killed_and_delays_nothing() {
     let root = Root::new();
     for escape in ESCAPES {
         let mut trial = root.trial(&format!("{escape}\nuntil [ -s $1 ]; do :; done; echo done"));
@@ -122,7 +122,7 @@ async fn who_left_the_group_is_killed_and_holds_nothing_up() {
         let (response, answer) = success(soon(trial.run(&root.runner)).await);
         assert_eq!(stdout(&response), "done\n");
         assert!(!response.truncated && answer.is_some(), "its pipes were closed: {escape}");
-        let pids = noted(&root).await;
+        let pids = noted_pids(&root).await;
         until(escape, || pids.iter().all(|pid| state(*pid).is_none())).await;
         fs::remove_file(root.path("note")).expect("noted");
     }
@@ -131,7 +131,7 @@ async fn who_left_the_group_is_killed_and_holds_nothing_up() {
 
 /// What a script leaves running is killed when its own call ends, and not when another call ends.
 #[tokio::test]
-async fn what_runs_of_one_script_is_left_alone_when_another_ends() {
+async fn the_end_of_one_script_does_not_kill_another() {
     let root = Root::new();
     let long = root.trial("(setsid sh -c 'echo $$ > $0; sleep 0.5; echo fine > $0.end' $1 &) & until [ -s $1.end ]; do sleep 0.01; done; cat $1.end");
     fs::rename(root.path("script"), root.path("long")).expect("renamed");
@@ -142,7 +142,7 @@ async fn what_runs_of_one_script_is_left_alone_when_another_ends() {
     .expect("a task");
     let short = root.trial("exit 0");
     let (outcome, ()) = tokio::join!(long.run(&root.runner), async {
-        noted(&root).await;
+        noted_pids(&root).await;
         for _ in 0..5 {
             success(short.run(&root.runner).await);
         }
@@ -156,9 +156,9 @@ async fn a_dropped_attempt_is_killed_and_reaped() {
     let trial = root.trial("trap '' TERM; sleep 1000 & pwd > $1.dir; touch used; echo $$ $! > $1; wait");
     let pids = tokio::select! {
         _ = trial.run(&root.runner) => panic!("it does not end"),
-        pids = noted(&root) => pids,
+        pids = noted_pids(&root) => pids,
     };
-    dead(&pids).await;
+    wait_until_dead(&pids).await;
     let dir = fs::read_to_string(root.path("note.dir")).expect("noted");
     until("its working directory is removed", || !Path::new(dir.trim()).exists()).await;
 }
