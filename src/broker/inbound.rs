@@ -111,10 +111,10 @@ impl Inbound {
         frame.extend(size.to_be_bytes());
         frame.extend(payload);
         frame.push(FRAME_END);
-        let at = self.ready.end;
+        let start = self.ready.end;
         self.ready.end += frame.len();
         self.filled = self.filled - length + frame.len();
-        self.buffer.splice(at..at + length, frame);
+        self.buffer.splice(start..start + length, frame);
     }
 }
 

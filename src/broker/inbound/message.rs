@@ -66,9 +66,9 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Broken> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Broken)?;
+        let (bytes, rest) = self.0.split_at_checked(count).ok_or(Broken)?;
         self.0 = rest;
-        Ok(taken)
+        Ok(bytes)
     }
 
     fn u8(&mut self) -> Result<u8, Broken> {
@@ -158,12 +158,12 @@ pub(super) fn readable_method(payload: &[u8]) -> Option<(Vec<u8>, String)> {
         return None;
     }
     let mut note = Note::default();
-    let mut made = payload.get(..4)?.to_vec();
+    let mut output = payload.get(..4)?.to_vec();
     for field in fields {
         // The broker writes these frames. If one has another form, lapin refuses it.
-        copy_field(&mut reader, *field, &mut made, &mut note).ok()?;
+        copy_field(&mut reader, *field, &mut output, &mut note).ok()?;
     }
-    reader.0.is_empty().then_some((made, note.0))
+    reader.0.is_empty().then_some((output, note.0))
 }
 
 /// A content header that lapin can read instead of this one; `None` if nothing is wrong. Its header [`UNREADABLE`]
@@ -206,19 +206,19 @@ pub(super) fn readable_header(payload: &[u8], noted: Option<String>) -> Option<V
         headers.clear();
     }
     push_entry(&mut headers, UNREADABLE, note.0.as_bytes());
-    let mut made = head.to_vec();
-    made.extend(kept.to_be_bytes());
-    made.extend(before);
-    push_long(&mut made, &headers);
-    made.extend(after);
-    Some(made)
+    let mut output = head.to_vec();
+    output.extend(kept.to_be_bytes());
+    output.extend(before);
+    push_long(&mut output, &headers);
+    output.extend(after);
+    Some(output)
 }
 
 /// Copies a field that is not a table, and replaces what is not UTF-8.
 fn copy_field(
     reader: &mut Reader<'_>,
     field: Field,
-    made: &mut Vec<u8>,
+    output: &mut Vec<u8>,
     note: &mut Note,
 ) -> Result<(), Broken> {
     match field {
@@ -229,17 +229,17 @@ fn copy_field(
                 note.add(&format!("{name} is not UTF-8 ({})", quoted(bytes)));
             }
             let text = cut(&text, u8::MAX.into());
-            made.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-            made.extend(text.as_bytes());
+            output.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+            output.extend(text.as_bytes());
         }
-        Fixed(count) => made.extend(reader.take(count)?),
+        Fixed(count) => output.extend(reader.take(count)?),
         Table => {}
     }
     Ok(())
 }
 
 /// Copies the entries that lapin can read from a table, and notes the others.
-fn copy_entries(table: &[u8], made: &mut Vec<u8>, note: &mut Note) {
+fn copy_entries(table: &[u8], output: &mut Vec<u8>, note: &mut Note) {
     let mut reader = Reader(table);
     while !reader.0.is_empty() {
         let entry = reader.0;
@@ -249,7 +249,7 @@ fn copy_entries(table: &[u8], made: &mut Vec<u8>, note: &mut Note) {
         let shown = String::from_utf8_lossy(name);
         match value {
             Ok(true) if str::from_utf8(name).is_ok() => {
-                made.extend(entry.get(..entry.len() - reader.0.len()).unwrap_or_default());
+                output.extend(entry.get(..entry.len() - reader.0.len()).unwrap_or_default());
             }
             Ok(true) => note.add(&format!("the name of a header is not UTF-8 ({})", quoted(name))),
             Ok(false) => {
@@ -272,9 +272,9 @@ fn push_entry(table: &mut Vec<u8>, name: &str, text: &[u8]) {
     push_long(table, text);
 }
 
-fn push_long(made: &mut Vec<u8>, bytes: &[u8]) {
-    made.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-    made.extend(bytes);
+fn push_long(output: &mut Vec<u8>, bytes: &[u8]) {
+    output.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    output.extend(bytes);
 }
 
 /// A description of what is wrong with a message.
@@ -282,11 +282,11 @@ fn push_long(made: &mut Vec<u8>, bytes: &[u8]) {
 struct Note(String);
 
 impl Note {
-    fn add(&mut self, what: &str) {
+    fn add(&mut self, text: &str) {
         if !self.0.is_empty() {
             self.0.push_str("; ");
         }
-        self.0.push_str(what);
+        self.0.push_str(text);
         let length = cut(&self.0, MAX_NOTE).len();
         self.0.truncate(length);
     }

@@ -40,29 +40,29 @@ fn entry(name: &[u8], kind: u8, value: &[u8]) -> Vec<u8> {
 
 /// What lapin gets of `bytes`, read in parts of `size` and taken in parts of 5.
 fn through(bytes: &[u8], size: usize) -> Vec<u8> {
-    let (mut inbound, mut given) = (Inbound::default(), Vec::new());
+    let (mut inbound, mut output) = (Inbound::default(), Vec::new());
     for part in bytes.chunks(size) {
         inbound.space(size)[..part.len()].copy_from_slice(part);
         inbound.push(part.len());
-        let mut taken = [0; 5];
-        while let count @ 1.. = inbound.take(&mut taken) {
-            given.extend(&taken[..count]);
+        let mut buffer = [0; 5];
+        while let count @ 1.. = inbound.take(&mut buffer) {
+            output.extend(&buffer[..count]);
         }
     }
-    given
+    output
 }
 
 /// The payloads of `bytes`, which must be complete frames.
 fn payloads(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut found = Vec::new();
+    let mut payloads = Vec::new();
     while let [_, _, _, s3, s2, s1, s0, rest @ ..] = bytes {
         let (payload, rest) = rest.split_at(u32::from_be_bytes([*s3, *s2, *s1, *s0]) as usize);
         assert_eq!(rest.first(), Some(&FRAME_END), "a frame ends where it says");
-        found.push(payload);
+        payloads.push(payload);
         bytes = &rest[1..];
     }
     assert!(bytes.is_empty(), "a part of a frame is left");
-    found
+    payloads
 }
 
 fn properties(payload: &[u8]) -> AMQPProperties {
@@ -95,7 +95,7 @@ fn message(flags: u16, given: &[u8]) -> (AMQPProperties, Option<String>) {
 }
 
 #[test]
-fn what_lapin_can_read_passes_as_it_is() {
+fn bytes_that_lapin_can_read_pass_unchanged() {
     let nested = entry(b"deep", b'F', &long(&entry(b"list", b'A', &long(&[b't', 1, b'V']))));
     let table =
         [entry(b"n", b'l', &[0; 8]), entry("ключ".as_bytes(), b'S', &long(b"\xff\xfe")), nested].concat();
@@ -162,7 +162,7 @@ fn a_text_that_is_not_utf8_is_replaced_and_named() {
 }
 
 #[test]
-fn a_routing_key_is_shown_as_far_as_it_can_be_read() {
+fn the_readable_part_of_a_routing_key_is_kept() {
     let sent = [deliver(b"events", b"clients.\xe4"), header(0x0080, &short(b"e1"))].concat();
     // A note about one message does not reach the next.
     let sent = [sent, deliver(b"events", b"a"), header(0x0080, &short(b"e2"))].concat();
@@ -192,7 +192,7 @@ fn headers_that_cannot_be_read_are_left_out_and_named() {
     for _ in 0..10_000 {
         deep = entry(b"", b'F', &long(&deep));
     }
-    for (bad, said) in [
+    for (bad, expected) in [
         (entry(b"n\xff", b't', &[1]), "the name of a header is not UTF-8 (6eff)"),
         (
             entry(b"q", b'F', &long(&entry(b"\xff", b't', &[1]))),
@@ -210,22 +210,22 @@ fn headers_that_cannot_be_read_are_left_out_and_named() {
         let table = [good.clone(), bad].concat();
         let (properties, note) = message(0x2080, &[&*long(&table), &*short(b"e1")].concat());
         let note = note.expect("it is said");
-        assert!(note.starts_with(said), "{note}");
+        assert!(note.starts_with(expected), "{note}");
         let headers = properties.headers().clone().expect("headers");
-        assert_eq!(headers.inner().get("good"), Some(&AMQPValue::LongString("stays".into())), "{said}");
-        assert_eq!(message_id(&properties), Some("e1"), "{said}");
+        assert_eq!(headers.inner().get("good"), Some(&AMQPValue::LongString("stays".into())), "{expected}");
+        assert_eq!(message_id(&properties), Some("e1"), "{expected}");
     }
 }
 
 #[test]
 fn properties_that_end_early_or_late_are_named() {
-    for (flags, given, said) in [
+    for (flags, given, expected) in [
         (0x8080, short(b"text/plain"), "the properties are cut off"),
         (0x0080, [&*short(b"e1"), b"more"].concat(), "the properties are followed by other bytes"),
         (0x0081, short(b"e1"), "the message has properties that AMQP does not define"),
         (0x2000, vec![0, 0, 1, 0, 1], "the properties are cut off"),
     ] {
-        assert_eq!(message(flags, &given).1.as_deref(), Some(said));
+        assert_eq!(message(flags, &given).1.as_deref(), Some(expected));
     }
     // The added header never makes a frame larger than allowed.
     let huge = long(&[&entry(b"h", b'x', &long(&vec![0; 130_900])), &*entry(b"\xff", b't', &[1])].concat());
@@ -238,7 +238,7 @@ fn properties_that_end_early_or_late_are_named() {
 }
 
 #[test]
-fn what_is_no_frame_is_left_to_lapin() {
+fn bytes_that_are_no_frame_pass_unchanged() {
     for bytes in [
         b"AMQP\x00\x00\x09\x01".to_vec(),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
@@ -251,7 +251,7 @@ fn what_is_no_frame_is_left_to_lapin() {
 }
 
 #[test]
-fn whatever_is_sent_lapin_can_read_what_it_is_given() {
+fn lapin_can_read_random_headers() {
     let mut random = SmallRng::seed_from_u64(17);
     for round in 0..20_000 {
         // Mostly well-formed, so that faults occur in the middle.
@@ -264,8 +264,8 @@ fn whatever_is_sent_lapin_can_read_what_it_is_given() {
         }
         let mut given = if random.random_bool(0.5) { long(&table) } else { table };
         for _ in 0..random.random_range(0..3) {
-            let at = random.random_range(0..=given.len());
-            given.insert(at, random.random());
+            let position = random.random_range(0..=given.len());
+            given.insert(position, random.random());
         }
         let flags = if random.random_bool(0.5) { 0x2000 } else { random.random() };
         let sent = header(flags, &given);
