@@ -50,6 +50,6 @@ pub use topology::Topology;
 pub use unknown_queues::{UnknownQueue, queues_of};
 pub use wire::{
     CopyOf, Deferred, MAX_HEADER_BYTES, MessageKind, MessageMeta, NewDeadLetter, classify, dead_letter,
-    dead_letter_of, event, handlers_seen, letter_of, mark_republished, reply, resent, result, retry_copy,
-    retry_of, unrouted_event,
+    dead_letter_message, dead_letter_of, event, handlers_seen, mark_republished, reply, resent, result,
+    retry_copy, retry_of, unrouted_event,
 };

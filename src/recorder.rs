@@ -50,7 +50,7 @@ struct Recorder {
     /// Publishes dead letters for results that cannot be stored, and retry copies that missed their queue.
     publisher: Publisher,
     link: Link,
-    written: Arc<RecorderStats>,
+    stats: Arc<RecorderStats>,
     stop: CancellationToken,
 }
 
@@ -58,7 +58,7 @@ struct Recorder {
 pub async fn run(
     settings: RecorderSettings,
     store: Store,
-    presence: &StatusReporter,
+    status_reporter: &StatusReporter,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let links_stop = CancellationToken::new();
@@ -74,12 +74,13 @@ pub async fn run(
     let housekeeping =
         tokio::spawn(housekeeping::keep(store.clone(), retention, settings.config.index_text, stop.clone()));
 
-    let waiting = tokio::spawn(queue_metrics::keep(store.clone(), settings.broker.clone(), stop.clone()));
+    let metrics_task =
+        tokio::spawn(queue_metrics::keep(store.clone(), settings.broker.clone(), stop.clone()));
 
-    let written = Arc::new(RecorderStats::default());
-    written.tell_by(presence, consuming.clone());
+    let stats = Arc::new(RecorderStats::default());
+    stats.add_to_reports(status_reporter, consuming.clone());
     let (id, link) = (this_process(), consuming);
-    let recorder = Recorder { settings, store, id, publisher, link, written, stop: stop.clone() };
+    let recorder = Recorder { settings, store, id, publisher, link, stats, stop: stop.clone() };
     while !stop.is_cancelled() {
         recorder.consume().await;
         if !stop.is_cancelled() {
@@ -92,7 +93,7 @@ pub async fn run(
     consuming_task.await?;
     publishing_task.await?;
     housekeeping.await?;
-    waiting.await?;
+    metrics_task.await?;
     info!("recorder drained");
     ended.unwrap_or(Ok(Ok(())))?
 }
@@ -107,10 +108,10 @@ impl Recorder {
             .queues()
             .into_iter()
             .map(|(queue, name)| {
-                let intake = QueueConfig { queue: name, prefetch, owner: QueueOwner::Shared };
+                let queue_config = QueueConfig { queue: name, prefetch, owner: QueueOwner::Shared };
                 let consumer = Consumer {
                     link: self.link.clone(),
-                    queue_config: intake,
+                    queue_config,
                     renew: Arc::default(),
                     taking: Arc::default(),
                 };

@@ -38,11 +38,11 @@ pub(super) async fn run(channel: Channel, mut settled: UnboundedReceiver<Settled
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
         };
         let now = Instant::now();
-        for how in batch.drain(..) {
-            if let Settled::Requeued(tag) = how {
+        for settlement in batch.drain(..) {
+            if let Settled::Requeued(tag) = settlement {
                 channel.basic_nack(tag, BasicNackOptions { requeue: true, multiple: false }).await?;
             }
-            ledger.note(how, now);
+            ledger.note(settlement, now);
         }
         if let Some(tag) = ledger.take_prefix() {
             channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
@@ -67,20 +67,20 @@ struct Ledger {
     /// All tags up to and including this one are settled.
     prefix: u64,
     /// Settled tags after the prefix; true if their ack or nack was sent.
-    beyond: BTreeMap<u64, bool>,
+    after_prefix: BTreeMap<u64, bool>,
     /// Tags not yet acknowledged, earliest deadline first. Some may already be part of the prefix.
     waiting: VecDeque<(Instant, u64)>,
 }
 
 impl Ledger {
-    fn note(&mut self, how: Settled, now: Instant) {
-        match how {
+    fn note(&mut self, settlement: Settled, now: Instant) {
+        match settlement {
             Settled::Acknowledged(tag) => {
-                self.beyond.insert(tag, false);
+                self.after_prefix.insert(tag, false);
                 self.waiting.push_back((now + BATCH_DELAY, tag));
             }
             Settled::Requeued(tag) => {
-                self.beyond.insert(tag, true);
+                self.after_prefix.insert(tag, true);
             }
         }
     }
@@ -89,13 +89,13 @@ impl Ledger {
     /// twice, even with `multiple`, would close the channel.
     fn take_prefix(&mut self) -> Option<u64> {
         let mut highest = None;
-        while let Some(entry) = self.beyond.first_entry() {
+        while let Some(entry) = self.after_prefix.first_entry() {
             if *entry.key() != self.prefix + 1 {
                 break;
             }
-            let (tag, told) = entry.remove_entry();
+            let (tag, sent) = entry.remove_entry();
             self.prefix = tag;
-            if !told {
+            if !sent {
                 highest = Some(tag);
             }
         }
@@ -118,7 +118,7 @@ impl Ledger {
         let mut tags = Vec::new();
         while self.next_due().is_some_and(|due| due <= now) {
             let Some((_, tag)) = self.waiting.pop_front() else { break };
-            self.beyond.insert(tag, true);
+            self.after_prefix.insert(tag, true);
             tags.push(tag);
         }
         tags
@@ -134,8 +134,8 @@ mod tests {
 
     fn ledger(settled: &[Settled], now: Instant) -> Ledger {
         let mut ledger = Ledger::default();
-        for how in settled {
-            ledger.note(*how, now);
+        for settlement in settled {
+            ledger.note(*settlement, now);
         }
         ledger
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_slow_one_is_acknowledged_in_time_and_once() {
+    fn deliveries_after_a_slow_one_are_acknowledged_once_and_in_time() {
         let now = Instant::now();
         let mut ledger = ledger(&[Acknowledged(2), Acknowledged(3), Requeued(5)], now);
         ledger.note(Acknowledged(6), now + BATCH_DELAY);
@@ -161,18 +161,18 @@ mod tests {
         assert_eq!(ledger.take_due(now + BATCH_DELAY), [2, 3]);
         assert!(ledger.take_due(now + BATCH_DELAY).is_empty());
         ledger.note(Acknowledged(1), now);
-        assert_eq!(ledger.take_prefix(), Some(1), "2 and 3 were told");
+        assert_eq!(ledger.take_prefix(), Some(1), "2 and 3 were acknowledged");
         ledger.note(Acknowledged(4), now);
         assert_eq!(ledger.take_prefix(), Some(6), "5 was given back");
         assert_eq!(ledger.prefix, 6);
         assert!(
-            ledger.next_due().is_none() && ledger.beyond.is_empty(),
+            ledger.next_due().is_none() && ledger.after_prefix.is_empty(),
             "nothing is remembered of the prefix"
         );
     }
 
     #[test]
-    fn a_prefix_of_told_tags_needs_no_word() {
+    fn a_prefix_of_requeued_tags_is_not_acknowledged() {
         let mut ledger = ledger(&[Requeued(1), Requeued(2)], Instant::now());
         assert_eq!(ledger.take_prefix(), None);
         assert_eq!(ledger.prefix, 2);

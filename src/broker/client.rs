@@ -47,9 +47,9 @@ pub(super) async fn depth_of(
     };
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match within(open.queue_declare(queue.into(), options, FieldTable::default())).await {
-        Ok(found) => {
+        Ok(declared) => {
             *channel = Some(open);
-            Ok(Some(Depth { messages: found.message_count(), consumers: found.consumer_count() }))
+            Ok(Some(Depth { messages: declared.message_count(), consumers: declared.consumer_count() }))
         }
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error.context(format!("cannot read the depth of the queue {queue}"))),

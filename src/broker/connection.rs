@@ -51,12 +51,12 @@ const MAX_OWN_LINKS: usize = 64;
 pub struct Link {
     purpose: &'static str,
     state: watch::Receiver<Option<Arc<Connection>>>,
-    trouble: watch::Receiver<Option<LastError>>,
-    heard: Activity,
-    unreached: Arc<AtomicUsize>,
+    last_error: watch::Receiver<Option<LastError>>,
+    activity: Activity,
+    failed_attempts: Arc<AtomicUsize>,
     settings: BrokerSettings,
     /// Permits for further dedicated connections.
-    beside: Arc<Semaphore>,
+    own_link_permits: Arc<Semaphore>,
     /// Problems of the users of this link, and of consumers with a dedicated connection.
     hindrances: Hindrances,
 }
@@ -65,7 +65,7 @@ pub struct Link {
 pub struct OwnLink {
     pub link: Link,
     _stop: DropGuard,
-    _one_of: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Why no channel could be opened.
@@ -82,10 +82,10 @@ struct Supervisor {
     settings: BrokerSettings,
     purpose: &'static str,
     state: watch::Sender<Option<Arc<Connection>>>,
-    trouble: watch::Sender<Option<LastError>>,
-    heard: Activity,
+    last_error: watch::Sender<Option<LastError>>,
+    activity: Activity,
     /// Failed attempts to connect.
-    unreached: Arc<AtomicUsize>,
+    failed_attempts: Arc<AtomicUsize>,
     declares: bool,
     stop: CancellationToken,
 }
@@ -107,30 +107,40 @@ impl Link {
         declares: bool,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
-        let ((announce, state), (tell, trouble)) = (watch::channel(None), watch::channel(None));
-        let (heard, unreached) = (Activity::default(), Arc::default());
+        let ((state_sender, state), (error_sender, last_error)) =
+            (watch::channel(None), watch::channel(None));
+        let (activity, failed_attempts) = (Activity::default(), Arc::default());
         let supervisor = Supervisor {
             settings: settings.clone(),
             purpose,
-            state: announce,
-            trouble: tell,
-            heard: heard.clone(),
-            unreached: Arc::clone(&unreached),
+            state: state_sender,
+            last_error: error_sender,
+            activity: activity.clone(),
+            failed_attempts: Arc::clone(&failed_attempts),
             declares,
             stop,
         };
-        let (beside, hindrances) = (Arc::new(Semaphore::new(MAX_OWN_LINKS)), Hindrances::default());
-        let link = Self { purpose, state, trouble, heard, unreached, settings, beside, hindrances };
+        let (own_link_permits, hindrances) = (Arc::new(Semaphore::new(MAX_OWN_LINKS)), Hindrances::default());
+        let link = Self {
+            purpose,
+            state,
+            last_error,
+            activity,
+            failed_attempts,
+            settings,
+            own_link_permits,
+            hindrances,
+        };
         (link, tokio::spawn(supervisor.run()))
     }
 
     /// Opens a dedicated connection, on which nothing is declared. `None` if there are too many of them.
     pub fn beside(&self) -> Option<OwnLink> {
-        let one_of = Arc::clone(&self.beside).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.own_link_permits).try_acquire_owned().ok()?;
         let stop = CancellationToken::new();
         let (mut link, _) = Self::start(self.settings.clone(), self.purpose, false, stop.clone());
         link.hindrances = self.hindrances.clone();
-        Some(OwnLink { link, _stop: stop.drop_guard(), _one_of: one_of })
+        Some(OwnLink { link, _stop: stop.drop_guard(), _permit: permit })
     }
 
     /// Records that a user of this link cannot work, although the connection is up.
@@ -140,7 +150,7 @@ impl Link {
 
     /// Records that the broker sent something, so it responds.
     pub(super) fn note_heard(&self) {
-        self.heard.note();
+        self.activity.note();
     }
 
     /// Whether the connection is up now.
@@ -149,8 +159,8 @@ impl Link {
     }
 
     /// Failed attempts to connect so far. If the number grows, the broker was away.
-    pub(super) fn unreached(&self) -> usize {
-        self.unreached.load(Relaxed)
+    pub(super) fn failed_attempts(&self) -> usize {
+        self.failed_attempts.load(Relaxed)
     }
 
     /// Whether the broker currently blocks publishers (`connection.blocked`).
@@ -166,13 +176,13 @@ impl Link {
     /// The state of this link, for the status report of the process.
     pub fn report(&self) -> LinkReport {
         let is_up = self.is_up();
-        let hindrance = self.hindrances.told().filter(|_| is_up);
+        let hindrance = self.hindrances.summary().filter(|_| is_up);
         let is_hindered = hindrance.is_some();
-        let trouble = match hindrance {
+        let last_error = match hindrance {
             Some(error) => Some(LastError { at: Timestamp::now(), error: header_error(&error) }),
-            None => self.trouble.borrow().clone(),
+            None => self.last_error.borrow().clone(),
         };
-        LinkReport { connected: is_up && !is_hindered, blocked: self.is_blocked(), trouble }
+        LinkReport { connected: is_up && !is_hindered, blocked: self.is_blocked(), trouble: last_error }
     }
 
     pub const fn topology(&self) -> &Topology {
@@ -219,13 +229,13 @@ impl Link {
 
 impl Supervisor {
     async fn run(self) {
-        let (mut pause, mut told) = (MIN_RETRY_DELAY, String::new());
+        let (mut pause, mut logged) = (MIN_RETRY_DELAY, String::new());
         while !self.stop.is_cancelled() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 connected = self.connect() => match connected {
                     Ok((connection, socket)) => {
-                        told.clear();
+                        logged.clear();
                         let began = Instant::now();
                         self.hold(connection, socket).await;
                         // A connection that is closed at once (a limit of the user) must not be retried several times a
@@ -237,13 +247,13 @@ impl Supervisor {
                     Err(error) => {
                         let error = format!("{error:#}");
                         // Warn only when the error changes.
-                        if told == error {
+                        if logged == error {
                             debug!(purpose = self.purpose, %error, retry_in = ?pause, "cannot connect to the broker");
                         } else {
                             warn!(purpose = self.purpose, %error, retry_in = ?pause, "cannot connect to the broker");
                         }
-                        self.tell(&error);
-                        told = error;
+                        self.report_error(&error);
+                        logged = error;
                     }
                 },
             }
@@ -255,7 +265,7 @@ impl Supervisor {
     async fn connect(&self) -> anyhow::Result<(Arc<Connection>, Socket)> {
         let dialled = self.settings.dial_with_socket(self.purpose).await;
         let (connection, socket) = dialled.inspect_err(|_| {
-            self.unreached.fetch_add(1, Relaxed);
+            self.failed_attempts.fetch_add(1, Relaxed);
         })?;
         if self.declares {
             self.settings.topology.declare(&connection).await?;
@@ -271,11 +281,12 @@ impl Supervisor {
         info!(purpose, "connected to the broker");
         self.state.send_replace(Some(Arc::clone(&connection)));
         let mut events = pin!(connection.events_listener());
-        let mut unanswered = pin!(wait_until_unresponsive(&connection, &self.heard, self.settings.heartbeat));
+        let mut unanswered =
+            pin!(wait_until_unresponsive(&connection, &self.activity, self.settings.heartbeat));
         let mut taken_over = pin!(taken_over(&self.settings.topology, &connection));
         // Events report a loss at once; the timer finds a loss that no event reports.
         let mut why = String::new();
-        let mut look = tokio::time::interval(Duration::from_secs(1));
+        let mut poll = tokio::time::interval(Duration::from_secs(1));
         while connection.status().connected() {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -284,7 +295,7 @@ impl Supervisor {
                     Some(Event::ConnectionUnblocked) => info!(purpose, "the broker accepts messages again"),
                     Some(Event::Error(error)) => why = BrokerError::from(error).to_string(),
                     Some(_) => {}
-                    None => { look.tick().await; }
+                    None => { poll.tick().await; }
                 },
                 () = &mut unanswered => {
                     "the broker does not answer requests on an open connection".clone_into(&mut why);
@@ -294,7 +305,7 @@ impl Supervisor {
                     why = refused.to_string();
                     break;
                 }
-                _ = look.tick() => {}
+                _ = poll.tick() => {}
             }
         }
         self.state.send_replace(None);
@@ -306,13 +317,13 @@ impl Supervisor {
             socket.shut_down();
             connection_lost(purpose);
             warn!(purpose, why, "connection to the broker lost");
-            self.tell(&format!("connection lost: {why}"));
+            self.report_error(&format!("connection lost: {why}"));
         }
     }
 
-    fn tell(&self, error: &str) {
+    fn report_error(&self, error: &str) {
         let error = header_error(error);
-        self.trouble.send_replace(Some(LastError { at: Timestamp::now(), error }));
+        self.last_error.send_replace(Some(LastError { at: Timestamp::now(), error }));
     }
 }
 

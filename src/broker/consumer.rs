@@ -84,7 +84,7 @@ enum End {
     /// Nothing was received, and nothing is unsettled.
     Idle,
     /// Its own connection was stable, and nothing is unsettled.
-    Well,
+    Stable,
     Lost(String),
 }
 
@@ -96,22 +96,22 @@ struct Session {
     acker: JoinHandle<lapin::Result<()>>,
     held: Held,
     /// Deliveries received since the prefetch was set.
-    taken: u16,
+    received: u16,
     /// When the session is idle, if nothing was received until then.
     idle_at: Instant,
     /// When the connection counts as stable, and allows more.
-    soon: Instant,
+    stable_at: Instant,
 }
 
 /// What happens next in a session.
 enum Step {
-    On,
+    Continue,
     /// Continue with this prefetch, because of the size of the messages.
-    Taking(u16),
+    SizePrefetch(u16),
     /// Continue carefully with this prefetch.
-    Trusting(u16),
+    CarefulPrefetch(u16),
     /// End the session after the running deliveries are settled.
-    Ended(End),
+    End(End),
     Lost(String),
 }
 
@@ -124,51 +124,51 @@ struct Place {
     /// Set while it cannot consume although the connection is up.
     hindrance: Option<Hindrance>,
     /// The lower prefetch while its messages are large.
-    few: Option<u16>,
+    size_prefetch: Option<u16>,
     /// The lower prefetch while a message of the queue may end the connection.
-    careful: Option<u16>,
+    careful_prefetch: Option<u16>,
     /// Short-lived connections in a row.
-    lost: u32,
+    losses: u32,
     /// The last retry delay while it is hindered.
-    paused: Duration,
+    last_delay: Duration,
 }
 
 impl Place {
     /// On a connection of its own, to which it need not stay.
-    const fn is_apart(&self) -> bool {
+    const fn is_isolated(&self) -> bool {
         self.own.is_some() && !self.is_full
     }
 
     const fn is_unusual(&self) -> bool {
-        self.careful.is_some() || self.few.is_some() || self.is_apart()
+        self.careful_prefetch.is_some() || self.size_prefetch.is_some() || self.is_isolated()
     }
 
     fn prefetch(&self, usual: u16) -> u16 {
-        let few = self.few.unwrap_or(usual);
-        self.careful.map_or(few, |careful| careful.min(few))
+        let by_size = self.size_prefetch.unwrap_or(usual);
+        self.careful_prefetch.map_or(by_size, |careful| careful.min(by_size))
     }
 
     /// Counts a connection that was lost after `lasted`. Returns true if the consumer must be careful from now on.
     fn note_lost(&mut self, lasted: Duration) -> bool {
-        self.lost = if lasted < STABLE_AFTER { self.lost.saturating_add(1) } else { 1 };
-        self.careful = (self.lost >= MAX_LOSSES).then_some(1);
-        self.lost == MAX_LOSSES
+        self.losses = if lasted < STABLE_AFTER { self.losses.saturating_add(1) } else { 1 };
+        self.careful_prefetch = (self.losses >= MAX_LOSSES).then_some(1);
+        self.losses == MAX_LOSSES
     }
 
     /// The delay before the next try. It grows while the consumer is hindered.
-    fn pause(&mut self) -> Duration {
-        self.paused =
-            if self.hindrance.is_some() { longer(self.paused.max(RETRY_DELAY)) } else { RETRY_DELAY };
-        self.paused
+    fn next_delay(&mut self) -> Duration {
+        self.last_delay =
+            if self.hindrance.is_some() { longer(self.last_delay.max(RETRY_DELAY)) } else { RETRY_DELAY };
+        self.last_delay
     }
 
     fn hinder(&mut self, link: &Link, queue: &str, why: &str) {
         self.hindrance.get_or_insert_with(|| link.hindered(queue, why));
     }
 
-    fn note_well(&mut self) {
-        self.lost = 0;
-        self.careful = None;
+    fn note_stable(&mut self) {
+        self.losses = 0;
+        self.careful_prefetch = None;
         if !self.is_full {
             self.own = None;
         }
@@ -188,23 +188,23 @@ impl Consumer {
                     Ok(channel) => channel,
                     Err(NoChannel::Stopped) => return,
                     Err(NoChannel::Full) => {
-                        self.has_no_channel(&mut place);
+                        self.handle_no_channel(&mut place);
                         tokio::time::sleep(jittered(RETRY_DELAY)).await;
                         continue;
                     }
                 },
             };
-            let (begun, unreached, mut lost_after) = (Instant::now(), link.unreached(), None);
+            let (begun, failed_attempts, mut lost_after) = (Instant::now(), link.failed_attempts(), None);
             match self.session(channel, &link, &mut place, &stop, &mut take).await {
                 End::Stopped => return,
                 End::Idle => continue,
-                End::Well if link.is_up() => {
+                End::Stable if link.is_up() => {
                     debug!(queue = self.queue_config.queue, "back on the shared connection");
-                    place.note_well();
+                    place.note_stable();
                     continue;
                 }
                 // Its last delivery ended the connection after all.
-                End::Well => lost_after = Some(begun.elapsed()),
+                End::Stable => lost_after = Some(begun.elapsed()),
                 // The supervisor logs a lost connection, once for all its users.
                 End::Lost(why) if !link.is_up() => {
                     debug!(queue = self.queue_config.queue, why, "consumer lost");
@@ -215,13 +215,13 @@ impl Consumer {
                 }
                 End::Lost(_) => {}
             }
-            let pause = place.pause();
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(pause)) => {} }
+            let delay = place.next_delay();
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(delay)) => {} }
             tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, &mut place) => {} }
             match lost_after {
                 // The broker was away, so the loss accuses no message.
-                Some(_) if link.unreached() > unreached => {}
-                Some(lasted) if place.note_lost(lasted) => self.go_apart(&mut place),
+                Some(_) if link.failed_attempts() > failed_attempts => {}
+                Some(lasted) if place.note_lost(lasted) => self.isolate(&mut place),
                 _ => {}
             }
         }
@@ -229,7 +229,7 @@ impl Consumer {
 
     /// Opens a dedicated connection if the shared one has no free channel. If that is impossible too, records a
     /// hindrance.
-    fn has_no_channel(&self, place: &mut Place) {
+    fn handle_no_channel(&self, place: &mut Place) {
         if place.own.is_none() {
             place.own = self.link.beside();
             place.is_full = true;
@@ -248,13 +248,13 @@ impl Consumer {
     }
 
     /// Isolates the consumer on a dedicated connection. If none can be opened, it stays on the shared one.
-    fn go_apart(&self, place: &mut Place) {
+    fn isolate(&self, place: &mut Place) {
         if place.own.is_none() {
             place.own = self.link.beside();
         }
         warn!(
             queue = self.queue_config.queue,
-            lost = place.lost,
+            lost = place.losses,
             on_its_own = place.own.is_some(),
             "connection lost again and again, perhaps because of a message in a queue: taking one delivery at a time, then more while the connection lasts"
         );
@@ -273,35 +273,44 @@ impl Consumer {
             Err(end) => return end,
         };
         place.hindrance = None;
-        let (settled, duties) = mpsc::unbounded_channel::<Settled>();
-        let acker = tokio::spawn(acker::run(channel.clone(), duties));
-        let (idle_at, soon) = (Instant::now() + jittered(IDLE_TIMEOUT), Instant::now() + STABLE_AFTER);
-        let mut session =
-            Session { channel, consumer, settled, acker, idle_at, soon, held: Held::default(), taken: 0 };
+        let (settled, settlements) = mpsc::unbounded_channel::<Settled>();
+        let acker = tokio::spawn(acker::run(channel.clone(), settlements));
+        let (idle_at, stable_at) = (Instant::now() + jittered(IDLE_TIMEOUT), Instant::now() + STABLE_AFTER);
+        let mut session = Session {
+            channel,
+            consumer,
+            settled,
+            acker,
+            idle_at,
+            stable_at,
+            held: Held::default(),
+            received: 0,
+        };
         loop {
             match self.step(&mut session, link, place, stop, take).await {
-                Step::On => {}
-                Step::Taking(prefetch) => {
-                    place.few = Some(prefetch).filter(|few| *few < self.queue_config.prefetch);
+                Step::Continue => {}
+                Step::SizePrefetch(prefetch) => {
+                    place.size_prefetch = Some(prefetch).filter(|limit| *limit < self.queue_config.prefetch);
                     debug!(queue = self.queue_config.queue, prefetch, "prefetch adapted to the message size");
-                    if let Err(end) = self.begin_again(&mut session, place).await {
-                        return session.drained(&self.queue_config.queue, end).await;
+                    if let Err(end) = self.restart(&mut session, place).await {
+                        return session.drain(&self.queue_config.queue, end).await;
                     }
-                    session.soon = Instant::now() + STABLE_AFTER;
+                    session.stable_at = Instant::now() + STABLE_AFTER;
                 }
-                Step::Trusting(prefetch) => {
-                    place.careful = Some(prefetch).filter(|careful| *careful < self.queue_config.prefetch);
-                    if place.careful.is_none() {
+                Step::CarefulPrefetch(prefetch) => {
+                    place.careful_prefetch =
+                        Some(prefetch).filter(|limit| *limit < self.queue_config.prefetch);
+                    if place.careful_prefetch.is_none() {
                         info!(queue = self.queue_config.queue, "connection stable: consuming normally again");
-                        place.lost = 0;
+                        place.losses = 0;
                     }
-                    if let Err(end) = self.begin_again(&mut session, place).await {
-                        return session.drained(&self.queue_config.queue, end).await;
+                    if let Err(end) = self.restart(&mut session, place).await {
+                        return session.drain(&self.queue_config.queue, end).await;
                     }
                 }
-                Step::Ended(end) => {
-                    session.give_back().await;
-                    return session.drained(&self.queue_config.queue, end).await;
+                Step::End(end) => {
+                    session.cancel_and_requeue().await;
+                    return session.drain(&self.queue_config.queue, end).await;
                 }
                 Step::Lost(why) => {
                     session.acker.abort();
@@ -320,12 +329,12 @@ impl Consumer {
         take: &mut impl FnMut(Delivery),
     ) -> Step {
         tokio::select! {
-            () = stop.cancelled() => Step::Ended(End::Stopped),
+            () = stop.cancelled() => Step::End(End::Stopped),
             () = sleep_until(session.idle_at) => {
                 session.idle_at = Instant::now() + jittered(IDLE_TIMEOUT);
-                if session.is_settled() { Step::Ended(End::Idle) } else { Step::On }
+                if session.is_settled() { Step::End(End::Idle) } else { Step::Continue }
             }
-            () = sleep_until(session.soon), if place.is_unusual() => self.trust(session, place),
+            () = sleep_until(session.stable_at), if place.is_unusual() => self.step_when_stable(session, place),
             () = self.renew.notified() => {
                 // Only closing the channel requeues unsettled deliveries.
                 let _ = timeout(RPC_TIMEOUT, session.channel.close(200, "stuck".into())).await;
@@ -340,16 +349,16 @@ impl Consumer {
                     session.idle_at = Instant::now() + jittered(IDLE_TIMEOUT);
                     link.note_heard();
                     let delivery = Delivery::new(raw, session.settled.clone(), &session.held);
-                    session.taken = session.taken.saturating_add(1);
-                    match session.held.fewer_than(self.prefetch(place)) {
+                    session.received = session.received.saturating_add(1);
+                    match session.held.lower_prefetch(self.prefetch(place)) {
                         None => {
                             take(delivery);
                             // One more than may be held: the first ones are settled.
-                            let outlasted = place.careful.filter(|careful| session.taken > *careful);
-                            outlasted.map_or(Step::On, |careful| Step::Trusting(careful.saturating_mul(2)))
+                            let exceeded = place.careful_prefetch.filter(|limit| session.received > *limit);
+                            exceeded.map_or(Step::Continue, |limit| Step::CarefulPrefetch(limit.saturating_mul(2)))
                         }
                         // Dropping the delivery requeues it.
-                        Some(fewer) => Step::Taking(fewer),
+                        Some(lower) => Step::SizePrefetch(lower),
                     }
                 }
                 // lapin ends the stream without an error when the queue is deleted.
@@ -360,15 +369,15 @@ impl Consumer {
     }
 
     /// What a connection that lasts allows.
-    fn trust(&self, session: &mut Session, place: &Place) -> Step {
-        session.soon = Instant::now() + STABLE_AFTER;
-        if place.careful.is_some() {
-            return Step::Trusting(self.queue_config.prefetch);
+    fn step_when_stable(&self, session: &mut Session, place: &Place) -> Step {
+        session.stable_at = Instant::now() + STABLE_AFTER;
+        if place.careful_prefetch.is_some() {
+            return Step::CarefulPrefetch(self.queue_config.prefetch);
         }
-        if let Some(more) = place.few.and_then(|few| session.held.more_than(few)) {
-            return Step::Taking(more);
+        if let Some(higher) = place.size_prefetch.and_then(|limit| session.held.higher_prefetch(limit)) {
+            return Step::SizePrefetch(higher);
         }
-        if place.is_apart() && session.is_settled() { Step::Ended(End::Well) } else { Step::On }
+        if place.is_isolated() && session.is_settled() { Step::End(End::Stable) } else { Step::Continue }
     }
 
     /// The current prefetch.
@@ -391,9 +400,9 @@ impl Consumer {
     }
 
     /// Starts a new consumer, which a new prefetch needs. On the same channel, running deliveries continue.
-    async fn begin_again(&self, session: &mut Session, place: &Place) -> Result<(), End> {
-        session.give_back().await;
-        session.taken = 0;
+    async fn restart(&self, session: &mut Session, place: &Place) -> Result<(), End> {
+        session.cancel_and_requeue().await;
+        session.received = 0;
         session.consumer = self.begin(&session.channel, place).await?;
         Ok(())
     }
@@ -422,7 +431,7 @@ impl Session {
     }
 
     /// Cancels the consumer, and requeues the deliveries that arrive before the broker has cancelled it.
-    async fn give_back(&mut self) {
+    async fn cancel_and_requeue(&mut self) {
         let Self { channel, consumer, settled, held, .. } = self;
         let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         let mut cancelled = pin!(timeout(RPC_TIMEOUT, cancel));
@@ -445,7 +454,7 @@ impl Session {
     }
 
     /// Waits until the running deliveries are settled, closes the channel, and returns `end`.
-    async fn drained(self, queue: &str, end: End) -> End {
+    async fn drain(self, queue: &str, end: End) -> End {
         let Self { channel, consumer, settled, acker, .. } = self;
         drop((consumer, settled));
         if let Ok(Err(error)) = acker.await {

@@ -51,13 +51,13 @@ pub(super) async fn within<T>(rpc: impl Future<Output = lapin::Result<T>>) -> an
 /// closes the channel.
 pub(super) async fn consume(channel: &Channel, queue: &str) -> anyhow::Result<lapin::Consumer> {
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let begun = within(channel.basic_consume(queue.into(), "".into(), options, arguments)).await;
-    if begun.is_err() {
+    let result = within(channel.basic_consume(queue.into(), "".into(), options, arguments)).await;
+    if result.is_err() {
         let channel = channel.clone();
         // In the background: the broker answers only after it has handled the earlier request.
         tokio::spawn(async move { channel.close(200, "not consumed".into()).await });
     }
-    begun
+    result
 }
 
 /// Declares one item at a time. A refusal closes the channel, so the next item uses a new one.
@@ -65,20 +65,20 @@ pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
     /// Inspect only: create nothing.
-    only_look: bool,
+    inspect_only: bool,
     declared: Declared,
 }
 
 impl<'a> Declarer<'a> {
     pub(super) const fn new(connection: &'a Connection) -> Self {
         let declared = Declared { mismatches: Vec::new(), missing: Vec::new() };
-        Self { connection, channel: None, only_look: false, declared }
+        Self { connection, channel: None, inspect_only: false, declared }
     }
 
     /// A declarer that compares what exists with the design, and creates nothing.
-    pub(super) const fn looking(connection: &'a Connection) -> Self {
+    pub(super) const fn inspecting(connection: &'a Connection) -> Self {
         let mut declarer = Self::new(connection);
-        declarer.only_look = true;
+        declarer.inspect_only = true;
         declarer
     }
 
@@ -107,7 +107,7 @@ impl<'a> Declarer<'a> {
     ) -> anyhow::Result<()> {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let passive = ExchangeDeclareOptions { passive: true, ..options };
-        if self.only_look {
+        if self.inspect_only {
             let channel = self.channel().await?;
             let found = channel.exchange_declare(name.into(), kind.clone(), passive, FieldTable::default());
             if self.is_missing(name, within(found).await)? {
@@ -122,7 +122,7 @@ impl<'a> Declarer<'a> {
     pub(super) async fn queue(&mut self, name: &str, arguments: FieldTable) -> anyhow::Result<()> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let passive = QueueDeclareOptions { passive: true, ..options };
-        if self.only_look {
+        if self.inspect_only {
             let channel = self.channel().await?;
             let found = within(channel.queue_declare(name.into(), passive, FieldTable::default())).await;
             if self.is_missing(name, found.map(drop))? {
@@ -135,7 +135,7 @@ impl<'a> Declarer<'a> {
     }
 
     pub(super) async fn bind_queue(&mut self, queue: &str, exchange: &str, key: &str) -> anyhow::Result<()> {
-        if self.only_look {
+        if self.inspect_only {
             return Ok(());
         }
         let channel = self.channel().await?;
@@ -146,7 +146,7 @@ impl<'a> Declarer<'a> {
     }
 
     pub(super) async fn bind_exchange(&mut self, to: &str, from: &str, key: &str) -> anyhow::Result<()> {
-        if self.only_look {
+        if self.inspect_only {
             return Ok(());
         }
         let channel = self.channel().await?;

@@ -83,13 +83,13 @@ mod tests {
     fn the_key_spells_the_delay_in_twenty_bits() {
         let names = Names::new("p");
         let event: EventName = "clients.create".parse().expect("valid");
-        let way = |s| entry(&names, &event, Duration::from_secs(s));
-        assert_eq!(way(0).exchange, "p.delay.v1.deliver");
-        assert_eq!(way(0).routing_key, "0.".repeat(20) + "clients.create");
-        assert_eq!(way(1).exchange, "p.delay.v1.level-0");
-        assert_eq!(way(5).exchange, "p.delay.v1.level-2");
-        assert_eq!(way(5).routing_key, "0.".repeat(17) + "1.0.1.clients.create");
-        assert_eq!(way(u64::MAX).routing_key, "1.".repeat(20) + "clients.create");
+        let entry_after = |s| entry(&names, &event, Duration::from_secs(s));
+        assert_eq!(entry_after(0).exchange, "p.delay.v1.deliver");
+        assert_eq!(entry_after(0).routing_key, "0.".repeat(20) + "clients.create");
+        assert_eq!(entry_after(1).exchange, "p.delay.v1.level-0");
+        assert_eq!(entry_after(5).exchange, "p.delay.v1.level-2");
+        assert_eq!(entry_after(5).routing_key, "0.".repeat(17) + "1.0.1.clients.create");
+        assert_eq!(entry_after(u64::MAX).routing_key, "1.".repeat(20) + "clients.create");
         let longest: EventName = "x".repeat(EventName::MAX_BYTES).parse().expect("valid");
         assert!(entry(&names, &longest, Duration::ZERO).routing_key.len() <= 255);
     }

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The header in which a quorum queue counts earlier deliveries.
-const COUNT: &str = "x-delivery-count";
+const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// One AMQP delivery.
 pub struct Delivery {
@@ -43,8 +43,11 @@ pub(super) enum Settled {
 impl Delivery {
     pub(super) fn new(raw: RawDelivery, settled: UnboundedSender<Settled>, held: &Held) -> Self {
         // A publisher can set this header too; the broker overwrites it as soon as it has something to count.
-        let counted =
-            if raw.redelivered { number_header(raw.properties.headers().as_ref(), COUNT) } else { None };
+        let counted = if raw.redelivered {
+            number_header(raw.properties.headers().as_ref(), DELIVERY_COUNT)
+        } else {
+            None
+        };
         let held = held.add(raw.data.len());
         Self {
             redelivered: raw.redelivered,
@@ -69,10 +72,10 @@ impl AckHandle {
         self.settle(Settled::Requeued(self.tag));
     }
 
-    fn settle(&mut self, how: Settled) {
+    fn settle(&mut self, settlement: Settled) {
         self.done = true;
         // A closed channel means that the connection is lost: the broker redelivers anyway.
-        let _ = self.settled.send(how);
+        let _ = self.settled.send(settlement);
     }
 }
 

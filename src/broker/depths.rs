@@ -65,11 +65,11 @@ pub struct Depths {
 /// Reads queue depths on a connection of its own, which it opens when needed.
 pub struct QueueWatch {
     settings: BrokerSettings,
-    seen: Mutex<Seen>,
+    cache: Mutex<Cache>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Cache {
     connection: Option<Connection>,
     events: Vec<EventName>,
     last: Option<(Instant, Arc<Depths>)>,
@@ -85,7 +85,7 @@ impl Depths {
 
 impl QueueWatch {
     pub fn new(settings: BrokerSettings) -> Self {
-        Self { settings, seen: Mutex::default() }
+        Self { settings, cache: Mutex::default() }
     }
 
     /// The queues of these events and the shared queues, at most two seconds old.
@@ -93,21 +93,21 @@ impl QueueWatch {
     /// # Errors
     /// If the broker cannot be reached, or does not answer in time.
     pub async fn look(&self, events: &[EventName]) -> anyhow::Result<Arc<Depths>> {
-        let mut seen = self.seen.lock().await;
-        if let Some((at, depths)) = &seen.last
-            && at.elapsed() < CACHE_TTL
-            && seen.events == events
+        let mut cache = self.cache.lock().await;
+        if let Some((read_at, depths)) = &cache.last
+            && read_at.elapsed() < CACHE_TTL
+            && cache.events == events
         {
             return Ok(Arc::clone(depths));
         }
         // Put back only on success: after an error, or if the caller is cancelled, the next call connects again.
-        let connection = seen.connection.take();
-        let looked = timeout(REQUEST_TIMEOUT, self.look_now(connection, events)).await;
-        let (connection, depths) = looked.map_err(|_| {
+        let connection = cache.connection.take();
+        let result = timeout(REQUEST_TIMEOUT, self.read(connection, events)).await;
+        let (connection, depths) = result.map_err(|_| {
             anyhow::anyhow!("the broker did not report its queue depths within {REQUEST_TIMEOUT:?}")
         })??;
         let depths = Arc::new(depths);
-        *seen = Seen {
+        *cache = Cache {
             connection: Some(connection),
             events: events.to_vec(),
             last: Some((Instant::now(), Arc::clone(&depths))),
@@ -120,7 +120,7 @@ impl QueueWatch {
         queues(&self.settings.topology.names, events).into_iter().map(|(queue, _)| queue).collect()
     }
 
-    async fn look_now(
+    async fn read(
         &self,
         connection: Option<Connection>,
         events: &[EventName],

@@ -42,15 +42,15 @@ impl fmt::Display for BrokerError {
 }
 
 fn fmt_reply(reply: &AMQPError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let said = reply.get_message().as_str();
+    let message = reply.get_message().as_str();
     match reply.get_id() {
-        ACCESS_REFUSED if said.contains("Login was refused") => {
+        ACCESS_REFUSED if message.contains("Login was refused") => {
             f.write_str("the broker rejects the user or the password in amqp.url")
         }
         NOT_ALLOWED => {
-            write!(f, "{said}: does the virtual host in amqp.url exist, and can the user access it?")
+            write!(f, "{message}: does the virtual host in amqp.url exist, and can the user access it?")
         }
-        _ => f.write_str(said),
+        _ => f.write_str(message),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 
 const PROTOCOL: &[u8] = b"AMQP\0\0\x09\x01";
 /// Maximum size of a greeting; RabbitMQ's has some hundred bytes.
-const LARGEST: u32 = 64 * 1024;
+const MAX_GREETING_BYTES: u32 = 64 * 1024;
 
 /// The product and version of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl BrokerSettings {
         stream.read_exact(&mut head).await?;
         let [_, _, _, s3, s2, s1, s0] = head;
         let size = u32::from_be_bytes([s3, s2, s1, s0]);
-        if size > LARGEST {
+        if size > MAX_GREETING_BYTES {
             bail!("the server is not an AMQP 0-9-1 broker");
         }
         let mut payload = vec![0; size as usize];

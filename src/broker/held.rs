@@ -9,12 +9,12 @@ use std::sync::{
 };
 
 /// Bytes that a process may hold before consumers of large messages get a lower prefetch.
-const MUCH: usize = 64 << 20;
+const MAX_PROCESS_BYTES: usize = 64 << 20;
 /// Bytes that one consumer may always hold; its prefetch is lowered to fit them.
-const SHARE: usize = 16 << 20;
+const MAX_CONSUMER_BYTES: usize = 16 << 20;
 
 /// Bytes held by all consumers of this process.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
+static TOTAL_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// The unsettled messages of one consumer.
 #[derive(Clone, Default)]
@@ -24,52 +24,52 @@ pub(super) struct Held(Arc<Counts>);
 struct Counts {
     bytes: AtomicUsize,
     deliveries: AtomicUsize,
-    /// The largest message since the last call of `more_than`.
+    /// The largest message since the last call of `higher_prefetch`.
     largest: AtomicUsize,
 }
 
 /// One unsettled delivery, counted until this is dropped.
 pub(super) struct Part {
-    of: Held,
+    held: Held,
     bytes: usize,
 }
 
 impl Held {
     pub(super) fn add(&self, bytes: usize) -> Part {
-        BYTES.fetch_add(bytes, Relaxed);
+        TOTAL_BYTES.fetch_add(bytes, Relaxed);
         self.0.bytes.fetch_add(bytes, Relaxed);
         self.0.deliveries.fetch_add(1, Relaxed);
         self.0.largest.fetch_max(bytes, Relaxed);
-        Part { of: self.clone(), bytes }
+        Part { held: self.clone(), bytes }
     }
 
     /// A lower prefetch, if this consumer holds too many bytes with `prefetch`.
-    pub(super) fn fewer_than(&self, prefetch: u16) -> Option<u16> {
-        self.fewer(prefetch, BYTES.load(Relaxed))
+    pub(super) fn lower_prefetch(&self, prefetch: u16) -> Option<u16> {
+        self.lower_prefetch_at(prefetch, TOTAL_BYTES.load(Relaxed))
     }
 
     /// Twice the prefetch, if the messages since the last call are small enough for it.
-    pub(super) fn more_than(&self, prefetch: u16) -> Option<u16> {
+    pub(super) fn higher_prefetch(&self, prefetch: u16) -> Option<u16> {
         let largest = self.0.largest.swap(0, Relaxed);
-        let more = prefetch.saturating_mul(2);
-        (largest.saturating_mul(more.into()) <= SHARE).then_some(more)
+        let doubled = prefetch.saturating_mul(2);
+        (largest.saturating_mul(doubled.into()) <= MAX_CONSUMER_BYTES).then_some(doubled)
     }
 
-    fn fewer(&self, prefetch: u16, bytes_of_all: usize) -> Option<u16> {
+    fn lower_prefetch_at(&self, prefetch: u16, total_bytes: usize) -> Option<u16> {
         let (bytes, deliveries) = (self.0.bytes.load(Relaxed), self.0.deliveries.load(Relaxed));
-        if bytes_of_all <= MUCH || bytes < SHARE || deliveries < 2 {
+        if total_bytes <= MAX_PROCESS_BYTES || bytes < MAX_CONSUMER_BYTES || deliveries < 2 {
             return None;
         }
-        let fewer = u16::try_from(SHARE * deliveries / bytes).unwrap_or(u16::MAX).max(1);
-        (fewer < prefetch).then_some(fewer)
+        let lower = u16::try_from(MAX_CONSUMER_BYTES * deliveries / bytes).unwrap_or(u16::MAX).max(1);
+        (lower < prefetch).then_some(lower)
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        BYTES.fetch_sub(self.bytes, Relaxed);
-        self.of.0.bytes.fetch_sub(self.bytes, Relaxed);
-        self.of.0.deliveries.fetch_sub(1, Relaxed);
+        TOTAL_BYTES.fetch_sub(self.bytes, Relaxed);
+        self.held.0.bytes.fetch_sub(self.bytes, Relaxed);
+        self.held.0.deliveries.fetch_sub(1, Relaxed);
     }
 }
 
@@ -80,40 +80,40 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[test]
-    fn as_many_as_fit_into_a_share() {
+    fn the_prefetch_is_lowered_to_fit_the_limit() {
         let held = Held::default();
         let parts: Vec<_> = (0..40).map(|_| held.add(MIB)).collect();
-        assert_eq!(held.fewer(100, MUCH), None, "the process holds little");
-        assert_eq!(held.fewer(100, MUCH + 1), Some(16));
-        assert_eq!(held.fewer(16, MUCH + 1), None, "it takes so few already");
+        assert_eq!(held.lower_prefetch_at(100, MAX_PROCESS_BYTES), None, "the process holds little");
+        assert_eq!(held.lower_prefetch_at(100, MAX_PROCESS_BYTES + 1), Some(16));
+        assert_eq!(held.lower_prefetch_at(16, MAX_PROCESS_BYTES + 1), None, "it takes so few already");
         drop(parts);
-        assert_eq!(held.fewer(100, MUCH + 1), None, "nothing is held any more");
+        assert_eq!(held.lower_prefetch_at(100, MAX_PROCESS_BYTES + 1), None, "nothing is held any more");
     }
 
     #[test]
-    fn one_at_a_time_however_large() {
+    fn the_prefetch_is_at_least_one() {
         let held = Held::default();
         let first = held.add(100 * MIB);
-        assert_eq!(held.fewer(100, MUCH + 1), None, "a single one has to be taken");
+        assert_eq!(held.lower_prefetch_at(100, MAX_PROCESS_BYTES + 1), None, "a single one has to be taken");
         let _second = held.add(100 * MIB);
-        assert_eq!(held.fewer(100, MUCH + 1), Some(1));
+        assert_eq!(held.lower_prefetch_at(100, MAX_PROCESS_BYTES + 1), Some(1));
         drop(first);
     }
 
     #[test]
-    fn it_takes_more_once_messages_are_smaller() {
+    fn the_prefetch_is_raised_once_messages_are_smaller() {
         let held = Held::default();
         drop(held.add(10 * MIB));
-        assert_eq!(held.more_than(1), None, "two of these are too much");
+        assert_eq!(held.higher_prefetch(1), None, "two of these are too much");
         drop(held.add(1000));
-        assert_eq!(held.more_than(1), Some(2));
-        assert_eq!(held.more_than(2), Some(4), "nothing came");
+        assert_eq!(held.higher_prefetch(1), Some(2));
+        assert_eq!(held.higher_prefetch(2), Some(4), "nothing came");
     }
 
     #[test]
-    fn who_holds_little_is_left_alone() {
+    fn a_consumer_of_small_messages_keeps_its_prefetch() {
         let held = Held::default();
         let _parts: Vec<_> = (0..100).map(|_| held.add(1000)).collect();
-        assert_eq!(held.fewer(100, 10 * MUCH), None);
+        assert_eq!(held.lower_prefetch_at(100, 10 * MAX_PROCESS_BYTES), None);
     }
 }

@@ -38,7 +38,7 @@ impl Hindrances {
     }
 
     /// The oldest hindrance, and how many others there are.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn summary(&self) -> Option<String> {
         let known = self.0.lock();
         let (_, first) = known.by_id.first_key_value()?;
         match known.by_id.len() - 1 {
@@ -63,15 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_until_the_last_is_over() {
+    fn hindrances_are_reported_until_the_last_one_ends() {
         let all = Hindrances::default();
-        assert_eq!(all.told(), None);
+        assert_eq!(all.summary(), None);
         let first = all.add("consume", "a", "refused");
         let second = all.clone().add("consume", "b", "no channel");
-        assert_eq!(all.told().as_deref(), Some("a: refused (and 1 more)"));
+        assert_eq!(all.summary().as_deref(), Some("a: refused (and 1 more)"));
         drop(first);
-        assert_eq!(all.told().as_deref(), Some("b: no channel"));
+        assert_eq!(all.summary().as_deref(), Some("b: no channel"));
         drop(second);
-        assert_eq!(all.told(), None);
+        assert_eq!(all.summary(), None);
     }
 }

@@ -103,9 +103,9 @@ pub async fn look_at_mark(connection: &Connection, names: &Names, id: Uuid) -> a
     let channel = within(connection.create_channel()).await?;
     let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let name = names.installation();
-    let found =
+    let declared =
         channel.exchange_declare(name.as_str().into(), ExchangeKind::Fanout, passive, FieldTable::default());
-    match within(found).await {
+    match within(declared).await {
         Ok(()) => declare(&channel, names, id).await.map(|()| Mark::Ours),
         Err(error) if is_not_found(&error) => Ok(Mark::Nobodys),
         Err(error) => Err(error.context(format!("cannot inspect the exchange {name}"))),
@@ -163,10 +163,11 @@ pub fn short(id: Uuid) -> String {
 }
 
 /// The other id in RabbitMQ's refusal.
-fn other_in(said: &str, prefix: &str, ours: &str) -> Option<String> {
-    let before = format!("'{prefix}.watch.");
-    let ids =
-        said.match_indices(&before).filter_map(|(at, _)| said.get(at + before.len()..)?.get(..ID_LENGTH));
+fn other_in(message: &str, prefix: &str, ours: &str) -> Option<String> {
+    let marker = format!("'{prefix}.watch.");
+    let ids = message
+        .match_indices(&marker)
+        .filter_map(|(start, _)| message.get(start + marker.len()..)?.get(..ID_LENGTH));
     ids.filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit())).find(|id| *id != ours).map(str::to_owned)
 }
 
@@ -175,10 +176,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_other_is_named_where_the_broker_names_it() {
-        let said = "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'p.watch.installation' in vhost '/': \
+    fn the_other_installation_is_read_from_the_refusal() {
+        let message = "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'p.watch.installation' in vhost '/': \
             received 'p.watch.0123456789ab' but current is 'p.watch.ba9876543210'";
-        assert_eq!(other_in(said, "p", "0123456789ab").as_deref(), Some("ba9876543210"));
+        assert_eq!(other_in(message, "p", "0123456789ab").as_deref(), Some("ba9876543210"));
         assert_eq!(
             other_in("received 'p.watch.0123456789ab' but current is none", "p", "0123456789ab"),
             None

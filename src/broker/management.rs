@@ -105,14 +105,14 @@ impl Management {
     pub async fn queues(&self, prefix: &str) -> anyhow::Result<Vec<ManagedQueue>> {
         let (mut queues, mut page) = (Vec::new(), 1);
         loop {
-            let found = self.page(prefix, page).await.with_context(|| {
+            let answer = self.page(prefix, page).await.with_context(|| {
                 format!(
                     "cannot read RabbitMQ's management API at {}",
                     self.queues.origin().ascii_serialization()
                 )
             })?;
-            queues.extend(found.items);
-            if page >= found.page_count {
+            queues.extend(answer.items);
+            if page >= answer.page_count {
                 return Ok(queues);
             }
             page += 1;
@@ -120,11 +120,11 @@ impl Management {
     }
 
     async fn page(&self, prefix: &str, page: usize) -> anyhow::Result<Page> {
-        let beginning = format!("^{}[.]", prefix.replace('.', "[.]"));
+        let pattern = format!("^{}[.]", prefix.replace('.', "[.]"));
         let query = [
             ("page", page.to_string()),
             ("page_size", PAGE_SIZE.to_string()),
-            ("name", beginning),
+            ("name", pattern),
             ("use_regex", "true".to_owned()),
             ("columns", COLUMNS.to_owned()),
         ];

@@ -35,13 +35,13 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Messages taken at a time beyond the limit. Their bodies are not kept.
-const FURTHER: u16 = 1000;
+const NEXT_BATCH: u16 = 1000;
 /// Once more than this many messages are taken, no more are.
 const MAX_MESSAGES: usize = 50_000;
 
 /// The result of a peek.
-pub struct Look {
-    pub found: Vec<Delivery>,
+pub struct PeekResult {
+    pub deliveries: Vec<Delivery>,
     /// There were more requeued messages than could be taken: the taken ones are behind them now.
     pub moved: bool,
 }
@@ -58,45 +58,50 @@ struct Part {
 ///
 /// # Errors
 /// If the queue does not exist, or the connection is lost; then the broker requeues everything by itself.
-pub async fn peek(connection: &Connection, queue: &str, depth: Depth, limit: u16) -> anyhow::Result<Look> {
-    let mut look = Look { found: Vec::new(), moved: false };
+pub async fn peek(
+    connection: &Connection,
+    queue: &str,
+    depth: Depth,
+    limit: u16,
+) -> anyhow::Result<PeekResult> {
+    let mut result = PeekResult { deliveries: Vec::new(), moved: false };
     // Nobody receives: these deliveries are settled by the end of their channel.
     let (unsettled, _) = mpsc::unbounded_channel();
     let (mut parts, mut left, mut size) = (Vec::new(), depth.messages as usize, limit);
     while left > 0 {
         let part = take(connection, queue, left, size, |raw| {
-            if look.found.len() < limit.into() {
-                look.found.push(Delivery::new(raw, unsettled.clone(), &Held::default()));
+            if result.deliveries.len() < limit.into() {
+                result.deliveries.push(Delivery::new(raw, unsettled.clone(), &Held::default()));
             }
         })
         .await
         .with_context(|| format!("cannot read messages of the queue {queue}"))?;
-        let (whole, fresh) = (part.taken == usize::from(size), part.fresh);
+        let (is_full, fresh) = (part.taken == usize::from(size), part.fresh);
         left -= part.taken.min(left);
         parts.push(part);
-        if fresh || !whole {
+        if fresh || !is_full {
             break;
         }
         if parts.iter().map(|part| part.taken).sum::<usize>() > MAX_MESSAGES {
-            look.moved = true;
+            result.moved = true;
             break;
         }
-        size = FURTHER;
+        size = NEXT_BATCH;
     }
     let mut held: usize = parts.iter().map(|part| part.taken).sum();
     let deadline = Instant::now() + RETURN_TIMEOUT;
     for part in parts {
         within(part.channel.close(200, "peeked".into())).await.context("cannot requeue the messages")?;
         held -= part.taken;
-        back_again(connection, queue, depth, held, deadline).await?;
+        wait_until_requeued(connection, queue, depth, held, deadline).await?;
     }
-    Ok(look)
+    Ok(result)
 }
 
 /// Waits until everything except the `held` messages is in the queue again. The end of a channel takes effect with a
 /// delay. The messages of the next part must not arrive before those of this one, and the next peek must find all
 /// messages. If others consume the queue, the count may never be reached, so this does not wait.
-async fn back_again(
+async fn wait_until_requeued(
     connection: &Connection,
     queue: &str,
     before: Depth,
@@ -120,7 +125,7 @@ async fn take(
     queue: &str,
     left: usize,
     size: u16,
-    mut each: impl FnMut(lapin::message::Delivery),
+    mut on_message: impl FnMut(lapin::message::Delivery),
 ) -> anyhow::Result<Part> {
     let channel = within(connection.create_channel()).await?;
     within(channel.basic_qos(size, BasicQosOptions::default())).await?;
@@ -130,7 +135,7 @@ async fn take(
         let Ok(Some(next)) = timeout(MESSAGE_TIMEOUT, consumer.next()).await else { break };
         let raw = next.map_err(BrokerError::from)?;
         (part.taken, part.fresh) = (part.taken + 1, !raw.redelivered);
-        each(raw);
+        on_message(raw);
     }
     // Otherwise this consumer would receive what the other parts requeue.
     within(part.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;

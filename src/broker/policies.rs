@@ -67,11 +67,11 @@ pub struct Managed {
 /// Reads queues and policies from the management API, if `amqp.management_url` is set.
 pub struct PolicyWatch {
     settings: BrokerSettings,
-    seen: Mutex<Option<(Instant, Looked)>>,
+    cache: Mutex<Option<(Instant, LookResult)>>,
 }
 
 /// The result or the error; `Ok(None)` if `amqp.management_url` is not set.
-type Looked = Result<Option<Arc<Managed>>, String>;
+type LookResult = Result<Option<Arc<Managed>>, String>;
 
 /// What a queue is for, as far as policies matter.
 enum Use {
@@ -85,21 +85,21 @@ enum Use {
 
 impl PolicyWatch {
     pub fn new(settings: BrokerSettings) -> Self {
-        Self { settings, seen: Mutex::default() }
+        Self { settings, cache: Mutex::default() }
     }
 
     /// The result, at most 30 seconds old.
-    pub async fn look(&self) -> Looked {
-        let mut seen = self.seen.lock().await;
-        if let Some((at, looked)) = &*seen
-            && at.elapsed() < CACHE_TTL
+    pub async fn look(&self) -> LookResult {
+        let mut cache = self.cache.lock().await;
+        if let Some((read_at, result)) = &*cache
+            && read_at.elapsed() < CACHE_TTL
         {
-            return looked.clone();
+            return result.clone();
         }
-        let looked = managed(&self.settings).await;
-        let looked = looked.map(|found| found.map(Arc::new)).map_err(|error| format!("{error:#}"));
-        *seen = Some((Instant::now(), looked.clone()));
-        looked
+        let result = managed(&self.settings).await;
+        let result = result.map(|managed| managed.map(Arc::new)).map_err(|error| format!("{error:#}"));
+        *cache = Some((Instant::now(), result.clone()));
+        result
     }
 }
 
@@ -119,23 +119,23 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
     if settings.management_url.is_none() {
         return;
     }
-    let mut told: Vec<HarmfulPolicy> = Vec::new();
-    let mut is_silent = false;
+    let mut logged: Vec<HarmfulPolicy> = Vec::new();
+    let mut is_error_logged = false;
     loop {
         match managed(&settings).await {
-            Ok(found) => {
-                let found = found.map(|found| found.policies).unwrap_or_default();
-                for policy in found.iter().filter(|policy| !told.contains(policy)) {
+            Ok(managed) => {
+                let policies = managed.map(|managed| managed.policies).unwrap_or_default();
+                for policy in policies.iter().filter(|policy| !logged.contains(policy)) {
                     warn!("{}", policy.with_remedy());
                 }
-                if found.is_empty() && !told.is_empty() {
+                if policies.is_empty() && !logged.is_empty() {
                     info!("no harmful policy applies to the queues any longer");
                 }
-                (told, is_silent) = (found, false);
+                (logged, is_error_logged) = (policies, false);
             }
-            Err(error) if !is_silent => {
+            Err(error) if !is_error_logged => {
                 warn!(error = format!("{error:#}"), "cannot read the policies of the queues");
-                is_silent = true;
+                is_error_logged = true;
             }
             Err(_) => {}
         }
@@ -147,30 +147,30 @@ pub async fn tell_of_policies(settings: BrokerSettings, stop: CancellationToken)
 
 /// The harmful policies on `queues`. Queues with the same policy, setting, value and harm are grouped.
 fn judge(names: &Names, queues: &[ManagedQueue]) -> Vec<HarmfulPolicy> {
-    let mut found: Vec<HarmfulPolicy> = Vec::new();
+    let mut harmful: Vec<HarmfulPolicy> = Vec::new();
     for queue in queues {
-        let Some(used) = use_of(names, &queue.name) else { continue };
-        for (setting, value, harm) in harms(&used, queue) {
+        let Some(queue_use) = use_of(names, &queue.name) else { continue };
+        for (setting, value, harm) in harms(&queue_use, queue) {
             let (policy, queue) = (policies_of(queue), queue.name.clone());
-            let told = |known: &&mut HarmfulPolicy| {
+            let is_same = |known: &&mut HarmfulPolicy| {
                 known.policy == policy
                     && known.setting == setting
                     && known.value == *value
                     && known.harm == harm
             };
-            if let Some(known) = found.iter_mut().find(told) {
+            if let Some(known) = harmful.iter_mut().find(is_same) {
                 known.queues.push(queue);
             } else {
                 let (setting, value) = (setting.to_owned(), value.clone());
-                found.push(HarmfulPolicy { policy, setting, value, harm, queues: vec![queue] });
+                harmful.push(HarmfulPolicy { policy, setting, value, harm, queues: vec![queue] });
             }
         }
     }
-    found
+    harmful
 }
 
 /// The harmful settings in force on one queue.
-fn harms<'a>(used: &Use, queue: &'a ManagedQueue) -> Vec<(&'static str, &'a Value, Harm)> {
+fn harms<'a>(queue_use: &Use, queue: &'a ManagedQueue) -> Vec<(&'static str, &'a Value, Harm)> {
     let set = |setting| Some((setting, queue.effective_policy_definition.get(setting)?));
     let limits = ["max-length", "max-length-bytes"].into_iter().filter_map(set);
     let argument = |name: &str| queue.arguments.get(name);
@@ -179,7 +179,7 @@ fn harms<'a>(used: &Use, queue: &'a ManagedQueue) -> Vec<(&'static str, &'a Valu
     let drops = overflow.and_then(Value::as_str) != Some("reject-publish");
     let mut harms = Vec::new();
     harms.extend(set("expires").map(|(setting, value)| (setting, value, Harm::Loses)));
-    match used {
+    match queue_use {
         Use::Events => {
             let is_short =
                 |value: &Value| value.as_u64().is_none_or(|ms| u128::from(ms) < LONGEST_HELD.as_millis());

@@ -18,7 +18,7 @@ use lapin::{Channel, Connection, options::BasicQosOptions};
 use tokio::time::{sleep, timeout};
 
 /// Heartbeats to wait for an answer: it may be behind one large message on a slow link.
-const PATIENCE: u32 = 3;
+const MAX_HEARTBEATS: u32 = 3;
 
 /// Counts what arrived on a connection: deliveries and confirms. Clones share the count.
 #[derive(Clone, Default)]
@@ -35,7 +35,11 @@ impl Activity {
 }
 
 /// Returns when the broker does not answer in time, and sends nothing else either.
-pub(super) async fn wait_until_unresponsive(connection: &Connection, heard: &Activity, heartbeat: Duration) {
+pub(super) async fn wait_until_unresponsive(
+    connection: &Connection,
+    activity: &Activity,
+    heartbeat: Duration,
+) {
     let mut channel = None;
     loop {
         sleep(heartbeat).await;
@@ -43,10 +47,10 @@ pub(super) async fn wait_until_unresponsive(connection: &Connection, heard: &Act
             // The supervisor notices a lost connection by itself.
             return pending().await;
         }
-        let before = heard.count();
-        let is_excused = || connection.status().blocked() || heard.count() != before;
+        let before = activity.count();
+        let is_excused = || connection.status().blocked() || activity.count() != before;
         if !is_excused()
-            && timeout(heartbeat * PATIENCE, ask(connection, &mut channel)).await.is_err()
+            && timeout(heartbeat * MAX_HEARTBEATS, send_request(connection, &mut channel)).await.is_err()
             && !is_excused()
         {
             return;
@@ -55,7 +59,7 @@ pub(super) async fn wait_until_unresponsive(connection: &Connection, heard: &Act
 }
 
 /// Sends a request. A refusal is an answer too.
-async fn ask(connection: &Connection, channel: &mut Option<Channel>) {
+async fn send_request(connection: &Connection, channel: &mut Option<Channel>) {
     match channel.take().filter(|channel| channel.status().connected()) {
         Some(open) => {
             if open.basic_qos(1, BasicQosOptions::default()).await.is_ok() {

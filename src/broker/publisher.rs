@@ -131,16 +131,18 @@ async fn run(
     confirm_mode: ConfirmMode,
     mut requests: mpsc::Receiver<Request>,
 ) {
-    let (mut again, mut complaint, mut pause) = (Vec::new(), RefusalLog::new(purpose), RETRY_DELAY);
+    let (mut unconfirmed, mut refusals, mut pause) = (Vec::new(), RefusalLog::new(purpose), RETRY_DELAY);
     loop {
-        if again.is_empty() {
+        if unconfirmed.is_empty() {
             // Open no channel before there is a message: an unused publisher then ends at once, even without a broker.
             let Some(first) = requests.recv().await else { return };
-            again.push(first);
+            unconfirmed.push(first);
         }
         let Some(channel) = link.channel().await else { return };
         let ended = match within(channel.confirm_select(ConfirmSelectOptions::default())).await {
-            Ok(()) => session(&link, &channel, confirm_mode, &mut complaint, &mut requests, &mut again).await,
+            Ok(()) => {
+                session(&link, &channel, confirm_mode, &mut refusals, &mut requests, &mut unconfirmed).await
+            }
             Err(error) => Err(error),
         };
         match ended {
@@ -148,11 +150,11 @@ async fn run(
             Err(error) => {
                 let error = format!("{error:#}");
                 if confirm_mode == ConfirmMode::BestEffort {
-                    warn!(purpose, error, lost = again.len(), "publishing failed: messages dropped");
-                    again.clear();
+                    warn!(purpose, error, lost = unconfirmed.len(), "publishing failed: messages dropped");
+                    unconfirmed.clear();
                 } else {
-                    pause = if complaint.is_hindered() { longer(pause) } else { RETRY_DELAY };
-                    complaint.lost(&link, &error, again.len());
+                    pause = if refusals.is_hindered() { longer(pause) } else { RETRY_DELAY };
+                    refusals.lost(&link, &error, unconfirmed.len());
                 }
             }
         }
@@ -161,36 +163,36 @@ async fn run(
     }
 }
 
-/// Publishes until the requests end (`Ok`) or the channel is lost; `again` then holds the unconfirmed messages.
+/// Publishes until the requests end (`Ok`) or the channel is lost; `unconfirmed` then holds the unconfirmed messages.
 async fn session(
     link: &Link,
     channel: &Channel,
     confirm_mode: ConfirmMode,
-    complaint: &mut RefusalLog,
+    refusals: &mut RefusalLog,
     requests: &mut mpsc::Receiver<Request>,
-    again: &mut Vec<Request>,
+    unconfirmed: &mut Vec<Request>,
 ) -> anyhow::Result<()> {
     let mut in_flight: FuturesUnordered<_> =
-        again.drain(..).map(|request| publish(channel, request)).collect();
+        unconfirmed.drain(..).map(|request| publish(channel, request)).collect();
     let mut batch = Vec::with_capacity(WINDOW);
     let mut open = true;
-    let mut heard = Instant::now();
+    let mut last_activity = Instant::now();
     let lost: anyhow::Error = loop {
         let room = WINDOW.saturating_sub(in_flight.len());
         tokio::select! {
             biased;
-            Some(fate) = in_flight.next() => {
-                heard = Instant::now();
+            Some(outcome) = in_flight.next() => {
+                last_activity = Instant::now();
                 link.note_heard();
-                match fate {
-                    PublishOutcome::Confirmed => complaint.confirmed(),
+                match outcome {
+                    PublishOutcome::Confirmed => refusals.confirmed(),
                     PublishOutcome::Refused(_) if confirm_mode == ConfirmMode::BestEffort => {}
                     PublishOutcome::Refused(request) => {
-                        complaint.refused(&request.message.exchange, in_flight.len());
+                        refusals.refused(&request.message.exchange, in_flight.len());
                         in_flight.push(publish(channel, request));
                     }
                     PublishOutcome::Lost(request, error) => {
-                        again.push(request);
+                        unconfirmed.push(request);
                         break BrokerError::from(error).into();
                     }
                 }
@@ -198,26 +200,26 @@ async fn session(
             count = requests.recv_many(&mut batch, room), if open && room > 0 => {
                 open = count > 0;
                 if in_flight.is_empty() {
-                    heard = Instant::now();
+                    last_activity = Instant::now();
                 }
                 in_flight.extend(batch.drain(..).map(|request| publish(channel, request)));
             }
-            () = sleep_until(heard + CONFIRM_TIMEOUT), if !in_flight.is_empty() => {
+            () = sleep_until(last_activity + CONFIRM_TIMEOUT), if !in_flight.is_empty() => {
                 if !link.is_blocked() {
                     let _ = timeout(RETURN_TIMEOUT, channel.close(200, "no confirms".into())).await;
                     break anyhow::anyhow!("the broker confirmed nothing for {CONFIRM_TIMEOUT:?}");
                 }
                 warn!(waiting = in_flight.len(), "the broker blocks publishers: still waiting for confirms");
-                heard = Instant::now();
+                last_activity = Instant::now();
             }
             else => return Ok(()),
         }
     };
     // By now the others fail as well, or were confirmed before the loss. One without a result in time is dropped, which
     // requeues its delivery.
-    while let Ok(Some(fate)) = timeout(RETURN_TIMEOUT, in_flight.next()).await {
-        if let PublishOutcome::Refused(request) | PublishOutcome::Lost(request, _) = fate {
-            again.push(request);
+    while let Ok(Some(outcome)) = timeout(RETURN_TIMEOUT, in_flight.next()).await {
+        if let PublishOutcome::Refused(request) | PublishOutcome::Lost(request, _) = outcome {
+            unconfirmed.push(request);
         }
     }
     Err(lost)

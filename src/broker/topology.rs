@@ -28,13 +28,13 @@ pub struct Topology {
     /// The event types of the catalogue, as far as they are known.
     events: Arc<ArcSwap<Vec<EventName>>>,
     /// Mismatches that were logged: each is logged once, not at every reconnect.
-    told: Arc<Mutex<Vec<ArgumentMismatch>>>,
+    logged: Arc<Mutex<Vec<ArgumentMismatch>>>,
 }
 
 impl Topology {
     pub fn new(prefix: &str, queue_type: QueueType) -> Self {
         let (names, installation) = (Names::new(prefix), Installation::default());
-        Self { names, queue_type, installation, events: Arc::default(), told: Arc::default() }
+        Self { names, queue_type, installation, events: Arc::default(), logged: Arc::default() }
     }
 
     /// Sets the event types whose queues are declared from the next connection on.
@@ -66,7 +66,7 @@ impl Topology {
 
     /// Compares what exists with the design, and creates nothing.
     pub async fn inspect(&self, connection: &Connection) -> anyhow::Result<Declared> {
-        self.declare_all(Declarer::looking(connection)).await
+        self.declare_all(Declarer::inspecting(connection)).await
     }
 
     async fn declare_all(&self, mut declarer: Declarer<'_>) -> anyhow::Result<Declared> {
@@ -133,18 +133,18 @@ impl Topology {
     }
 
     async fn finish(&self, declarer: Declarer<'_>) -> Declared {
-        let found = declarer.finish().await;
-        let mut told = self.told.lock();
-        for drift in &found.mismatches {
-            if !told.contains(drift) {
+        let declared = declarer.finish().await;
+        let mut logged = self.logged.lock();
+        for mismatch in &declared.mismatches {
+            if !logged.contains(mismatch) {
                 warn!(
-                    queue = drift.name,
-                    difference = drift.what,
+                    queue = mismatch.name,
+                    difference = mismatch.what,
                     "exists with different arguments and is used as it is; to correct it, let it run empty and delete it: it is then declared again"
                 );
-                told.push(drift.clone());
+                logged.push(mismatch.clone());
             }
         }
-        found
+        declared
     }
 }

@@ -91,9 +91,9 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { socket, inbound } = self.get_mut();
         loop {
-            let taken = inbound.take(bytes);
-            if taken > 0 || bytes.is_empty() {
-                return Poll::Ready(Ok(taken));
+            let count = inbound.take(bytes);
+            if count > 0 || bytes.is_empty() {
+                return Poll::Ready(Ok(count));
             }
             let mut buffer = ReadBuf::new(inbound.space(READ_SIZE));
             ready!(match socket {

@@ -78,7 +78,7 @@ mod tests {
             .collect();
         let found = event_queues(&Names::new("p"), &queues);
         assert_eq!(found.len(), 1, "{found:?}");
-        let told = found[0].to_string();
-        assert!(told.contains("3 wait") && told.ends_with("provisiond events add a.b"), "{told}");
+        let text = found[0].to_string();
+        assert!(text.contains("3 wait") && text.ends_with("provisiond events add a.b"), "{text}");
     }
 }

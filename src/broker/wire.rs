@@ -11,7 +11,7 @@ mod write;
 use super::header::{number_header, text_header};
 
 pub use classify::{MessageKind, classify};
-pub use letters::{dead_letter_of, letter_of, resent, unrouted_event};
+pub use letters::{dead_letter_message, dead_letter_of, resent, unrouted_event};
 pub use read::{Deferred, MessageMeta, handlers_seen, retry_of};
 pub use write::{CopyOf, NewDeadLetter, dead_letter, event, mark_republished, reply, result, retry_copy};
 
@@ -27,13 +27,13 @@ const ATTEMPT: &str = "x-provisioning-attempt";
 const PUT_OFF_IN: &str = "x-provisioning-put-off-in";
 const PUT_OFF_SINCE: &str = "x-provisioning-put-off-since";
 /// The message was published again after a lost confirm: the broker may have it twice.
-const AGAIN: &str = "x-provisioning-again";
+const REPUBLISHED: &str = "x-provisioning-again";
 /// Handler versions that the sender knows. A worker waits until it knows them, before it runs the copy.
 const HANDLERS: &str = "x-provisioning-handlers";
 const FIRST_FAILED_AT: &str = "x-provisioning-first-failed-at";
-const LETTER_ID: &str = "x-provisioning-id";
-const LETTER_REASON: &str = "x-provisioning-reason";
-const LETTER_HANDLER: &str = "x-provisioning-handler";
-const LETTER: &str = "x-provisioning-dead-letter";
+const DEAD_LETTER_ID: &str = "x-provisioning-id";
+const DEAD_LETTER_REASON: &str = "x-provisioning-reason";
+const DEAD_LETTER_HANDLER: &str = "x-provisioning-handler";
+const DEAD_LETTER: &str = "x-provisioning-dead-letter";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";

@@ -58,43 +58,44 @@ impl DeadLetters {
         let name = names.recorder_queue(queue);
         let connection = self.broker.dial("peek").await?;
         let Some(depth) = queue_depth(&connection, &name).await? else { return Ok(None) };
-        let look = peek(&connection, &name, depth, limit).await?;
-        let waiting = look.found.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
+        let result = peek(&connection, &name, depth, limit).await?;
+        let waiting =
+            result.deliveries.into_iter().map(|delivery| waiting(queue, &delivery, names)).collect();
         let (messages, consumers) = (depth.messages, depth.consumers);
-        Ok(Some(Peeked { queue: name, messages, consumers, waiting, moved: look.moved }))
+        Ok(Some(Peeked { queue: name, messages, consumers, waiting, moved: result.moved }))
     }
 }
 
 fn waiting(queue: RecorderQueue, delivery: &Delivery, names: &Names) -> Waiting {
     let kind = classify(queue, delivery, names);
     match kind {
-        MessageKind::Result => of_result(delivery),
-        MessageKind::DeadLetter => of_letter(kind, delivery, dead_letter_of(delivery, names)),
+        MessageKind::Result => from_result(delivery),
+        MessageKind::DeadLetter => from_dead_letter(kind, delivery, dead_letter_of(delivery, names)),
         MessageKind::RetryCopy | MessageKind::Event => {
-            of_letter(kind, delivery, unrouted_event(delivery, names))
+            from_dead_letter(kind, delivery, unrouted_event(delivery, names))
         }
     }
 }
 
-fn of_letter(kind: MessageKind, delivery: &Delivery, letter: DeadLetterMessage) -> Waiting {
-    let facts = letter.facts;
+fn from_dead_letter(kind: MessageKind, delivery: &Delivery, message: DeadLetterMessage) -> Waiting {
+    let dead_letter = message.facts;
     Waiting {
         kind,
         exchange: delivery.exchange.clone(),
         routing_key: delivery.routing_key.clone(),
-        event_name: facts.event_name.clone(),
-        event_id: facts.event_id.clone(),
-        reason: Some(facts.reason),
-        handler: facts.handler_name.as_ref().map(ToString::to_string),
-        attempts: Some(facts.attempts),
-        error: Some(facts.error.clone()),
-        died_at: (kind == MessageKind::DeadLetter).then_some(facts.died_at),
-        body: letter.body,
-        dead_letter: (kind == MessageKind::DeadLetter).then_some(facts),
+        event_name: dead_letter.event_name.clone(),
+        event_id: dead_letter.event_id.clone(),
+        reason: Some(dead_letter.reason),
+        handler: dead_letter.handler_name.as_ref().map(ToString::to_string),
+        attempts: Some(dead_letter.attempts),
+        error: Some(dead_letter.error.clone()),
+        died_at: (kind == MessageKind::DeadLetter).then_some(dead_letter.died_at),
+        body: message.body,
+        dead_letter: (kind == MessageKind::DeadLetter).then_some(dead_letter),
     }
 }
 
-fn of_result(delivery: &Delivery) -> Waiting {
+fn from_result(delivery: &Delivery) -> Waiting {
     let execution = serde_json::from_slice::<Execution>(&delivery.body).ok();
     let name = execution.as_ref().map(|e| e.event.name.to_string());
     let handler = execution.as_ref().and_then(|e| e.handler.as_ref()?.name.as_ref().map(ToString::to_string));

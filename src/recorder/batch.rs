@@ -24,7 +24,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct Batch {
     pub executions: Rows<Execution>,
-    pub letters: Rows<DeadLetterMessage>,
+    pub dead_letters: Rows<DeadLetterMessage>,
     pub copies: Vec<(EventName, Outgoing, Delivery)>,
 }
 
@@ -102,7 +102,7 @@ impl Recorder {
         for (queue, delivery) in raw.drain(..) {
             match self.read(queue, &delivery) {
                 Entry::Execution(execution) => batch.executions.push(*execution, delivery),
-                Entry::Letter(letter) => batch.letters.push(*letter, delivery),
+                Entry::DeadLetter(message) => batch.dead_letters.push(*message, delivery),
                 Entry::Copy(event, copy) => batch.copies.push((event, *copy, delivery)),
             }
         }
@@ -112,19 +112,19 @@ impl Recorder {
     /// Writes `batch`, with retries while Postgres does not accept it. False: the time for retries is over.
     async fn write_patiently(&self, batch: &mut Batch, session: &CancellationToken) -> bool {
         let begun = Instant::now();
-        let mut told = false;
+        let mut is_logged = false;
         loop {
             let try_begun = Instant::now();
             let Err(error) = self.write(batch).await else {
-                self.written.took(try_begun.elapsed());
-                if told {
+                self.stats.took(try_begun.elapsed());
+                if is_logged {
                     info!("the recorder can write to PostgreSQL again");
                 }
                 return true;
             };
             write_failed();
             let is_over = begun.elapsed() >= DRAIN_WRITE_TIMEOUT || session.is_cancelled();
-            if is_over || !std::mem::replace(&mut told, true) {
+            if is_over || !std::mem::replace(&mut is_logged, true) {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 let then = if is_over { "results wait in the queues" } else { "retrying" };
                 warn!(error, then, "the recorder cannot write to PostgreSQL");

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::Recorder;
 use crate::{
     broker::{
-        Delivery, MessageKind, Outgoing, RecorderQueue, classify, dead_letter_of, letter_of, resent,
-        unrouted_event,
+        Delivery, MessageKind, Outgoing, RecorderQueue, classify, dead_letter_message, dead_letter_of,
+        resent, unrouted_event,
     },
     domain::{
         dead_letter::{DeadLetter, DeadLetterMessage, Reason},
@@ -18,7 +18,7 @@ use crate::{
 /// What a delivery is.
 pub(super) enum Entry {
     Execution(Box<Execution>),
-    Letter(Box<DeadLetterMessage>),
+    DeadLetter(Box<DeadLetterMessage>),
     /// A retry copy that missed its queue; the recorder publishes it again.
     Copy(EventName, Box<Outgoing>),
 }
@@ -28,12 +28,12 @@ impl Recorder {
         let names = &self.settings.broker.topology.names;
         match classify(queue, delivery, names) {
             MessageKind::Result => self.read_result(delivery),
-            MessageKind::DeadLetter => Entry::Letter(Box::new(dead_letter_of(delivery, names))),
+            MessageKind::DeadLetter => Entry::DeadLetter(Box::new(dead_letter_of(delivery, names))),
             MessageKind::RetryCopy => match resent(delivery, names) {
                 Some((event, copy)) => Entry::Copy(event, Box::new(copy)),
-                None => Entry::Letter(Box::new(unrouted_event(delivery, names))),
+                None => Entry::DeadLetter(Box::new(unrouted_event(delivery, names))),
             },
-            MessageKind::Event => Entry::Letter(Box::new(unrouted_event(delivery, names))),
+            MessageKind::Event => Entry::DeadLetter(Box::new(unrouted_event(delivery, names))),
         }
     }
 
@@ -42,7 +42,7 @@ impl Recorder {
             Ok(execution) => Entry::Execution(Box::new(execution)),
             Err(error) => {
                 let error = format!("it was published as an execution result but is not one: {error}");
-                Entry::Letter(Box::new(self.unreadable(delivery, &error)))
+                Entry::DeadLetter(Box::new(self.unreadable(delivery, &error)))
             }
         }
     }
@@ -51,9 +51,10 @@ impl Recorder {
     pub(super) fn unreadable(&self, delivery: &Delivery, error: &str) -> DeadLetterMessage {
         let message_id = delivery.properties.message_id().as_ref().map(ToString::to_string);
         let (name, body) = (&delivery.routing_key, &delivery.body);
-        let facts = DeadLetter::of_whole(Reason::Malformed, error, name, message_id, body, Timestamp::now());
+        let dead_letter =
+            DeadLetter::of_whole(Reason::Malformed, error, name, message_id, body, Timestamp::now());
         // The message id is that of the result, not that of an event.
-        let facts = DeadLetter { event_id: None, worker: Some(self.id.clone()), ..facts };
-        letter_of(delivery, facts)
+        let dead_letter = DeadLetter { event_id: None, worker: Some(self.id.clone()), ..dead_letter };
+        dead_letter_message(delivery, dead_letter)
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Retention {
 /// Repeats the housekeeping until `stop`. Several recorders may do it at the same time.
 pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, stop: CancellationToken) {
     let mut steady = Steady::default();
-    let mut told = None;
+    let mut logged = None;
     loop {
         let done = tokio::select! {
             () = stop.cancelled() => return,
@@ -41,18 +41,18 @@ pub(super) async fn keep(store: Store, retention: Retention, index_text: bool, s
         };
         let pause = match done {
             Ok(pause) => {
-                told = None;
+                logged = None;
                 pause
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                if told.as_ref() != Some(&error) {
+                if logged.as_ref() != Some(&error) {
                     warn!(
                         error,
                         "housekeeping failed (create partitions, delete old records, index text); retrying"
                     );
                 }
-                told = Some(error);
+                logged = Some(error);
                 RETRY_DELAY
             }
         };
@@ -92,16 +92,16 @@ struct Steady(Option<(Timestamp, Instant)>);
 
 impl Steady {
     /// Returns how long to wait until the database's clock can be trusted; zero: it can be trusted now.
-    fn wait(&mut self, there: Timestamp, now: Instant) -> Duration {
-        let (began_at, began) = *self.0.get_or_insert((there, now));
-        let gone = now - began;
-        let jumped =
-            there.duration_since(began_at) - SignedDuration::try_from(gone).unwrap_or(SignedDuration::MAX);
+    fn wait(&mut self, database_time: Timestamp, now: Instant) -> Duration {
+        let (began_at, began) = *self.0.get_or_insert((database_time, now));
+        let elapsed = now - began;
+        let jumped = database_time.duration_since(began_at)
+            - SignedDuration::try_from(elapsed).unwrap_or(SignedDuration::MAX);
         if jumped.unsigned_abs() > MAX_CLOCK_SKEW {
-            self.0 = Some((there, now));
+            self.0 = Some((database_time, now));
             return SETTLING_TIME;
         }
-        SETTLING_TIME.saturating_sub(gone)
+        SETTLING_TIME.saturating_sub(elapsed)
     }
 }
 
@@ -125,10 +125,10 @@ async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
     }
     store.forget_counts().await?;
     store.forget_silent_processes(SILENT_AFTER).await?;
-    let letters = store.forget_closed_dead_letters(retention.dead_letters).await?;
-    if letters > 0 {
+    let deleted = store.forget_closed_dead_letters(retention.dead_letters).await?;
+    if deleted > 0 {
         let retention_days = retention.dead_letters;
-        info!(letters, retention_days, "deleted dead letters closed longer ago than the retention");
+        info!(letters = deleted, retention_days, "deleted dead letters closed longer ago than the retention");
     }
     Ok(())
 }
@@ -138,15 +138,15 @@ async fn delete(store: &Store, retention: Retention) -> anyhow::Result<()> {
 /// Then one of the clocks is wrong and it is unknown which, so nothing is deleted for its age.
 async fn clocks_agree(store: &Store) -> anyhow::Result<()> {
     let here = store.clock_ahead().await?;
-    if let Some(told) = here.told().filter(|_| here.is_out_of_all_reason()) {
-        anyhow::bail!("no old records are deleted while clocks differ: this host's clock is {told}");
+    if let Some(difference) = here.told().filter(|_| here.is_out_of_all_reason()) {
+        anyhow::bail!("no old records are deleted while clocks differ: this host's clock is {difference}");
     }
     for seen in store.list_processes(PRESENT_WITHIN).await? {
         let Some(ahead) = seen.process.report.clock_ahead_ms.map(ClockAhead::from_millis) else { continue };
-        if let Some(told) = ahead.told().filter(|_| ahead.is_out_of_all_reason()) {
+        if let Some(difference) = ahead.told().filter(|_| ahead.is_out_of_all_reason()) {
             let host = seen.process.who.host;
             anyhow::bail!(
-                "no old records are deleted while clocks differ: the clock of host {host} is {told}"
+                "no old records are deleted while clocks differ: the clock of host {host} is {difference}"
             );
         }
     }
@@ -162,10 +162,10 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn a_clock_that_was_set_has_to_go_for_a_while() {
-        let (at, now) = (Timestamp::UNIX_EPOCH, Instant::now());
+    fn a_clock_that_was_set_is_not_trusted_at_once() {
+        let (start, now) = (Timestamp::UNIX_EPOCH, Instant::now());
         let mut steady = Steady::default();
-        let mut wait = |wall: Duration, clock: Duration| steady.wait(at + wall, now + clock);
+        let mut wait = |wall: Duration, clock: Duration| steady.wait(start + wall, now + clock);
         assert_eq!(wait(Duration::ZERO, Duration::ZERO), 10 * MIN, "nothing is known yet");
         assert_eq!(wait(4 * MIN, 4 * MIN), 6 * MIN);
         assert_eq!(wait(10 * MIN, 10 * MIN), Duration::ZERO);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_letters_are_forgotten_and_open_ones_never() {
+    async fn closed_dead_letters_are_deleted_and_open_ones_are_kept() {
         let database = Database::migrated().await;
         let store = database.store();
         let retention = Retention { executions: 90, dead_letters: 30 };
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_moved_by_days_while_nobody_looked_is_doubted_for_a_week() {
+    async fn a_clock_that_jumped_is_not_trusted_for_a_week() {
         let database = Database::migrated().await;
         let store = database.store();
         let retention = Retention { executions: 90, dead_letters: 30 };
@@ -230,12 +230,12 @@ mod tests {
         let now = store.moment().await.expect("the time");
         let mut steady = Steady(Some((now - long_ago, Instant::now() - long_ago)));
         let jump = "UPDATE installation SET clock_seen = clock_timestamp() + interval";
-        for by in ["2 hours", "-25 hours", "100 days", "-100 days"] {
+        for offset in ["2 hours", "-25 hours", "100 days", "-100 days"] {
             database
                 .psql("UPDATE installation SET clock_seen = NULL, clock_before_jump = NULL, clock_after_jump = NULL")
                 .await;
             tidy(store, retention, false, &mut steady).await.expect("a first look");
-            database.psql(&format!("{jump} '{by}'")).await;
+            database.psql(&format!("{jump} '{offset}'")).await;
             for _ in 0..2 {
                 let error =
                     tidy(store, retention, false, &mut steady).await.expect_err("it jumped").to_string();
@@ -247,8 +247,8 @@ mod tests {
             database.psql(&format!("{day} '168 hours'")).await;
             tidy(store, retention, false, &mut steady).await.expect("it is over");
         }
-        for by in ["59 minutes", "-23 hours"] {
-            database.psql(&format!("{jump} '{by}'")).await;
+        for offset in ["59 minutes", "-23 hours"] {
+            database.psql(&format!("{jump} '{offset}'")).await;
             tidy(store, retention, false, &mut steady).await.expect("that is no jump");
         }
     }

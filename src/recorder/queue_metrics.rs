@@ -26,21 +26,21 @@ pub(super) async fn keep(store: Store, broker: BrokerSettings, stop: Cancellatio
     let mut events: Vec<EventName> = Vec::new();
     let mut tick = interval(POLL_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let telling = async {
+    let updating = async {
         loop {
             tick.tick().await;
             // With Postgres away, use the last known event types.
             if let Ok(types) = store.list_event_types(false).await {
                 events = types.into_iter().map(|event| event.name).collect();
             }
-            tell_of_queues(&queues, &events).await;
-            tell_of_letters(&store).await;
+            update_queue_depths(&queues, &events).await;
+            update_open_dead_letters(&store).await;
         }
     };
-    tokio::select! { () = stop.cancelled() => {}, () = telling => {} }
+    tokio::select! { () = stop.cancelled() => {}, () = updating => {} }
 }
 
-async fn tell_of_queues(queues: &QueueWatch, events: &[EventName]) {
+async fn update_queue_depths(queues: &QueueWatch, events: &[EventName]) {
     match queues.look(events).await {
         Ok(depths) => {
             for queue in &depths.queues {
@@ -54,7 +54,7 @@ async fn tell_of_queues(queues: &QueueWatch, events: &[EventName]) {
     }
 }
 
-async fn tell_of_letters(store: &Store) {
+async fn update_open_dead_letters(store: &Store) {
     let open = DeadLetterFilter { state: Some(State::Open), ..DeadLetterFilter::default() };
     let counted = store.dead_letter_summary(&open, Some(MAX_COUNTED)).await;
     dead_letters_open(counted.ok().map(|summary| summary.total));

@@ -22,10 +22,10 @@ pub(super) struct RecorderStats {
 
 impl RecorderStats {
     /// Adds the recorder to the reports of this process.
-    pub(super) fn tell_by(self: &Arc<Self>, presence: &StatusReporter, link: Link) {
-        let written = Arc::clone(self);
-        presence.add_report(move |report| {
-            let so_far = written.with(|so_far| so_far.clone());
+    pub(super) fn add_to_reports(self: &Arc<Self>, status_reporter: &StatusReporter, link: Link) {
+        let stats = Arc::clone(self);
+        status_reporter.add_report(move |report| {
+            let so_far = stats.with(|so_far| so_far.clone());
             report.recorder = Some(RecorderReport { link: link.report(), ..so_far });
         });
     }
@@ -53,10 +53,12 @@ impl RecorderStats {
 
     /// Counts a written batch. `new`: rows that were not in the table before.
     pub(super) fn dead_letters(&self, new: u64, batch: &[DeadLetterMessage]) {
-        for facts in batch.iter().map(|letter| &letter.facts).filter(|facts| facts.worker.is_none()) {
-            dead_letter_without_worker(facts.reason);
+        for dead_letter in
+            batch.iter().map(|message| &message.facts).filter(|dead_letter| dead_letter.worker.is_none())
+        {
+            dead_letter_without_worker(dead_letter.reason);
             // No worker has logged this dead letter. The event name may be any text, so it is logged quoted.
-            warn!(event = facts.event_name, event_id = facts.event_id, reason = %facts.reason, error = facts.error, "stored a dead letter that no worker published");
+            warn!(event = dead_letter.event_name, event_id = dead_letter.event_id, reason = %dead_letter.reason, error = dead_letter.error, "stored a dead letter that no worker published");
         }
         self.meters.dead_letters(new);
         self.with(|written| {

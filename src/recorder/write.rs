@@ -31,9 +31,9 @@ impl Recorder {
     /// stop the others.
     pub(super) async fn write(&self, batch: &mut Batch) -> Result<(), StoreError> {
         let executions = self.write_executions(&mut batch.executions).await;
-        let letters = self.write_letters(&mut batch.letters).await;
+        let dead_letters = self.write_dead_letters(&mut batch.dead_letters).await;
         let copies = self.rescue_copies(&mut batch.copies).await;
-        executions.and(letters).and(copies)
+        executions.and(dead_letters).and(copies)
     }
 
     async fn write_executions(&self, batch: &mut Rows<Execution>) -> Result<(), StoreError> {
@@ -43,7 +43,7 @@ impl Recorder {
         match self.store.insert_executions(&batch.rows).await {
             Err(StoreError::BadData(_)) => self.insert_executions_one_by_one(batch).await,
             written => written.map(|new| {
-                self.written.executions(new, &batch.rows);
+                self.stats.executions(new, &batch.rows);
                 batch.acknowledge();
             }),
         }
@@ -55,7 +55,7 @@ impl Recorder {
             let written = self.store.insert_executions(std::slice::from_ref(execution)).await;
             let refused = match written {
                 Ok(new) => {
-                    self.written.executions(new, std::slice::from_ref(execution));
+                    self.stats.executions(new, std::slice::from_ref(execution));
                     None
                 }
                 Err(StoreError::BadData(error)) => {
@@ -68,27 +68,27 @@ impl Recorder {
             let Some(delivery) = batch.deliveries.pop() else { break };
             match refused {
                 None => delivery.ack.acknowledge(),
-                Some(error) => self.set_aside(self.unreadable(&delivery, &error), delivery).await,
+                Some(error) => self.publish_dead_letter(self.unreadable(&delivery, &error), delivery).await,
             }
         }
         Ok(())
     }
 
-    async fn write_letters(&self, batch: &mut Rows<DeadLetterMessage>) -> Result<(), StoreError> {
+    async fn write_dead_letters(&self, batch: &mut Rows<DeadLetterMessage>) -> Result<(), StoreError> {
         if batch.rows.is_empty() {
             return Ok(());
         }
         if !self.settings.config.drain_dead_letters {
             // Dead letters stay in the broker, also those that were found in another queue.
-            for (letter, delivery) in batch.rows.drain(..).zip(batch.deliveries.drain(..)) {
-                self.set_aside(letter, delivery).await;
+            for (message, delivery) in batch.rows.drain(..).zip(batch.deliveries.drain(..)) {
+                self.publish_dead_letter(message, delivery).await;
             }
             return Ok(());
         }
         match self.store.insert_dead_letters(&batch.rows).await {
             Err(StoreError::BadData(_)) => self.insert_dead_letters_one_by_one(batch).await,
             written => written.map(|new| {
-                self.written.dead_letters(new, &batch.rows);
+                self.stats.dead_letters(new, &batch.rows);
                 batch.acknowledge();
             }),
         }
@@ -99,16 +99,16 @@ impl Recorder {
         &self,
         batch: &mut Rows<DeadLetterMessage>,
     ) -> Result<(), StoreError> {
-        while let Some(letter) = batch.rows.last() {
-            let new = match self.store.insert_dead_letters(std::slice::from_ref(letter)).await {
+        while let Some(message) = batch.rows.last() {
+            let new = match self.store.insert_dead_letters(std::slice::from_ref(message)).await {
                 Err(StoreError::BadData(error)) => {
-                    warn!(letter = %letter.facts.id, %error, "PostgreSQL rejected the metadata of a dead letter: storing its body only");
-                    let reduced = [reduced(letter, &error.to_string())];
+                    warn!(letter = %message.facts.id, %error, "PostgreSQL rejected the metadata of a dead letter: storing its body only");
+                    let reduced = [reduced(message, &error.to_string())];
                     self.store.insert_dead_letters(&reduced).await?
                 }
                 written => written?,
             };
-            self.written.dead_letters(new, std::slice::from_ref(letter));
+            self.stats.dead_letters(new, std::slice::from_ref(message));
             batch.rows.pop();
             if let Some(delivery) = batch.deliveries.pop() {
                 delivery.ack.acknowledge();
@@ -129,8 +129,8 @@ impl Recorder {
         let catalogue = self.store.list_event_types(false).await?;
         for (event, copy, delivery) in copies.drain(..) {
             if !catalogue.iter().any(|known| known.name == event) {
-                let letter = unrouted_event(&delivery, &self.settings.broker.topology.names);
-                self.set_aside(letter, delivery).await;
+                let message = unrouted_event(&delivery, &self.settings.broker.topology.names);
+                self.publish_dead_letter(message, delivery).await;
             } else if self.declare(&event).await {
                 self.publish(copy, delivery).await;
             } else {
@@ -156,12 +156,12 @@ impl Recorder {
         }
     }
 
-    /// Publishes `letter` in place of `delivery`.
-    async fn set_aside(&self, letter: DeadLetterMessage, delivery: Delivery) {
-        let DeadLetterMessage { facts, body, content_type, trace, .. } = letter;
-        let burial =
-            NewDeadLetter { letter: &facts, body, content_type: content_type.as_deref(), trace: &trace };
-        match dead_letter(&self.settings.broker.topology.names, burial) {
+    /// Publishes `message` in place of `delivery`.
+    async fn publish_dead_letter(&self, message: DeadLetterMessage, delivery: Delivery) {
+        let DeadLetterMessage { facts: details, body, content_type, trace, .. } = message;
+        let new =
+            NewDeadLetter { letter: &details, body, content_type: content_type.as_deref(), trace: &trace };
+        match dead_letter(&self.settings.broker.topology.names, new) {
             Ok(outgoing) => self.publish(outgoing, delivery).await,
             Err(error) => warn!(error = format!("{error:#}"), "cannot publish a dead letter"),
         }
@@ -186,15 +186,15 @@ impl Recorder {
 }
 
 /// The dead letter without the facts that Postgres can reject.
-fn reduced(letter: &DeadLetterMessage, why: &str) -> DeadLetterMessage {
-    let name: String = letter.facts.event_name.chars().take(127).collect();
-    let error = format!("its metadata cannot be stored ({why}); original reason: {}", letter.facts.reason);
-    let run_id = Some(letter.facts.id.to_string());
-    let facts =
-        DeadLetter::of_whole(Reason::Malformed, &error, &name, run_id, &letter.body, Timestamp::now());
+fn reduced(message: &DeadLetterMessage, why: &str) -> DeadLetterMessage {
+    let name: String = message.facts.event_name.chars().take(127).collect();
+    let error = format!("its metadata cannot be stored ({why}); original reason: {}", message.facts.reason);
+    let run_id = Some(message.facts.id.to_string());
+    let details =
+        DeadLetter::of_whole(Reason::Malformed, &error, &name, run_id, &message.body, Timestamp::now());
     DeadLetterMessage {
-        facts: DeadLetter { id: letter.facts.id, ..facts },
-        body: letter.body.clone(),
+        facts: DeadLetter { id: message.facts.id, ..details },
+        body: message.body.clone(),
         content_type: None,
         exchange: None,
         routing_key: None,

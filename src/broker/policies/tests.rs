@@ -1,6 +1,6 @@
 use super::*;
 
-fn judged(queues: &Value) -> Vec<String> {
+fn messages_about(queues: &Value) -> Vec<String> {
     let queues: Vec<ManagedQueue> = serde_json::from_value(queues.clone()).expect("queues");
     judge(&Names::new("p"), &queues).iter().map(ToString::to_string).collect()
 }
@@ -13,7 +13,7 @@ fn queue(name: &str, arguments: &Value, definition: &Value) -> Value {
 }
 
 #[test]
-fn what_drops_or_hurries_is_named_and_nothing_else() {
+fn only_harmful_policies_are_reported() {
     let empty = serde_json::json!({});
     let level = serde_json::json!({ "x-message-ttl": 8000, "x-overflow": "reject-publish" });
     let rejecting = serde_json::json!({ "max-length": 10, "overflow": "reject-publish" });
@@ -55,13 +55,13 @@ fn what_drops_or_hurries_is_named_and_nothing_else() {
         ("another", &empty, r#"{"expires":1}"#, None),
     ] {
         let definition = serde_json::from_str(definition).expect(definition);
-        let told = judged(&serde_json::json!([queue(name, arguments, &definition)]));
+        let messages = messages_about(&serde_json::json!([queue(name, arguments, &definition)]));
         match harm {
-            None => assert!(told.is_empty(), "{name} {definition}: {told:?}"),
+            None => assert!(messages.is_empty(), "{name} {definition}: {messages:?}"),
             Some(harm) => {
                 assert!(
-                    told.len() == 1 && told[0].contains(harm) && told[0].ends_with(name),
-                    "{name}: {told:?}"
+                    messages.len() == 1 && messages[0].contains(harm) && messages[0].ends_with(name),
+                    "{name}: {messages:?}"
                 );
             }
         }
@@ -69,13 +69,13 @@ fn what_drops_or_hurries_is_named_and_nothing_else() {
 }
 
 #[test]
-fn the_queues_of_one_setting_are_told_together() {
+fn the_queues_of_one_setting_are_grouped() {
     let (none, ttl) = (serde_json::json!([]), serde_json::json!({ "message-ttl": 5 }));
     let mut queues: Vec<_> =
         (0..6).map(|level| queue(&format!("p.delay.v1.level-{level}"), &none, &ttl)).collect();
     queues.push(queue("p.execution-log", &none, &ttl));
     assert_eq!(
-        judged(&queues.into()),
+        messages_about(&queues.into()),
         [
             "the policy \"all\" (message-ttl 5) delivers retries too early: p.delay.v1.level-0, p.delay.v1.level-1, \
              p.delay.v1.level-2 and 3 more",
@@ -86,10 +86,10 @@ fn the_queues_of_one_setting_are_told_together() {
 
 #[test]
 fn an_answer_of_another_shape_is_an_error() {
-    for odd in
+    for invalid in
         [r#"{"name":"q","effective_policy_definition":["expires"]}"#, r#"{"name":1}"#, r#"{"arguments":{}}"#]
     {
-        assert!(serde_json::from_str::<ManagedQueue>(odd).is_err(), "{odd}");
+        assert!(serde_json::from_str::<ManagedQueue>(invalid).is_err(), "{invalid}");
     }
     // The form in which RabbitMQ writes a queue without a policy.
     let bare = r#"{"arguments":{},"effective_policy_definition":[],"name":"q","operator_policy":null,"policy":null}"#;

@@ -15,20 +15,20 @@ const LOG_INTERVAL: Duration = Duration::from_mins(1);
 pub(super) struct RefusalLog {
     purpose: &'static str,
     meters: PublishMeters,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
     /// Set while the channel is lost again and again although the connection is up.
     hindrance: Option<Hindrance>,
 }
 
 impl RefusalLog {
     pub(super) fn new(purpose: &'static str) -> Self {
-        Self { purpose, meters: PublishMeters::new(purpose), told: None, hindrance: None }
+        Self { purpose, meters: PublishMeters::new(purpose), logged_at: None, hindrance: None }
     }
 
     pub(super) fn refused(&mut self, exchange: &str, waiting: usize) {
         self.meters.refused();
-        if self.told.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-            self.told = Some(Instant::now());
+        if self.logged_at.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            self.logged_at = Some(Instant::now());
             warn!(
                 exchange,
                 waiting,
@@ -58,7 +58,7 @@ impl RefusalLog {
     pub(super) fn confirmed(&mut self) {
         self.meters.confirmed();
         self.hindrance = None;
-        if self.told.take().is_some() {
+        if self.logged_at.take().is_some() {
             info!("the broker accepts messages again");
         }
     }

@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::{
     super::{delivery::Delivery, inbound::UNREADABLE, names::Names},
-    AGAIN, ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE,
+    ATTEMPT, EVENT_ID, FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE, REPUBLISHED,
     TRACEPARENT, TRACESTATE, number_header, text_header,
 };
 use crate::domain::{
@@ -52,8 +52,9 @@ impl MessageMeta {
             trace: Trace::of(text_header(headers, TRACEPARENT), text_header(headers, TRACESTATE)),
             unreadable: headers.and_then(|headers| headers.inner().get(UNREADABLE)).map(|_| {
                 // A publisher that sets it may leave it empty, or use a type that is not text.
-                let said = text_header(headers, UNREADABLE).filter(|said| !said.is_empty());
-                said.unwrap_or_else(|| format!("the header {UNREADABLE} is reserved for provisiond"))
+                let description =
+                    text_header(headers, UNREADABLE).filter(|description| !description.is_empty());
+                description.unwrap_or_else(|| format!("the header {UNREADABLE} is reserved for provisiond"))
             }),
         }
     }
@@ -109,12 +110,12 @@ pub fn retry_of(delivery: &Delivery, names: &Names) -> Result<Option<Retry>, Str
         run_id: run_id.ok_or_else(|| missing("message_id"))?.into(),
         plan,
         first_failed_at: text_header(headers, FIRST_FAILED_AT).and_then(|t| t.parse().ok()),
-        put_off_in: put_off(headers),
-        is_again: headers.is_some_and(|headers| headers.inner().contains_key(AGAIN)),
+        put_off_in: deferred_in(headers),
+        is_again: headers.is_some_and(|headers| headers.inner().contains_key(REPUBLISHED)),
     }))
 }
 
-fn put_off(headers: Option<&FieldTable>) -> Option<Deferred> {
+fn deferred_in(headers: Option<&FieldTable>) -> Option<Deferred> {
     let run_id = EventId::try_from(text_header(headers, PUT_OFF_IN)?).ok()?.into();
     Some(Deferred { run_id, since: text_header(headers, PUT_OFF_SINCE)?.parse().ok()? })
 }

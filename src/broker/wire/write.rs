@@ -16,8 +16,9 @@ use super::{
         names::{Names, text},
         publisher::Outgoing,
     },
-    AGAIN, ATTEMPT, Deferred, EVENT_ID, FIRST_FAILED_AT, HANDLERS, LETTER, LETTER_HANDLER, LETTER_ID,
-    LETTER_REASON, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE, TRACEPARENT, TRACESTATE,
+    ATTEMPT, DEAD_LETTER, DEAD_LETTER_HANDLER, DEAD_LETTER_ID, DEAD_LETTER_REASON, Deferred, EVENT_ID,
+    FIRST_FAILED_AT, HANDLERS, PLAN, PLAN_CREATED, PUT_OFF_IN, PUT_OFF_SINCE, REPUBLISHED, TRACEPARENT,
+    TRACESTATE,
 };
 use crate::domain::{
     dead_letter::DeadLetter,
@@ -40,7 +41,7 @@ pub fn event(names: &Names, name: &EventName, id: &EventId, body: Bytes) -> Outg
 /// `message` with the header that says that it is published again.
 pub fn mark_republished(message: Outgoing) -> Outgoing {
     let mut headers = message.properties.headers().clone().unwrap_or_default();
-    headers.insert(AGAIN.into(), AMQPValue::Boolean(true));
+    headers.insert(REPUBLISHED.into(), AMQPValue::Boolean(true));
     Outgoing { properties: message.properties.with_headers(headers), ..message }
 }
 
@@ -130,32 +131,32 @@ pub struct NewDeadLetter<'a> {
 ///
 /// # Errors
 /// If the facts cannot be written as JSON, which would be a bug.
-pub fn dead_letter(names: &Names, burial: NewDeadLetter<'_>) -> anyhow::Result<Outgoing> {
-    let letter = burial.letter;
-    let facts = serde_json::to_string(letter).context("cannot serialize a dead letter")?;
-    let mut headers = trace_headers(burial.trace);
-    headers.insert(LETTER_ID.into(), text(&letter.id.to_string()));
-    headers.insert(LETTER_REASON.into(), text(letter.reason.as_str()));
-    headers.insert(LETTER.into(), text(&facts));
-    if let Some(id) = &letter.event_id {
+pub fn dead_letter(names: &Names, message: NewDeadLetter<'_>) -> anyhow::Result<Outgoing> {
+    let details = message.letter;
+    let json = serde_json::to_string(details).context("cannot serialize a dead letter")?;
+    let mut headers = trace_headers(message.trace);
+    headers.insert(DEAD_LETTER_ID.into(), text(&details.id.to_string()));
+    headers.insert(DEAD_LETTER_REASON.into(), text(details.reason.as_str()));
+    headers.insert(DEAD_LETTER.into(), text(&json));
+    if let Some(id) = &details.event_id {
         headers.insert(EVENT_ID.into(), text(id));
     }
-    if let Some(id) = letter.handler_id {
-        headers.insert(LETTER_HANDLER.into(), AMQPValue::LongLongInt(id.0));
+    if let Some(id) = details.handler_id {
+        headers.insert(DEAD_LETTER_HANDLER.into(), AMQPValue::LongLongInt(id.0));
     }
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
-        .with_message_id(letter.id.to_string().into())
+        .with_message_id(details.id.to_string().into())
         .with_timestamp(now_seconds())
         .with_headers(headers);
-    if let Some(content_type) = burial.content_type {
+    if let Some(content_type) = message.content_type {
         properties = properties.with_content_type(content_type.into());
     }
     Ok(Outgoing {
         exchange: names.dead_letters(),
-        routing_key: letter.event_name.clone(),
+        routing_key: details.event_name.clone(),
         properties,
-        body: burial.body,
+        body: message.body,
     })
 }
 
