@@ -35,14 +35,14 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Counts what a replay of `chosen` would send, by event type and handler.
-    pub async fn plan(&self, chosen: &Selection) -> Result<Vec<PlanLine>, StoreError> {
-        match chosen {
+    /// Counts what a replay of `selection` would send, by event type and handler.
+    pub async fn plan(&self, selection: &Selection) -> Result<Vec<PlanLine>, StoreError> {
+        match selection {
             Selection::Letters(ids) => self.store.plan_these_letters(ids).await,
             Selection::Edited(id, _) => self.store.plan_these_letters(&[*id]).await,
             Selection::LettersBy(filter) => self.store.plan_letters(filter).await,
-            Selection::Executions(ids, share) => self.store.plan_these_executions(ids, *share).await,
-            Selection::ExecutionsBy(filter, share) => self.store.plan_executions(filter, *share).await,
+            Selection::Executions(ids, scope) => self.store.plan_these_executions(ids, *scope).await,
+            Selection::ExecutionsBy(filter, scope) => self.store.plan_executions(filter, *scope).await,
         }
     }
 
@@ -53,13 +53,13 @@ impl DeadLetters {
         filter: DeadLetterFilter,
     ) -> impl Stream<Item = Result<StoredDeadLetter, StoreError>> + Send + 'static {
         let state = (self.store.clone(), filter, None, Vec::new().into_iter());
-        stream::try_unfold(state, async |(store, filter, after, mut part)| {
-            if part.as_slice().is_empty() {
-                part = store.export_dead_letters(&filter, after).await?.into_iter();
+        stream::try_unfold(state, async |(store, filter, after, mut page)| {
+            if page.as_slice().is_empty() {
+                page = store.export_dead_letters(&filter, after).await?.into_iter();
             }
-            let Some(letter) = part.next() else { return Ok(None) };
-            let after = Some(letter.row.cursor());
-            Ok(Some((letter, (store, filter, after, part))))
+            let Some(dead_letter) = page.next() else { return Ok(None) };
+            let after = Some(dead_letter.row.cursor());
+            Ok(Some((dead_letter, (store, filter, after, page))))
         })
     }
 }

@@ -76,9 +76,9 @@ impl DeadLetters {
         mut progress: impl FnMut(&Progress),
     ) -> anyhow::Result<Report> {
         let mut run = self.store.run_replay(id).await?;
-        let driven = self.drive(&mut run, is_resumed, stop, &mut progress).await;
-        let (watch, why) = match driven {
-            Ok(driven) => driven,
+        let result = self.drive(&mut run, is_resumed, stop, &mut progress).await;
+        let (watch, why) = match result {
+            Ok(result) => result,
             Err(error) => {
                 // Only possible if the database is there. If not, the job stays in the state running, but no
                 // process runs it.
@@ -107,23 +107,23 @@ impl DeadLetters {
         let mut pace = Pace::new(run.job.rate);
         let mut now = Progress { total: count(run.job.counts.total()), ..Progress::default() };
         now.settled = now.total - count(run.job.counts.waiting);
-        let (mut asked_at, mut may_be_sent) = (Instant::now(), is_resumed);
+        let (mut checked_at, mut may_be_sent) = (Instant::now(), is_resumed);
         let why = loop {
             (now.first_attempts, now.failed, _) = watch.counts();
             progress(&now);
-            if let Some((failed, of)) = watch.too_many_failures(run.job.max_failures) {
-                break Some(format!("{failed} of the latest {of} first attempts failed"));
+            if let Some((failed, total)) = watch.too_many_failures(run.job.max_failures) {
+                break Some(format!("{failed} of the latest {total} first attempts failed"));
             }
-            if asked_at.elapsed() >= STATE_POLL_INTERVAL {
-                asked_at = Instant::now();
+            if checked_at.elapsed() >= STATE_POLL_INTERVAL {
+                checked_at = Instant::now();
                 if let Some(by) = run.stop_asked_by().await? {
                     break Some(format!("stopped by {by}"));
                 }
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break Some(stopped(run).await),
-                () = pace.turn() => {}
+                () = stop.cancelled() => break Some(stop_reason(run).await),
+                () = pace.wait() => {}
             }
             let settled = match run.next().await? {
                 None => break None,
@@ -135,13 +135,13 @@ impl DeadLetters {
                 }
             };
             if matches!(settled, Settled::Replayed(_)) {
-                pace.took_turn();
+                pace.advance();
             }
             run.settle(&settled).await?;
             now.settled += 1;
         };
         if why.is_none() {
-            last_words(&watch, stop).await;
+            wait_for_last_attempts(&watch, stop).await;
         }
         Ok((watch, why))
     }
@@ -186,19 +186,19 @@ impl DeadLetters {
 }
 
 /// Says who asked the job to stop, if that is recorded.
-async fn stopped(run: &mut ReplayRun) -> String {
+async fn stop_reason(run: &mut ReplayRun) -> String {
     let by = run.stop_asked_by().await.ok().flatten();
     by.map_or_else(|| "asked to stop".to_owned(), |by| format!("stopped by {by}"))
 }
 
 /// Waits for the first attempts of the last items, while some still end.
-async fn last_words(watch: &Watch, stop: &CancellationToken) {
-    let (mut heard, mut since) = (watch.counts(), Instant::now());
-    while heard.2 > 0 && since.elapsed() < SHUTDOWN_TIMEOUT && !stop.is_cancelled() {
+async fn wait_for_last_attempts(watch: &Watch, stop: &CancellationToken) {
+    let (mut counts, mut since) = (watch.counts(), Instant::now());
+    while counts.2 > 0 && since.elapsed() < SHUTDOWN_TIMEOUT && !stop.is_cancelled() {
         sleep(POLL_INTERVAL).await;
         let now = watch.counts();
-        if now != heard {
-            (heard, since) = (now, Instant::now());
+        if now != counts {
+            (counts, since) = (now, Instant::now());
         }
     }
 }
@@ -212,11 +212,11 @@ impl Pace {
         Self { step: Duration::from_secs(1) / rate.max(1), due: Instant::now() }
     }
 
-    async fn turn(&self) {
+    async fn wait(&self) {
         sleep_until(self.due).await;
     }
 
-    fn took_turn(&mut self) {
+    fn advance(&mut self) {
         let earliest = Instant::now().checked_sub(CATCH_UP_INTERVAL).unwrap_or(self.due);
         self.due = self.due.max(earliest) + self.step;
     }

@@ -21,16 +21,16 @@ use crate::{
 };
 
 /// How many jobs one process runs at a time: each holds a database connection while it runs.
-const AT_A_TIME: usize = 3;
+const MAX_RUNNING_JOBS: usize = 3;
 
 /// The jobs of this process. Clones share them.
 #[derive(Clone)]
 pub struct Jobs(Arc<Inner>);
 
 struct Inner {
-    letters: DeadLetters,
+    dead_letters: DeadLetters,
     running: Mutex<HashMap<i64, Running>>,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Cancelled when the process ends.
     end: CancellationToken,
@@ -54,14 +54,20 @@ impl Drop for Claim {
 }
 
 impl Jobs {
-    pub fn new(letters: DeadLetters, end: CancellationToken) -> Self {
-        let turns = Arc::new(Semaphore::new(AT_A_TIME));
-        Self(Arc::new(Inner { letters, running: Mutex::default(), turns, tasks: TaskTracker::new(), end }))
+    pub fn new(dead_letters: DeadLetters, end: CancellationToken) -> Self {
+        let slots = Arc::new(Semaphore::new(MAX_RUNNING_JOBS));
+        Self(Arc::new(Inner {
+            dead_letters,
+            running: Mutex::default(),
+            slots,
+            tasks: TaskTracker::new(),
+            end,
+        }))
     }
 
     /// Creates a job and starts it.
-    pub async fn begin(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay, StoreError> {
-        let job = self.0.letters.store.create_replay(new, chosen).await?;
+    pub async fn begin(&self, new: &NewReplay, selection: &Selection) -> Result<Replay, StoreError> {
+        let job = self.0.dead_letters.store.create_replay(new, selection).await?;
         info!(replay = job.id, by = new.by, asked = new.asked, "replay started");
         self.spawn(self.claim(job.id)?, false);
         Ok(job)
@@ -72,13 +78,13 @@ impl Jobs {
     pub async fn begin_and_wait(
         &self,
         new: &NewReplay,
-        chosen: &Selection,
-        patience: Duration,
+        selection: &Selection,
+        max_wait: Duration,
     ) -> Result<Replay, StoreError> {
-        let store = &self.0.letters.store;
-        let job = store.create_replay(new, chosen).await?;
+        let store = &self.0.dead_letters.store;
+        let job = store.create_replay(new, selection).await?;
         let running = self.spawn(self.claim(job.id)?, false);
-        let _ = tokio::time::timeout(patience, running).await;
+        let _ = tokio::time::timeout(max_wait, running).await;
         store.replay(job.id).await
     }
 
@@ -88,8 +94,8 @@ impl Jobs {
     /// [`StoreError::Refused`] if the job is finished, is in this process already, or runs in another one. A
     /// job that waits for its turn in another process is not detected here; then the second of the two fails
     /// when it starts.
-    pub async fn resume(&self, id: i64, caution: Option<ReplayLimits>) -> Result<Replay, StoreError> {
-        let store = &self.0.letters.store;
+    pub async fn resume(&self, id: i64, limits: Option<ReplayLimits>) -> Result<Replay, StoreError> {
+        let store = &self.0.dead_letters.store;
         let job = store.replay(id).await?;
         if job.state == JobState::Finished {
             return Err(StoreError::Refused(format!("replay {id} is finished")));
@@ -99,8 +105,8 @@ impl Jobs {
         if store.is_replay_running(id).await? {
             return Err(is_running(id));
         }
-        if let Some(caution) = caution {
-            store.set_caution(id, caution).await?;
+        if let Some(limits) = limits {
+            store.set_caution(id, limits).await?;
         }
         store.resume_replay(id).await?;
         self.spawn(claim, true);
@@ -109,7 +115,7 @@ impl Jobs {
 
     /// Asks a job to stop, in whichever process it runs. It can be resumed.
     pub async fn stop(&self, id: i64, by: &str) -> Result<Replay, StoreError> {
-        let replay = self.0.letters.store.stop_replay(id, by).await?;
+        let replay = self.0.dead_letters.store.stop_replay(id, by).await?;
         if let Some(running) = self.0.running.lock().get(&id) {
             running.stop.cancel();
         }
@@ -134,8 +140,8 @@ impl Jobs {
     fn claim(&self, id: i64) -> Result<Claim, StoreError> {
         match self.0.running.lock().entry(id) {
             Entry::Occupied(_) => Err(is_running(id)),
-            Entry::Vacant(free) => {
-                free.insert(Running { stop: self.0.end.child_token(), progress: Progress::default() });
+            Entry::Vacant(vacant) => {
+                vacant.insert(Running { stop: self.0.end.child_token(), progress: Progress::default() });
                 Ok(Claim { jobs: self.clone(), id })
             }
         }
@@ -151,20 +157,20 @@ impl Jobs {
     }
 
     async fn run(&self, id: i64, is_resumed: bool, stop: &CancellationToken) {
-        let turn = tokio::select! {
-            turn = self.0.turns.acquire() => turn,
+        let slot = tokio::select! {
+            slot = self.0.slots.acquire() => slot,
             () = stop.cancelled() => return,
         };
-        let note = |progress: &Progress| {
+        let on_progress = |progress: &Progress| {
             if let Some(running) = self.0.running.lock().get_mut(&id) {
                 running.progress = *progress;
             }
         };
-        match self.0.letters.run_replay(id, is_resumed, stop, note).await {
+        match self.0.dead_letters.run_replay(id, is_resumed, stop, on_progress).await {
             Ok(report) => info!(replay = id, state = %report.replay.state, "replay ended"),
             Err(error) => warn!(replay = id, error = format!("{error:#}"), "replay interrupted"),
         }
-        drop(turn);
+        drop(slot);
     }
 }
 

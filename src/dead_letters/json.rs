@@ -42,15 +42,15 @@ pub struct ExportedLetter<'a> {
 }
 
 impl<'a> ExportedLetter<'a> {
-    pub fn of(letter: &'a StoredDeadLetter) -> Self {
+    pub fn of(stored: &'a StoredDeadLetter) -> Self {
         Self {
-            row: &letter.row,
-            body: Body::of(&letter.body),
-            content_type: letter.content_type.as_deref(),
-            exchange: letter.exchange.as_deref(),
-            routing_key: letter.routing_key.as_deref(),
-            traceparent: letter.trace.parent.as_deref(),
-            tracestate: letter.trace.state.as_deref(),
+            row: &stored.row,
+            body: Body::of(&stored.body),
+            content_type: stored.content_type.as_deref(),
+            exchange: stored.exchange.as_deref(),
+            routing_key: stored.routing_key.as_deref(),
+            traceparent: stored.trace.parent.as_deref(),
+            tracestate: stored.trace.state.as_deref(),
         }
     }
 }

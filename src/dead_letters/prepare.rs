@@ -38,14 +38,14 @@ pub(super) fn prepare(item: &ReplayItem, max_event_bytes: usize) -> Result<Prepa
             [one] => format!("handler {one} is not enabled for {}", event.name),
             _ => format!("none of the handlers {} is enabled for {}", ids.join(", "), event.name),
         };
-        return Err(format!("{why}{}", gone(&item.replaced)));
+        return Err(format!("{why}{}", reused_ids(&item.replaced)));
     }
     let run_id = RunId::from(event.id.clone()).next(&format!("replay/{}", item.key));
     Ok(Prepared { event, plan: Plan::of(&item.plan, &item.plan_created), run_id })
 }
 
 /// The text about planned handlers that no longer exist and whose ids other handlers have now.
-pub(super) fn gone(replaced: &[HandlerId]) -> String {
+pub(super) fn reused_ids(replaced: &[HandlerId]) -> String {
     let ids: Vec<String> = replaced.iter().map(ToString::to_string).collect();
     if ids.is_empty() {
         return String::new();
@@ -63,9 +63,9 @@ fn read(item: &ReplayItem, max_event_bytes: usize) -> Result<Event, String> {
         ..Arrival::of(&name, &item.body)
     };
     decode(&arrival, max_event_bytes).map_err(|why| {
-        let way_out =
+        let hint =
             if item.edited { "" } else { " (to correct the body: provisiond dead-letters replay --edit)" };
-        format!("it is not a valid event: {why}{way_out}")
+        format!("it is not a valid event: {why}{hint}")
     })
 }
 
@@ -78,12 +78,12 @@ fn name_of(name: &str) -> Result<EventName, String> {
 /// # Errors
 /// Says what was expected, and where the body differs from it.
 pub fn edited_event(
-    letter: &DeadLetter,
+    dead_letter: &DeadLetter,
     content_type: Option<&str>,
     body: &Bytes,
     max_event_bytes: usize,
 ) -> Result<Event, String> {
-    let name = name_of(&letter.event_name)?;
+    let name = name_of(&dead_letter.event_name)?;
     let arrival = Arrival { content_type, ..Arrival::of(&name, body) };
     decode(&arrival, max_event_bytes).map_err(|why| why.to_string())
 }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_refused_with_its_reason() {
-        for (item, told) in [
+        for (item, expected) in [
             (
                 ReplayItem { enabled: HandlerVersions::default(), ..item() },
                 "none of the handlers 3, 4 is enabled",
@@ -151,14 +151,14 @@ mod tests {
             (ReplayItem { event_name: "Strange name".into(), ..item() }, "is not an event name"),
             (ReplayItem { event_name: "clients.update".into(), ..item() }, "published as clients.update"),
         ] {
-            let why = prepare(&item, 1000).expect_err(told);
-            assert!(why.contains(told), "{why}");
+            let why = prepare(&item, 1000).expect_err(expected);
+            assert!(why.contains(expected), "{why}");
         }
     }
 
     #[test]
     fn an_event_id_that_is_none_is_derived() {
-        let odd = ReplayItem { event_id: Some("x".repeat(9000)), ..item() };
-        assert_eq!(prepare(&odd, 1000).expect("prepared").event.id.as_str().len(), 36);
+        let invalid = ReplayItem { event_id: Some("x".repeat(9000)), ..item() };
+        assert_eq!(prepare(&invalid, 1000).expect("prepared").event.id.as_str().len(), 36);
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{DeadLetters, prepare::gone};
+use super::{DeadLetters, prepare::reused_ids};
 use crate::{
     domain::{dead_letter::State, event::EventName, execution::Execution},
     store::{PlannedHandler, StoreError, StoredDeadLetter},
@@ -33,32 +33,37 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError::NotFound`].
     pub async fn show(&self, id: Uuid) -> Result<Shown, StoreError> {
-        let letter = self.store.dead_letter(id).await?;
-        let facts = &letter.row.letter;
-        let attempts = match &facts.event_id {
-            Some(event_id) => self.store.attempts(event_id, facts.handler_id).await?,
+        let stored = self.store.dead_letter(id).await?;
+        let dead_letter = &stored.row.letter;
+        let attempts = match &dead_letter.event_id {
+            Some(event_id) => self.store.attempts(event_id, dead_letter.handler_id).await?,
             None => Vec::new(),
         };
-        let handlers = self.store.planned_handlers(facts).await?;
-        let obstacle = self.obstacle(&letter, &handlers);
-        Ok(Shown { letter, attempts, replay: WouldRun { handlers, obstacle } })
+        let handlers = self.store.planned_handlers(dead_letter).await?;
+        let obstacle = self.obstacle(&stored, &handlers);
+        Ok(Shown { letter: stored, attempts, replay: WouldRun { handlers, obstacle } })
     }
 
-    fn obstacle(&self, letter: &StoredDeadLetter, handlers: &[PlannedHandler]) -> Option<String> {
-        let facts = &letter.row.letter;
-        if letter.row.state != State::Open {
-            return Some(format!("it is already {}", letter.row.state));
+    fn obstacle(&self, stored: &StoredDeadLetter, handlers: &[PlannedHandler]) -> Option<String> {
+        let dead_letter = &stored.row.letter;
+        if stored.row.state != State::Open {
+            return Some(format!("it is already {}", stored.row.state));
         }
-        if facts.event_name.parse::<EventName>().is_err() {
+        if dead_letter.event_name.parse::<EventName>().is_err() {
             return Some("its event name is not valid".to_owned());
         }
-        let content_type = letter.content_type.as_deref();
-        if let Err(why) = super::edited_event(facts, content_type, &letter.body, self.max_event_bytes) {
+        let content_type = stored.content_type.as_deref();
+        if let Err(why) = super::edited_event(dead_letter, content_type, &stored.body, self.max_event_bytes) {
             return Some(format!("it is not a valid event: {why}"));
         }
         let replaced = handlers.iter().filter(|handler| handler.replaced_by.is_some());
         let replaced: Vec<_> = replaced.map(|handler| handler.id).collect();
-        (!handlers.iter().any(|handler| handler.enabled))
-            .then(|| format!("no handler of its plan is enabled for {}{}", facts.event_name, gone(&replaced)))
+        (!handlers.iter().any(|handler| handler.enabled)).then(|| {
+            format!(
+                "no handler of its plan is enabled for {}{}",
+                dead_letter.event_name,
+                reused_ids(&replaced)
+            )
+        })
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Watch {
 struct Seen {
     /// The expected runs, and whether a result of each has arrived.
     runs: HashMap<RunId, bool>,
-    unheard: u64,
+    pending: u64,
     attempts: FirstAttempts,
 }
 
@@ -36,11 +36,11 @@ impl Watch {
     ) -> anyhow::Result<Self> {
         let mut results = ResultWatch::open(connection, names, events).await?;
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let noting = Arc::clone(&seen);
+        let seen_by_task = Arc::clone(&seen);
         // The task ends with the connection. Then publishing fails too, and reports the error.
         let task = tokio::spawn(async move {
             while let Ok(execution) = results.next().await {
-                noting.lock().note(&execution);
+                seen_by_task.lock().note(&execution);
             }
         });
         Ok(Self { seen, task: task.abort_handle() })
@@ -50,7 +50,7 @@ impl Watch {
     pub(super) fn expect(&self, run: RunId) {
         let mut seen = self.seen.lock();
         if seen.runs.insert(run, false).is_none() {
-            seen.unheard += 1;
+            seen.pending += 1;
         }
     }
 
@@ -61,15 +61,15 @@ impl Watch {
     /// Counts: first attempts that ended, those of them that failed, and runs without a result yet.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         let seen = self.seen.lock();
-        (seen.attempts.ended, seen.attempts.failed, seen.unheard)
+        (seen.attempts.ended, seen.attempts.failed, seen.pending)
     }
 }
 
 impl Seen {
     fn note(&mut self, execution: &Execution) {
-        let Some(heard) = self.runs.get_mut(&execution.run_id) else { return };
-        if !std::mem::replace(heard, true) {
-            self.unheard -= 1;
+        let Some(has_result) = self.runs.get_mut(&execution.run_id) else { return };
+        if !std::mem::replace(has_result, true) {
+            self.pending -= 1;
         }
         // A skipped handler neither succeeded nor failed.
         if execution.attempt == 1 && execution.status != Status::Skipped {
