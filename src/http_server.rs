@@ -42,7 +42,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// purpose.
 const READ_TIMEOUT_MS: u32 = 60_000;
 /// How much of a response is handed to the connection at a time.
-const PART: usize = 64 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 /// Delay after a failed accept. The usual cause is a lack of descriptors, and these become free again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn_of(&error);
+                log_accept_error(&error);
                 sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
@@ -81,7 +81,7 @@ pub async fn serve(listener: TcpListener, app: Router, max_connections: usize, s
 }
 
 /// Logs a failed accept, except when the peer closed the connection first.
-fn warn_of(error: &io::Error) {
+fn log_accept_error(error: &io::Error) {
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
         warn!(%error, "cannot accept a connection");
     }
@@ -107,9 +107,9 @@ impl Room {
         if self.open.len() < self.max_connections {
             return true;
         }
-        let waits = |connection: &Connection| !connection.is_answering.load(Ordering::Relaxed);
-        let Some(at) = self.open.iter().position(waits) else { return false };
-        if let Some(connection) = self.open.remove(at) {
+        let is_idle = |connection: &Connection| !connection.is_answering.load(Ordering::Relaxed);
+        let Some(index) = self.open.iter().position(is_idle) else { return false };
+        if let Some(connection) = self.open.remove(index) {
             connection.task.abort();
         }
         true
@@ -156,15 +156,15 @@ struct Answering(Arc<AtomicBool>);
 /// The body of a request. When it is complete, the connection is marked as busy.
 struct Received {
     body: Incoming,
-    mark: Arc<AtomicBool>,
+    is_answering: Arc<AtomicBool>,
 }
 
 impl Received {
-    fn new(body: Incoming, mark: &Arc<AtomicBool>) -> Self {
+    fn new(body: Incoming, is_answering: &Arc<AtomicBool>) -> Self {
         if http_body::Body::is_end_stream(&body) {
-            mark.store(true, Ordering::Relaxed);
+            is_answering.store(true, Ordering::Relaxed);
         }
-        Self { body, mark: Arc::clone(mark) }
+        Self { body, is_answering: Arc::clone(is_answering) }
     }
 }
 
@@ -179,7 +179,7 @@ impl http_body::Body for Received {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         if matches!(frame, Poll::Ready(None)) || http_body::Body::is_end_stream(&this.body) {
-            this.mark.store(true, Ordering::Relaxed);
+            this.is_answering.store(true, Ordering::Relaxed);
         }
         frame
     }
@@ -206,12 +206,12 @@ pub struct Kept<T> {
     body: Body,
     /// The rest of the last frame that was not handed out yet.
     rest: Bytes,
-    _beside: T,
+    _kept: T,
 }
 
 impl<T> Kept<T> {
     pub const fn new(body: Body, kept: T) -> Self {
-        Self { body, rest: Bytes::new(), _beside: kept }
+        Self { body, rest: Bytes::new(), _kept: kept }
     }
 }
 
@@ -233,12 +233,12 @@ impl<T: Unpin> http_body::Body for Kept<T> {
                 ended => return Poll::Ready(ended),
             }
         }
-        if this.rest.len() <= PART {
+        if this.rest.len() <= CHUNK_SIZE {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest)))));
         }
         // Copied, so that a part that waits to be sent does not keep the whole frame in memory.
-        let part = Bytes::copy_from_slice(&this.rest.split_to(PART));
-        Poll::Ready(Some(Ok(Frame::data(part))))
+        let chunk = Bytes::copy_from_slice(&this.rest.split_to(CHUNK_SIZE));
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -27,11 +27,11 @@ impl Shutdown {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) },
         };
-        tokio::spawn(shutdown.clone().obey(signals));
+        tokio::spawn(shutdown.clone().handle_signals(signals));
         Ok(shutdown)
     }
 
-    async fn obey(self, mut signals: Signals) {
+    async fn handle_signals(self, mut signals: Signals) {
         // Count signals, not states: after a drain that an error started, a first SIGTERM must not abort
         // anything.
         let signal = signals.next().await;
@@ -102,7 +102,7 @@ mod tests {
     const FORCE_AFTER: Duration = Duration::from_secs(5);
 
     #[tokio::test]
-    async fn a_signal_drains_and_a_second_one_cuts() {
+    async fn a_signal_drains_and_a_second_one_aborts() {
         let shutdown = Shutdown::listen().expect("signals");
         let clone = shutdown.clone();
         shutdown.begin();

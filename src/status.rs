@@ -66,40 +66,40 @@ pub struct Policies {
     pub error: Option<String>,
 }
 
-type Seen = Mutex<Option<(Instant, Arc<StatusSnapshot>)>>;
+type Cache = Mutex<Option<(Instant, Arc<StatusSnapshot>)>>;
 
 /// Reads the status and caches it.
 pub struct StatusWatch {
     store: Store,
     queues: QueueWatch,
     policies: PolicyWatch,
-    hour: Seen,
-    day: Seen,
+    hour: Cache,
+    day: Cache,
 }
 
 impl StatusWatch {
     pub fn new(store: Store, broker: BrokerSettings) -> Self {
         let (queues, policies) = (QueueWatch::new(broker.clone()), PolicyWatch::new(broker));
-        Self { store, queues, policies, hour: Seen::default(), day: Seen::default() }
+        Self { store, queues, policies, hour: Cache::default(), day: Cache::default() }
     }
 
     /// Returns a snapshot that is at most two seconds old. If the broker is away, the snapshot says so.
     pub async fn snapshot(&self, period: Period) -> Result<Arc<StatusSnapshot>, StoreError> {
-        let mut seen = match period {
+        let mut cache = match period {
             Period::Hour => self.hour.lock().await,
             Period::Day => self.day.lock().await,
         };
-        if let Some((at, picture)) = &*seen
-            && at.elapsed() < CACHE_TTL
+        if let Some((read_at, snapshot)) = &*cache
+            && read_at.elapsed() < CACHE_TTL
         {
-            return Ok(Arc::clone(picture));
+            return Ok(Arc::clone(snapshot));
         }
-        let picture = Arc::new(Box::pin(self.look_now(period)).await?);
-        *seen = Some((Instant::now(), Arc::clone(&picture)));
-        Ok(picture)
+        let snapshot = Arc::new(Box::pin(self.read(period)).await?);
+        *cache = Some((Instant::now(), Arc::clone(&snapshot)));
+        Ok(snapshot)
     }
 
-    async fn look_now(&self, period: Period) -> Result<StatusSnapshot, StoreError> {
+    async fn read(&self, period: Period) -> Result<StatusSnapshot, StoreError> {
         let store = &self.store;
         let policies = async { Ok::<_, StoreError>(self.policies().await) };
         let (activity, processes, failing_handlers, open_dead_letters, waiting, policies) = tokio::try_join!(
@@ -124,8 +124,8 @@ impl StatusWatch {
 
     async fn policies(&self) -> Policies {
         match self.policies.look().await {
-            Ok(found) => {
-                let harmful = found.map(|found| found.policies.clone()).unwrap_or_default();
+            Ok(managed) => {
+                let harmful = managed.map(|managed| managed.policies.clone()).unwrap_or_default();
                 Policies { harmful, error: None }
             }
             Err(error) => Policies { harmful: Vec::new(), error: Some(error) },

@@ -29,17 +29,17 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 const FINAL_REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Part = Box<dyn Fn(&mut ProcessReport) + Send + Sync>;
-type Shown = Box<dyn Fn(&mut Exposition) + Send + Sync>;
+type MetricsPart = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
 /// Reports the state of this process.
 pub struct StatusReporter {
     process: Process,
     parts: Mutex<Vec<Part>>,
-    shown: Mutex<Vec<Shown>>,
+    metrics: Mutex<Vec<MetricsPart>>,
     /// Requests a report now, because a part was added.
-    grown: Notify,
+    report_now: Notify,
     /// First deliveries since the last report, by event type.
-    taken: Mutex<HashMap<EventName, u64>>,
+    event_counts: Mutex<HashMap<EventName, u64>>,
     clock: Mutex<Option<ClockAhead>>,
 }
 
@@ -55,9 +55,9 @@ impl StatusReporter {
         Arc::new(Self {
             process,
             parts: Mutex::default(),
-            shown: Mutex::default(),
-            grown: Notify::new(),
-            taken: Mutex::default(),
+            metrics: Mutex::default(),
+            report_now: Notify::new(),
+            event_counts: Mutex::default(),
             clock: Mutex::default(),
         })
     }
@@ -65,17 +65,17 @@ impl StatusReporter {
     /// Adds `part` to every report from now on.
     pub fn add_report(&self, part: impl Fn(&mut ProcessReport) + Send + Sync + 'static) {
         self.parts.lock().push(Box::new(part));
-        self.grown.notify_one();
+        self.report_now.notify_one();
     }
 
     /// Adds `part` to the metrics that are computed on request.
     pub fn add_metrics(&self, part: impl Fn(&mut Exposition) + Send + Sync + 'static) {
-        self.shown.lock().push(Box::new(part));
+        self.metrics.lock().push(Box::new(part));
     }
 
     /// Writes the metrics of all parts.
     pub fn show(&self, exposition: &mut Exposition) {
-        self.shown.lock().iter().for_each(|part| part(exposition));
+        self.metrics.lock().iter().for_each(|part| part(exposition));
     }
 
     pub fn roles(&self) -> &[Role] {
@@ -84,45 +84,45 @@ impl StatusReporter {
 
     /// Counts the first delivery of an event.
     pub fn count_event(&self, event: &EventName) {
-        let mut taken = self.taken.lock();
-        match taken.get_mut(event) {
+        let mut event_counts = self.event_counts.lock();
+        match event_counts.get_mut(event) {
             Some(count) => *count += 1,
-            None => drop(taken.insert(event.clone(), 1)),
+            None => drop(event_counts.insert(event.clone(), 1)),
         }
     }
 
     /// Reports until `stop`, which must be cancelled after the roles have ended.
     pub async fn keep(self: Arc<Self>, store: Store, stop: CancellationToken) {
-        let mut untold = EventCounts::new();
-        let telling = async {
+        let mut unreported = EventCounts::new();
+        let reporting = async {
             loop {
-                self.send_report(&store, &mut untold).await;
-                tokio::select! { () = self.grown.notified() => {}, () = tokio::time::sleep(REPORT_INTERVAL) => {} }
+                self.send_report(&store, &mut unreported).await;
+                tokio::select! { () = self.report_now.notified() => {}, () = tokio::time::sleep(REPORT_INTERVAL) => {} }
             }
         };
-        tokio::select! { () = stop.cancelled() => {}, () = telling => {} }
-        let farewell = async {
-            self.send_report(&store, &mut untold).await;
+        tokio::select! { () = stop.cancelled() => {}, () = reporting => {} }
+        let final_report = async {
+            self.send_report(&store, &mut unreported).await;
             store.forget_process(self.process.id).await
         };
-        if !matches!(tokio::time::timeout(FINAL_REPORT_TIMEOUT, farewell).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(FINAL_REPORT_TIMEOUT, final_report).await, Ok(Ok(()))) {
             debug!("cannot remove this process from the list of processes; it is removed later");
         }
     }
 
-    async fn send_report(&self, store: &Store, untold: &mut EventCounts) {
+    async fn send_report(&self, store: &Store, unreported: &mut EventCounts) {
         let now = Timestamp::now();
         let minute = TimestampRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc);
         let minute = now.round(minute).unwrap_or(now);
-        let taken = std::mem::take(&mut *self.taken.lock());
-        for (event, count) in taken {
-            *untold.entry((minute, event)).or_default() += count;
+        let event_counts = std::mem::take(&mut *self.event_counts.lock());
+        for (event, count) in event_counts {
+            *unreported.entry((minute, event)).or_default() += count;
         }
-        untold.retain(|(minute, _), _| now - 24.hours() < *minute);
+        unreported.retain(|(minute, _), _| now - 24.hours() < *minute);
         self.compare_clocks(store).await;
         let process = Process { report: self.report(), ..self.process.clone() };
-        match store.report_process(&process, untold).await {
-            Ok(()) => untold.clear(),
+        match store.report_process(&process, unreported).await {
+            Ok(()) => unreported.clear(),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 debug!(error, "cannot report the status of this process");
@@ -135,9 +135,9 @@ impl StatusReporter {
         let Ok(ahead) = store.clock_ahead().await else { return };
         let before = self.clock.lock().replace(ahead);
         match (before.and_then(ClockAhead::told), ahead.told()) {
-            (None, Some(told)) => {
+            (None, Some(difference)) => {
                 warn!(
-                    "this host's clock is {told}: recorded times are wrong; set the clock, preferably by NTP"
+                    "this host's clock is {difference}: recorded times are wrong; set the clock, preferably by NTP"
                 );
             }
             (Some(_), None) => info!("this host's clock agrees with the database's again"),

@@ -59,7 +59,7 @@ impl Trials {
             .collect::<Result<_, _>>()
             .map_err(|e| TrialError::NotCalled(format!("its signing secret cannot be used: {e}")))?;
         let event = self.event(&handler.spec.event, sample)?;
-        let of = TrialOf {
+        let trial = TrialOf {
             handler: &handler,
             secrets: &secrets,
             event: &event,
@@ -67,14 +67,14 @@ impl Trials {
             policy: &self.defaults.retry_of(&handler.spec),
             max_event_bytes: self.max_event_bytes,
         };
-        self.runner.try_out(of).await.map_err(|e| TrialError::NoEvent(e.to_string()))
+        self.runner.try_out(trial).await.map_err(|e| TrialError::NoEvent(e.to_string()))
     }
 
     /// Builds the sample event. It gets a new id, so that the receiver does not take it for a repeated call.
     fn event(&self, name: &EventName, sample: &Sample) -> Result<Event, TrialError> {
         let no_event = |e: &dyn std::fmt::Display| TrialError::NoEvent(e.to_string());
         let data = match &sample.data {
-            Some(given) => given.clone(),
+            Some(data) => data.clone(),
             None => serde_json::value::to_raw_value(&sample_data(name, &sample.object_id))
                 .map_err(|e| no_event(&e))?,
         };
