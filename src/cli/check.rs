@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     check_scripts(&context.config, &handlers, &mut report);
     check_timeouts(&context.config, &handlers, &mut report);
     context.output.value(&report, |report| text(report))?;
-    if report.iter().any(|finding| finding.state == State::Failed) { Err(CliError::Told) } else { Ok(()) }
+    if report.iter().any(|finding| finding.state == State::Failed) { Err(CliError::Reported) } else { Ok(()) }
 }
 
 async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding>) {
@@ -52,14 +52,14 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
     };
     report.push(version(&broker).await);
     if broker.topology.queue_type == QueueType::Classic {
-        let given_up = "amqp.queue_type is classic: no crash limit, and a crash of the broker between two levels of the delay ladder can lose a retry";
-        report.push(finding("queues", State::Warning, given_up.into()));
+        let drawback = "amqp.queue_type is classic: no crash limit, and a crash of the broker between two levels of the delay ladder can lose a retry";
+        report.push(finding("queues", State::Warning, drawback.into()));
     }
     if let Ok(types) = store.list_event_types(false).await {
         broker.topology.set_events(types.into_iter().map(|t| t.name).collect());
     }
     match broker.topology.inspect(&connection).await {
-        Ok(found) => report.extend(topology(found.mismatches, &found.missing)),
+        Ok(inspection) => report.extend(topology(inspection.mismatches, &inspection.missing)),
         Err(error) => {
             let prefix = &context.config.amqp.prefix;
             let hint = format!("the user of amqp.url needs configure, write and read rights on {prefix}.*");
@@ -72,10 +72,10 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
     report.extend(installation(&connection, store, &broker.topology.names).await);
     report.push(event_queues(&connection, &broker.topology).await);
     if let Ok(overdue @ 1..) = store.overdue_retries().await {
-        report.push(finding("retries", State::Warning, overdue_told(overdue)));
+        report.push(finding("retries", State::Warning, overdue_warning(overdue)));
     }
     let names = &broker.topology.names;
-    for (what, queue) in [
+    for (label, queue) in [
         ("execution log", names.execution_log()),
         ("dead letters", names.dead_letters()),
         ("unrouted", names.unrouted()),
@@ -84,15 +84,15 @@ async fn check_broker(context: &Context, store: &Store, report: &mut Vec<Finding
             let waiting = format!("{} waiting in {queue}", depth.messages);
             let stuck = depth.messages > 0
                 && depth.consumers == 0
-                && (what != "dead letters" || context.config.recorder.drain_dead_letters);
+                && (label != "dead letters" || context.config.recorder.drain_dead_letters);
             report.push(if stuck {
                 finding(
-                    what,
+                    label,
                     State::Warning,
                     format!("{waiting}, but no recorder takes them: run provisiond serve --roles recorder"),
                 )
             } else {
-                ok(what, waiting)
+                ok(label, waiting)
             });
         }
     }
@@ -117,15 +117,15 @@ async fn version(broker: &BrokerSettings) -> Finding {
 /// One finding for each harmful policy.
 fn policies(managed: &anyhow::Result<Option<Managed>>) -> Vec<Finding> {
     match managed {
-        Ok(Some(found)) if found.policies.is_empty() => {
+        Ok(Some(managed)) if managed.policies.is_empty() => {
             vec![ok("policies", "no policy on the queues is harmful".into())]
         }
-        Ok(Some(found)) => {
-            let told = |policy: &HarmfulPolicy| {
+        Ok(Some(managed)) => {
+            let to_finding = |policy: &HarmfulPolicy| {
                 let state = if policy.harm == Harm::Interrupts { State::Warning } else { State::Failed };
                 finding("policies", state, policy.with_remedy())
             };
-            found.policies.iter().map(told).collect()
+            managed.policies.iter().map(to_finding).collect()
         }
         Ok(None) => vec![ok(
             "policies",
@@ -149,17 +149,17 @@ async fn unknown_queues(
     else {
         return Vec::new();
     };
-    let mut found = queues_of(connection, names, &forgotten).await.unwrap_or_default();
+    let mut queues = queues_of(connection, names, &forgotten).await.unwrap_or_default();
     if let Ok(Some(managed)) = managed {
-        found.extend(managed.event_queues.iter().cloned());
+        queues.extend(managed.event_queues.iter().cloned());
     }
     let mut report: Vec<Finding> = Vec::new();
-    let mut told = Vec::new();
-    for queue in found {
-        if known.iter().all(|event_type| event_type.name != queue.event) && !told.contains(&queue.event) {
-            let found = format!("{queue} (docs/operations.md#after-a-restore)");
-            report.push(finding("event types", State::Warning, found));
-            told.push(queue.event);
+    let mut reported = Vec::new();
+    for queue in queues {
+        if known.iter().all(|event_type| event_type.name != queue.event) && !reported.contains(&queue.event) {
+            let message = format!("{queue} (docs/operations.md#after-a-restore)");
+            report.push(finding("event types", State::Warning, message));
+            reported.push(queue.event);
         }
     }
     if let (true, Ok(Some(_))) = (report.is_empty(), managed) {
@@ -182,7 +182,7 @@ async fn installation(connection: &Connection, store: &Store, names: &Names) -> 
 }
 
 /// The warning about overdue retries, with a link to their causes.
-pub(super) fn overdue_told(count: u64) -> String {
+pub(super) fn overdue_warning(count: u64) -> String {
     format!(
         "{count} were due more than two minutes ago and have not run (docs/operations.md#retries-that-do-not-come-back)"
     )
@@ -201,23 +201,23 @@ async fn event_queues(connection: &Connection, topology: &Topology) -> Finding {
             }
         }
     }
-    let run = "run provisiond serve --roles worker";
+    let remedy = "run provisiond serve --roles worker";
     if !unattended.is_empty() {
-        let found = format!("events wait and no worker consumes them: {}; {run}", unattended.join(", "));
-        return finding("workers", State::Warning, found);
+        let message = format!("events wait and no worker consumes them: {}; {remedy}", unattended.join(", "));
+        return finding("workers", State::Warning, message);
     }
     if consumed == 0 {
-        return finding("workers", State::Warning, format!("no worker consumes an event queue: {run}"));
+        return finding("workers", State::Warning, format!("no worker consumes an event queue: {remedy}"));
     }
     ok("workers", format!("{consumed} event queues have consumers, {waiting} events are waiting"))
 }
 
-fn topology(drifts: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = drifts
+fn topology(mismatches: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = mismatches
         .into_iter()
         .map(|ArgumentMismatch { name, what }| {
-            let found = format!("{name} exists with different arguments and is used as it is: {what}; to correct it, drain and delete it, and provisiond declares it again");
-            finding("topology", State::Warning, found)
+            let message = format!("{name} exists with different arguments and is used as it is: {what}; to correct it, drain and delete it, and provisiond declares it again");
+            finding("topology", State::Warning, message)
         })
         .collect();
     match missing {
@@ -226,11 +226,11 @@ fn topology(drifts: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
         }
         [] => {}
         [first, others @ ..] => {
-            let found = format!(
+            let message = format!(
                 "{first} and {} others are missing: they are declared when provisiond serve starts",
                 others.len()
             );
-            findings.push(finding("topology", State::Failed, found));
+            findings.push(finding("topology", State::Failed, message));
         }
     }
     findings
@@ -238,9 +238,11 @@ fn topology(drifts: Vec<ArgumentMismatch>, missing: &[String]) -> Vec<Finding> {
 
 fn clock(ahead: ClockAhead) -> Finding {
     match ahead.told() {
-        Some(told) => {
-            finding("clock", State::Warning, format!("this host's clock is {told}: set it, best with NTP"))
-        }
+        Some(difference) => finding(
+            "clock",
+            State::Warning,
+            format!("this host's clock is {difference}: set it, best with NTP"),
+        ),
         None => ok("clock", "this host's clock agrees with the database's clock".into()),
     }
 }
@@ -248,11 +250,11 @@ fn clock(ahead: ClockAhead) -> Finding {
 /// Checks the database and returns its handlers, or none if they cannot be read.
 async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler> {
     if let Err(error) = store.ping().await {
-        let found = format!(
+        let message = format!(
             "{:#}; is PostgreSQL running, does the database exist, and is database.url right?",
             anyhow::Error::new(error)
         );
-        report.push(finding("database", State::Failed, found));
+        report.push(finding("database", State::Failed, message));
         return Vec::new();
     }
     if let Err(error) = store.refuse_transaction_pooler().await {
@@ -260,8 +262,8 @@ async fn check_database(store: &Store, report: &mut Vec<Finding>) -> Vec<Handler
         return Vec::new();
     }
     report.push(ok("database", "connected".into()));
-    let (found, is_usable) = migrations(store.migration_state().await);
-    report.push(found);
+    let (migrations_finding, is_usable) = migrations(store.migration_state().await);
+    report.push(migrations_finding);
     if !is_usable {
         return Vec::new();
     }

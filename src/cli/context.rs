@@ -94,22 +94,22 @@ impl Context {
 }
 
 /// Returns the text itself, or the content of a file (`@FILE`) or of stdin (`-`).
-pub(super) fn read_text(given: &str) -> Result<String, CliError> {
-    let (bytes, from) = match (given, given.strip_prefix('@')) {
+pub(super) fn read_text(arg: &str) -> Result<String, CliError> {
+    let (bytes, source) = match (arg, arg.strip_prefix('@')) {
         ("-", _) => {
             let mut bytes = Vec::new();
             std::io::stdin().read_to_end(&mut bytes)?;
             (bytes, "stdin")
         }
         (_, Some(file)) => (std::fs::read(file).with_context(|| format!("cannot read {file}"))?, file),
-        (_, None) => return Ok(given.to_owned()),
+        (_, None) => return Ok(arg.to_owned()),
     };
-    text_of(bytes).map_err(|what| CliError::failed(format!("{from} {what}")))
+    decode_utf8(bytes).map_err(|reason| CliError::failed(format!("{source} {reason}")))
 }
 
 /// Decodes UTF-8, without the byte order mark that some editors write.
-fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
-    if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) {
+fn decode_utf8(bytes: Vec<u8>) -> Result<String, &'static str> {
+    if [b"\xff\xfe", b"\xfe\xff"].iter().any(|bom| bytes.starts_with(*bom)) {
         return Err("is UTF-16: save it as UTF-8");
     }
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
@@ -120,8 +120,8 @@ fn text_of(bytes: Vec<u8>) -> Result<String, &'static str> {
 }
 
 /// Reads the data of an event with [`read_text`]. It must be a JSON object.
-pub(super) fn read_data(given: &str) -> Result<Box<RawValue>, CliError> {
-    let data: Box<RawValue> = serde_json::from_str(&read_text(given)?)
+pub(super) fn read_data(arg: &str) -> Result<Box<RawValue>, CliError> {
+    let data: Box<RawValue> = serde_json::from_str(&read_text(arg)?)
         .map_err(|e| CliError::usage(format!("--data is not JSON: {e}")))?;
     if !data.get().starts_with('{') {
         return Err(CliError::usage("--data must be a JSON object; use {} if there is no data"));

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     context::Context,
     error::CliError,
-    output::{moment, or_dash, short, table},
+    output::{format_time, or_dash, short, table},
     time::parse_id,
 };
 use crate::store::{Cursor, DeadLetterRow, Summary};
@@ -70,7 +70,7 @@ async fn list(context: &Context, args: List) -> Result<(), CliError> {
     let state = state.state;
     let filter = filter.with(reason, state);
     let page = store.list_dead_letters(&filter, limit as usize, after).await?;
-    context.output.value(&page.items, |letters| list_table(letters))?;
+    context.output.value(&page.items, |rows| list_table(rows))?;
     if let Some(next) = page.next {
         Context::hint(&format!("there are more: --after {next}"));
     }
@@ -88,30 +88,30 @@ fn summary_line(summary: &Summary, state: &str) -> String {
         format!("{} {}{}", line.count, line.reason, handler.unwrap_or_default())
     });
     let parts = parts.collect::<Vec<_>>().join(", ");
-    let more = if *cut { "at least " } else { "" };
-    format!("{more}{total} {state}: {parts}\n")
+    let prefix = if *cut { "at least " } else { "" };
+    format!("{prefix}{total} {state}: {parts}\n")
 }
 
-fn list_table(letters: &[DeadLetterRow]) -> String {
-    if letters.is_empty() {
+fn list_table(rows: &[DeadLetterRow]) -> String {
+    if rows.is_empty() {
         return "no dead letters\n".to_owned();
     }
     table(
         ["ID", "Died (UTC)", "Event", "Object ID", "Reason", "Handler", "Attempts", "Error"],
-        letters.iter().map(|letter| {
-            let facts = &letter.letter;
+        rows.iter().map(|row| {
+            let dead_letter = &row.letter;
             [
-                facts.id.to_string(),
-                moment(facts.died_at),
-                short(&facts.event_name, 60),
-                short(facts.object_id.as_deref().unwrap_or("–"), 30),
-                facts.reason.to_string(),
-                facts
+                dead_letter.id.to_string(),
+                format_time(dead_letter.died_at),
+                short(&dead_letter.event_name, 60),
+                short(dead_letter.object_id.as_deref().unwrap_or("–"), 30),
+                dead_letter.reason.to_string(),
+                dead_letter
                     .handler_name
                     .as_ref()
-                    .map_or_else(|| or_dash(facts.handler_id), |name| short(name.as_str(), 30)),
-                facts.attempts.to_string(),
-                short(&facts.error, 80),
+                    .map_or_else(|| or_dash(dead_letter.handler_id), |name| short(name.as_str(), 30)),
+                dead_letter.attempts.to_string(),
+                short(&dead_letter.error, 80),
             ]
         }),
     )

@@ -14,7 +14,7 @@ pub(super) enum CliError {
     NotFound(String),
     Failed(anyhow::Error),
     /// The result, which is printed already, shows the failure.
-    Told,
+    Reported,
 }
 
 impl CliError {
@@ -38,21 +38,21 @@ impl CliError {
             Self::Usage(text) => (text, 2),
             Self::NotFound(text) => (text, 3),
             Self::Failed(error) => (chain(&error), 1),
-            Self::Told => return ExitCode::from(1),
+            Self::Reported => return ExitCode::from(1),
         };
-        say(format!("error: {text}"));
+        print_error(format!("error: {text}"));
         ExitCode::from(code)
     }
 }
 
 /// Prints `text` on stderr, for at most a second: a reader that does not read must not keep the process alive.
-fn say(text: String) {
-    let (said, is_said) = mpsc::channel();
+fn print_error(text: String) {
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         note(&text);
-        let _ = said.send(());
+        let _ = sender.send(());
     });
-    let _ = is_said.recv_timeout(Duration::from_secs(1));
+    let _ = receiver.recv_timeout(Duration::from_secs(1));
 }
 
 /// The error and its causes. A cause whose text was printed before is left out.

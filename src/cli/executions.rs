@@ -23,7 +23,7 @@ use crate::{
     store::{Cursor, ExecutionFilter, StoreError},
 };
 pub(super) use show::{Brief, summary};
-use show::{list_table, one};
+use show::{details, list_table};
 
 const TAIL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -124,7 +124,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             }
             Ok(())
         }
-        Command::Show { id } => context.output.value(&store.execution(id).await?, one),
+        Command::Show { id } => context.output.value(&store.execution(id).await?, details),
         Command::Replay(args) => replay::run(context, *args).await,
         Command::Tail(Tail { event, filter }) => tail(context, &filter.with(event)).await,
     }
@@ -133,27 +133,27 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
 /// Prints new executions until the process ends. After the first read, it waits while PostgreSQL is away.
 async fn tail(context: &Context, filter: &ExecutionFilter) -> Result<(), CliError> {
     let store = context.store()?;
-    let mut seen: Option<Cursor> = None;
-    let mut away = false;
+    let mut last_seen: Option<Cursor> = None;
+    let mut is_waiting = false;
     loop {
         // Rows are read a second late, so that no transaction commits a row behind the cursor.
-        let looked_at = Timestamp::now() - Duration::from_secs(1);
-        let limit = if seen.is_none() { 10 } else { 1000 };
-        match store.tail_executions(filter, limit, seen).await {
+        let cutoff = Timestamp::now() - Duration::from_secs(1);
+        let limit = if last_seen.is_none() { 10 } else { 1000 };
+        match store.tail_executions(filter, limit, last_seen).await {
             Ok(rows) => {
-                away = false;
+                is_waiting = false;
                 for row in rows {
-                    seen = Some(Cursor { at: row.recorded_at, id: row.id });
+                    last_seen = Some(Cursor { at: row.recorded_at, id: row.id });
                     if context.output.is_json() {
                         context.output.json_line(&row)?;
                     } else {
                         context.output.text(&summary(&Brief::from(&row)))?;
                     }
                 }
-                seen = seen.or(Some(Cursor { at: looked_at, id: Uuid::nil() }));
+                last_seen = last_seen.or(Some(Cursor { at: cutoff, id: Uuid::nil() }));
             }
-            Err(StoreError::Unavailable(why)) if seen.is_some() => {
-                if !std::mem::replace(&mut away, true) {
+            Err(StoreError::Unavailable(why)) if last_seen.is_some() => {
+                if !std::mem::replace(&mut is_waiting, true) {
                     Context::hint(&format!("waiting for PostgreSQL: {why}"));
                 }
             }

@@ -86,12 +86,12 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         Command::List(list) => {
             let List { event, task, status, text } = list;
             let filter = HandlerFilter { event, task_type: task, status, text, ..HandlerFilter::default() };
-            let all = filter.event.is_none()
+            let is_unfiltered = filter.event.is_none()
                 && filter.task_type.is_none()
                 && filter.status.is_none()
                 && filter.text.is_none();
             context.output.value(&store.list_handlers(&filter, ALL_HANDLERS).await?, |handlers| {
-                show::list(handlers, all)
+                show::list(handlers, is_unfiltered)
             })
         }
         Command::Show { id } => {
@@ -99,12 +99,12 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             let counts = store.handler_counts(&[id]).await?.remove(&id).unwrap_or_default();
             context
                 .output
-                .value(&handler, |handler| show::one(handler, &context.config.handler_defaults(), counts))
+                .value(&handler, |handler| show::details(handler, &context.config.handler_defaults(), counts))
         }
         Command::Create(create) => self::create(context, &create).await,
         Command::Update(update) => {
             if let Some(url) = update.new_url() {
-                may_point_to(context, url).await?;
+                check_url(context, url).await?;
             }
             let handler = change(&store, *update, &by).await?;
             context.output.value(&handler, |h| format!("updated handler {}: {}\n", h.id, show::line(h)))
@@ -139,7 +139,7 @@ async fn create(context: &Context, create: &Create) -> Result<(), CliError> {
     let spec = create.spec()?;
     warn_script(context, &spec);
     if let Some(url) = spec.task.url() {
-        may_point_to(context, url).await?;
+        check_url(context, url).await?;
     }
     let secret = create.secret()?;
     let stored = secret.as_ref().map(SigningSecret::stored);
@@ -153,19 +153,19 @@ async fn create(context: &Context, create: &Create) -> Result<(), CliError> {
 async fn rotate_secret(
     context: &Context,
     id: HandlerId,
-    given: Option<String>,
+    secret_arg: Option<String>,
     keep_old: Duration,
 ) -> Result<(), CliError> {
-    let is_new = given.is_none();
-    let secret = match given {
-        Some(given) => fields::read_secret(&given)?,
+    let is_new = secret_arg.is_none();
+    let secret = match secret_arg {
+        Some(secret_arg) => fields::read_secret(&secret_arg)?,
         None => SigningSecret::generate(),
     };
     let handler =
         context.store()?.rotate_secret(id, None, &secret.stored(), keep_old, &Context::operator()).await?;
-    let kept = humantime::format_duration(keep_old);
+    let overlap = humantime::format_duration(keep_old);
     show::with_secret(context, &handler, is_new.then_some(&secret), |h| {
-        format!("handler {} signs with the new secret; the old one stays valid for {kept}\n", h.id)
+        format!("handler {} signs with the new secret; the old one stays valid for {overlap}\n", h.id)
     })
 }
 
@@ -179,22 +179,22 @@ fn warn_script(context: &Context, spec: &HandlerSpec) {
 }
 
 /// Checks the address rules now, not only at the first event.
-async fn may_point_to(context: &Context, url: &HttpTarget) -> Result<(), CliError> {
+async fn check_url(context: &Context, url: &HttpTarget) -> Result<(), CliError> {
     check_target(&context.config.http.rules, url).await.map_err(|why| CliError::failed(why.to_string()))
 }
 
 async fn change(store: &Store, update: Update, by: &str) -> Result<Handler, CliError> {
     let (id, version) = (update.id, update.if_version);
-    let mut refused = None;
+    let mut refusal = None;
     let change = |spec: HandlerSpec| {
         update.apply(spec.clone()).unwrap_or_else(|why| {
-            refused = Some(why);
+            refusal = Some(why);
             // An unchanged handler is not written.
             spec
         })
     };
     let handler = store.update_handler(id, version, change, by, None).await?;
-    refused.map_or(Ok(handler), |why| Err(CliError::usage(why)))
+    refusal.map_or(Ok(handler), |why| Err(CliError::usage(why)))
 }
 
 async fn set_status(context: &Context, id: HandlerId, status: Status) -> Result<(), CliError> {

@@ -1,6 +1,6 @@
 //! `migrate`: applies pending migrations, and encrypts stored secrets with the current `secrets.key`.
 
-use super::{check::secrets::handlers_told, context::Context, error::CliError, output::lines};
+use super::{check::secrets::handler_count_text, context::Context, error::CliError, output::lines};
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
@@ -13,16 +13,16 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
             lines(applied.iter().map(|migration| format!("applied {migration}")))
         }
     })?;
-    if let Some(newer) = store.migration_state().await?.newer_told() {
+    if let Some(newer) = store.migration_state().await?.newer_warning() {
         Context::hint(&newer);
     }
     if resealed.handlers > 0 {
-        let now = if context.config.secrets.seals.has_key() {
+        let state = if context.config.secrets.seals.has_key() {
             "are now encrypted with secrets.key"
         } else {
             "are now stored unencrypted, because secrets.key is not set"
         };
-        Context::hint(&format!("the secrets of {} {now}", handlers_told(resealed.handlers)));
+        Context::hint(&format!("the secrets of {} {state}", handler_count_text(resealed.handlers)));
     }
     if resealed.unreadable.is_empty() {
         return Ok(());

@@ -65,7 +65,7 @@ impl Output {
         match stdout.write_all(escaped(text).as_bytes()).and_then(|()| stdout.flush()) {
             // A closed pipe (`| head`) is not an error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-            written => Ok(written?),
+            result => Ok(result?),
         }
     }
 }
@@ -100,10 +100,11 @@ pub(super) fn table<const N: usize>(
     }
     table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     let width = table.width().unwrap_or(u16::MAX);
-    let hidden = |name: &str| OPTIONAL.iter().any(|(optional, least)| *optional == name && width < *least);
+    let is_hidden =
+        |name: &str| OPTIONAL.iter().any(|(optional, min_width)| *optional == name && width < *min_width);
     for (index, name) in header.into_iter().enumerate() {
         let Some(column) = table.column_mut(index) else { continue };
-        if hidden(name) {
+        if is_hidden(name) {
             column.set_constraint(ColumnConstraint::Hidden);
         } else if !FLEXIBLE.contains(&name) {
             column.set_constraint(ColumnConstraint::ContentWidth);
@@ -113,15 +114,15 @@ pub(super) fn table<const N: usize>(
 }
 
 /// Names and values, one pair a line. Empty values are left out.
-pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let shown = facts.iter().filter(|(_, value)| !value.is_empty());
+pub(super) fn field_list(fields: &[(&str, String)]) -> String {
+    let shown = fields.iter().filter(|(_, value)| !value.is_empty());
     let width = shown.clone().map(|(name, _)| name.len()).max().unwrap_or_default();
     let margin = format!("\n{:width$}  ", "");
     lines(shown.map(|(name, value)| format!("{name:width$}  {}", escaped(value).replace('\n', &margin))))
 }
 
-/// The fields of a response, for [`facts`].
-pub(super) fn answer(response: Option<&Response>) -> [(&'static str, String); 7] {
+/// The fields of a response, for [`field_list`].
+pub(super) fn response_fields(response: Option<&Response>) -> [(&'static str, String); 7] {
     let response = response.cloned().unwrap_or_default();
     [
         ("HTTP status", response.http_status.map(|s| s.to_string()).unwrap_or_default()),
@@ -139,7 +140,7 @@ pub(super) fn short(text: &str, max: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = escaped(&line);
     match line.char_indices().nth(max) {
-        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line.into_owned(),
     }
 }
@@ -150,8 +151,8 @@ pub(super) fn note(line: &str) {
 }
 
 /// Formats a time for people, in UTC.
-pub(super) fn moment(at: jiff::Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+pub(super) fn format_time(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {

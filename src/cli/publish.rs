@@ -48,9 +48,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let data = read_data(&args.data)?;
-    let most = context.config.worker.max_event_bytes;
-    let body = compose_fitting(&args.event, &args.object_id, &data, Timestamp::now(), most);
-    let body = body.map_err(|refused| CliError::usage(format!("nothing was published: {refused}")))?;
+    let max_bytes = context.config.worker.max_event_bytes;
+    let body = compose_fitting(&args.event, &args.object_id, &data, Timestamp::now(), max_bytes);
+    let body = body.map_err(|error| CliError::usage(format!("nothing was published: {error}")))?;
     let ids = event_ids(&args)?;
     let broker = context.broker()?;
     let names = broker.topology.names.clone();
@@ -64,7 +64,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     publish(context, &connection, &names, &args, &ids, &body).await?;
     match (expected, watch) {
         (Some(expected), Some(watch)) => wait(context, &args, expected, watch, &ids).await,
-        _ => say_published(context, &args.event, &ids),
+        _ => print_published(context, &args.event, &ids),
     }
 }
 
@@ -78,8 +78,8 @@ async fn wait(
     let unhandled = expected.handlers.is_empty();
     // Workers record that no handler was enabled, unless `worker.record_unhandled` is false. Then nothing arrives.
     let limit = if unhandled { args.timeout.min(UNHANDLED_TIMEOUT) } else { args.timeout };
-    let waited = tokio::time::timeout(limit, print_executions(context, &mut expected, watch)).await;
-    match waited {
+    let result = tokio::time::timeout(limit, print_executions(context, &mut expected, watch)).await;
+    match result {
         Ok(printed) => printed,
         Err(_) if unhandled => {
             Context::hint(&format!("no handler is enabled for {}", args.event));
@@ -88,7 +88,7 @@ async fn wait(
         Err(_) => Err(CliError::failed(format!(
             "not all handlers ended within {limit:?} (--timeout): {} \
              To see the executions so far: provisiond executions list --event-id {}",
-            expected.what_holds_it_up(),
+            expected.likely_reason(),
             ids.first().map(EventId::as_str).unwrap_or_default(),
         ))),
     }
@@ -141,7 +141,7 @@ async fn warn_unrouted(connection: &Connection, names: &Names, name: &EventName)
     Ok(())
 }
 
-fn say_published(context: &Context, name: &EventName, ids: &[EventId]) -> Result<(), CliError> {
+fn print_published(context: &Context, name: &EventName, ids: &[EventId]) -> Result<(), CliError> {
     context.output.value(ids, |ids| match ids {
         [id] => format!("published {name} as {id}\n"),
         _ => format!("published {} × {name}\n", ids.len()),
@@ -157,7 +157,7 @@ async fn print_executions(
 ) -> Result<(), CliError> {
     while !expected.open.is_empty() {
         let execution = watch.next().await?;
-        if expected.note(&execution) {
+        if expected.record(&execution) {
             if context.output.is_json() {
                 context.output.json_line(&execution)?;
             } else {

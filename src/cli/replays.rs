@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Jobs with at least this many items show a progress bar.
-const WORTH_A_BAR: u64 = 100;
+const MIN_ITEMS_FOR_BAR: u64 = 100;
 
 #[derive(clap::Args)]
 pub(super) struct Flags {
@@ -47,37 +47,38 @@ fn parse_percent(text: &str) -> Result<u8, &'static str> {
 }
 
 /// Counts the selection, asks for confirmation unless the items are named by id, and replays them.
-pub(super) async fn replay_chosen(
+pub(super) async fn replay_selection(
     context: &Context,
-    chosen: Selection,
-    asked: &str,
+    selection: Selection,
+    description: &str,
     flags: &Flags,
 ) -> Result<(), CliError> {
-    let letters = context.dead_letters()?;
-    let caution = flags.caution(ReplayLimits::default());
-    let plan = letters.plan(&chosen).await?;
+    let dead_letters = context.dead_letters()?;
+    let limits = flags.limits(ReplayLimits::default());
+    let plan = dead_letters.plan(&selection).await?;
     let count = total(&plan);
     if flags.dry_run {
         return context.output.value(&plan, |plan| plan_table(plan));
     }
-    let named = matches!(chosen, Selection::Letters(_) | Selection::Edited(..) | Selection::Executions(..));
-    if !named {
+    let is_by_id =
+        matches!(selection, Selection::Letters(_) | Selection::Edited(..) | Selection::Executions(..));
+    if !is_by_id {
         if count == 0 {
-            let nothing = serde_json::json!({"replayed": 0, "refused": 0, "passed": 0, "waiting": 0});
-            return context.output.value(&nothing, |_| "nothing to replay\n".to_owned());
+            let empty = serde_json::json!({"replayed": 0, "refused": 0, "passed": 0, "waiting": 0});
+            return context.output.value(&empty, |_| "nothing to replay\n".to_owned());
         }
         if !context.output.is_json() {
             context.output.text(&plan_table(&plan))?;
         }
         if !flags.yes {
-            let seconds = u64::try_from(count).unwrap_or_default().div_ceil(u64::from(caution.rate));
+            let seconds = u64::try_from(count).unwrap_or_default().div_ceil(u64::from(limits.rate));
             let time = humantime::format_duration(std::time::Duration::from_secs(seconds));
-            ask(&format!("Replay {count} at {} a second, for {time} or longer?", caution.rate))?;
+            confirm(&format!("Replay {count} at {} a second, for {time} or longer?", limits.rate))?;
         }
     }
-    let new = NewReplay { asked: asked.to_owned(), caution, by: Context::operator() };
-    let job = letters.store.create_replay(&new, &chosen).await?;
-    run(context, &letters, &job, false).await
+    let new_replay = NewReplay { asked: description.to_owned(), caution: limits, by: Context::operator() };
+    let job = dead_letters.store.create_replay(&new_replay, &selection).await?;
+    run(context, &dead_letters, &job, false).await
 }
 
 /// Resumes `job`, or the only job that can be resumed.
@@ -87,14 +88,14 @@ pub(super) async fn resume(
     job: Option<i64>,
     flags: &Flags,
 ) -> Result<(), CliError> {
-    let letters = context.dead_letters()?;
+    let dead_letters = context.dead_letters()?;
     let job = match job {
-        Some(id) => letters.store.replay(id).await?,
-        None => match letters.store.unfinished_replays(source).await?.as_slice() {
+        Some(id) => dead_letters.store.replay(id).await?,
+        None => match dead_letters.store.unfinished_replays(source).await?.as_slice() {
             [] => return Err(CliError::NotFound("there is no replay to resume".to_owned())),
-            [one] => one.clone(),
+            [only] => only.clone(),
             several => {
-                let list = lines(several.iter().map(described));
+                let list = lines(several.iter().map(job_line));
                 return Err(CliError::usage(format!(
                     "several replays can be resumed: give --resume one of these numbers\n{}",
                     list.trim_end()
@@ -102,22 +103,22 @@ pub(super) async fn resume(
             }
         },
     };
-    let before = ReplayLimits { rate: job.rate, max_failures: job.max_failures };
-    letters.store.set_caution(job.id, flags.caution(before)).await?;
-    run(context, &letters, &job, true).await
+    let current = ReplayLimits { rate: job.rate, max_failures: job.max_failures };
+    dead_letters.store.set_caution(job.id, flags.limits(current)).await?;
+    run(context, &dead_letters, &job, true).await
 }
 
 impl Flags {
-    /// The limits from the command line, completed from `otherwise`.
-    fn caution(&self, otherwise: ReplayLimits) -> ReplayLimits {
+    /// The limits from the command line, completed from `defaults`.
+    fn limits(&self, defaults: ReplayLimits) -> ReplayLimits {
         ReplayLimits {
-            rate: self.rate.unwrap_or(otherwise.rate),
-            max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
+            rate: self.rate.unwrap_or(defaults.rate),
+            max_failures: self.max_failures.unwrap_or(defaults.max_failures),
         }
     }
 }
 
-fn described(job: &Replay) -> String {
+fn job_line(job: &Replay) -> String {
     let (done, total) = (job.counts.total() - job.counts.waiting, job.counts.total());
     let note = job.note.as_ref().map(|note| format!(" ({})", short(note, 60))).unwrap_or_default();
     format!(
@@ -128,33 +129,33 @@ fn described(job: &Replay) -> String {
 
 async fn run(
     context: &Context,
-    letters: &DeadLetters,
+    dead_letters: &DeadLetters,
     job: &Replay,
     is_resumed: bool,
 ) -> Result<(), CliError> {
     let total = u64::try_from(job.counts.total()).unwrap_or_default();
-    let bar = if total < WORTH_A_BAR { indicatif::ProgressBar::hidden() } else { context.bar(total) };
+    let bar = if total < MIN_ITEMS_FOR_BAR { indicatif::ProgressBar::hidden() } else { context.bar(total) };
     if !context.output.is_json() {
         Context::hint(&format!("replay {} started; Ctrl-C stops it, and it can be resumed", job.id));
     }
     let shutdown = Shutdown::listen()?;
-    let note = |progress: &Progress| {
+    let show_progress = |progress: &Progress| {
         bar.set_position(progress.settled);
         bar.set_message(format!("{} failed", progress.failed));
     };
     let stop = shutdown.token();
-    let ran = tokio::select! {
-        ran = letters.run_replay(job.id, is_resumed, &stop, note) => ran,
+    let result = tokio::select! {
+        result = dead_letters.run_replay(job.id, is_resumed, &stop, show_progress) => result,
         () = shutdown.cut() => Err(anyhow::anyhow!("received a second stop signal")),
     };
     bar.finish_and_clear();
     let resume = resume_command(job);
-    let report =
-        ran.map_err(|error| error.context(format!("the replay was interrupted; resume it with {resume}")))?;
-    context.output.value(&report, told)?;
+    let report = result
+        .map_err(|error| error.context(format!("the replay was interrupted; resume it with {resume}")))?;
+    context.output.value(&report, report_text)?;
     match report.replay.state {
         JobState::Finished if report.replay.counts.refused == 0 => Ok(()),
-        JobState::Finished => Err(CliError::Told),
+        JobState::Finished => Err(CliError::Reported),
         _ => {
             let why = report.replay.note.unwrap_or_default();
             Err(CliError::failed(format!("replay {} stopped: {why}; resume it with {resume}", job.id)))
@@ -170,7 +171,7 @@ fn resume_command(job: &Replay) -> String {
     format!("provisiond {command} replay --resume {}", job.id)
 }
 
-fn told(report: &Report) -> String {
+fn report_text(report: &Report) -> String {
     let counts = report.replay.counts;
     let others = [
         (counts.passed, "already replayed or discarded"),
@@ -179,18 +180,18 @@ fn told(report: &Report) -> String {
     ];
     let others = others.into_iter().filter(|(count, _)| *count > 0);
     let mut first = vec![format!("replayed {} of {}", counts.replayed, counts.total())];
-    first.extend(others.map(|(count, what)| format!("{count} {what}")));
-    let mut told = vec![first.join(", ")];
-    told.extend(report.refusals.iter().map(|r| format!("  refused {}: {}", r.count, short(&r.why, 200))));
+    first.extend(others.map(|(count, label)| format!("{count} {label}")));
+    let mut rows = vec![first.join(", ")];
+    rows.extend(report.refusals.iter().map(|r| format!("  refused {}: {}", r.count, short(&r.why, 200))));
     if report.first_attempts + report.unheard > 0 {
         let succeeded = report.first_attempts - report.failed;
-        let unheard = match report.unheard {
+        let pending = match report.unheard {
             0 => String::new(),
             n => format!(", {n} without a result yet"),
         };
-        told.push(format!("first attempts: {succeeded} succeeded, {} failed{unheard}", report.failed));
+        rows.push(format!("first attempts: {succeeded} succeeded, {} failed{pending}", report.failed));
     }
-    lines(told.iter())
+    lines(rows.iter())
 }
 
 pub(super) fn total(plan: &[PlanLine]) -> i64 {
@@ -226,7 +227,7 @@ pub(super) fn plan_table(plan: &[PlanLine]) -> String {
 }
 
 /// Asks on the terminal. Any answer but yes is an error.
-pub(super) fn ask(question: &str) -> Result<(), CliError> {
+pub(super) fn confirm(question: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage(format!("{question} No terminal to ask on: confirm with --yes")));
     }

@@ -46,7 +46,7 @@ enum Role {
 
 impl Role {
     /// The role as status reports name it.
-    const fn told(self) -> process::Role {
+    const fn process_role(self) -> process::Role {
         match self {
             Self::Worker => process::Role::Worker,
             Self::Recorder => process::Role::Recorder,
@@ -60,24 +60,25 @@ pub(super) async fn run(context: Context, args: Args) -> Result<(), CliError> {
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "provisiond is starting");
     let runner = Arc::new(Runner::new(settings::runner(&context.config))?);
     let store = context.store()?;
-    let presence = StatusReporter::new(args.roles.iter().map(|role| role.told()).collect());
+    let status_reporter = StatusReporter::new(args.roles.iter().map(|role| role.process_role()).collect());
     let draining = shutdown.token();
-    presence.add_report(move |report| report.draining = draining.is_cancelled());
+    status_reporter.add_report(move |report| report.draining = draining.is_cancelled());
     let listener = Listener::bind(context.config.telemetry.listen).await?;
-    let monitoring = monitoring::serve(listener, Metrics::install()?, Arc::clone(&presence), store.clone());
+    let monitoring =
+        monitoring::serve(listener, Metrics::install()?, Arc::clone(&status_reporter), store.clone());
     let monitoring = tokio::spawn(monitoring);
     tokio::spawn(telemetry::tell_of_lost_log_lines());
 
     let ended = CancellationToken::new();
-    let serving = Serving { context, runner, store, presence, tables: CancellationToken::new() };
-    let telling = tokio::spawn(serving.tell(ended.clone()));
+    let serving = Serving { context, runner, store, status_reporter, tables: CancellationToken::new() };
+    let reporting = tokio::spawn(serving.report_status(ended.clone()));
     let roles = serving.start(args, &shutdown)?;
     let result = tokio::select! {
-        result = end(roles, &shutdown) => result,
+        result = wait_for_roles(roles, &shutdown) => result,
         () = shutdown.cut() => return Err(CliError::failed("received a second stop signal: handlers that still ran were interrupted and will run again")),
     };
     ended.cancel();
-    let _ = telling.await;
+    let _ = reporting.await;
     monitoring.abort();
     info!("provisiond has stopped");
     result
@@ -88,57 +89,58 @@ struct Serving {
     context: Context,
     runner: Arc<Runner>,
     store: Store,
-    presence: Arc<StatusReporter>,
+    status_reporter: Arc<StatusReporter>,
     /// Cancelled when the database is ready ([`prepare`]). Roles that need the tables wait for it.
     tables: CancellationToken,
 }
 
 impl Serving {
     /// Reports the status of this process to the database, from when that is ready until `ended`.
-    fn tell(&self, ended: CancellationToken) -> impl Future<Output = ()> + use<> {
-        let keeping = Arc::clone(&self.presence).keep(self.store.clone(), ended.clone());
+    fn report_status(&self, ended: CancellationToken) -> impl Future<Output = ()> + use<> {
+        let reporting = Arc::clone(&self.status_reporter).keep(self.store.clone(), ended.clone());
         let tables = self.tables.clone();
         async move {
-            tokio::select! { () = tables.cancelled() => keeping.await, () = ended.cancelled() => {} }
+            tokio::select! { () = tables.cancelled() => reporting.await, () = ended.cancelled() => {} }
         }
     }
 
     /// Starts the roles. The console listens before the tables exist, and reports that they are missing.
     fn start(&self, args: Args, shutdown: &Shutdown) -> Result<JoinSet<anyhow::Result<()>>, CliError> {
         let (context, config) = (&self.context, &self.context.config);
-        let has = |role| args.roles.contains(&role);
+        let has_role = |role| args.roles.contains(&role);
         let mut roles = JoinSet::new();
         roles.spawn(prepare(
             self.store.clone(),
             context.broker()?,
             config.database.migrate,
             self.tables.clone(),
-            has(Role::Worker),
+            has_role(Role::Worker),
             shutdown.token(),
         ));
-        if has(Role::Worker) || has(Role::Recorder) {
+        if has_role(Role::Worker) || has_role(Role::Recorder) {
             tokio::spawn(tell_of_policies(context.broker()?, shutdown.token()));
         }
         // The recorder stops after the worker of the same process, so that it can write the last results of the worker.
-        let recorder_stop = if has(Role::Worker) { CancellationToken::new() } else { shutdown.token() };
-        if has(Role::Recorder) {
+        let recorder_stop = if has_role(Role::Worker) { CancellationToken::new() } else { shutdown.token() };
+        if has_role(Role::Recorder) {
             let settings = RecorderSettings { config: config.recorder.clone(), broker: context.broker()? };
-            let (store, presence) = (self.store.clone(), Arc::clone(&self.presence));
+            let (store, status_reporter) = (self.store.clone(), Arc::clone(&self.status_reporter));
             let stop = recorder_stop.clone();
-            let recorder = async move { recorder::run(settings, store, &presence, stop).await };
-            roles.spawn(after(self.tables.clone(), recorder_stop.clone(), recorder));
+            let recorder = async move { recorder::run(settings, store, &status_reporter, stop).await };
+            roles.spawn(run_when_ready(self.tables.clone(), recorder_stop.clone(), recorder));
         }
-        if has(Role::Console) {
+        if has_role(Role::Console) {
             let trials = settings::trials(config, self.store.clone(), Arc::clone(&self.runner));
-            let letters = context.dead_letters_in(self.store.clone())?;
-            roles.spawn(console::run(settings::console(config)?, letters, trials, shutdown.token()));
+            let dead_letters = context.dead_letters_in(self.store.clone())?;
+            roles.spawn(console::run(settings::console(config)?, dead_letters, trials, shutdown.token()));
         }
-        if has(Role::Worker) {
+        if has_role(Role::Worker) {
             let settings =
                 WorkerSettings { config: config.clone(), broker: context.broker()?, events: args.events };
             let (runner, store) = (Arc::clone(&self.runner), self.store.clone());
-            let worker = worker::run(settings, runner, store, Arc::clone(&self.presence), shutdown.token());
-            let worker = after(self.tables.clone(), shutdown.token(), worker);
+            let worker =
+                worker::run(settings, runner, store, Arc::clone(&self.status_reporter), shutdown.token());
+            let worker = run_when_ready(self.tables.clone(), shutdown.token(), worker);
             roles.spawn(async move {
                 let ended = worker.await;
                 recorder_stop.cancel();
@@ -150,7 +152,7 @@ impl Serving {
 }
 
 /// Runs `role` when the database is ready, unless `stop` comes first.
-async fn after(
+async fn run_when_ready(
     tables: CancellationToken,
     stop: CancellationToken,
     role: impl Future<Output = anyhow::Result<()>>,
@@ -162,27 +164,27 @@ async fn after(
     }
 }
 
-/// Prepares the database: refuses a transaction pooler, migrates if `is_ours`, and claims the prefix on the broker.
+/// Prepares the database: refuses a transaction pooler, migrates if `may_migrate`, and claims the prefix on the broker.
 /// Then it cancels `tables`.
 async fn prepare(
     store: Store,
     broker: BrokerSettings,
-    is_ours: bool,
+    may_migrate: bool,
     tables: CancellationToken,
     has_worker: bool,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let preparing = async {
-        let looked = || async { Ok(store.refuse_transaction_pooler().await?) };
-        once_there(has_worker, looked).await?;
-        if is_ours {
-            for migration in once_there(has_worker, || store.migrate()).await? {
+        let check = || async { Ok(store.refuse_transaction_pooler().await?) };
+        retry_until_reachable(has_worker, check).await?;
+        if may_migrate {
+            for migration in retry_until_reachable(has_worker, || store.migrate()).await? {
                 info!(migration, "applied migration");
             }
         }
         let claimed = claim(&store, &broker).await?;
         tables.cancel();
-        tell_migrations(&store).await;
+        warn_of_migrations(&store).await;
         if claimed == Claimed::Later {
             keep_claiming(&broker).await?;
         }
@@ -230,20 +232,20 @@ async fn claim(store: &Store, broker: &BrokerSettings) -> anyhow::Result<Claimed
 }
 
 async fn mark(broker: &BrokerSettings) -> anyhow::Result<Claimed> {
-    let unknown = |error: &anyhow::Error| {
+    let log_unknown_owner = |error: &anyhow::Error| {
         debug!(error = format!("{error:#}"), "cannot check yet which installation owns the queues");
     };
     let connection = match broker.dial("start").await {
         Ok(connection) => connection,
         Err(error) => {
-            unknown(&error);
+            log_unknown_owner(&error);
             return Ok(Claimed::Later);
         }
     };
     match broker.topology.mark(&connection).await {
         Err(error) if error.is::<OtherInstallation>() => return Err(error),
         // The next connection fails in the same way and logs it.
-        Err(error) => unknown(&error),
+        Err(error) => log_unknown_owner(&error),
         Ok(()) => {}
     }
     Ok(Claimed::Done)
@@ -258,7 +260,7 @@ async fn keep_claiming(broker: &BrokerSettings) -> anyhow::Result<()> {
 }
 
 /// Waits until every role has ended. A role that fails or panics shuts the others down.
-async fn end(mut roles: JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> Result<(), CliError> {
+async fn wait_for_roles(mut roles: JoinSet<anyhow::Result<()>>, shutdown: &Shutdown) -> Result<(), CliError> {
     let mut result = Ok(());
     while let Some(ended) = roles.join_next().await {
         let ended = ended.context("a role panicked").flatten();
@@ -279,17 +281,17 @@ fn is_unavailable(error: &anyhow::Error) -> bool {
 ///
 /// # Errors
 /// Any other failure: a database that cannot be used, a migration that fails.
-async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
+async fn retry_until_reachable<T, F: Future<Output = anyhow::Result<T>>>(
     has_worker: bool,
     work: impl Fn() -> F,
 ) -> anyhow::Result<T> {
-    let mut told = false;
+    let mut is_logged = false;
     loop {
         match work().await {
             Err(error) if is_unavailable(&error) => {
-                if !std::mem::replace(&mut told, true) {
-                    let then = if has_worker { "; no events are taken until then" } else { "" };
-                    warn!(error = format!("{error:#}"), "waiting for PostgreSQL{then}");
+                if !std::mem::replace(&mut is_logged, true) {
+                    let suffix = if has_worker { "; no events are taken until then" } else { "" };
+                    warn!(error = format!("{error:#}"), "waiting for PostgreSQL{suffix}");
                 }
                 tokio::time::sleep(RETRY_DELAY).await;
             }
@@ -300,14 +302,14 @@ async fn once_there<T, F: Future<Output = anyhow::Result<T>>>(
 
 /// Warns if the tables are newer or older than this version. Neither ends the process: it must stay up when it restarts
 /// during an upgrade, and an operator who runs migrations separately may do so later.
-async fn tell_migrations(store: &Store) {
+async fn warn_of_migrations(store: &Store) {
     let state = loop {
         match store.migration_state().await {
             Ok(state) => break state,
             Err(_) => tokio::time::sleep(RETRY_DELAY).await,
         }
     };
-    if let Some(newer) = state.newer_told() {
+    if let Some(newer) = state.newer_warning() {
         warn!("{newer}");
     }
     if !state.pending.is_empty() {

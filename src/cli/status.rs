@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{
-    check::overdue_told,
+    check::overdue_warning,
     context::Context,
     error::CliError,
-    output::{facts, moment, or_dash, table},
+    output::{field_list, format_time, or_dash, table},
 };
 use crate::{
     broker::{QueueKind, UnknownQueue},
@@ -24,32 +24,32 @@ pub(super) struct Args {
 
 pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let period = if args.day { Period::Day } else { Period::Hour };
-    let overview = StatusWatch::new(context.store()?, context.broker()?);
-    let picture = overview.snapshot(period).await?;
-    context.output.value(&*picture, |picture| {
-        let mut text = totals(picture);
-        text.push_str(&processes(&picture.processes));
-        text.push_str(&circuits(&picture.processes));
-        text.push_str(&failing(picture));
-        text.push_str(&queues(&picture.waiting));
-        text.push_str(&unknown_queues(&picture.waiting));
-        text.push_str(&policies(&picture.policies));
+    let watch = StatusWatch::new(context.store()?, context.broker()?);
+    let snapshot = watch.snapshot(period).await?;
+    context.output.value(&*snapshot, |snapshot| {
+        let mut text = totals(snapshot);
+        text.push_str(&processes(&snapshot.processes));
+        text.push_str(&circuits(&snapshot.processes));
+        text.push_str(&failing(snapshot));
+        text.push_str(&queues(&snapshot.waiting));
+        text.push_str(&unknown_queues(&snapshot.waiting));
+        text.push_str(&policies(&snapshot.policies));
         text
     })
 }
 
-fn totals(picture: &StatusSnapshot) -> String {
+fn totals(snapshot: &StatusSnapshot) -> String {
     let Counts { events, done, forbidden, retrying, dead_lettered, skipped, p50_ms, p95_ms, p99_ms } =
-        &picture.activity.total;
+        &snapshot.activity.total;
     let ms = |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms} ms"));
-    let reasons = &picture.open_dead_letters.reasons;
+    let reasons = &snapshot.open_dead_letters.reasons;
     let reasons: Vec<_> = reasons.iter().map(|line| format!("{} {}", line.count, line.reason)).collect();
-    let overdue = match picture.waiting.overdue_retries {
+    let overdue = match snapshot.waiting.overdue_retries {
         0 => String::new(),
-        count => overdue_told(count),
+        count => overdue_warning(count),
     };
-    facts(&[
-        ("Since", moment(picture.activity.since)),
+    field_list(&[
+        ("Since", format_time(snapshot.activity.since)),
         ("Events taken", events.to_string()),
         (
             "Attempts",
@@ -62,9 +62,9 @@ fn totals(picture: &StatusSnapshot) -> String {
             "Duration",
             format!("half below {}, 95 % below {}, 99 % below {}", ms(p50_ms), ms(p95_ms), ms(p99_ms)),
         ),
-        ("Retries waiting", or_dash(picture.waiting.retries)),
+        ("Retries waiting", or_dash(snapshot.waiting.retries)),
         ("Retries overdue", overdue),
-        ("Open dead letters", format!("{} {}", picture.open_dead_letters.total, listed(&reasons))),
+        ("Open dead letters", format!("{} {}", snapshot.open_dead_letters.total, listed(&reasons))),
     ])
 }
 
@@ -81,7 +81,7 @@ fn processes(seen: &[SeenProcess]) -> String {
             format!("{}:{}", process.who.host, process.who.pid),
             process.who.version.clone(),
             roles.join(","),
-            moment(process.started_at),
+            format_time(process.started_at),
             format!("{} s ago", seen.silent_ms / 1000),
             or_dash(worker.map(|worker| worker.in_flight)),
             process.report.state().0,
@@ -104,17 +104,17 @@ fn circuits(seen: &[SeenProcess]) -> String {
                 circuit.handler_id.to_string(),
                 format!("{}:{}", process.host, process.pid),
                 circuit.state.to_string(),
-                moment(circuit.since),
+                format_time(circuit.since),
                 circuit.error.clone(),
             ]
         })
         .collect();
-    let none = rows.is_empty();
-    titled("Open circuits", &table(["ID", "Worker", "State", "Since", "Error"], rows), none)
+    let is_empty = rows.is_empty();
+    titled("Open circuits", &table(["ID", "Worker", "State", "Since", "Error"], rows), is_empty)
 }
 
-fn failing(picture: &StatusSnapshot) -> String {
-    let rows = picture.failing_handlers.iter().map(|failing| {
+fn failing(snapshot: &StatusSnapshot) -> String {
+    let rows = snapshot.failing_handlers.iter().map(|failing| {
         [
             failing.handler_id.to_string(),
             or_dash(failing.handler_name.as_ref()),
@@ -122,16 +122,20 @@ fn failing(picture: &StatusSnapshot) -> String {
             format!("{} of {}", failing.counts.failures, failing.counts.attempts),
         ]
     });
-    let none = picture.failing_handlers.is_empty();
-    titled("Handlers that failed in the last day", &table(["ID", "Name", "Status", "Failures"], rows), none)
+    let is_empty = snapshot.failing_handlers.is_empty();
+    titled(
+        "Handlers that failed in the last day",
+        &table(["ID", "Name", "Status", "Failures"], rows),
+        is_empty,
+    )
 }
 
-fn queues(seen: &Waiting) -> String {
-    if let Some(error) = &seen.error {
+fn queues(waiting: &Waiting) -> String {
+    if let Some(error) = &waiting.error {
         return format!("\nCannot read the queues of the broker: {error}\n");
     }
     // The total of the delay ladder is shown above. Here only its missing queues are listed.
-    let shown = seen
+    let shown = waiting
         .queues
         .iter()
         .filter(|queue| !matches!(queue.kind, QueueKind::Delay { .. }) || queue.depth.is_none());
@@ -142,25 +146,25 @@ fn queues(seen: &Waiting) -> String {
     titled("Queues", &table(["Queue", "Waiting", "Consumers"], rows), false)
 }
 
-fn unknown_queues(seen: &Waiting) -> String {
-    let told = |queue: &UnknownQueue| format!("\nWarning: {queue} (docs/operations.md#after-a-restore)\n");
-    seen.unknown_queues.iter().map(told).collect()
+fn unknown_queues(waiting: &Waiting) -> String {
+    let to_line = |queue: &UnknownQueue| format!("\nWarning: {queue} (docs/operations.md#after-a-restore)\n");
+    waiting.unknown_queues.iter().map(to_line).collect()
 }
 
-fn policies(seen: &Policies) -> String {
+fn policies(policies: &Policies) -> String {
     let mut text = String::new();
-    for policy in &seen.harmful {
+    for policy in &policies.harmful {
         let _ = write!(text, "\nWarning: {}\n", policy.with_remedy());
     }
-    if let Some(error) = &seen.error {
+    if let Some(error) = &policies.error {
         let _ = write!(text, "\nCannot read the policies on the queues: {error}\n");
     }
     text
 }
 
-fn titled(title: &str, table: &str, none: bool) -> String {
+fn titled(title: &str, table: &str, is_empty: bool) -> String {
     let mut text = String::new();
-    if !none {
+    if !is_empty {
         let _ = write!(text, "\n{title}\n{table}");
     }
     text

@@ -48,10 +48,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         }
     }
     take_over(&connection, names, installation).await?;
-    let taken = TakenOver { installation: installation_name(installation), before };
-    context.output.value(&taken, |taken| {
-        let (prefix, installation) = (names.prefix(), &taken.installation);
-        match &taken.before {
+    let result = TakenOver { installation: installation_name(installation), before };
+    context.output.value(&result, |result| {
+        let (prefix, installation) = (names.prefix(), &result.installation);
+        match &result.before {
             Some(before) => format!(
                 "the exchanges and queues {prefix}.* now belong to installation {installation}; they belonged to \
                  {before}. Processes of the old installation that still run are refused within half a minute: stop \
@@ -64,7 +64,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
 
 /// The queues that have consumers.
 async fn consumed(broker: BrokerSettings, store: &Store) -> anyhow::Result<Vec<String>> {
-    let events: Vec<_> = store.list_event_types(false).await?.into_iter().map(|known| known.name).collect();
+    let events: Vec<_> =
+        store.list_event_types(false).await?.into_iter().map(|event_type| event_type.name).collect();
     let depths = QueueWatch::new(broker).look(&events).await?;
     let is_consumed = |queue: &&QueueDepth| queue.depth.is_some_and(|depth| depth.consumers > 0);
     Ok(depths.queues.iter().filter(is_consumed).map(|queue| queue.queue.clone()).collect())

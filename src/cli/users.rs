@@ -10,7 +10,7 @@ use super::{context::Context, error::CliError, output::Output};
 use crate::domain::access::{AccountName, PasswordHash, RandomToken, Role};
 
 /// A shorter password is easy to guess.
-const SHORTEST_PASSWORD: usize = 8;
+const MIN_PASSWORD_CHARS: usize = 8;
 const MAX_PASSWORD_BYTES: usize = 1024;
 
 #[derive(Subcommand)]
@@ -55,9 +55,9 @@ pub(super) fn run(output: Output, command: Command) -> Result<(), CliError> {
 
 fn hash(output: Output, account: &Account) -> Result<(), CliError> {
     let password = read_password()?;
-    if password.chars().count() < SHORTEST_PASSWORD || password.len() > MAX_PASSWORD_BYTES {
+    if password.chars().count() < MIN_PASSWORD_CHARS || password.len() > MAX_PASSWORD_BYTES {
         let detail = format!(
-            "a password must have at least {SHORTEST_PASSWORD} characters and at most {MAX_PASSWORD_BYTES} bytes"
+            "a password must have at least {MIN_PASSWORD_CHARS} characters and at most {MAX_PASSWORD_BYTES} bytes"
         );
         return Err(CliError::usage(detail));
     }
@@ -65,7 +65,7 @@ fn hash(output: Output, account: &Account) -> Result<(), CliError> {
     let (name, role) = (account.name.as_str(), account.role);
     let entry = Entry { name, role, password_hash: Some(hash), token_hash: None, token: None };
     output.value(&entry, |entry| {
-        told("users", entry, "password_hash", entry.password_hash.as_deref().unwrap_or_default())
+        config_entry("users", entry, "password_hash", entry.password_hash.as_deref().unwrap_or_default())
     })
 }
 
@@ -93,12 +93,12 @@ fn token(output: Output, account: &Account) -> Result<(), CliError> {
         Context::hint(&format!("{}\n", token.expose()));
     }
     output.value(&entry, |entry| {
-        told("tokens", entry, "token_hash", entry.token_hash.as_deref().unwrap_or_default())
+        config_entry("tokens", entry, "token_hash", entry.token_hash.as_deref().unwrap_or_default())
     })
 }
 
 /// The entry as TOML, for the configuration file.
-fn told(list: &str, entry: &Entry<'_>, key: &str, hash: &str) -> String {
+fn config_entry(list: &str, entry: &Entry<'_>, key: &str, hash: &str) -> String {
     let name = serde_json::Value::from(entry.name);
     format!("[[console.{list}]]\nname = {name}\nrole = \"{}\"\n{key} = \"{hash}\"\n", entry.role)
 }

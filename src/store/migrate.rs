@@ -34,7 +34,7 @@ pub struct MigrationState {
 
 impl MigrationState {
     /// A sentence about the migrations of a newer version; `None` if there are none.
-    pub fn newer_told(&self) -> Option<String> {
+    pub fn newer_warning(&self) -> Option<String> {
         (!self.newer.is_empty()).then(|| {
             format!(
                 "a newer version of provisiond has migrated this database ({}): this version can use it \
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(state.differing, ["V2__x"]);
         assert_eq!(state.pending, ["V3__x"]);
         assert_eq!(state.newer, ["V4__x"]);
-        let told = state.newer_told().expect("told");
-        assert!(told.contains("(V4__x)") && MigrationState::default().newer_told().is_none(), "{told}");
+        let told = state.newer_warning().expect("told");
+        assert!(told.contains("(V4__x)") && MigrationState::default().newer_warning().is_none(), "{told}");
     }
 
     #[test]

@@ -13,13 +13,13 @@ pub(super) fn expired(config: &Config) -> Vec<Finding> {
         ("database.ca_file", &config.database.ca_file),
         ("http.client_cert", &config.http.client_cert),
     ];
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     for (key, path) in files.iter().filter_map(|(key, path)| Some((key, path.as_ref()?))) {
         let certificates = tls::authorities(key, path).unwrap_or_default();
         for expired in tls::expired(&certificates, SystemTime::now()) {
-            let told = format!("{key} {}: {expired}; put a renewed one into the file", path.display());
-            found.push(finding("certificates", State::Warning, told));
+            let message = format!("{key} {}: {expired}; put a renewed one into the file", path.display());
+            findings.push(finding("certificates", State::Warning, message));
         }
     }
-    found
+    findings
 }

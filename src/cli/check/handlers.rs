@@ -14,17 +14,18 @@ pub(super) fn check_http(config: &Config, handlers: &[Handler], report: &mut Vec
     let http = &config.http;
     match runner::check_http(&settings::http(config)) {
         Ok(()) => {
-            let own = [("http.ca_file", &http.ca_file), ("http.client_cert", &http.client_cert)];
-            let own =
-                own.iter().filter_map(|(key, file)| Some(format!("{key} {}", file.as_ref()?.display())));
-            let own: Vec<String> = std::iter::once("trusts the system's CAs".to_owned()).chain(own).collect();
-            report.push(ok("https", own.join(", ")));
+            let files = [("http.ca_file", &http.ca_file), ("http.client_cert", &http.client_cert)];
+            let files =
+                files.iter().filter_map(|(key, file)| Some(format!("{key} {}", file.as_ref()?.display())));
+            let parts: Vec<String> =
+                std::iter::once("trusts the system's CAs".to_owned()).chain(files).collect();
+            report.push(ok("https", parts.join(", ")));
         }
         Err(error) => report.push(finding("https", State::Failed, format!("{error:#}"))),
     }
     report.push(if http.rules.deny.is_empty() {
-        let found = "http.deny is empty: handlers may call any address, including cloud metadata";
-        finding("addresses", State::Warning, found.into())
+        let message = "http.deny is empty: handlers may call any address, including cloud metadata";
+        finding("addresses", State::Warning, message.into())
     } else {
         let (denied, allowed) = (http.rules.deny.len(), http.rules.allow.len());
         ok(
@@ -36,8 +37,8 @@ pub(super) fn check_http(config: &Config, handlers: &[Handler], report: &mut Vec
         if let Some(url) = handler.spec.task.url()
             && let Err(why) = runner::check_literal(&http.rules, url)
         {
-            let found = format!("handler {} ({}): {why}", handler.id, handler.spec.name);
-            report.push(finding("address", State::Failed, found));
+            let message = format!("handler {} ({}): {why}", handler.id, handler.spec.name);
+            report.push(finding("address", State::Failed, message));
         }
     }
 }
@@ -66,9 +67,9 @@ pub(super) fn check_scripts(config: &Config, handlers: &[Handler], report: &mut 
         let (state, why) = match rules.examine(path) {
             Err(why) => (State::Failed, why.to_string()),
             Ok(file) => match runner::foreign(&file) {
-                Some(what) => {
+                Some(kind) => {
                     let file = file.display();
-                    (State::Warning, format!("{file} is {what}: it runs here only with an emulator"))
+                    (State::Warning, format!("{file} is {kind}: it runs here only with an emulator"))
                 }
                 None => continue,
             },
@@ -95,10 +96,10 @@ fn check_roots(roots: &[PathBuf], scripts: usize, report: &mut Vec<Finding>) {
             report.push(ok("script roots", "not configured: script handlers are refused".into()));
         }
         (true, false) => {
-            let found = format!(
+            let message = format!(
                 "not configured, but {scripts} script handlers are enabled and will fail: set script.roots"
             );
-            report.push(finding("script roots", State::Failed, found));
+            report.push(finding("script roots", State::Failed, message));
         }
         (false, _) if roots.iter().any(|root| !Path::new(root).is_dir()) => {}
         (false, _) => report.push(ok(
@@ -113,11 +114,11 @@ pub(super) fn check_timeouts(config: &Config, handlers: &[Handler], report: &mut
     for handler in handlers {
         let timeout = defaults.timeout_of(&handler.spec);
         if timeout > drain {
-            let found = format!(
+            let message = format!(
                 "handler {} ({}) has a timeout of {timeout:?}, longer than worker.drain_timeout {drain:?}: a shutdown can interrupt it, and then it runs again",
                 handler.id, handler.spec.name
             );
-            report.push(finding("drain", State::Warning, found));
+            report.push(finding("drain", State::Warning, message));
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     cli::{
         context::Context,
         error::CliError,
-        replays::{ask, plan_table, total},
+        replays::{confirm, plan_table, total},
         time::parse_id,
     },
     dead_letters::ExportedLetter,
@@ -60,30 +60,30 @@ struct Discarded {
 
 pub(super) async fn discard(context: &Context, args: Discard) -> Result<(), CliError> {
     let Discard { ids, reason, filter, died_of, all, yes, dry_run } = args;
-    let letters = context.dead_letters()?;
+    let dead_letters = context.dead_letters()?;
     let by = Context::operator();
     let discarded = match Which::of(ids, filter.with(died_of, State::Open), all)? {
         Which::These(ids) => {
             for id in &ids {
-                super::replay::open_letter(&letters.store.dead_letter(*id).await?)?;
+                super::replay::require_open(&dead_letters.store.dead_letter(*id).await?)?;
             }
             if dry_run {
                 return context.output.text(&format!("{} would be discarded\n", ids.len()));
             }
-            letters.store.discard_dead_letters(Closing::These(&ids), &reason, &by).await?
+            dead_letters.store.discard_dead_letters(Closing::These(&ids), &reason, &by).await?
         }
         Which::By(filter) => {
-            let plan = letters.plan(&Selection::LettersBy(filter.clone())).await?;
+            let plan = dead_letters.plan(&Selection::LettersBy(filter.clone())).await?;
             let count = total(&plan);
             if dry_run {
                 return context.output.value(&plan, |plan| plan_table(plan));
             }
             if count > 0 && !yes {
                 context.output.text(&plan_table(&plan))?;
-                let asked = filter.to_string();
-                ask(&format!("Discard {count} open dead letters ({asked}) permanently?"))?;
+                let filter_text = filter.to_string();
+                confirm(&format!("Discard {count} open dead letters ({filter_text}) permanently?"))?;
             }
-            letters.store.discard_dead_letters(Closing::By(&filter), &reason, &by).await?
+            dead_letters.store.discard_dead_letters(Closing::By(&filter), &reason, &by).await?
         }
     };
     context.output.value(&Discarded { discarded }, |d| format!("discarded {}\n", d.discarded))
@@ -92,10 +92,10 @@ pub(super) async fn discard(context: &Context, args: Discard) -> Result<(), CliE
 pub(super) async fn export(context: &Context, args: Export) -> Result<(), CliError> {
     let Export { filter, reason, state } = args;
     let filter = filter.with(reason, state.state);
-    let letters = context.dead_letters()?;
-    let mut letters = pin!(letters.export(filter));
-    while let Some(letter) = letters.try_next().await? {
-        context.output.json_line(&ExportedLetter::of(&letter))?;
+    let dead_letters = context.dead_letters()?;
+    let mut dead_letters = pin!(dead_letters.export(filter));
+    while let Some(dead_letter) = dead_letters.try_next().await? {
+        context.output.json_line(&ExportedLetter::of(&dead_letter))?;
     }
     Ok(())
 }

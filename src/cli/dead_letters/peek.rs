@@ -7,7 +7,7 @@ use crate::{
     cli::{
         context::Context,
         error::CliError,
-        output::{moment, short, table},
+        output::{format_time, short, table},
     },
     dead_letters::{Body, Peeked, Waiting},
 };
@@ -27,7 +27,7 @@ pub(in crate::cli) struct Args {
 
 /// A message with its body, for JSON output.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct FullMessage<'a> {
     #[serde(flatten)]
     waiting: &'a Waiting,
     #[serde(flatten)]
@@ -43,13 +43,16 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         )));
     };
     if context.output.is_json() {
-        let whole: Vec<Whole<'_>> =
-            peeked.waiting.iter().map(|waiting| Whole { waiting, body: Body::of(&waiting.body) }).collect();
-        context.output.json(&whole)?;
+        let messages: Vec<FullMessage<'_>> = peeked
+            .waiting
+            .iter()
+            .map(|waiting| FullMessage { waiting, body: Body::of(&waiting.body) })
+            .collect();
+        context.output.json(&messages)?;
     } else {
         context.output.text(&waiting_table(&peeked))?;
     }
-    Context::hint(&recorder_said(context, args.queue, &peeked));
+    Context::hint(&recorder_hint(context, args.queue, &peeked));
     if peeked.moved {
         Context::hint("the queue has too many requeued messages: these messages are now behind the others");
     }
@@ -57,16 +60,16 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
 }
 
 /// How many messages wait in the queue, and the likely reason.
-fn recorder_said(context: &Context, queue: RecorderQueue, peeked: &Peeked) -> String {
+fn recorder_hint(context: &Context, queue: RecorderQueue, peeked: &Peeked) -> String {
     let Peeked { queue: name, messages, consumers, waiting, .. } = peeked;
-    let held = queue == RecorderQueue::DeadLetters && !context.config.recorder.drain_dead_letters;
+    let is_kept = queue == RecorderQueue::DeadLetters && !context.config.recorder.drain_dead_letters;
     let shown = if (*messages as usize) > waiting.len() {
         format!(", of which the first {} are shown", waiting.len())
     } else {
         String::new()
     };
     match (consumers, messages) {
-        (0, _) if held => format!(
+        (0, _) if is_kept => format!(
             "{messages} wait in {name}{shown}: recorder.drain_dead_letters is false, so they stay there"
         ),
         (0, _) => format!(
@@ -87,7 +90,7 @@ fn waiting_table(peeked: &Peeked) -> String {
             let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
             [
                 w.kind.to_string(),
-                or_dash(w.died_at.map(moment)),
+                or_dash(w.died_at.map(format_time)),
                 short(&w.event_name, 60),
                 or_dash(w.event_id.as_deref().map(|id| short(id, 40))),
                 or_dash(w.reason.map(|reason| reason.to_string())),

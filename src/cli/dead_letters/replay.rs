@@ -11,7 +11,7 @@ use crate::{
     cli::{
         context::{Context, read_text},
         error::CliError,
-        replays::{Flags, replay_chosen, resume},
+        replays::{Flags, replay_selection, resume},
         time::parse_id,
     },
     dead_letters::edited_event,
@@ -64,15 +64,15 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }
         Which::These(ids) => {
             check_open(context, &ids).await?;
-            let asked = format!("{} by id", ids.len());
-            replay_chosen(context, Selection::Letters(ids), &asked, &flags).await
+            let description = format!("{} by id", ids.len());
+            replay_selection(context, Selection::Letters(ids), &description, &flags).await
         }
         Which::By(filter) => {
-            let mut asked = filter.to_string();
-            if asked.is_empty() {
-                "all".clone_into(&mut asked);
+            let mut description = filter.to_string();
+            if description.is_empty() {
+                "all".clone_into(&mut description);
             }
-            replay_chosen(context, Selection::LettersBy(filter), &asked, &flags).await
+            replay_selection(context, Selection::LettersBy(filter), &description, &flags).await
         }
     }
 }
@@ -81,13 +81,13 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 async fn check_open(context: &Context, ids: &[Uuid]) -> Result<(), CliError> {
     let store = context.store()?;
     for id in ids {
-        open_letter(&store.dead_letter(*id).await?)?;
+        require_open(&store.dead_letter(*id).await?)?;
     }
     Ok(())
 }
 
-pub(super) fn open_letter(letter: &StoredDeadLetter) -> Result<(), CliError> {
-    let row = &letter.row;
+pub(super) fn require_open(dead_letter: &StoredDeadLetter) -> Result<(), CliError> {
+    let row = &dead_letter.row;
     if row.state == State::Open {
         return Ok(());
     }
@@ -104,22 +104,22 @@ async fn replay_edited(
     data: Option<&str>,
     flags: &Flags,
 ) -> Result<(), CliError> {
-    let letters = context.dead_letters()?;
-    let letter = letters.store.dead_letter(id).await?;
-    open_letter(&letter)?;
-    let (body, kept) = match data {
+    let dead_letters = context.dead_letters()?;
+    let dead_letter = dead_letters.store.dead_letter(id).await?;
+    require_open(&dead_letter)?;
+    let (body, kept_path) = match data {
         Some(data) => (Bytes::from(read_text(data)?), None),
-        None => edit(&letter.body)?,
+        None => edit(&dead_letter.body)?,
     };
-    let (facts, content_type) = (&letter.row.letter, letter.content_type.as_deref());
-    if let Err(why) = edited_event(facts, content_type, &body, letters.max_event_bytes) {
-        let kept = kept.map(|path| format!("; your text is kept in {path} (--data @{path})"));
-        return Err(CliError::failed(format!("the body is not an event: {why}{}", kept.unwrap_or_default())));
+    let (meta, content_type) = (&dead_letter.row.letter, dead_letter.content_type.as_deref());
+    if let Err(why) = edited_event(meta, content_type, &body, dead_letters.max_event_bytes) {
+        let hint = kept_path.map(|path| format!("; your text is kept in {path} (--data @{path})"));
+        return Err(CliError::failed(format!("the body is not an event: {why}{}", hint.unwrap_or_default())));
     }
-    if let Some(path) = kept {
+    if let Some(path) = kept_path {
         let _ = std::fs::remove_file(path);
     }
-    replay_chosen(context, Selection::Edited(id, body), "1 by id, edited", flags).await
+    replay_selection(context, Selection::Edited(id, body), "1 by id, edited", flags).await
 }
 
 /// Opens an editor with `body`. Also returns the path of the edited file, which is kept until the event is known to be
@@ -145,8 +145,8 @@ fn run_editor(path: &Path) -> Result<(), CliError> {
     let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok());
     let editor = editor.filter(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "vi".to_owned());
     // The variable may contain arguments, as in "code --wait".
-    let ran = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
-    let status = ran.with_context(|| format!("cannot run the editor {editor} ($EDITOR)"))?;
+    let result = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
+    let status = result.with_context(|| format!("cannot run the editor {editor} ($EDITOR)"))?;
     if status.success() {
         return Ok(());
     }

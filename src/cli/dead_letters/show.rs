@@ -7,7 +7,7 @@ use crate::{
         context::Context,
         error::CliError,
         executions::{Brief, summary},
-        output::{facts, lines, moment, short},
+        output::{field_list, format_time, lines, short},
     },
     dead_letters::{Shown, WholeLetter},
     domain::{
@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, id: Uuid) -> Result<(), CliError> {
     if context.output.is_json() {
         return context.output.json(&WholeLetter::of(&shown));
     }
-    let mut text = one(&shown);
+    let mut text = details(&shown);
     text.push_str("\nEvery attempt:\n");
     for attempt in &shown.attempts {
         text.push_str(&summary(&Brief::from(attempt)));
@@ -36,21 +36,21 @@ pub(super) async fn run(context: &Context, id: Uuid) -> Result<(), CliError> {
     context.output.text(&text)
 }
 
-fn one(shown: &Shown) -> String {
+fn details(shown: &Shown) -> String {
     let row = &shown.letter.row;
-    let f = &row.letter;
-    let handler = f.handler_name.as_ref().map(ToString::to_string).unwrap_or_default();
-    facts(&[
-        ("ID", f.id.to_string()),
+    let dead_letter = &row.letter;
+    let handler = dead_letter.handler_name.as_ref().map(ToString::to_string).unwrap_or_default();
+    field_list(&[
+        ("ID", dead_letter.id.to_string()),
         ("State", state(row)),
-        ("Why", why(f)),
-        ("Event", f.event_name.clone()),
-        ("Event ID", f.event_id.clone().unwrap_or_default()),
-        ("Object ID", f.object_id.clone().unwrap_or_default()),
-        ("Handler", f.handler_id.map(|id| format!("{handler} (id {id})")).unwrap_or_default()),
-        ("Attempts", f.attempts.to_string()),
-        ("First failed", f.first_failed_at.map(moment).unwrap_or_default()),
-        ("Died", moment(f.died_at)),
+        ("Why", why(dead_letter)),
+        ("Event", dead_letter.event_name.clone()),
+        ("Event ID", dead_letter.event_id.clone().unwrap_or_default()),
+        ("Object ID", dead_letter.object_id.clone().unwrap_or_default()),
+        ("Handler", dead_letter.handler_id.map(|id| format!("{handler} (id {id})")).unwrap_or_default()),
+        ("Attempts", dead_letter.attempts.to_string()),
+        ("First failed", dead_letter.first_failed_at.map(format_time).unwrap_or_default()),
+        ("Died", format_time(dead_letter.died_at)),
         ("A replay runs", would_run(shown)),
         ("Body", String::from_utf8_lossy(&shown.letter.body).into_owned()),
     ])
@@ -61,21 +61,22 @@ fn state(row: &DeadLetterRow) -> String {
         return row.state.to_string();
     };
     let note = row.state_note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
-    format!("{} at {} by {by}{note}", row.state, moment(at))
+    format!("{} at {} by {by}{note}", row.state, format_time(at))
 }
 
 /// The reason as a sentence, with the error.
-fn why(facts: &DeadLetter) -> String {
-    let handler = facts.handler_name.as_ref().map_or_else(|| "The handler".to_owned(), ToString::to_string);
-    let event = short(&facts.event_name, 60);
-    let error = &facts.error;
-    match facts.reason {
+fn why(dead_letter: &DeadLetter) -> String {
+    let handler =
+        dead_letter.handler_name.as_ref().map_or_else(|| "The handler".to_owned(), ToString::to_string);
+    let event = short(&dead_letter.event_name, 60);
+    let error = &dead_letter.error;
+    match dead_letter.reason {
         Reason::Malformed => format!("The message published as {event} is not a valid event: {error}"),
         Reason::Permanent => {
             format!("{handler} failed permanently on {event} (a retry cannot help): {error}")
         }
         Reason::Exhausted => {
-            format!("{handler} failed on {event} {} times; the last error: {error}", facts.attempts)
+            format!("{handler} failed on {event} {} times; the last error: {error}", dead_letter.attempts)
         }
         Reason::CrashLoop => {
             format!("{event} was started several times, and its worker died each time: {error}")
@@ -88,7 +89,7 @@ fn why(facts: &DeadLetter) -> String {
 fn would_run(shown: &Shown) -> String {
     let handlers = shown.replay.handlers.iter().map(|handler| {
         let name = handler.name.as_deref().unwrap_or("a deleted handler");
-        let off = match (handler.enabled, handler.deleted, &handler.replaced_by) {
+        let note = match (handler.enabled, handler.deleted, &handler.replaced_by) {
             (true, ..) => String::new(),
             (false, _, Some(other)) => {
                 format!(", deleted, {} has this id now: skipped", short(other, 60))
@@ -96,7 +97,7 @@ fn would_run(shown: &Shown) -> String {
             (false, true, None) => ", deleted: skipped".to_owned(),
             (false, false, None) => ", not enabled for this event: skipped".to_owned(),
         };
-        format!("{} (id {}{off})", short(name, 60), handler.id)
+        format!("{} (id {}{note})", short(name, 60), handler.id)
     });
     let handlers = lines(handlers);
     match &shown.replay.obstacle {
@@ -115,9 +116,9 @@ fn answer(attempt: &Execution) -> Option<String> {
         _ => return None,
     };
     let texts = [&response.body, &response.stdout, &response.stderr];
-    let said = texts.into_iter().flatten().find(|text| !text.trim().is_empty());
-    Some(match said {
-        Some(said) => format!("answered {code}: {}", short(said, 200)),
+    let text = texts.into_iter().flatten().find(|text| !text.trim().is_empty());
+    Some(match text {
+        Some(text) => format!("answered {code}: {}", short(text, 200)),
         None => format!("answered {code}, without any text"),
     })
 }

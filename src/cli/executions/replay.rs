@@ -7,7 +7,7 @@ use crate::{
     cli::{
         context::Context,
         error::CliError,
-        replays::{Flags, replay_chosen, resume},
+        replays::{Flags, replay_selection, resume},
         time::parse_id,
     },
     domain::{
@@ -50,20 +50,20 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
     let whole_event = whole_event || event.iter().any(String::is_empty);
     let event = event.into_iter().find(|name| !name.is_empty());
     let event: Option<EventName> = event.map(|name| name.parse()).transpose().map_err(CliError::usage)?;
-    let share = match (handler_only, whole_event) {
+    let scope = match (handler_only, whole_event) {
         (true, true) => return Err(CliError::usage("--handler-only and --event without a name conflict")),
         (true, false) => ReplayScope::HandlerOnly,
         (false, true) => ReplayScope::WholeEvent,
         (false, false) => ReplayScope::AsRecorded,
     };
     let filter = filter.with(event);
-    let mut asked = filter.to_string();
-    let chosen = match (ids.is_empty(), asked.is_empty()) {
+    let mut description = filter.to_string();
+    let selection = match (ids.is_empty(), description.is_empty()) {
         (false, true) => {
-            asked = format!("{} by id", ids.len());
-            Selection::Executions(ids, share)
+            description = format!("{} by id", ids.len());
+            Selection::Executions(ids, scope)
         }
-        (true, false) => Selection::ExecutionsBy(filter, share),
+        (true, false) => Selection::ExecutionsBy(filter, scope),
         (false, false) => {
             return Err(CliError::usage("select executions by ids or by a filter, not by both"));
         }
@@ -73,8 +73,8 @@ pub(in crate::cli) async fn run(context: &Context, args: Args) -> Result<(), Cli
             ));
         }
     };
-    if share == ReplayScope::WholeEvent {
-        asked.push_str(", the whole event");
+    if scope == ReplayScope::WholeEvent {
+        description.push_str(", the whole event");
     }
-    replay_chosen(context, chosen, &asked, &flags).await
+    replay_selection(context, selection, &description, &flags).await
 }

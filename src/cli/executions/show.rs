@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    cli::output::{answer, facts, moment, short, table},
+    cli::output::{field_list, format_time, response_fields, short, table},
     domain::execution::{Disposition, EventRef, Execution, HandlerRef},
     store::ExecutionRow,
 };
@@ -59,7 +59,7 @@ impl Brief<'_> {
         match self.attempt {
             (0, _) => "–".to_owned(),
             (attempt, 0) => attempt.to_string(),
-            (attempt, most) => format!("{attempt}/{most}"),
+            (attempt, max) => format!("{attempt}/{max}"),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn list_table(rows: &[ExecutionRow]) -> String {
             [
                 row.id.to_string(),
                 brief.status(),
-                moment(row.started_at),
+                format_time(row.started_at),
                 row.event.name.to_string(),
                 short(&brief.handler_name(), 30),
                 short(&row.event.object_id, 30),
@@ -94,7 +94,7 @@ pub(in crate::cli) fn summary(brief: &Brief<'_>) -> String {
     let error = brief.error.map(|error| format!("  {}", short(error, 200))).unwrap_or_default();
     format!(
         "{}  {:<20} {}  object {}  {}  attempt {}  {} ms{error}\n",
-        moment(brief.started_at),
+        format_time(brief.started_at),
         brief.status(),
         brief.event.name,
         short(&brief.event.object_id, 30),
@@ -104,14 +104,14 @@ pub(in crate::cli) fn summary(brief: &Brief<'_>) -> String {
     )
 }
 
-pub(super) fn one(e: &Execution) -> String {
+pub(super) fn details(e: &Execution) -> String {
     let task = e.handler.as_ref().and_then(|handler| handler.task.as_ref());
     let brief = Brief::from(e);
-    let told = [
+    let fields = [
         ("ID", e.id.to_string()),
         ("Status", brief.status()),
-        ("Date", moment(e.started_at)),
-        ("Event", format!("{} of {}", e.event.name, moment(e.event.dt))),
+        ("Date", format_time(e.started_at)),
+        ("Event", format!("{} of {}", e.event.name, format_time(e.event.dt))),
         ("Event ID", e.event.id.to_string()),
         ("Run ID", e.run_id.to_string()),
         ("Object ID", e.event.object_id.clone()),
@@ -122,12 +122,12 @@ pub(super) fn one(e: &Execution) -> String {
         ("Target", task.map(|task| format!("{} {}", task.kind, task.target)).unwrap_or_default()),
         ("Attempt", brief.attempt()),
         ("Error", e.error.clone().unwrap_or_default()),
-        ("Next attempt", e.retry_at.map(moment).unwrap_or_default()),
+        ("Next attempt", e.retry_at.map(format_time).unwrap_or_default()),
         ("Duration", format!("{} ms", e.duration_ms)),
         ("Worker", format!("{} pid {} version {}", e.worker.host, e.worker.pid, e.worker.version)),
         ("Trace", e.trace_id.clone().unwrap_or_default()),
         ("Sent", e.request.get().to_owned()),
         ("Modified", if e.modified { "yes, for the handlers after it" } else { "" }.to_owned()),
     ];
-    facts(&[&told[..], &answer(e.response.as_ref())].concat())
+    field_list(&[&fields[..], &response_fields(e.response.as_ref())].concat())
 }

@@ -75,10 +75,10 @@ impl clap::Args for Settings {
 
 impl clap::FromArgMatches for Settings {
     fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
-        let given = |setting: &'static Setting| {
+        let value_of = |setting: &'static Setting| {
             matches.get_one::<Option<String>>(setting.name).map(|value| (setting, value.clone()))
         };
-        Ok(Self(SETTINGS.iter().filter_map(given).collect()))
+        Ok(Self(SETTINGS.iter().filter_map(value_of).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
@@ -107,13 +107,13 @@ fn option(setting: &'static Setting) -> clap::Arg {
 
 /// Reads a secret from a file or stdin. An argument would be visible to all users of the machine, and the shell would
 /// store it.
-pub(super) fn read_secret(from: &str) -> Result<SigningSecret, CliError> {
-    if from != "-" && !from.starts_with('@') {
+pub(super) fn read_secret(source: &str) -> Result<SigningSecret, CliError> {
+    if source != "-" && !source.starts_with('@') {
         return Err(CliError::usage(
             "a secret is read from a file (@FILE) or from stdin (-), not given as an argument",
         ));
     }
-    read_text(from)?.trim().parse().map_err(CliError::usage)
+    read_text(source)?.trim().parse().map_err(CliError::usage)
 }
 
 impl Create {

@@ -6,7 +6,7 @@ use crate::{
     cli::{
         context::Context,
         error::CliError,
-        output::{facts, moment, short, table},
+        output::{field_list, format_time, short, table},
     },
     domain::{
         handler::{Handler, HandlerDefaults, SETTINGS},
@@ -15,11 +15,14 @@ use crate::{
     store::{HandlerCounts, HistoryEntry},
 };
 
-/// `all`: the list was requested without a filter.
-pub(super) fn list(handlers: &[Handler], all: bool) -> String {
+/// `is_unfiltered`: the list was requested without a filter.
+pub(super) fn list(handlers: &[Handler], is_unfiltered: bool) -> String {
     if handlers.is_empty() {
-        let hint =
-            if all { "no handlers yet: provisiond handlers create --help\n" } else { "no handlers match\n" };
+        let hint = if is_unfiltered {
+            "no handlers yet: provisiond handlers create --help\n"
+        } else {
+            "no handlers match\n"
+        };
         return hint.to_owned();
     }
     table(
@@ -46,7 +49,7 @@ pub(super) fn line(handler: &Handler) -> String {
     format!("{} on {}, {kind} {target}, priority {}, {}", spec.name, spec.event, spec.priority, spec.status)
 }
 
-pub(super) fn one(handler: &Handler, defaults: &HandlerDefaults, counts: HandlerCounts) -> String {
+pub(super) fn details(handler: &Handler, defaults: &HandlerDefaults, counts: HandlerCounts) -> String {
     let spec = &handler.spec;
     let mut rows = vec![
         ("ID", handler.id.to_string()),
@@ -59,12 +62,12 @@ pub(super) fn one(handler: &Handler, defaults: &HandlerDefaults, counts: Handler
     rows.extend(SETTINGS.iter().map(|setting| (setting.label, setting.applied(spec, defaults))));
     rows.extend([
         ("Signed", if handler.signed { "yes" } else { "no" }.to_owned()),
-        ("Created", moment(handler.created_at)),
-        ("Updated", moment(handler.updated_at)),
+        ("Created", format_time(handler.created_at)),
+        ("Updated", format_time(handler.updated_at)),
         ("Version", handler.version.to_string()),
         ("Last day", format!("{} attempts, {} failed", counts.attempts, counts.failures)),
     ]);
-    facts(&rows)
+    field_list(&rows)
 }
 
 pub(super) fn history(entries: &[HistoryEntry]) -> String {
@@ -72,7 +75,7 @@ pub(super) fn history(entries: &[HistoryEntry]) -> String {
         ["Date (UTC)", "By", "Action", "Change", "Note"],
         entries.iter().map(|entry| {
             [
-                moment(entry.changed_at),
+                format_time(entry.changed_at),
                 entry.changed_by.clone(),
                 entry.action.to_string(),
                 difference(entry),
@@ -89,11 +92,11 @@ fn difference(entry: &HistoryEntry) -> String {
     let changed = fields.filter(|(name, value)| {
         !matches!(name.as_str(), "updated_at" | "version") && before.get(name) != Some(value)
     });
-    let told = changed.map(|(name, value)| {
+    let lines = changed.map(|(name, value)| {
         let old = before.get(name).map(ToString::to_string).unwrap_or_default();
         format!("{name}: {} → {}", short(&old, 60), short(&value.to_string(), 60))
     });
-    told.collect::<Vec<_>>().join("; ")
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 /// Prints `handler` and, once, a secret that was generated here. As text the secret goes to stderr, so that it does not
@@ -102,7 +105,7 @@ pub(super) fn with_secret(
     context: &Context,
     handler: &Handler,
     secret: Option<&SigningSecret>,
-    told: impl FnOnce(&Handler) -> String,
+    text: impl FnOnce(&Handler) -> String,
 ) -> Result<(), CliError> {
     #[derive(Serialize)]
     struct Shown<'a> {
@@ -120,5 +123,5 @@ pub(super) fn with_secret(
             "signing secret, shown only once; the receiver needs it to verify the requests:\n{secret}"
         ));
     }
-    context.output.text(&told(handler))
+    context.output.text(&text(handler))
 }

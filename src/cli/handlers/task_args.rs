@@ -57,21 +57,22 @@ impl TaskArgs {
     /// # Errors
     /// What does not fit together.
     pub(super) fn apply(self, task: &mut Task) -> Result<(), String> {
-        let given = self.task()?;
-        let Self { http, script, headers: more, unwanted, args: new, bare } = self;
+        let new_task = self.task()?;
+        let Self { http, script, headers: new_headers, unwanted, args: new_args, bare } = self;
         // A task of another type keeps nothing.
-        if let Some(given) = given.filter(|given| given.kind() != task.kind()) {
-            *task = given;
+        if let Some(new_task) = new_task.filter(|new_task| new_task.kind() != task.kind()) {
+            *task = new_task;
             return Ok(());
         }
         match task {
             Task::Http { url, headers } => {
-                if !new.is_empty() {
+                if !new_args.is_empty() {
                     return Err("--arg is for scripts, and this handler calls a url".into());
                 }
-                let is_host_given =
-                    more.iter().any(|(name, value)| name.is_host() && headers.get(name) != Some(value));
-                let is_elsewhere = http.as_ref().is_some_and(|new| !new.has_origin_of(url))
+                let is_host_given = new_headers
+                    .iter()
+                    .any(|(name, value)| name.is_host() && headers.get(name) != Some(value));
+                let is_elsewhere = http.as_ref().is_some_and(|new_url| !new_url.has_origin_of(url))
                     || is_host_given
                     || unwanted.iter().any(HeaderName::is_host);
                 *url = http.unwrap_or_else(|| url.clone());
@@ -82,7 +83,7 @@ impl TaskArgs {
                     return Err(format!("the handler has no header {}", name.as_str()));
                 }
                 headers.retain(|name, _| !unwanted.contains(name));
-                let is_kept = |name: &&HeaderName| !more.iter().any(|(given, _)| given == *name);
+                let is_kept = |name: &&HeaderName| !new_headers.iter().any(|(new_name, _)| new_name == *name);
                 if is_elsewhere && let Some(kept) = headers.keys().find(is_kept) {
                     return Err(format!(
                         "the new url or header Host names another scheme, host or port, and the stored value of {} is not sent there: give it \
@@ -90,15 +91,15 @@ impl TaskArgs {
                         kept.as_str()
                     ));
                 }
-                headers.extend(more);
+                headers.extend(new_headers);
             }
             Task::Script { path, args } => {
-                if !(more.is_empty() && unwanted.is_empty()) {
+                if !(new_headers.is_empty() && unwanted.is_empty()) {
                     return Err("--header is for urls, and this handler runs a script".into());
                 }
                 *path = script.unwrap_or_else(|| path.clone());
-                if bare || !new.is_empty() {
-                    *args = new;
+                if bare || !new_args.is_empty() {
+                    *args = new_args;
                 }
             }
         }

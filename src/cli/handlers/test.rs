@@ -6,7 +6,7 @@ use crate::{
     cli::{
         context::{Context, read_data},
         error::CliError,
-        output::{answer, facts, lines},
+        output::{field_list, lines, response_fields},
         settings,
     },
     domain::{event::ObjectId, execution::Status, handler::HandlerId},
@@ -32,19 +32,23 @@ pub(super) async fn run(context: &Context, test: Test) -> Result<(), CliError> {
     let trials = settings::trials(&context.config, context.store()?, runner);
     let trial = trials.run(test.id, &Sample { object_id: test.object_id, data }).await?;
     context.output.value(&trial, text)?;
-    if trial.status == Status::Success { Ok(()) } else { Err(CliError::Told) }
+    if trial.status == Status::Success { Ok(()) } else { Err(CliError::Reported) }
 }
 
 fn text(trial: &Trial) -> String {
-    let (target, with, body) = match &trial.sent {
+    let (target, headers_or_args, body) = match &trial.sent {
         Sent::Http { method, url, headers, body } => {
             let headers = lines(headers.iter().map(|(name, value)| format!("{name}: {value}")));
             (format!("{method} {url}"), headers, body)
         }
         Sent::Script { path, args, stdin } => (path.clone(), lines(args.iter()), stdin),
     };
-    let called = [("Request", target), ("With", with.trim_end().to_owned()), ("Sent", body.get().to_owned())];
-    let judged = [
+    let request_fields = [
+        ("Request", target),
+        ("With", headers_or_args.trim_end().to_owned()),
+        ("Sent", body.get().to_owned()),
+    ];
+    let result_fields = [
         ("Duration", format!("{} ms", trial.duration_ms)),
         ("Status", trial.status.to_string()),
         ("Error", trial.error.clone().unwrap_or_default()),
@@ -52,5 +56,5 @@ fn text(trial: &Trial) -> String {
         ("Modified", trial.modified.as_ref().map(|body| body.get().to_owned()).unwrap_or_default()),
         ("A worker", trial.consequence()),
     ];
-    facts(&[&called[..], &answer(trial.response.as_ref()), &judged].concat())
+    field_list(&[&request_fields[..], &response_fields(trial.response.as_ref()), &result_fields].concat())
 }

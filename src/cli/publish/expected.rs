@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    cli::{context::Context, error::CliError, output::moment},
+    cli::{context::Context, error::CliError, output::format_time},
     domain::{
         event::{EventId, EventName},
         execution::{Disposition, Execution},
@@ -45,17 +45,17 @@ impl Expected {
     }
 
     /// The likely reason why not everything has ended.
-    pub fn what_holds_it_up(&self) -> String {
+    pub fn likely_reason(&self) -> String {
         let mut retrying = self.retrying.iter().filter(|((id, _), _)| self.open.contains_key(id));
         match (retrying.next(), retrying.count()) {
             (None, _) => "is a worker running?".to_owned(),
-            (Some((_, told)), 0) => format!("{told}."),
-            (Some((_, told)), more) => format!("{told}, and {more} more are being retried."),
+            (Some((_, text)), 0) => format!("{text}."),
+            (Some((_, text)), others) => format!("{text}, and {others} more are being retried."),
         }
     }
 
     /// Updates the state with `execution`. Returns false if it belongs to another event.
-    pub fn note(&mut self, execution: &Execution) -> bool {
+    pub fn record(&mut self, execution: &Execution) -> bool {
         let id = &execution.event.id;
         let Some(open) = self.open.get_mut(id) else { return false };
         let handler = execution.handler.as_ref().map(|handler| handler.id);
@@ -89,7 +89,7 @@ fn retrying(execution: &Execution) -> String {
     let handler = execution.handler.as_ref();
     let name = handler.and_then(|handler| handler.name.as_ref()).map(ToString::to_string);
     let name = name.or_else(|| handler.map(|handler| format!("handler {}", handler.id))).unwrap_or_default();
-    let at = execution.retry_at.map(|at| format!(" at {}", moment(at))).unwrap_or_default();
-    let (attempt, most) = (execution.attempt, execution.max_attempts);
-    format!("{name} failed at attempt {attempt} of {most} and is tried again{at}")
+    let when = execution.retry_at.map(|at| format!(" at {}", format_time(at))).unwrap_or_default();
+    let (attempt, max) = (execution.attempt, execution.max_attempts);
+    format!("{name} failed at attempt {attempt} of {max} and is tried again{when}")
 }
