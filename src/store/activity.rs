@@ -5,7 +5,7 @@
 //! that inserts a batch, and counts only rows that are new, so a result that is delivered twice counts once. A minute
 //! has about forty rows however many executions it had; an hour of a handler has one row.
 
-mod tally;
+mod bucket;
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use super::{Result, Store, StoreError, handlers::last_name};
 use crate::domain::handler::{HandlerId, Status};
-use tally::{ActivityBucket, counted};
+use bucket::{ActivityBucket, counts_by_step};
 
 /// The time range of an activity report, and its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +112,9 @@ pub fn a_day_ago() -> Timestamp {
     (truncated(Timestamp::now(), Unit::Hour)) - 24.hours()
 }
 
-fn truncated(at: Timestamp, unit: Unit) -> Timestamp {
+fn truncated(time: Timestamp, unit: Unit) -> Timestamp {
     let down = TimestampRound::new().smallest(unit).mode(jiff::RoundMode::Trunc);
-    at.round(down).unwrap_or(at)
+    time.round(down).unwrap_or(time)
 }
 
 impl Store {
@@ -122,15 +122,15 @@ impl Store {
     pub async fn activity(&self, period: Period) -> Result<Activity> {
         let (step, step_seconds, count) = period.steps();
         let last = truncated(Timestamp::now(), period.unit());
-        let at = |n: u32| last - (i64::from(count - 1 - n) * i64::from(step_seconds)).seconds();
-        let since = at(0);
+        let start_of = |n: u32| last - (i64::from(count - 1 - n) * i64::from(step_seconds)).seconds();
+        let since = start_of(0);
         let mut session = self.session().await?;
-        let mut steps = counted(&mut session, step, since).await?;
+        let mut steps = counts_by_step(&mut session, step, since).await?;
         let mut total = ActivityBucket::default();
         let points = (0..count).map(|n| {
-            let tally = steps.remove(&at(n)).unwrap_or_default();
-            total.merge(&tally);
-            ActivityPoint { at: at(n), counts: tally.counts() }
+            let bucket = steps.remove(&start_of(n)).unwrap_or_default();
+            total.merge(&bucket);
+            ActivityPoint { at: start_of(n), counts: bucket.counts() }
         });
         let points = points.collect();
         Ok(Activity { since, step_seconds, points, total: total.counts() })

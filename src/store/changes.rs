@@ -21,16 +21,16 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Changes {
     client: Client,
     /// Holds at most one notification: many changes at once cause one read.
-    heard: mpsc::Receiver<()>,
+    notifications: mpsc::Receiver<()>,
     driver: AbortHandle,
-    ask_at: Instant,
+    next_ping: Instant,
 }
 
 impl Store {
     /// Starts to listen. Earlier changes are not reported, so read the current state after this call, not before it.
     pub async fn listen(&self) -> Result<Changes> {
         let (client, mut connection) = self.dedicated.dial().await?;
-        let (sender, heard) = mpsc::channel(1);
+        let (sender, notifications) = mpsc::channel(1);
         let driver = tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
@@ -46,9 +46,9 @@ impl Store {
                 }
             }
         });
-        let ask_at = Instant::now() + PING_INTERVAL;
-        let changes = Changes { client, heard, driver: driver.abort_handle(), ask_at };
-        changes.ask(&format!("LISTEN {CHANNEL}")).await?;
+        let next_ping = Instant::now() + PING_INTERVAL;
+        let changes = Changes { client, notifications, driver: driver.abort_handle(), next_ping };
+        changes.run(&format!("LISTEN {CHANNEL}")).await?;
         Ok(changes)
     }
 }
@@ -61,20 +61,20 @@ impl Changes {
     pub async fn changed(&mut self) -> Result<()> {
         loop {
             tokio::select! {
-                heard = self.heard.recv() => {
-                    return heard.ok_or_else(|| StoreError::unavailable("the LISTEN connection is lost"));
+                notification = self.notifications.recv() => {
+                    return notification.ok_or_else(|| StoreError::unavailable("the LISTEN connection is lost"));
                 }
-                () = tokio::time::sleep_until(self.ask_at) => {
-                    self.ask("SELECT 1").await?;
-                    self.ask_at = Instant::now() + PING_INTERVAL;
+                () = tokio::time::sleep_until(self.next_ping) => {
+                    self.run("SELECT 1").await?;
+                    self.next_ping = Instant::now() + PING_INTERVAL;
                 }
             }
         }
     }
 
-    async fn ask(&self, sql: &str) -> Result<()> {
+    async fn run(&self, sql: &str) -> Result<()> {
         match tokio::time::timeout(PING_TIMEOUT, self.client.batch_execute(sql)).await {
-            Ok(answer) => Ok(answer?),
+            Ok(result) => Ok(result?),
             Err(_) => Err(StoreError::unavailable("the LISTEN connection does not answer")),
         }
     }
@@ -91,33 +91,33 @@ mod tests {
     use super::*;
     use crate::store::testing::{Database, handler_spec};
 
-    async fn heard(changes: &mut Changes) -> bool {
+    async fn is_notified(changes: &mut Changes) -> bool {
         tokio::time::timeout(Duration::from_millis(500), changes.changed()).await.is_ok_and(|r| r.is_ok())
     }
 
     #[tokio::test]
-    async fn changes_of_handlers_and_types_are_heard() {
+    async fn changes_of_handlers_and_types_are_reported() {
         let database = Database::migrated().await;
         let store = database.store();
         let mut changes = store.listen().await.expect("listening");
-        assert!(!heard(&mut changes).await, "nothing happened");
+        assert!(!is_notified(&mut changes).await, "nothing happened");
 
         let handler =
             store.create_handler(&handler_spec("a", "clients.create"), None, "me").await.expect("created");
         store.delete_handler(handler.id, None, "me", None).await.expect("deleted");
-        assert!(heard(&mut changes).await, "of handlers");
+        assert!(is_notified(&mut changes).await, "of handlers");
         // Two transactions cause one or two notifications.
-        let _ = heard(&mut changes).await;
+        let _ = is_notified(&mut changes).await;
 
         let name = "a.b".parse().expect("a name");
         let pending = store.add_event_type(&name, "Mine", "b").await.expect("added");
-        assert!(!heard(&mut changes).await, "not committed");
+        assert!(!is_notified(&mut changes).await, "not committed");
         pending.commit().await.expect("committed");
-        assert!(heard(&mut changes).await, "of event types");
+        assert!(is_notified(&mut changes).await, "of event types");
     }
 
     #[tokio::test]
-    async fn a_lost_connection_is_told() {
+    async fn a_lost_connection_is_reported() {
         let database = Database::migrated().await;
         let mut changes = database.store().listen().await.expect("listening");
         database

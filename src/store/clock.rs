@@ -8,21 +8,21 @@ use super::{Result, Store, StoreError, session::Session};
 use crate::domain::clock::{ClockAhead, ClockJump};
 
 /// SQLSTATE codes: the table or the column does not exist.
-const NOT_THERE: [&str; 2] = ["42P01", "42703"];
+const UNDEFINED_CODES: [&str; 2] = ["42P01", "42703"];
 
 impl Store {
     /// Returns the current time by the database's clock.
     pub async fn moment(&self) -> Result<Timestamp> {
-        moment(&mut self.session().await?).await
+        current_time(&mut self.session().await?).await
     }
 
     /// Returns how far this host's clock is ahead of the database's clock.
     pub async fn clock_ahead(&self) -> Result<ClockAhead> {
         let mut session = self.session().await?;
-        let (asked_at, asked) = (Timestamp::now(), Instant::now());
-        let there = moment(&mut session).await?;
-        let here = asked_at.saturating_add(asked.elapsed() / 2).unwrap_or(asked_at);
-        Ok(ClockAhead(here.duration_since(there)))
+        let (sent_at, started) = (Timestamp::now(), Instant::now());
+        let database_time = current_time(&mut session).await?;
+        let host_time = sent_at.saturating_add(started.elapsed() / 2).unwrap_or(sent_at);
+        Ok(ClockAhead(host_time.duration_since(database_time)))
     }
 }
 
@@ -50,7 +50,7 @@ impl Store {
         let jump = "SELECT clock_before_jump, clock_after_jump, clock_timestamp() FROM installation
             WHERE clock_after_jump IS NOT NULL";
         let row = match self.session().await?.query_opt(jump, &[]).await {
-            Err(error) if error.sql_state().is_some_and(|state| NOT_THERE.contains(&state)) => {
+            Err(error) if error.sql_state().is_some_and(|state| UNDEFINED_CODES.contains(&state)) => {
                 return Ok(None);
             }
             row => row?,
@@ -63,10 +63,10 @@ impl Store {
 
 /// Returns the current UTC day by the database's clock.
 pub(super) async fn today(session: &mut Session) -> Result<Date> {
-    Ok(moment(session).await?.to_zoned(TimeZone::UTC).date())
+    Ok(current_time(session).await?.to_zoned(TimeZone::UTC).date())
 }
 
-pub(super) async fn moment(session: &mut Session) -> Result<Timestamp> {
+pub(super) async fn current_time(session: &mut Session) -> Result<Timestamp> {
     let row = session.query_opt("SELECT clock_timestamp()", &[]).await?;
     let row = row.ok_or_else(|| StoreError::other("the database returned no time"))?;
     Ok(row.try_get(0)?)

@@ -94,8 +94,8 @@ impl From<tokio_postgres::Error> for StoreError {
         };
         match class(&error.code) {
             Class::Content => Self::BadData(error),
-            Class::Passing => Self::Unavailable(error.into()),
-            Class::Ours => Self::Other(error.into()),
+            Class::Temporary => Self::Unavailable(error.into()),
+            Class::Internal => Self::Other(error.into()),
         }
     }
 }
@@ -111,12 +111,12 @@ impl From<PoolError> for StoreError {
                 other => other,
             },
             PoolError::Timeout(step) => {
-                let what = match step {
+                let reason = match step {
                     deadpool_postgres::TimeoutType::Wait => "all connections of the pool are in use",
                     deadpool_postgres::TimeoutType::Create => "connecting took too long",
                     deadpool_postgres::TimeoutType::Recycle => "a connection does not answer",
                 };
-                Self::unavailable(what)
+                Self::unavailable(reason)
             }
             other => Self::Unavailable(other.into()),
         }
@@ -127,21 +127,21 @@ enum Class {
     /// The values of the statement are wrong.
     Content,
     /// The server has a temporary problem.
-    Passing,
+    Temporary,
     /// This program, its rights or its schema are wrong.
-    Ours,
+    Internal,
 }
 
 fn class(code: &str) -> Class {
     match code {
         // 25006 `read_only_sql_transaction`: a standby, or a database that is read-only until its disk is freed.
         // 57014 `query_canceled`, 55P03 `lock_not_available`: too slow now, but a retry may succeed.
-        "25006" | "57014" | "55P03" => Class::Passing,
+        "25006" | "57014" | "55P03" => Class::Temporary,
         _ => match code.get(..2) {
             Some("22" | "23" | "54") => Class::Content,
             // Connection, serialization and deadlock, resources, shutdown, I/O.
-            Some("08" | "40" | "53" | "57" | "58") => Class::Passing,
-            _ => Class::Ours,
+            Some("08" | "40" | "53" | "57" | "58") => Class::Temporary,
+            _ => Class::Internal,
         },
     }
 }
@@ -150,8 +150,8 @@ fn class(code: &str) -> Class {
 ///
 /// # Errors
 /// [`StoreError::Refused`].
-pub(super) fn visible(what: &str, text: &str) -> Result<(), StoreError> {
-    all_visible(text).map_err(|why| StoreError::Refused(format!("{what} {why}")))
+pub(super) fn visible(label: &str, text: &str) -> Result<(), StoreError> {
+    all_visible(text).map_err(|why| StoreError::Refused(format!("{label} {why}")))
 }
 
 /// The sentence for a violated constraint of `migrations/`.
@@ -190,20 +190,20 @@ mod tests {
             ("22P05", "content"),
             ("23514", "content"),
             ("54001", "content"),
-            ("57P01", "passing"),
-            ("53100", "passing"),
-            ("25006", "passing"),
-            ("40P01", "passing"),
-            ("42P01", "ours"),
-            ("25001", "ours"),
-            ("", "ours"),
+            ("57P01", "temporary"),
+            ("53100", "temporary"),
+            ("25006", "temporary"),
+            ("40P01", "temporary"),
+            ("42P01", "internal"),
+            ("25001", "internal"),
+            ("", "internal"),
         ] {
-            let told = match class(code) {
+            let actual = match class(code) {
                 Class::Content => "content",
-                Class::Passing => "passing",
-                Class::Ours => "ours",
+                Class::Temporary => "temporary",
+                Class::Internal => "internal",
             };
-            assert_eq!(told, expected, "{code}");
+            assert_eq!(actual, expected, "{code}");
         }
     }
 
@@ -218,8 +218,8 @@ mod tests {
             sql.split("CONSTRAINT ").skip(1).filter_map(|rest| rest.split([' ', ',', ';', '\n']).next());
         // No change by a person can violate these.
         let inner = ["handlers_version", "handlers_previous_secret"];
-        let told = names.filter(|n| n.starts_with("handlers_") || n.starts_with("event_types_"));
-        for name in told.filter(|n| !inner.contains(n)) {
+        let checked = names.filter(|n| n.starts_with("handlers_") || n.starts_with("event_types_"));
+        for name in checked.filter(|n| !inner.contains(n)) {
             assert!(rule(name).is_some(), "{name} has no sentence");
         }
     }

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_committed_is_taken_back() {
+    async fn a_dropped_change_is_rolled_back() {
         let database = Database::migrated().await;
         let store = database.store();
         drop(store.add_event_type(&name("a.b"), "Mine", "b").await.expect("added"));

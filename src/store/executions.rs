@@ -37,22 +37,22 @@ impl Store {
     /// [`StoreError::BadData`] if one of them cannot be stored; then none is stored.
     pub async fn insert_executions(&self, batch: &[Execution]) -> Result<u64> {
         let columns = columns(batch);
-        let (sql, values) = (counts::counted(&insert_all("executions", &columns)), values_of(&columns));
+        let (sql, values) = (counts::with_counts(&insert_all("executions", &columns)), values_of(&columns));
         let mut session = self.session().await?;
         match session.query_opt(&sql, &values).await {
             Err(StoreError::BadData(error)) if partitions::is_missing(&error) => {}
-            done => return number(done?.as_ref()),
+            result => return inserted_count(result?.as_ref()),
         }
         let days: BTreeSet<Date> = batch.iter().map(|e| partitions::day_of(e.started_at)).collect();
         for day in days {
-            partitions::make(&mut session, day).await?;
+            partitions::create(&mut session, day).await?;
         }
-        number(session.query_opt(&sql, &values).await?.as_ref())
+        inserted_count(session.query_opt(&sql, &values).await?.as_ref())
     }
 }
 
-fn number(counted: Option<&Row>) -> Result<u64> {
-    let count: i64 = counted.map_or(Ok(0), |row| row.try_get(0))?;
+fn inserted_count(row: Option<&Row>) -> Result<u64> {
+    let count: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
     Ok(u64::try_from(count).unwrap_or_default())
 }
 

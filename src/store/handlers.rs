@@ -55,13 +55,13 @@ impl Store {
             query.and("task_type = ?", task_type.as_str(), Type::TEXT);
         }
         if let Some(text) = &filter.text {
-            let anywhere = if filter.only_shown {
+            let condition = if filter.only_shown {
                 // Searching reveals a text letter by letter, so text that viewers may not see is not searched.
                 r"(name ILIKE ? OR regexp_replace(task_target, '^([a-z]+://[^/]*).*', '\1') ILIKE ?)"
             } else {
                 "(name ILIKE ? OR task_target ILIKE ? OR task ->> 'args' ILIKE ?)"
             };
-            query.and(anywhere, contains(text), Type::TEXT);
+            query.and(condition, contains(text), Type::TEXT);
         }
         if let Some(after) = filter.after {
             query.and("id > ?", after.0, Type::INT8);

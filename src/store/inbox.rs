@@ -45,7 +45,7 @@ impl Store {
         first.sort_by_key(|c| (&c.event_id, &c.event_name));
         let ids: Vec<&str> = first.iter().map(|c| c.event_id.as_str()).collect();
         let names: Vec<&str> = first.iter().map(|c| c.event_name.as_str()).collect();
-        let ours: Vec<Uuid> = first.iter().map(|c| c.id).collect();
+        let claim_ids: Vec<Uuid> = first.iter().map(|c| c.id).collect();
         let hashes: Vec<&[u8]> = first.iter().map(|c| c.body_hash.as_slice()).collect();
         // A row that another delivery claimed is written unchanged: `RETURNING` returns only rows that are written,
         // in their latest version.
@@ -58,18 +58,18 @@ impl Store {
                 FROM (SELECT inbox.claim = excluded.claim
                     OR inbox.claimed_at < now() - make_interval(secs => $5) AS is_ours) AS judged)
             RETURNING event_id, event_name, claim, body_hash";
-        let params: Params<'_> = &[&ids, &names, &ours, &hashes, &window.as_secs_f64()];
-        let mut standing: HashMap<_, (Uuid, Option<Vec<u8>>)> = HashMap::new();
+        let params: Params<'_> = &[&ids, &names, &claim_ids, &hashes, &window.as_secs_f64()];
+        let mut stored: HashMap<_, (Uuid, Option<Vec<u8>>)> = HashMap::new();
         for row in self.session().await?.query(sql, params).await? {
             let key: (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            standing.insert(key, (row.try_get(2)?, row.try_get(3)?));
+            stored.insert(key, (row.try_get(2)?, row.try_get(3)?));
         }
-        let arrived = |claim: &InboxClaim| match standing.get(&key(claim)) {
+        let result_of = |claim: &InboxClaim| match stored.get(&key(claim)) {
             Some((id, _)) if *id == claim.id => Arrived::First,
             Some((_, Some(hash))) if *hash != claim.body_hash => Arrived::WithOtherBody,
             _ => Arrived::Again,
         };
-        Ok(claims.iter().map(arrived).collect())
+        Ok(claims.iter().map(result_of).collect())
     }
 
     /// Deletes some claims that are older than `window`, and returns how many; 0 if none are left.

@@ -116,8 +116,8 @@ async fn lock(client: &Client) -> anyhow::Result<()> {
 }
 
 async fn state(client: &Client) -> Result<MigrationState> {
-    let made = client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?;
-    let rows = if made.get(0) {
+    let exists = client.query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[]).await?;
+    let rows = if exists.get(0) {
         client
             .query("SELECT version, name, checksum FROM refinery_schema_history ORDER BY version", &[])
             .await?
@@ -167,8 +167,11 @@ mod tests {
         assert_eq!(state.differing, ["V2__x"]);
         assert_eq!(state.pending, ["V3__x"]);
         assert_eq!(state.newer, ["V4__x"]);
-        let told = state.newer_warning().expect("told");
-        assert!(told.contains("(V4__x)") && MigrationState::default().newer_warning().is_none(), "{told}");
+        let warning = state.newer_warning().expect("told");
+        assert!(
+            warning.contains("(V4__x)") && MigrationState::default().newer_warning().is_none(),
+            "{warning}"
+        );
     }
 
     #[test]

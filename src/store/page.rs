@@ -28,10 +28,10 @@ pub struct InvalidCursor;
 
 impl<T> Page<T> {
     /// Makes a page from up to `limit + 1` rows; the extra row shows that there are more.
-    pub(super) fn of(mut items: Vec<T>, limit: usize, place: impl Fn(&T) -> Cursor) -> Self {
-        let more = items.len() > limit;
+    pub(super) fn of(mut items: Vec<T>, limit: usize, cursor_of: impl Fn(&T) -> Cursor) -> Self {
+        let has_more = items.len() > limit;
         items.truncate(limit);
-        let next = if more { items.last().map(place) } else { None };
+        let next = if has_more { items.last().map(cursor_of) } else { None };
         Self { items, next }
     }
 }
@@ -66,11 +66,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_page_goes_on() {
-        let place =
+    fn only_a_full_page_has_a_next_page() {
+        let cursor_of =
             |n: &i64| Cursor { at: Timestamp::UNIX_EPOCH, id: Uuid::from_u128(u128::from(n.unsigned_abs())) };
-        let page = Page::of(vec![1, 2, 3], 2, place);
+        let page = Page::of(vec![1, 2, 3], 2, cursor_of);
         assert_eq!((page.items.len(), page.next.map(|c| c.id.as_u128())), (2, Some(2)));
-        assert_eq!(Page::of(vec![1, 2], 2, place).next, None);
+        assert_eq!(Page::of(vec![1, 2], 2, cursor_of).next, None);
     }
 }

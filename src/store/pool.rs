@@ -18,7 +18,7 @@ use crate::domain::seal::Seals;
 /// The server cancels a statement after this time. A session waits a little longer for the answer.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections outside of the main pool that are never used for long work.
-const RESERVED: usize = 2;
+const RESERVED_CONNECTIONS: usize = 2;
 /// The most text searches at the same time. They may also use only half of the pool, but at least one connection.
 const MAX_TEXT_SEARCHES: usize = 4;
 
@@ -60,7 +60,7 @@ impl Store {
         let text_searches = (settings.pool_size / 2).clamp(1, MAX_TEXT_SEARCHES);
         Ok(Self {
             pool: dialer.pool(settings.pool_size)?,
-            reserved: dialer.pool(RESERVED)?,
+            reserved: dialer.pool(RESERVED_CONNECTIONS)?,
             text_searches: Arc::new(Semaphore::new(text_searches)),
             dedicated: Arc::new(dialer),
             seals: Arc::new(settings.seals.clone()),
@@ -77,15 +77,15 @@ impl Dialer {
             anyhow::bail!("database.url has no host: write it as postgres://user@host/database");
         }
         let ca_file = settings.ca_file.as_deref().or(from_url.ca_file.as_deref());
-        let no_mode_said = !settings.url.contains("sslmode=");
-        let tls = if from_url.required || (no_mode_said && ca_file.is_some()) {
+        let has_no_mode = !settings.url.contains("sslmode=");
+        let tls = if from_url.required || (has_no_mode && ca_file.is_some()) {
             config.ssl_mode(SslMode::Require);
             tls::verifying(ca_file)?
         } else {
             config.ssl_mode(SslMode::Disable);
             tls::unused()?
         };
-        bound(&mut config, settings.connect_timeout);
+        set_timeouts(&mut config, settings.connect_timeout);
         Ok(Self { config, tls, timeout: settings.connect_timeout })
     }
 
@@ -93,12 +93,12 @@ impl Dialer {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
         let settings: Arc<str> = session_settings(self.config.get_options().unwrap_or_default()).into();
-        let set = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+        let apply_settings = Hook::async_fn(move |client: &mut ClientWrapper, _| {
             let settings = Arc::clone(&settings);
             Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
         });
         Pool::builder(manager)
-            .post_create(set)
+            .post_create(apply_settings)
             .max_size(max_size)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -126,7 +126,7 @@ impl Dialer {
     }
 }
 
-fn bound(config: &mut Config, connect_timeout: Duration) {
+fn set_timeouts(config: &mut Config, connect_timeout: Duration) {
     if config.get_application_name().is_none() {
         config.application_name("provisiond");
     }
@@ -142,7 +142,7 @@ fn bound(config: &mut Config, connect_timeout: Duration) {
 
 /// SQL that sets up each new connection of a pool. These are statements because poolers reject them as `options`.
 /// Settings in the URL's own `options` are kept.
-fn session_settings(own: &str) -> String {
+fn session_settings(url_options: &str) -> String {
     let statement_timeout = STATEMENT_TIMEOUT.as_millis().to_string();
     [
         ("statement_timeout", statement_timeout.as_str()),
@@ -151,6 +151,6 @@ fn session_settings(own: &str) -> String {
         ("TimeZone", "'UTC'"),
     ]
     .into_iter()
-    .filter(|(name, _)| !own.to_lowercase().contains(&name.to_lowercase()))
-    .fold(String::new(), |set, (name, value)| format!("{set}SET {name} = {value};"))
+    .filter(|(name, _)| !url_options.to_lowercase().contains(&name.to_lowercase()))
+    .fold(String::new(), |sql, (name, value)| format!("{sql}SET {name} = {value};"))
 }

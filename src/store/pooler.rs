@@ -22,9 +22,9 @@ impl Store {
         let pid = backend(&one).await?;
         for _ in 0..ROUNDS {
             other.batch_execute("BEGIN").await?;
-            let (held, again) = (backend(&other).await?, backend(&one).await?);
+            let (other_pid, pid_again) = (backend(&other).await?, backend(&one).await?);
             other.batch_execute("ROLLBACK").await?;
-            if held == pid || again != pid {
+            if other_pid == pid || pid_again != pid {
                 return Err(StoreError::Refused(
                     "the database is behind a pooler that gives each transaction another connection \
                      (pool_mode = transaction in PgBouncer): provisiond needs connections of its own, \

@@ -48,7 +48,7 @@ pub type EventCounts = BTreeMap<(Timestamp, EventName), u64>;
 
 impl Store {
     /// Stores the report of a process, and adds the events it took since its previous report.
-    pub async fn report_process(&self, of: &Process, events: &EventCounts) -> Result<()> {
+    pub async fn report_process(&self, process: &Process, events: &EventCounts) -> Result<()> {
         let sql = "WITH counted AS (
                 INSERT INTO event_minutes (minute, event_name, events)
                 SELECT * FROM UNNEST($8::timestamptz[], $9::text[], $10::integer[]) AS batch (minute, name, events)
@@ -57,14 +57,24 @@ impl Store {
             INSERT INTO processes (id, host, pid, version, roles, started_at, report)
             VALUES ($1, $2, $3, $4, $5, $6, $7)
             ON CONFLICT (id) DO UPDATE SET seen_at = now(), report = excluded.report";
-        let roles: Vec<&str> = of.roles.iter().map(|role| role.as_str()).collect();
+        let roles: Vec<&str> = process.roles.iter().map(|role| role.as_str()).collect();
         let minutes: Vec<Timestamp> = events.keys().map(|(minute, _)| *minute).collect();
         let names: Vec<&str> = events.keys().map(|(_, name)| name.as_str()).collect();
         let counts: Vec<i32> = events.values().map(|n| i32::try_from(*n).unwrap_or(i32::MAX)).collect();
-        let (host, version) = (clean(&of.who.host), clean(&of.who.version));
-        let (pid, report) = (i64::from(of.who.pid), Json(&of.report));
-        let values: [&(dyn ToSql + Sync); 10] =
-            [&of.id, &host, &pid, &version, &roles, &of.started_at, &report, &minutes, &names, &counts];
+        let (host, version) = (clean(&process.who.host), clean(&process.who.version));
+        let (pid, report) = (i64::from(process.who.pid), Json(&process.report));
+        let values: [&(dyn ToSql + Sync); 10] = [
+            &process.id,
+            &host,
+            &pid,
+            &version,
+            &roles,
+            &process.started_at,
+            &report,
+            &minutes,
+            &names,
+            &counts,
+        ];
         self.session().await?.execute(sql, &values).await.map(drop)
     }
 
@@ -126,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_there_while_it_tells() {
+    async fn a_process_is_listed_while_it_reports() {
         let database = Database::migrated().await;
         let store = database.store();
         let within = Duration::from_mins(1);
@@ -148,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_another_version_tells_is_read_as_far_as_it_is_known() {
+    async fn unknown_parts_of_a_report_are_ignored() {
         let database = Database::migrated().await;
         let store = database.store();
         store.report_process(&process(1), &EventCounts::new()).await.expect("told");

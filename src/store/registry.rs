@@ -55,7 +55,7 @@ impl Store {
             handlers: Vec::new(),
             unreadable: Vec::new(),
         };
-        session.each(&with_secrets(), &[], |row| registry.take(row, &self.seals)).await?;
+        session.each(&with_secrets(), &[], |row| registry.add(row, &self.seals)).await?;
         session.commit().await?;
         // Sorting a hundred thousand handlers takes a few milliseconds here; the server would sort them on disk.
         registry.handlers.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
@@ -82,7 +82,7 @@ fn with_secrets() -> String {
 }
 
 impl Registry {
-    fn take(&mut self, row: &Row, seals: &Seals) -> Result<()> {
+    fn add(&mut self, row: &Row, seals: &Seals) -> Result<()> {
         match registered_handler(row, seals) {
             Ok(handler) => self.handlers.push(handler),
             Err(error) => {

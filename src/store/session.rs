@@ -20,7 +20,7 @@ use super::{
 /// How long a session waits for an answer. The server's own timeout has passed by then.
 const ANSWER_TIMEOUT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(2));
 /// How long a text search waits for its permit.
-const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -38,7 +38,7 @@ pub(super) struct Session {
 /// If the user of a search goes away, the statement is cancelled at the server before the permit is released.
 /// Otherwise a user who repeats a search without waiting could have any number of them running.
 struct Searching {
-    _turn: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
     dialer: Arc<Dialer>,
 }
 
@@ -57,15 +57,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::TooManySearches`].
     pub(super) async fn session_to_search(&self, reads_text: bool) -> Result<Session> {
-        let turn = if reads_text {
-            let turn = Arc::clone(&self.text_searches).acquire_owned();
-            let turn = tokio::time::timeout(TURN_TIMEOUT, turn).await;
-            Some(turn.map_err(|_| StoreError::TooManySearches)?.map_err(|_| gone())?)
+        let permit = if reads_text {
+            let permit = Arc::clone(&self.text_searches).acquire_owned();
+            let permit = tokio::time::timeout(PERMIT_TIMEOUT, permit).await;
+            Some(permit.map_err(|_| StoreError::TooManySearches)?.map_err(|_| no_connection())?)
         } else {
             None
         };
         let mut session = self.session().await?;
-        session.searching = Some(Searching { _turn: turn, dialer: Arc::clone(&self.dedicated) });
+        session.searching = Some(Searching { _permit: permit, dialer: Arc::clone(&self.dedicated) });
         Ok(session)
     }
 }
@@ -77,8 +77,8 @@ impl Session {
 
     /// Runs a statement that each connection prepares once.
     pub(super) async fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
-        let client = self.client.as_ref().ok_or_else(gone)?;
-        answered(&mut self.busy, async {
+        let client = self.client.as_ref().ok_or_else(no_connection)?;
+        with_timeout(&mut self.busy, async {
             let statement = client.prepare_cached(sql).await?;
             client.query(&statement, params).await
         })
@@ -89,19 +89,19 @@ impl Session {
         Ok(self.query(sql, params).await?.into_iter().next())
     }
 
-    /// Passes each row to `take` when it arrives, so that many rows are not in memory at the same time.
+    /// Passes each row to `handle_row` when it arrives, so that many rows are not in memory at the same time.
     pub(super) async fn each(
         &mut self,
         sql: &str,
         params: Params<'_>,
-        mut take: impl FnMut(&Row) -> Result<()>,
+        mut handle_row: impl FnMut(&Row) -> Result<()>,
     ) -> Result<()> {
-        let client = self.client.as_ref().ok_or_else(gone)?;
-        answered(&mut self.busy, async {
+        let client = self.client.as_ref().ok_or_else(no_connection)?;
+        with_timeout(&mut self.busy, async {
             let statement = client.prepare_cached(sql).await?;
             let mut rows = pin!(client.query_raw(&statement, params.iter().copied()).await?);
             while let Some(row) = rows.try_next().await? {
-                if let Err(error) = take(&row) {
+                if let Err(error) = handle_row(&row) {
                     return Ok(Err(error));
                 }
             }
@@ -112,8 +112,8 @@ impl Session {
 
     /// Runs a statement and returns the number of rows written.
     pub(super) async fn execute(&mut self, sql: &str, params: Params<'_>) -> Result<u64> {
-        let client = self.client.as_ref().ok_or_else(gone)?;
-        answered(&mut self.busy, async {
+        let client = self.client.as_ref().ok_or_else(no_connection)?;
+        with_timeout(&mut self.busy, async {
             let statement = client.prepare_cached(sql).await?;
             client.execute(&statement, params).await
         })
@@ -122,9 +122,9 @@ impl Session {
 
     /// Runs a search. It is planned for its own values each time, because the best index depends on them.
     pub(super) async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Row>> {
-        let client = self.client.as_ref().ok_or_else(gone)?;
-        let found = answered(&mut self.busy, client.query_typed(query.sql(), &query.params())).await;
-        found.map_err(|error| match error.sql_state() {
+        let client = self.client.as_ref().ok_or_else(no_connection)?;
+        let result = with_timeout(&mut self.busy, client.query_typed(query.sql(), &query.params())).await;
+        result.map_err(|error| match error.sql_state() {
             Some("57014") => StoreError::TooSlow,
             _ => error,
         })
@@ -132,8 +132,8 @@ impl Session {
 
     /// Runs statements without parameters: settings and DDL.
     pub(super) async fn batch(&mut self, sql: &str) -> Result<()> {
-        let client = self.client.as_ref().ok_or_else(gone)?;
-        answered(&mut self.busy, client.batch_execute(sql)).await
+        let client = self.client.as_ref().ok_or_else(no_connection)?;
+        with_timeout(&mut self.busy, client.batch_execute(sql)).await
     }
 
     pub(super) async fn begin(&mut self) -> Result<()> {
@@ -157,7 +157,7 @@ impl Session {
     /// to the pool.
     pub(super) fn take_over(&mut self) -> Result<&mut Client> {
         self.unclean = true;
-        let client = self.client.as_mut().ok_or_else(gone)?;
+        let client = self.client.as_mut().ok_or_else(no_connection)?;
         Ok(client)
     }
 }
@@ -169,7 +169,7 @@ impl Drop for Session {
             (Some(searching), Ok(runtime)) if self.busy => {
                 runtime.spawn(async move {
                     // The permit must live until the statement is cancelled.
-                    let Searching { _turn, dialer } = searching;
+                    let Searching { _permit, dialer } = searching;
                     dialer.cancel(client.cancel_token()).await;
                     drop(Object::take(client));
                 });
@@ -179,16 +179,16 @@ impl Drop for Session {
     }
 }
 
-async fn answered<T>(
+async fn with_timeout<T>(
     busy: &mut bool,
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T> {
     *busy = true;
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, work)
+    let result = tokio::time::timeout(ANSWER_TIMEOUT, work)
         .await
         .map_err(|_| StoreError::unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))?;
     *busy = false;
-    answer.map_err(|error| {
+    result.map_err(|error| {
         // A session keeps this setting: a connection that was opened while the database was read-only could never
         // write. It is closed, like one in the middle of a statement.
         *busy = error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION);
@@ -196,6 +196,6 @@ async fn answered<T>(
     })
 }
 
-fn gone() -> StoreError {
+fn no_connection() -> StoreError {
     StoreError::other("the connection was already returned to the pool")
 }

@@ -64,7 +64,7 @@ impl<'a> Query<'a> {
     }
 
     /// Adds the condition of a page; `?at` and `?id` in it stand for the cursor's values.
-    pub(super) fn and_place(
+    pub(super) fn and_cursor(
         &mut self,
         condition: &'static str,
         at: impl ToSql + Sync + Send + 'a,
@@ -169,7 +169,7 @@ mod tests {
         let mut query = Query::new("SELECT 1 FROM t");
         query.and("(a = ? OR b = ?)", 1_i64, Type::INT8);
         query.and_that("c IS NULL");
-        query.and_place("(d, e) < (?at, ?id)", jiff::Timestamp::UNIX_EPOCH, uuid::Uuid::nil());
+        query.and_cursor("(d, e) < (?at, ?id)", jiff::Timestamp::UNIX_EPOCH, uuid::Uuid::nil());
         query.end("ORDER BY d");
         query.limit(5);
         assert_eq!(

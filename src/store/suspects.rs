@@ -4,7 +4,7 @@ use super::{Result, RunKey, Store};
 
 /// The age at which a row is deleted: the run was settled by a process that could not record it, or its queue is
 /// gone.
-const FORGOTTEN: &str = "7 days";
+const RETENTION: &str = "7 days";
 
 impl Store {
     /// Records that `run` begins. Returns how often it began before without ending.
@@ -20,7 +20,7 @@ impl Store {
     /// Records that `run` has ended, with or without success. Also deletes old rows.
     pub async fn end_suspect(&self, (event, run): &RunKey) -> Result<()> {
         let sql = format!(
-            "DELETE FROM suspects WHERE (event_id, run_id) = ($1, $2) OR begun_at < now() - interval '{FORGOTTEN}'"
+            "DELETE FROM suspects WHERE (event_id, run_id) = ($1, $2) OR begun_at < now() - interval '{RETENTION}'"
         );
         self.session().await?.execute(&sql, &[&event.as_str(), &run.as_str()]).await?;
         Ok(())
@@ -32,7 +32,7 @@ mod tests {
     use crate::{domain::event::EventId, store::testing::Database};
 
     #[tokio::test]
-    async fn what_begins_is_counted_until_it_ends() {
+    async fn runs_are_counted_until_they_end() {
         let database = Database::migrated().await;
         let store = database.store();
         let key = |id: &str| {

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn tls_is_taken_out_of_the_url() {
-        for (given, url, required, ca) in [
+        for (input, url, required, ca) in [
             ("postgres://u@h/d", "postgres://u@h/d", false, None),
             ("postgres://u@h/d?sslmode=verify-full", "postgres://u@h/d", true, None),
             (
@@ -93,7 +93,7 @@ mod tests {
             ("host=h sslmode=verify-full user=u", "host=h user=u", true, None),
         ] {
             let expected = UrlTls { url: url.into(), required, ca_file: ca.map(PathBuf::from) };
-            assert_eq!(take_from_url(given).expect(given), expected);
+            assert_eq!(take_from_url(input).expect(input), expected);
         }
         assert!(take_from_url("postgres://h/d?sslmode=prefer").is_err());
     }

@@ -20,7 +20,7 @@ fn execution(at: Timestamp, handler: Option<i64>, disposition: &str, duration_ms
 }
 
 #[tokio::test]
-async fn what_is_written_twice_is_counted_once() {
+async fn a_repeated_batch_is_counted_once() {
     let database = Database::migrated().await;
     let store = database.store();
     let now = Timestamp::now();
@@ -87,7 +87,7 @@ async fn recorders_that_write_at_once_count_everything() {
 }
 
 #[tokio::test]
-async fn what_another_handler_of_the_same_number_did_is_not_counted() {
+async fn an_earlier_handler_with_the_same_id_is_not_counted() {
     let database = Database::migrated().await;
     let store = database.store();
     let made = store.create_handler(&handler_spec("CRM", "clients.create"), None, "me").await.expect("made");

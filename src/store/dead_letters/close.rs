@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Rows that one statement changes. The limit keeps the statement far below its timeout.
-const AT_ONCE: usize = 5000;
+const BATCH_SIZE: usize = 5000;
 
 /// Which dead letters are discarded.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ impl Store {
     /// if the replay closes it.
     pub async fn discard_dead_letters(&self, which: Closing<'_>, note: &str, by: &str) -> Result<u64> {
         let open;
-        let mut chosen = match which {
+        let mut query = match which {
             Closing::These(ids) => {
                 let mut query = Query::new("SELECT id FROM dead_letters");
                 query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
@@ -36,11 +36,11 @@ impl Store {
                 open.query("SELECT id FROM dead_letters")
             }
         };
-        chosen.limit(AT_ONCE);
-        let mut session = self.session_to_search(chosen.reads_text()).await?;
+        query.limit(BATCH_SIZE);
+        let mut session = self.session_to_search(query.reads_text()).await?;
         let mut discarded = 0;
         loop {
-            let ids: Vec<Uuid> = session.search(&chosen).await?.iter().map(|row| row.get(0)).collect();
+            let ids: Vec<Uuid> = session.search(&query).await?.iter().map(|row| row.get(0)).collect();
             if ids.is_empty() {
                 return Ok(discarded);
             }
@@ -55,16 +55,16 @@ impl Store {
     /// jobs that ended that long ago; a job without an end counts from its creation. An open dead letter is never
     /// deleted.
     pub async fn forget_closed_dead_letters(&self, days: u16) -> Result<u64> {
-        let (days, at_once) = (i32::from(days), i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
+        let (days, batch_size) = (i32::from(days), i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX));
         let mut session = self.session().await?;
         let mut deleted = 0;
         loop {
             let sql = "DELETE FROM dead_letters WHERE state <> 'open' AND id IN (
                            SELECT id FROM dead_letters
                            WHERE state <> 'open' AND state_changed_at < now() - make_interval(days => $1) LIMIT $2)";
-            let now = session.execute(sql, &[&days, &at_once]).await?;
-            deleted += now;
-            if now == 0 {
+            let count = session.execute(sql, &[&days, &batch_size]).await?;
+            deleted += count;
+            if count == 0 {
                 break;
             }
         }

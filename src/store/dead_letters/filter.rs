@@ -34,11 +34,11 @@ pub struct DeadLetterFilter {
 impl DeadLetterFilter {
     /// Starts a query with `head` and the conditions, without order and limit.
     pub(in crate::store) fn query(&self, head: &str) -> Query<'_> {
-        self.continued(Query::new(head))
+        self.add_conditions(Query::new(head))
     }
 
     /// Adds the conditions to `query`.
-    pub(in crate::store) fn continued<'a>(&'a self, mut query: Query<'a>) -> Query<'a> {
+    pub(in crate::store) fn add_conditions<'a>(&'a self, mut query: Query<'a>) -> Query<'a> {
         if let Some(event) = &self.event {
             query.and("event_name = ?", clean(event), Type::TEXT);
         }
@@ -55,7 +55,7 @@ impl DeadLetterFilter {
             query.and("left(object_id, 128) = left(?, 128) AND object_id = ?", clean(object), Type::TEXT);
         }
         if let Some(text) = &self.text {
-            query.and_any(ANYWHERE, patterns(text));
+            query.and_any(TEXT_CONDITION, patterns(text));
         }
         if let Some(since) = self.since {
             query.and("died_at >= ?", since, Type::TIMESTAMPTZ);
@@ -89,7 +89,8 @@ impl fmt::Display for DeadLetterFilter {
 
 /// These expressions must be the same as in the indexes of `V3__replays.sql`. The first 16 KiB of a body have a
 /// trigram index. The rare longer bodies are found by their size and read completely.
-const ANYWHERE: &str = "error ILIKE ? OR encode(substring(body FOR 16384), 'escape') COLLATE \"C\" ILIKE ?
+const TEXT_CONDITION: &str =
+    "error ILIKE ? OR encode(substring(body FOR 16384), 'escape') COLLATE \"C\" ILIKE ?
     OR (octet_length(body) > 16384 AND encode(body, 'escape') COLLATE \"C\" ILIKE ?)";
 
 fn patterns(text: &str) -> Vec<String> {

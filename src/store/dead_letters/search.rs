@@ -16,7 +16,7 @@ use crate::{
 /// The count of a text search stops here.
 const MAX_COUNTED: usize = 10_000;
 /// Dead letters that one part of an export has at most.
-const EXPORTED_AT_ONCE: usize = 200;
+const EXPORT_BATCH: usize = 200;
 
 /// The number of dead letters, by reason and handler.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -48,7 +48,7 @@ impl Store {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<DeadLetterRow>> {
-        let query = part_of_letters(&format!("SELECT {COLUMNS}"), filter, limit + 1, after);
+        let query = page_query(&format!("SELECT {COLUMNS}"), filter, limit + 1, after);
         let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         let rows = rows.iter().map(dead_letter_row).collect::<Result<_>>()?;
         Ok(Page::of(rows, limit, DeadLetterRow::cursor))
@@ -68,25 +68,25 @@ impl Store {
                      ORDER BY died_at DESC, id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
                  FROM (SELECT {COLUMNS}, {MESSAGE}"
         );
-        let mut query = part_of_letters(&select, filter, EXPORTED_AT_ONCE, after);
+        let mut query = page_query(&select, filter, EXPORT_BATCH, after);
         query.end(") AS part) AS counted WHERE bytes_before < 1048576 ORDER BY died_at DESC, id DESC");
         let rows = self.session_to_search(query.reads_text()).await?.search(&query).await?;
         rows.iter().map(stored).collect()
     }
 
-    /// Counts dead letters by reason and handler, the most first. Counting stops after `most`. For a text search it
-    /// always stops at `MAX_COUNTED`, because every match must be read.
+    /// Counts dead letters by reason and handler, the most first. Counting stops after `max_count`. For a text search
+    /// it always stops at `MAX_COUNTED`, because every match must be read.
     pub async fn dead_letter_summary(
         &self,
         filter: &DeadLetterFilter,
-        most: Option<usize>,
+        max_count: Option<usize>,
     ) -> Result<Summary> {
-        let most = if filter.text.is_some() { Some(MAX_COUNTED) } else { most };
+        let max_count = if filter.text.is_some() { Some(MAX_COUNTED) } else { max_count };
         // First count with an index only. Then look up each handler's name, in an order that only the handler index
         // has: with the index on `died_at`, the search for a rare handler would take long.
         let mut query = filter.query("WITH found AS (SELECT reason, handler_id FROM dead_letters");
-        if let Some(most) = most {
-            query.limit(most);
+        if let Some(max_count) = max_count {
+            query.limit(max_count);
         }
         query.end(
             "), counted AS (SELECT reason, handler_id, count(*) AS count FROM found GROUP BY reason, handler_id)
@@ -107,7 +107,8 @@ impl Store {
         let lines: anyhow::Result<Vec<SummaryLine>> = rows.iter().map(line).collect();
         let lines = lines.map_err(|e| StoreError::Other(e.into()))?;
         let total: i64 = lines.iter().map(|line| line.count).sum();
-        let cut = most.is_some_and(|most| usize::try_from(total).is_ok_and(|total| total >= most));
+        let cut =
+            max_count.is_some_and(|max_count| usize::try_from(total).is_ok_and(|total| total >= max_count));
         Ok(Summary { total, cut, lines })
     }
 
@@ -120,7 +121,7 @@ impl Store {
     }
 }
 
-fn part_of_letters<'a>(
+fn page_query<'a>(
     select: &str,
     filter: &'a DeadLetterFilter,
     limit: usize,
@@ -128,7 +129,7 @@ fn part_of_letters<'a>(
 ) -> Query<'a> {
     let mut query = filter.query(&format!("{select} FROM dead_letters"));
     if let Some(after) = after {
-        query.and_place("(died_at, id) < (?at, ?id)", after.at, after.id);
+        query.and_cursor("(died_at, id) < (?at, ?id)", after.at, after.id);
     }
     query.end("ORDER BY died_at DESC, id DESC");
     query.limit(limit);

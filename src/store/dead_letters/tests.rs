@@ -12,15 +12,15 @@ use crate::{
     store::{Cursor, testing::Database},
 };
 
-fn letter(at: Timestamp) -> DeadLetterMessage {
-    let letter = serde_json::json!({
+fn dead_letter(at: Timestamp) -> DeadLetterMessage {
+    let meta = serde_json::json!({
         "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create",
         "object_id": "12", "reason": "exhausted", "error": "status 500", "handler_id": 7,
         "handler_name": "CRM", "attempts": 8, "plan": [7, 9], "plan_created": [70, 0], "first_failed_at": at, "died_at": at,
         "worker": {"host": "w1", "pid": 42, "version": "0.1.0"},
     });
     DeadLetterMessage {
-        facts: serde_json::from_value(letter).expect("a letter"),
+        facts: serde_json::from_value(meta).expect("a letter"),
         body: Bytes::from_static(br#"{"data":{"name":"Anna"}}"#),
         content_type: Some("application/json".into()),
         exchange: None,
@@ -31,8 +31,8 @@ fn letter(at: Timestamp) -> DeadLetterMessage {
 
 /// The dead letter of a message that is not a valid event.
 fn malformed(at: Timestamp) -> DeadLetterMessage {
-    let mut new = letter(at);
-    new.facts = DeadLetter {
+    let mut message = dead_letter(at);
+    message.facts = DeadLetter {
         event_id: Some("x".repeat(9000)),
         run_id: None,
         event_name: "Strange\0 name".into(),
@@ -44,11 +44,11 @@ fn malformed(at: Timestamp) -> DeadLetterMessage {
         plan: vec![],
         first_failed_at: None,
         worker: None,
-        ..new.facts
+        ..message.facts
     };
-    new.body = Bytes::from_static(b"\xff\0caf\xc3\xa9 100% \\ end");
-    new.exchange = Some("provisioning.events".into());
-    new
+    message.body = Bytes::from_static(b"\xff\0caf\xc3\xa9 100% \\ end");
+    message.exchange = Some("provisioning.events".into());
+    message
 }
 
 fn now() -> Timestamp {
@@ -56,15 +56,15 @@ fn now() -> Timestamp {
 }
 
 #[tokio::test]
-async fn what_was_written_is_read() {
+async fn dead_letters_are_read_back() {
     let database = Database::migrated().await;
     let store = database.store();
-    let batch = [letter(now()), malformed(now())];
+    let batch = [dead_letter(now()), malformed(now())];
     assert_eq!(store.insert_dead_letters(&batch).await.expect("written"), 2);
     assert_eq!(store.insert_dead_letters(&batch).await.expect("nothing new"), 0);
 
     let read = store.dead_letter(batch[0].facts.id).await.expect("there");
-    let json = |letter: &DeadLetter| serde_json::to_value(letter).expect("JSON");
+    let json = |meta: &DeadLetter| serde_json::to_value(meta).expect("JSON");
     assert_eq!(json(&read.row.letter), json(&batch[0].facts));
     assert_eq!((read.body, read.content_type), (batch[0].body.clone(), Some("application/json".into())));
     let read = store.dead_letter(batch[1].facts.id).await.expect("there");
@@ -79,11 +79,11 @@ async fn every_filter_finds_its_own() {
     let database = Database::migrated().await;
     let store = database.store();
     let at = now() - 1.hour();
-    let (usual, odd) = (letter(at), malformed(at + 1.minute()));
+    let (usual, odd) = (dead_letter(at), malformed(at + 1.minute()));
     store.insert_dead_letters(&[usual.clone(), odd.clone()]).await.expect("written");
     let any = DeadLetterFilter::default;
     let text = |text: &str| DeadLetterFilter { text: Some(text.into()), ..any() };
-    for (filter, found) in [
+    for (filter, expected) in [
         (any(), vec![&odd, &usual]),
         (DeadLetterFilter { event: Some("Strange\0 name".into()), ..any() }, vec![&odd]),
         (DeadLetterFilter { event_id: Some("x".repeat(9000)), ..any() }, vec![&odd]),
@@ -101,7 +101,7 @@ async fn every_filter_finds_its_own() {
     ] {
         let page = store.list_dead_letters(&filter, 10, None).await.expect("a page");
         let ids: Vec<Uuid> = page.items.iter().map(|row| row.letter.id).collect();
-        assert_eq!(ids, found.into_iter().map(|d| d.facts.id).collect::<Vec<_>>(), "{filter:?}");
+        assert_eq!(ids, expected.into_iter().map(|d| d.facts.id).collect::<Vec<_>>(), "{filter:?}");
     }
 }
 
@@ -110,7 +110,7 @@ async fn pages_and_counts_agree() {
     let database = Database::migrated().await;
     let store = database.store();
     let at = now();
-    let mut batch: Vec<DeadLetterMessage> = (0..10).map(|_| letter(at)).collect();
+    let mut batch: Vec<DeadLetterMessage> = (0..10).map(|_| dead_letter(at)).collect();
     batch.extend((0..5).map(|n| malformed(at - n.minutes())));
     store.insert_dead_letters(&batch).await.expect("written");
     let all = DeadLetterFilter::default();
@@ -125,8 +125,9 @@ async fn pages_and_counts_agree() {
     }
     assert_eq!(seen, 15);
     let summary = store.dead_letter_summary(&all, None).await.expect("counts");
-    let told: Vec<_> = summary.lines.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
-    assert_eq!(told, [(Reason::Exhausted, Some("CRM"), 10), (Reason::Malformed, None, 5)]);
+    let counts: Vec<_> =
+        summary.lines.iter().map(|l| (l.reason, l.handler_name.as_deref(), l.count)).collect();
+    assert_eq!(counts, [(Reason::Exhausted, Some("CRM"), 10), (Reason::Malformed, None, 5)]);
     assert!(!summary.cut);
     let some = store.dead_letter_summary(&all, Some(7)).await.expect("counts");
     assert_eq!((some.total, some.cut), (7, true));

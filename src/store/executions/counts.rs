@@ -5,7 +5,7 @@
 ///
 /// Both count tables are updated in the order of their keys. Concurrent recorders then wait for each other and cannot
 /// deadlock.
-pub(super) fn counted(insert: &str) -> String {
+pub(super) fn with_counts(insert: &str) -> String {
     format!(
         "WITH inserted AS (
             {insert} RETURNING started_at, duration_ms, status, disposition, handler_id

@@ -61,7 +61,7 @@ impl ExecutionFilter {
         let mut query = self.query(text_by);
         if let Some(after) = after {
             // The first condition is redundant, but it lets PostgreSQL skip partitions; a row comparison does not.
-            query.and_place("started_at <= ?at AND (started_at, id) < (?at, ?id)", after.at, after.id);
+            query.and_cursor("started_at <= ?at AND (started_at, id) < (?at, ?id)", after.at, after.id);
         }
         query.end("ORDER BY started_at DESC, id DESC");
         query.limit(limit);
@@ -70,27 +70,27 @@ impl ExecutionFilter {
 
     /// Starts a query with the conditions, without order and limit.
     pub(in crate::store) fn query(&self, text_by: TextBy) -> Query<'_> {
-        self.continued(Query::new(&format!("SELECT {COLUMNS} FROM executions")), text_by)
+        self.add_conditions(Query::new(&format!("SELECT {COLUMNS} FROM executions")), text_by)
     }
 
     /// Adds the conditions to `query`.
-    pub(in crate::store) fn continued<'a>(&'a self, query: Query<'a>, text_by: TextBy) -> Query<'a> {
-        let mut query = self.with_facts(query);
+    pub(in crate::store) fn add_conditions<'a>(&'a self, query: Query<'a>, text_by: TextBy) -> Query<'a> {
+        let mut query = self.add_column_conditions(query);
         if let Some(text) = &self.data {
-            let (anywhere, forms) = text_by.anywhere(&json_forms(text));
-            query.and_any(anywhere, forms);
+            let (condition, patterns) = text_by.data_condition(&json_forms(text));
+            query.and_any(condition, patterns);
         }
         if let Some(text) = &self.error {
             // An execution that is `done` has no error. This condition lets PostgreSQL read the partial index of the
             // others.
             query.and_that("disposition <> 'done'");
-            let (found, forms) = text_by.in_error(text);
-            query.and_any(found, forms);
+            let (condition, patterns) = text_by.error_condition(text);
+            query.and_any(condition, patterns);
         }
         query
     }
 
-    fn with_facts<'a>(&'a self, mut query: Query<'a>) -> Query<'a> {
+    fn add_column_conditions<'a>(&'a self, mut query: Query<'a>) -> Query<'a> {
         // The second conditions are redundant, but they repeat the conditions of partial indexes: the planner cannot
         // derive them from a parameter.
         if let Some(status) = self.status {
@@ -148,7 +148,7 @@ impl fmt::Display for ExecutionFilter {
 
 impl TextBy {
     /// The condition on requests and responses, and a pattern for each form of the text.
-    fn anywhere(self, forms: &[String]) -> (&'static str, Vec<String>) {
+    fn data_condition(self, forms: &[String]) -> (&'static str, Vec<String>) {
         match self {
             Self::Index => (
                 "request ILIKE ? OR response_body ILIKE ? OR response_stdout ILIKE ? OR response_stderr ILIKE ?",
@@ -162,7 +162,7 @@ impl TextBy {
         }
     }
 
-    fn in_error(self, text: &str) -> (&'static str, Vec<String>) {
+    fn error_condition(self, text: &str) -> (&'static str, Vec<String>) {
         match self {
             Self::Index => ("error ILIKE ?", vec![contains(text)]),
             Self::Reading => ("strpos(lower(error), ?) > 0", vec![lowered(text)]),

@@ -40,12 +40,12 @@ impl Store {
         if i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MAX_ROWS {
             return Err(StoreError::other("too many executions are recorded for the ids of these events"));
         }
-        let mut found: HashMap<RunKey, Vec<Recorded>> = HashMap::new();
+        let mut by_run: HashMap<RunKey, Vec<Recorded>> = HashMap::new();
         for row in &rows {
             let (key, recorded) = read(row).map_err(|error| StoreError::Other(error.into()))?;
-            found.entry(key).or_default().push(recorded);
+            by_run.entry(key).or_default().push(recorded);
         }
-        Ok(found)
+        Ok(by_run)
     }
 
     /// Whether any execution of this run is recorded, at any time.

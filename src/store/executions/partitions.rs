@@ -24,11 +24,11 @@ impl Store {
     pub async fn ensure_partitions(&self, ahead: u16) -> Result<()> {
         let mut session = self.session().await?;
         let today = today(&mut session).await?;
-        let there = days(&mut session).await?;
+        let existing = days(&mut session).await?;
         for n in 0..=i64::from(ahead) {
             let day = today.saturating_add(n.days());
-            if !there.contains(&day) {
-                make(&mut session, day).await?;
+            if !existing.contains(&day) {
+                create(&mut session, day).await?;
             }
         }
         Ok(())
@@ -57,9 +57,9 @@ pub(super) fn start_of(day: Date) -> Timestamp {
     day.to_zoned(TimeZone::UTC).map_or(Timestamp::MIN, |start| start.timestamp())
 }
 
-/// Returns the UTC day of `at`.
-pub(super) fn day_of(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::UTC).date()
+/// Returns the UTC day of `time`.
+pub(super) fn day_of(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
 }
 
 /// Whether PostgreSQL found no partition for a row. The SQLSTATE is that of any violated CHECK, but those name their
@@ -69,8 +69,8 @@ pub(super) fn is_missing(error: &SqlError) -> bool {
 }
 
 /// Creates the partition of `day` unless it exists.
-pub(super) async fn make(session: &mut Session, day: Date) -> Result<()> {
-    let (Some(name), Ok(next)) = (name_of(day), day.tomorrow()) else {
+pub(super) async fn create(session: &mut Session, day: Date) -> Result<()> {
+    let (Some(name), Ok(next)) = (partition_name(day), day.tomorrow()) else {
         return Err(StoreError::BadData(SqlError {
             code: "22008".into(),
             message: format!("an execution of {day} cannot be stored: the year must be 1970 to 9998"),
@@ -99,7 +99,7 @@ enum Drop {
 }
 
 async fn drop_day(session: &mut Session, day: Date, oldest: Date) -> Result<Drop> {
-    let Some(name) = name_of(day) else { return Ok(Drop::Recent) };
+    let Some(name) = partition_name(day) else { return Ok(Drop::Recent) };
     session.begin().await?;
     session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     if !days(session).await?.contains(&day) {
@@ -131,15 +131,15 @@ pub(super) async fn days(session: &mut Session) -> Result<Vec<Date>> {
     let sql = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                WHERE i.inhparent = 'executions'::regclass ORDER BY c.relname";
     let rows = session.query(sql, &[]).await?;
-    Ok(rows.iter().filter_map(|row| day_named(row.get(0))).collect())
+    Ok(rows.iter().filter_map(|row| partition_day(row.get(0))).collect())
 }
 
-pub(super) fn name_of(day: Date) -> Option<String> {
-    let there = (1970..=9998).contains(&day.year());
-    there.then(|| format!("executions_{:04}{:02}{:02}", day.year(), day.month(), day.day()))
+pub(super) fn partition_name(day: Date) -> Option<String> {
+    let is_supported = (1970..=9998).contains(&day.year());
+    is_supported.then(|| format!("executions_{:04}{:02}{:02}", day.year(), day.month(), day.day()))
 }
 
-pub(super) fn day_named(name: &str) -> Option<Date> {
+pub(super) fn partition_day(name: &str) -> Option<Date> {
     let digits = name.strip_prefix("executions_").filter(|d| d.len() == 8)?;
     let part = |range| digits.get(range).and_then(|d: &str| d.parse::<i16>().ok());
     let (month, day) = (i8::try_from(part(4..6)?).ok()?, i8::try_from(part(6..8)?).ok()?);
@@ -154,12 +154,12 @@ mod tests {
     #[test]
     fn a_partition_is_named_by_its_day() {
         let day = Date::constant(2026, 1, 9);
-        assert_eq!(name_of(day).as_deref(), Some("executions_20260109"));
-        assert_eq!(day_named("executions_20260109"), Some(day));
+        assert_eq!(partition_name(day).as_deref(), Some("executions_20260109"));
+        assert_eq!(partition_day("executions_20260109"), Some(day));
         for other in ["executions_", "executions_2026010", "executions_20261301", "executions_old", "x"] {
-            assert_eq!(day_named(other), None, "{other}");
+            assert_eq!(partition_day(other), None, "{other}");
         }
-        assert_eq!(name_of(Date::constant(-1, 1, 1)), None);
+        assert_eq!(partition_name(Date::constant(-1, 1, 1)), None);
     }
 
     #[tokio::test]
@@ -172,9 +172,9 @@ mod tests {
         let mut session = store.session().await.expect("a session");
         let today = day_of(Timestamp::now());
         let old = today.saturating_sub(91.days());
-        make(&mut session, old).await.expect("made");
+        create(&mut session, old).await.expect("made");
         let kept = today.saturating_sub(90.days());
-        make(&mut session, kept).await.expect("made");
+        create(&mut session, kept).await.expect("made");
         database
             .psql("CREATE TABLE executions_mine PARTITION OF executions FOR VALUES FROM ('2001-01-01') TO ('2001-01-02')")
             .await;
@@ -193,12 +193,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_recorded_lately_stays_whatever_its_day() {
+    async fn a_partition_with_recent_rows_is_kept() {
         let database = Database::migrated().await;
         let store = database.store();
         let mut session = store.session().await.expect("a session");
         let old = today(&mut session).await.expect("today").saturating_sub(100.days());
-        make(&mut session, old).await.expect("made");
+        create(&mut session, old).await.expect("made");
         database
             .psql(&format!(
                 "INSERT INTO executions (id, event_id, event_name, object_id, event_dt, run_id, attempt, max_attempts, status,

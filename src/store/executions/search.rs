@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     filter::{ExecutionFilter, TextBy},
     row::{BODIES, COLUMNS, ExecutionRow, execution, execution_row},
-    windowed_search::look_back,
+    windowed_search::search_in_windows,
 };
 use crate::{
     domain::execution::Execution,
@@ -32,7 +32,7 @@ impl Store {
         let reads_text = filter.data.is_some() || filter.error.is_some();
         let mut session = self.session_to_search(reads_text).await?;
         let (rows, searched_to) = if reads_text {
-            look_back(&mut session, filter, limit + 1, after).await?
+            search_in_windows(&mut session, filter, limit + 1, after).await?
         } else {
             (filter.search(&mut session, TextBy::Reading, limit + 1, after).await?, None)
         };
@@ -64,7 +64,7 @@ impl Store {
         let mut query = filter.query(TextBy::Reading);
         query.and_that(TAIL_DELAY);
         if let Some(after) = after {
-            query.and_place("recorded_at >= ?at AND (recorded_at, id) > (?at, ?id)", after.at, after.id);
+            query.and_cursor("recorded_at >= ?at AND (recorded_at, id) > (?at, ?id)", after.at, after.id);
             query.end("ORDER BY recorded_at, id");
         } else {
             query.end("ORDER BY recorded_at DESC, id DESC");

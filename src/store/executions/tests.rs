@@ -54,7 +54,7 @@ async fn ids(store: &Store, filter: &ExecutionFilter) -> Vec<Uuid> {
 }
 
 #[tokio::test]
-async fn what_was_written_is_read() {
+async fn executions_are_read_back() {
     let database = Database::migrated().await;
     let store = database.store();
     let mut full = done(now());
@@ -80,7 +80,7 @@ async fn what_was_written_is_read() {
 }
 
 #[tokio::test]
-async fn a_batch_that_comes_again_adds_only_what_is_new() {
+async fn a_repeated_batch_adds_only_new_rows() {
     let database = Database::migrated().await;
     let store = database.store();
     let mut batch = vec![done(now()), done(now() - 24.hours()), done(now())];
@@ -92,13 +92,13 @@ async fn a_batch_that_comes_again_adds_only_what_is_new() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_is_told_from_what_is_down() {
+async fn bad_data_and_an_unreachable_database_are_told_apart() {
     let database = Database::migrated().await;
     let store = database.store();
     let wrong = Execution { status: Status::Fail, ..done(now()) };
     let error = store.insert_executions(&[done(now()), wrong]).await.expect_err("refused");
-    let StoreError::BadData(told) = &error else { panic!("{error:?}") };
-    assert_eq!(told.constraint.as_deref(), Some("executions_disposition"));
+    let StoreError::BadData(sql_error) = &error else { panic!("{error:?}") };
+    assert_eq!(sql_error.constraint.as_deref(), Some("executions_disposition"));
     assert!(!format!("{error:?}").contains("data"), "the row is not quoted: {error:?}");
     let ancient = done("-000100-01-01T00:00:00Z".parse().expect("a time"));
     let error = store.insert_executions(&[ancient]).await.expect_err("refused");
@@ -109,8 +109,8 @@ async fn what_cannot_be_stored_is_told_from_what_is_down() {
         let outcome = store.insert_executions(&[odd]).await;
         assert!(matches!(outcome, Ok(1) | Err(StoreError::BadData(_))), "{extreme}: {outcome:?}");
     }
-    let nobody = crate::store::testing::connect("postgres://postgres@127.0.0.1:1/none");
-    let error = nobody.insert_executions(&[done(now())]).await.expect_err("down");
+    let offline = crate::store::testing::connect("postgres://postgres@127.0.0.1:1/none");
+    let error = offline.insert_executions(&[done(now())]).await.expect_err("down");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use jiff::{ToSpan, civil::Date};
 
 use super::partitions::{self, day_of};
-use crate::store::{Result, Store, clock::moment, session::Session};
+use crate::store::{Result, Store, clock::current_time, session::Session};
 
 /// Advisory lock: one process at a time creates a text index. All versions must use the same number.
 const LOCK: i64 = 0x7472_6967_7261_6d73;
@@ -24,11 +24,12 @@ impl Store {
     /// either the server completes the index, or a later call creates it again.
     pub async fn index_text_of_a_day(&self) -> Result<Option<Date>> {
         let mut session = self.session().await?;
-        let today = day_of(moment(&mut session).await? - LATE_HOURS.hours());
+        let today = day_of(current_time(&mut session).await? - LATE_HOURS.hours());
         let indexed = indexed_days(&mut session).await?;
-        let there = partitions::days(&mut session).await?;
-        let next = there.into_iter().rev().find(|day| *day < today && !indexed.contains(day));
-        let Some((day, partition)) = next.and_then(|day| Some((day, partitions::name_of(day)?))) else {
+        let existing = partitions::days(&mut session).await?;
+        let next = existing.into_iter().rev().find(|day| *day < today && !indexed.contains(day));
+        let Some((day, partition)) = next.and_then(|day| Some((day, partitions::partition_name(day)?)))
+        else {
             return Ok(None);
         };
         if !has_trigrams(&mut session).await? {
@@ -63,7 +64,7 @@ pub(super) async fn indexed_days(session: &mut Session) -> Result<BTreeSet<Date>
         JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = t.relname || '_text'
         WHERE p.inhparent = 'executions'::regclass";
     let rows = session.query(sql, &[]).await?;
-    Ok(rows.iter().filter_map(|row| partitions::day_named(row.get(0))).collect())
+    Ok(rows.iter().filter_map(|row| partitions::partition_day(row.get(0))).collect())
 }
 
 async fn has_trigrams(session: &mut Session) -> Result<bool> {

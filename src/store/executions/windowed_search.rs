@@ -23,7 +23,7 @@ use crate::store::{Cursor, Result, StoreError, session::Session};
 /// The time of a search after which no new window begins. A window usually takes half a second.
 const TIME_BUDGET: Duration = Duration::from_millis(1500);
 /// The timeout of one window: it limits the cost of a window that is too large.
-const BOUND: &str = "SET LOCAL statement_timeout = '2s'";
+const SET_WINDOW_TIMEOUT: &str = "SET LOCAL statement_timeout = '2s'";
 const MIN_WINDOW: Duration = Duration::from_secs(1);
 const FIRST_WINDOW: Duration = Duration::from_mins(10);
 /// The largest windows, for days that are read and for days with an index.
@@ -31,7 +31,7 @@ const MAX_SCANNED_WINDOW: Duration = Duration::from_hours(24);
 const MAX_INDEXED_WINDOW: Duration = Duration::from_hours(10 * 24);
 
 /// Returns the rows found and, if the time was over first, how far back the search came.
-pub(super) async fn look_back(
+pub(super) async fn search_in_windows(
     session: &mut Session,
     filter: &ExecutionFilter,
     limit: usize,
@@ -46,23 +46,23 @@ pub(super) async fn look_back(
     if let Some(after) = after {
         until = until.min(just_after(after.at));
     }
-    let (begun_at, mut found) = (until, Vec::new());
-    let (mut reading, mut indexing) = (FIRST_WINDOW, FIRST_WINDOW);
-    while until > oldest && found.len() < limit {
+    let (begun_at, mut rows) = (until, Vec::new());
+    let (mut scan_window, mut index_window) = (FIRST_WINDOW, FIRST_WINDOW);
+    while until > oldest && rows.len() < limit {
         // Each page searches at least one window, even a slow one. Otherwise the next page would begin at the same
         // place.
         if started.elapsed() > TIME_BUDGET && until < begun_at {
-            return Ok((found, Some(until)));
+            return Ok((rows, Some(until)));
         }
         let text_by =
             if indexed.contains(&day_of(just_before(until))) { TextBy::Index } else { TextBy::Reading };
-        let window = if text_by == TextBy::Index { &mut indexing } else { &mut reading };
-        let since = before(until, *window, &indexed);
+        let window = if text_by == TextBy::Index { &mut index_window } else { &mut scan_window };
+        let since = window_start(until, *window, &indexed);
         let since = since.max(oldest);
         let part = ExecutionFilter { since: Some(since), until: Some(until), ..filter.clone() };
-        let asked = Instant::now();
-        match bounded(session, &part, text_by, limit - found.len(), after).await {
-            Ok(part) => found.extend(part),
+        let window_started = Instant::now();
+        match search_window(session, &part, text_by, limit - rows.len(), after).await {
+            Ok(part) => rows.extend(part),
             // The window had grown in quiet times and reached a busy time.
             Err(StoreError::TooSlow) if *window > MIN_WINDOW => {
                 *window = (*window / 8).max(MIN_WINDOW);
@@ -71,13 +71,13 @@ pub(super) async fn look_back(
             Err(error) => return Err(error),
         }
         let left = TIME_BUDGET.saturating_sub(started.elapsed());
-        *window = next_window(*window, asked.elapsed(), left, text_by);
+        *window = next_window(*window, window_started.elapsed(), left, text_by);
         until = since;
     }
-    Ok((found, None))
+    Ok((rows, None))
 }
 
-async fn bounded(
+async fn search_window(
     session: &mut Session,
     filter: &ExecutionFilter,
     text_by: TextBy,
@@ -85,17 +85,17 @@ async fn bounded(
     after: Option<Cursor>,
 ) -> Result<Vec<ExecutionRow>> {
     session.begin().await?;
-    session.batch(BOUND).await?;
-    let found = filter.search(session, text_by, limit, after).await;
-    match &found {
+    session.batch(SET_WINDOW_TIMEOUT).await?;
+    let result = filter.search(session, text_by, limit, after).await;
+    match &result {
         Ok(_) => session.commit().await?,
         Err(_) => session.rollback().await?,
     }
-    found
+    result
 }
 
 /// Returns the start of the window that ends at `until`. All days of one window are searched in the same way.
-fn before(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> Timestamp {
+fn window_start(until: Timestamp, window: Duration, indexed: &BTreeSet<Date>) -> Timestamp {
     let wanted = until.saturating_sub(window).unwrap_or(Timestamp::MIN);
     let mut day = day_of(just_before(until));
     let is_indexed = indexed.contains(&day);
@@ -155,12 +155,12 @@ mod tests {
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let indexed: BTreeSet<Date> = (1..=20).map(|n| Date::constant(2026, 3, n)).collect();
         let hours = |n| Duration::from_hours(n);
-        let since = before(at("2026-03-21T12:00:00Z"), hours(100), &indexed);
+        let since = window_start(at("2026-03-21T12:00:00Z"), hours(100), &indexed);
         assert_eq!(since, at("2026-03-21T00:00:00Z"), "the day before is indexed");
-        let since = before(since, hours(48), &indexed);
+        let since = window_start(since, hours(48), &indexed);
         assert_eq!(since, at("2026-03-19T00:00:00Z"), "over days that all are");
-        assert_eq!(before(at("2026-03-01T00:00:01Z"), hours(48), &indexed), at("2026-03-01T00:00:00Z"));
-        assert_eq!(before(at("2026-03-01T00:00:00Z"), hours(48), &indexed), at("2026-02-27T00:00:00Z"));
-        assert_eq!(before(at("2026-03-10T12:00:00Z"), hours(1), &indexed), at("2026-03-10T11:00:00Z"));
+        assert_eq!(window_start(at("2026-03-01T00:00:01Z"), hours(48), &indexed), at("2026-03-01T00:00:00Z"));
+        assert_eq!(window_start(at("2026-03-01T00:00:00Z"), hours(48), &indexed), at("2026-02-27T00:00:00Z"));
+        assert_eq!(window_start(at("2026-03-10T12:00:00Z"), hours(1), &indexed), at("2026-03-10T11:00:00Z"));
     }
 }

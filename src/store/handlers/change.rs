@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 /// Reads the event type, and locks it against removal until the end of the transaction.
-const TYPE: &str = "WITH type AS (
+const WITH_EVENT_TYPE: &str = "WITH type AS (
     SELECT name AS type_name FROM event_types WHERE name = $2 AND removed_at IS NULL FOR KEY SHARE)";
 
 impl Store {
@@ -43,10 +43,10 @@ impl Store {
         columns
             .add("signing_secret", signing_secret.map(|secret| self.sealed_secret(id, secret)).transpose()?);
         let sql = format!(
-            "{TYPE} INSERT INTO handlers (id, event, {}) OVERRIDING SYSTEM VALUE
+            "{WITH_EVENT_TYPE} INSERT INTO handlers (id, event, {}) OVERRIDING SYSTEM VALUE
              SELECT $1, type_name, {} FROM type RETURNING {COLUMNS}",
             columns.names(),
-            columns.places()
+            columns.placeholders()
         );
         let row = session
             .query_opt(&sql, &columns.params(&id.0, &spec.event.as_str()))
@@ -83,7 +83,7 @@ impl Store {
         }
         let columns = Columns::of(&self.seals, id, &spec)?;
         let sql = format!(
-            "{TYPE} UPDATE handlers SET event = type_name, {}, updated_at = now(), version = version + 1
+            "{WITH_EVENT_TYPE} UPDATE handlers SET event = type_name, {}, updated_at = now(), version = version + 1
              FROM type WHERE id = $1 RETURNING {COLUMNS}",
             columns.assignments()
         );

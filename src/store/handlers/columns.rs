@@ -62,17 +62,17 @@ impl Columns {
     }
 
     /// `$3, $4, …`
-    pub(super) fn places(&self) -> String {
-        self.list(|place, _| format!("${place}"))
+    pub(super) fn placeholders(&self) -> String {
+        self.list(|index, _| format!("${index}"))
     }
 
     /// `name = $3, task = $4, …`
     pub(super) fn assignments(&self) -> String {
-        self.list(|place, name| format!("{name} = ${place}"))
+        self.list(|index, name| format!("{name} = ${index}"))
     }
 
     fn list(&self, item: impl Fn(usize, &str) -> String) -> String {
-        let items: Vec<_> = (3..).zip(&self.0).map(|(place, (name, _))| item(place, name)).collect();
+        let items: Vec<_> = (3..).zip(&self.0).map(|(index, (name, _))| item(index, name)).collect();
         items.join(", ")
     }
 

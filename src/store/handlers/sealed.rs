@@ -39,8 +39,8 @@ pub struct SecretsFound {
 }
 
 /// What an encrypted secret is bound to: it cannot be decrypted for another handler or purpose.
-pub(super) fn owner(id: HandlerId, what: &str) -> String {
-    format!("handler {id}: {what}")
+pub(super) fn owner(id: HandlerId, purpose: &str) -> String {
+    format!("handler {id}: {purpose}")
 }
 
 fn header(name: &str) -> String {
@@ -84,11 +84,14 @@ pub(in crate::store) fn open(
     let secrets = secrets.collect::<Result<_, _>>()?;
     if let Some(headers) = task.headers_mut() {
         for (name, value) in headers.iter_mut().filter(|(_, value)| value.is_sealed()) {
-            let refused = |why: String| format!("its {} cannot be used: {why}", header(name.as_str()));
+            let unusable = |why: String| format!("its {} cannot be used: {why}", header(name.as_str()));
             let opened = seals.open(&owner(id, &header(name.as_str())), value.as_str());
-            let opened = opened.map_err(|why| refused(why.to_string()))?;
-            *value =
-                opened.text.expose_secret().parse::<HeaderValue>().map_err(|why| refused(why.to_string()))?;
+            let opened = opened.map_err(|why| unusable(why.to_string()))?;
+            *value = opened
+                .text
+                .expose_secret()
+                .parse::<HeaderValue>()
+                .map_err(|why| unusable(why.to_string()))?;
         }
     }
     Ok(secrets)
@@ -97,22 +100,22 @@ pub(in crate::store) fn open(
 impl Store {
     /// Checks how the secrets of every handler are stored.
     pub async fn find_secrets(&self) -> Result<SecretsFound> {
-        let mut found = SecretsFound::default();
+        let mut secrets = SecretsFound::default();
         let sql = format!("SELECT {COLUMNS} FROM handlers WHERE {HAS_SECRETS} ORDER BY id");
         for row in self.session().await?.query(&sql, &[]).await? {
             match Stored::read(&row)?.renewed(&self.seals) {
-                Ok(None) => found.current += 1,
-                Ok(Some(_)) => found.stale += 1,
-                Err(why) => found.unreadable.push((HandlerId(row.try_get("id")?), why)),
+                Ok(None) => secrets.current += 1,
+                Ok(Some(_)) => secrets.stale += 1,
+                Err(why) => secrets.unreadable.push((HandlerId(row.try_get("id")?), why)),
             }
         }
-        Ok(found)
+        Ok(secrets)
     }
 
     /// Converts every secret that is not in the current form, such as one in clear, or one encrypted with a previous
     /// key. The handler's version stays the same.
     pub async fn reseal_secrets(&self) -> Result<Resealed> {
-        let mut done = Resealed::default();
+        let mut resealed = Resealed::default();
         let mut session = self.session().await?;
         session.begin().await?;
         let sql = format!("SELECT {COLUMNS} FROM handlers WHERE {HAS_SECRETS} ORDER BY id FOR UPDATE");
@@ -125,13 +128,13 @@ impl Store {
                         "UPDATE handlers SET task = $2, signing_secret = $3, previous_signing_secret = $4
                                WHERE id = $1";
                     session.execute(sql, &[&id.0, &task, &newest, &previous]).await?;
-                    done.handlers += 1;
+                    resealed.handlers += 1;
                 }
-                Err(_) => done.unreadable.push(id),
+                Err(_) => resealed.unreadable.push(id),
             }
         }
         session.commit().await?;
-        Ok(done)
+        Ok(resealed)
     }
 }
 
@@ -159,8 +162,8 @@ impl Stored {
     /// Returns the row in the current form, or `None` if it has that form already.
     fn renewed(mut self, seals: &Seals) -> Result<Option<Self>, SealError> {
         let mut changed = false;
-        let mut renew = |what: &str, stored: &mut String| {
-            let owner = owner(self.id, what);
+        let mut renew = |purpose: &str, stored: &mut String| {
+            let owner = owner(self.id, purpose);
             let opened = seals.open(&owner, stored)?;
             if !opened.is_current {
                 *stored = seals.seal(&owner, opened.text.expose_secret())?;

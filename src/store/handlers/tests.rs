@@ -19,7 +19,7 @@ fn full_spec() -> HandlerSpec {
 }
 
 #[tokio::test]
-async fn what_was_created_is_read() {
+async fn a_created_handler_is_read_back() {
     let database = Database::migrated().await;
     let store = database.store();
     let secret = SecretString::from("whsec_b2xk");
@@ -72,9 +72,9 @@ async fn every_change_is_remembered_without_secrets() {
     store.delete_handler(id, None, "ann", Some("not needed")).await.expect("deleted");
 
     let history = store.handler_history(id).await.expect("a history");
-    let told: Vec<_> = history.iter().rev().map(|e| (e.action, e.changed_by.as_str())).collect();
+    let changes: Vec<_> = history.iter().rev().map(|e| (e.action, e.changed_by.as_str())).collect();
     assert_eq!(
-        told,
+        changes,
         [
             (Action::Created, "ann"),
             (Action::Disabled, "worker"),
@@ -161,7 +161,7 @@ async fn every_filter_finds_its_own() {
 
     let any = HandlerFilter::default;
     let text = |text: &str| HandlerFilter { text: Some(text.into()), ..any() };
-    for (filter, found) in [
+    for (filter, expected) in [
         (any(), vec![1, 2]),
         (HandlerFilter { status: Some(Status::Archived), ..any() }, vec![3]),
         (HandlerFilter { status: Some(Status::Enabled), ..any() }, vec![1]),
@@ -175,7 +175,7 @@ async fn every_filter_finds_its_own() {
         (text("script"), vec![]),
     ] {
         let list = store.list_handlers(&filter, 10).await.expect("a list");
-        assert_eq!(list.iter().map(|h| h.id.0).collect::<Vec<_>>(), found, "{filter:?}");
+        assert_eq!(list.iter().map(|h| h.id.0).collect::<Vec<_>>(), expected, "{filter:?}");
     }
     assert_eq!(store.list_handlers(&any(), 1).await.expect("a list").len(), 1);
 }

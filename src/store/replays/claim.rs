@@ -22,10 +22,14 @@ use crate::{
 
 impl ReplayRun {
     /// Claims a dead letter. Waits while somebody else replays or discards it.
-    pub(super) async fn letter(&mut self, id: Uuid, edited: Option<Vec<u8>>) -> Result<ClaimedItem> {
+    pub(super) async fn claim_dead_letter(
+        &mut self,
+        id: Uuid,
+        edited: Option<Vec<u8>>,
+    ) -> Result<ClaimedItem> {
         let sql = format!(
             "SELECT {COLUMNS}, {MESSAGE}, (
-                 SELECT {SEEN} FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
+                 SELECT {HANDLER_VERSIONS} FROM handlers h WHERE h.event = event_name AND h.status = 'enabled'
                      AND (cardinality(plan) = 0 OR EXISTS (
                          SELECT FROM unnest(plan, plan_created) p (id, created) WHERE p.id = h.id AND NOT {IS_ANOTHER}))
                  ) AS enabled, ARRAY (
@@ -36,31 +40,31 @@ impl ReplayRun {
         let Some(row) = self.session.query_opt(&sql, &[&id]).await? else {
             return Ok(ClaimedItem::Pass("it no longer exists".to_owned()));
         };
-        let letter = stored(&row)?;
-        if letter.row.state != State::Open {
-            let by = letter.row.state_changed_by.unwrap_or_default();
-            return Ok(ClaimedItem::Pass(format!("it was {} already, by {by}", letter.row.state)));
+        let dead_letter = stored(&row)?;
+        if dead_letter.row.state != State::Open {
+            let by = dead_letter.row.state_changed_by.unwrap_or_default();
+            return Ok(ClaimedItem::Pass(format!("it was {} already, by {by}", dead_letter.row.state)));
         }
-        let facts = letter.row.letter;
+        let meta = dead_letter.row.letter;
         Ok(ClaimedItem::Replay(Box::new(ReplayItem {
-            key: facts.id.to_string(),
-            event_name: facts.event_name,
-            event_id: facts.event_id,
+            key: meta.id.to_string(),
+            event_name: meta.event_name,
+            event_id: meta.event_id,
             edited: edited.is_some(),
-            body: edited.map_or(letter.body, Bytes::from),
-            content_type: letter.content_type,
-            plan: facts.plan,
-            plan_created: facts.plan_created,
+            body: edited.map_or(dead_letter.body, Bytes::from),
+            content_type: dead_letter.content_type,
+            plan: meta.plan,
+            plan_created: meta.plan_created,
             enabled: enabled(&row)?,
             replaced: row.try_get::<_, Vec<i64>>("replaced")?.into_iter().map(HandlerId).collect(),
-            trace: letter.trace,
+            trace: dead_letter.trace,
         })))
     }
 
     /// Claims an execution. `share` is the event id or, if only one handler is replayed, the event id and the handler
     /// id. Waits while another job replays the same share, and skips it if that job did so since this job was
     /// created.
-    pub(super) async fn execution(&mut self, id: Uuid, share: &str) -> Result<ClaimedItem> {
+    pub(super) async fn claim_execution(&mut self, id: Uuid, share: &str) -> Result<ClaimedItem> {
         self.session.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&share]).await?;
         let other = "SELECT r.id, r.created_by FROM replay_items i JOIN replays r ON r.id = i.replay_id
             WHERE i.share = $2 AND i.state = 'replayed' AND i.replay_id <> $1
@@ -75,7 +79,7 @@ impl ReplayRun {
                     -- What came first has the body that no handler has changed yet.
                     SELECT f.request FROM executions f WHERE f.event_id = e.event_id AND f.started_at <= e.started_at
                     ORDER BY f.started_at, f.id LIMIT 1) ELSE e.request END AS request,
-                (SELECT {SEEN} FROM handlers h WHERE h.event = e.event_name AND h.status = 'enabled'
+                (SELECT {HANDLER_VERSIONS} FROM handlers h WHERE h.event = e.event_name AND h.status = 'enabled'
                     AND (s.handler_id IS NULL OR h.id = s.handler_id)) AS enabled
             FROM replay_items i
             JOIN executions e ON e.id = i.execution_id AND e.started_at = i.execution_started_at
@@ -110,9 +114,10 @@ impl ReplayRun {
 const IS_ANOTHER: &str = is_another!("p.created", "died_at");
 
 /// The ids and versions of the handlers `h`, as text.
-const SEEN: &str = "coalesce(string_agg(h.id || '@' || h.version, ',' ORDER BY h.priority, h.id), '')";
+const HANDLER_VERSIONS: &str =
+    "coalesce(string_agg(h.id || '@' || h.version, ',' ORDER BY h.priority, h.id), '')";
 
 fn enabled(row: &Row) -> Result<HandlerVersions> {
-    let seen: &str = row.try_get("enabled")?;
-    seen.parse().map_err(|why: InvalidField| StoreError::other(why.to_string()))
+    let versions: &str = row.try_get("enabled")?;
+    versions.parse().map_err(|why: InvalidField| StoreError::other(why.to_string()))
 }

@@ -13,13 +13,13 @@ impl Store {
     pub async fn stop_replay(&self, id: i64, by: &str) -> Result<Replay> {
         let mut session = self.session().await?;
         replay(&mut session, id).await?;
-        let ask = "UPDATE replays SET stop_asked_by = $2 WHERE id = $1 AND state = 'running'";
-        session.execute(ask, &[&id, &by]).await?;
+        let request_stop = "UPDATE replays SET stop_asked_by = $2 WHERE id = $1 AND state = 'running'";
+        session.execute(request_stop, &[&id, &by]).await?;
         if !has_runner(&mut session, id).await? {
-            let end =
+            let mark_stopped =
                 "UPDATE replays SET state = 'stopped', ended_at = now(), note = 'stopped by ' || $2::text
                        WHERE id = $1 AND state = 'running'";
-            session.execute(end, &[&id, &by]).await?;
+            session.execute(mark_stopped, &[&id, &by]).await?;
         }
         replay(&mut session, id).await
     }

@@ -54,61 +54,62 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if one of the ids does not exist; [`StoreError::TooSlow`].
-    pub async fn create_replay(&self, new: &NewReplay, chosen: &Selection) -> Result<Replay> {
+    pub async fn create_replay(&self, new: &NewReplay, selection: &Selection) -> Result<Replay> {
         let mut session = self.session().await?;
         session.begin().await?;
         let sql = "INSERT INTO replays (source, asked, rate, max_failures, created_by)
                    VALUES ($1, $2, $3, $4, $5) RETURNING id";
         let rate = i32::try_from(new.caution.rate).unwrap_or(i32::MAX);
         let max_failures = i32::from(new.caution.max_failures);
-        let source = chosen.source().as_str();
+        let source = selection.source().as_str();
         let row = session.query_opt(sql, &[&source, &new.asked, &rate, &max_failures, &new.by]).await?;
         let id: i64 = row.ok_or_else(|| StoreError::other("no replay id was returned"))?.try_get(0)?;
-        fill(&mut session, id, chosen).await?;
+        add_items(&mut session, id, selection).await?;
         session.commit().await?;
         replay(&mut session, id).await
     }
 }
 
-async fn fill(session: &mut Session, id: i64, chosen: &Selection) -> Result<()> {
-    match chosen {
+async fn add_items(session: &mut Session, id: i64, selection: &Selection) -> Result<()> {
+    match selection {
         Selection::Letters(ids) => {
             let sql = "INSERT INTO replay_items (replay_id, letter_id)
                        SELECT $1, id FROM dead_letters WHERE id = ANY ($2) ORDER BY died_at, id";
-            let taken = session.execute(sql, &[&id, ids]).await?;
-            check_all(session, "dead_letters", "dead letter", ids, taken).await
+            let inserted = session.execute(sql, &[&id, ids]).await?;
+            check_all(session, "dead_letters", "dead letter", ids, inserted).await
         }
-        Selection::LettersBy(filter) => letters_by(session, id, filter).await,
-        Selection::Edited(letter, body) => {
+        Selection::LettersBy(filter) => add_dead_letters(session, id, filter).await,
+        Selection::Edited(dead_letter, body) => {
             let sql = "INSERT INTO replay_items (replay_id, letter_id, body)
                        SELECT $1, id, $3 FROM dead_letters WHERE id = $2";
-            let taken = session.execute(sql, &[&id, letter, &body.as_ref()]).await?;
-            check_all(session, "dead_letters", "dead letter", &[*letter], taken).await
+            let inserted = session.execute(sql, &[&id, dead_letter, &body.as_ref()]).await?;
+            check_all(session, "dead_letters", "dead letter", &[*dead_letter], inserted).await
         }
-        Selection::Executions(ids, share) => {
-            let mut query = executions(id, *share);
+        Selection::Executions(ids, scope) => {
+            let mut query = executions(id, *scope);
             query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
-            executions_by(session, query, *share).await?;
+            add_executions(session, query, *scope).await?;
             check_all(session, "executions", "execution", ids, 0).await
         }
-        Selection::ExecutionsBy(filter, share) => {
-            executions_by(session, filter.continued(executions(id, *share), TextBy::Index), *share).await
+        Selection::ExecutionsBy(filter, scope) => {
+            add_executions(session, filter.add_conditions(executions(id, *scope), TextBy::Index), *scope)
+                .await
         }
     }
 }
 
 /// Adds the open dead letters that match `filter`, oldest first, in several statements.
-async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -> Result<()> {
+async fn add_dead_letters(session: &mut Session, id: i64, filter: &DeadLetterFilter) -> Result<()> {
     let open = DeadLetterFilter { state: Some(State::Open), ..filter.clone() };
     let mut after: Option<Cursor> = None;
     loop {
-        let mut query = open.continued(Query::with(
+        let mut query = open.add_conditions(Query::with(
             "WITH part AS (SELECT ?::bigint AS job, id, died_at FROM dead_letters",
             id,
             Type::INT8,
         ));
         if let Some(after) = after {
-            query.and_place("(died_at, id) > (?at, ?id)", after.at, after.id);
+            query.and_cursor("(died_at, id) > (?at, ?id)", after.at, after.id);
         }
         query.end("ORDER BY died_at, id");
         query.limit(MAX_ITEMS);
@@ -124,8 +125,8 @@ async fn letters_by(session: &mut Session, id: i64, filter: &DeadLetterFilter) -
 }
 
 /// Of several executions with the same share (attempts, or handlers of one event), only the first is added.
-fn executions<'a>(id: i64, share: ReplayScope) -> Query<'a> {
-    let head = match share {
+fn executions<'a>(id: i64, scope: ReplayScope) -> Query<'a> {
+    let head = match scope {
         ReplayScope::AsRecorded | ReplayScope::HandlerOnly => {
             "INSERT INTO replay_items (replay_id, execution_id, execution_started_at, share)
              SELECT ?::bigint, id, started_at, share FROM (
@@ -141,30 +142,30 @@ fn executions<'a>(id: i64, share: ReplayScope) -> Query<'a> {
     Query::with(head, id, Type::INT8)
 }
 
-async fn executions_by(session: &mut Session, mut query: Query<'_>, share: ReplayScope) -> Result<()> {
-    if share == ReplayScope::HandlerOnly {
+async fn add_executions(session: &mut Session, mut query: Query<'_>, scope: ReplayScope) -> Result<()> {
+    if scope == ReplayScope::HandlerOnly {
         query.and_that("handler_id IS NOT NULL");
     }
     query.end("ORDER BY share, started_at, id) AS once ORDER BY started_at, id");
     session.search(&query).await.map(drop)
 }
 
-/// Checks that all `ids` exist, unless `taken` shows that all of them were found.
+/// Checks that all `ids` exist, unless `inserted` shows that all of them were found.
 async fn check_all(
     session: &mut Session,
     table: &'static str,
-    what: &str,
+    label: &str,
     ids: &[Uuid],
-    taken: u64,
+    inserted: u64,
 ) -> Result<()> {
-    if usize::try_from(taken) == Ok(ids.len()) {
+    if usize::try_from(inserted) == Ok(ids.len()) {
         return Ok(());
     }
     let sql = format!(
         "SELECT asked FROM unnest($1::uuid[]) asked WHERE asked NOT IN (SELECT id FROM {table} WHERE id = ANY ($1))"
     );
     match session.query_opt(&sql, &[&ids]).await? {
-        Some(row) => Err(StoreError::NotFound(format!("{what} {}", row.try_get::<_, Uuid>(0)?))),
+        Some(row) => Err(StoreError::NotFound(format!("{label} {}", row.try_get::<_, Uuid>(0)?))),
         None => Ok(()),
     }
 }

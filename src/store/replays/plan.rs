@@ -54,15 +54,15 @@ impl Store {
     /// Counts the open dead letters that match `filter`, the largest count first.
     pub async fn plan_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<PlanLine>> {
         let open = DeadLetterFilter { state: Some(State::Open), ..filter.clone() };
-        self.plan_of(open.query(LETTERS), LETTERS_BY_HANDLER).await
+        self.plan_of(open.query(DEAD_LETTERS), DEAD_LETTERS_BY_HANDLER).await
     }
 
     /// Counts those of `ids` that are open.
     pub async fn plan_these_letters(&self, ids: &[uuid::Uuid]) -> Result<Vec<PlanLine>> {
-        let mut query = Query::new(LETTERS);
+        let mut query = Query::new(DEAD_LETTERS);
         query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
         query.and_that("state = 'open'");
-        self.plan_of(query, LETTERS_BY_HANDLER).await
+        self.plan_of(query, DEAD_LETTERS_BY_HANDLER).await
     }
 
     /// Counts the events or, by scope, the handlers of events in the executions that match `filter`. Each counts
@@ -70,10 +70,10 @@ impl Store {
     pub async fn plan_executions(
         &self,
         filter: &ExecutionFilter,
-        share: ReplayScope,
+        scope: ReplayScope,
     ) -> Result<Vec<PlanLine>> {
-        let mut query = filter.continued(Query::new(executions(share)), TextBy::Index);
-        if share == ReplayScope::HandlerOnly {
+        let mut query = filter.add_conditions(Query::new(executions(scope)), TextBy::Index);
+        if scope == ReplayScope::HandlerOnly {
             query.and_that("handler_id IS NOT NULL");
         }
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
@@ -83,31 +83,32 @@ impl Store {
     pub async fn plan_these_executions(
         &self,
         ids: &[uuid::Uuid],
-        share: ReplayScope,
+        scope: ReplayScope,
     ) -> Result<Vec<PlanLine>> {
-        let mut query = Query::new(executions(share));
+        let mut query = Query::new(executions(scope));
         query.and("id = ANY (?)", ids, Type::UUID_ARRAY);
-        if share == ReplayScope::HandlerOnly {
+        if scope == ReplayScope::HandlerOnly {
             query.and_that("handler_id IS NOT NULL");
         }
         self.plan_of(query, EXECUTIONS_BY_HANDLER).await
     }
 
-    /// Returns the handlers in the plan of `letter`, in order. Without a plan, returns the handlers that are enabled
-    /// for the event now.
-    pub async fn planned_handlers(&self, letter: &DeadLetter) -> Result<Vec<PlannedHandler>> {
-        let event = clean(&letter.event_name);
+    /// Returns the handlers in the plan of `dead_letter`, in order. Without a plan, returns the handlers that are
+    /// enabled for the event now.
+    pub async fn planned_handlers(&self, dead_letter: &DeadLetter) -> Result<Vec<PlannedHandler>> {
+        let event = clean(&dead_letter.event_name);
         let mut session = self.session().await?;
-        let rows = if letter.plan.is_empty() {
+        let rows = if dead_letter.plan.is_empty() {
             let sql = "SELECT id, name, false AS deleted, true AS enabled, NULL AS replaced_by FROM handlers
                  WHERE event = $1 AND status = 'enabled' ORDER BY priority, id";
             session.query(sql, &[&event]).await?
         } else {
-            let ids: Vec<i64> = letter.plan.iter().map(|id| id.0).collect();
-            let created: Vec<i64> = Plan::of(&letter.plan, &letter.plan_created).created().collect();
-            let failed = letter.handler_id.map(|id| id.0);
-            let name = letter.handler_name.as_ref().map(HandlerName::as_str);
-            session.query(PLANNED, &[&event, &ids, &created, &letter.died_at, &failed, &name]).await?
+            let ids: Vec<i64> = dead_letter.plan.iter().map(|id| id.0).collect();
+            let created: Vec<i64> =
+                Plan::of(&dead_letter.plan, &dead_letter.plan_created).created().collect();
+            let failed = dead_letter.handler_id.map(|id| id.0);
+            let name = dead_letter.handler_name.as_ref().map(HandlerName::as_str);
+            session.query(PLANNED, &[&event, &ids, &created, &dead_letter.died_at, &failed, &name]).await?
         };
         rows.iter()
             .map(|row| {
@@ -157,11 +158,11 @@ const PLANNED: &str = concat!(
 
 /// `replaced` is decided by `died_at`, which an index contains. Using `plan_created` would read each of a million
 /// dead letters.
-const LETTERS: &str = "WITH g AS (SELECT event_name, handler_id, of_created, count(*) AS count,
+const DEAD_LETTERS: &str = "WITH g AS (SELECT event_name, handler_id, of_created, count(*) AS count,
         coalesce(died_at < of_created, false) AS replaced
     FROM dead_letters LEFT JOIN (SELECT id AS of_id, created_at AS of_created FROM handlers) h ON of_id = handler_id";
 
-const LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id, of_created, replaced)
+const DEAD_LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id, of_created, replaced)
     SELECT g.*, CASE WHEN g.handler_id IS NOT NULL THEN (
             SELECT d.handler_name FROM dead_letters d WHERE d.handler_id = g.handler_id
                 AND coalesce(d.died_at < g.of_created, false) = g.replaced
@@ -170,8 +171,8 @@ const LETTERS_BY_HANDLER: &str = "GROUP BY event_name, handler_id, of_created, r
             AND (g.handler_id IS NULL OR h.id = g.handler_id AND NOT g.replaced)) AS enabled
     FROM g ORDER BY count DESC, event_name, handler_id, replaced";
 
-const fn executions(share: ReplayScope) -> &'static str {
-    match share {
+const fn executions(scope: ReplayScope) -> &'static str {
+    match scope {
         ReplayScope::AsRecorded | ReplayScope::HandlerOnly => {
             "WITH g AS (SELECT event_name, handler_id, max(handler_name) AS handler_name,
                  count(DISTINCT event_id) AS count, coalesce(recorded_at < of_created, false) AS replaced

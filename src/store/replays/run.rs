@@ -34,7 +34,7 @@ pub struct ReplayRun {
 
 struct Ahead {
     position: i64,
-    letter: Option<Uuid>,
+    dead_letter: Option<Uuid>,
     execution: Option<Uuid>,
     share: Option<String>,
     edited: Option<Vec<u8>>,
@@ -137,10 +137,10 @@ impl ReplayRun {
         let Some(item) = self.ahead.pop_front() else { return Ok(None) };
         self.position = item.position;
         self.session.begin().await?;
-        let claim = match (item.letter, item.execution) {
-            (Some(letter), _) => self.letter(letter, item.edited).await?,
+        let claim = match (item.dead_letter, item.execution) {
+            (Some(dead_letter), _) => self.claim_dead_letter(dead_letter, item.edited).await?,
             (None, Some(execution)) => {
-                self.execution(execution, item.share.as_deref().unwrap_or_default()).await?
+                self.claim_execution(execution, item.share.as_deref().unwrap_or_default()).await?
             }
             (None, None) => ClaimedItem::Pass("it names no dead letter and no execution".to_owned()),
         };
@@ -153,7 +153,7 @@ impl ReplayRun {
         for row in self.session.query(sql, &[&self.job.id, &self.position, &READ_AHEAD]).await? {
             self.ahead.push_back(Ahead {
                 position: row.try_get(0)?,
-                letter: row.try_get(1)?,
+                dead_letter: row.try_get(1)?,
                 execution: row.try_get(2)?,
                 share: row.try_get(3)?,
                 edited: row.try_get(4)?,

@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-fn letter(error: &str, plan: &[i64]) -> DeadLetterMessage {
-    let facts = serde_json::json!({
+fn dead_letter(error: &str, plan: &[i64]) -> DeadLetterMessage {
+    let meta = serde_json::json!({
         "id": Uuid::now_v7(), "event_id": "e1", "run_id": "e1", "event_name": "clients.create", "object_id": "1",
         "reason": "exhausted", "error": error, "handler_id": plan.first(), "handler_name": "CRM", "attempts": 8,
         "plan": plan, "first_failed_at": Timestamp::now(), "died_at": Timestamp::now(), "worker": null,
     });
     DeadLetterMessage {
-        facts: serde_json::from_value::<DeadLetter>(facts).expect("a letter"),
+        facts: serde_json::from_value::<DeadLetter>(meta).expect("a letter"),
         body: Bytes::from_static(b"{}"),
         content_type: None,
         exchange: None,
@@ -31,20 +31,20 @@ fn letter(error: &str, plan: &[i64]) -> DeadLetterMessage {
     }
 }
 
-fn new(by: &str) -> NewReplay {
+fn new_replay(by: &str) -> NewReplay {
     let caution = ReplayLimits { rate: 50, max_failures: 50 };
     NewReplay { asked: "all".into(), caution, by: by.into() }
 }
 
-async fn with_letters(count: usize) -> (Database, Vec<Uuid>) {
+async fn with_dead_letters(count: usize) -> (Database, Vec<Uuid>) {
     let database = Database::migrated().await;
     let store = database.store();
     let handler =
         store.create_handler(&handler_spec("CRM", "clients.create"), None, "me").await.expect("made");
-    let letters: Vec<DeadLetterMessage> =
-        (0..count).map(|n| letter(&format!("error {n}"), &[handler.id.0])).collect();
-    store.insert_dead_letters(&letters).await.expect("written");
-    (database, letters.iter().map(|letter| letter.facts.id).collect())
+    let messages: Vec<DeadLetterMessage> =
+        (0..count).map(|n| dead_letter(&format!("error {n}"), &[handler.id.0])).collect();
+    store.insert_dead_letters(&messages).await.expect("written");
+    (database, messages.iter().map(|message| message.facts.id).collect())
 }
 
 async fn replay_one(run: &mut ReplayRun) -> Option<String> {
@@ -63,13 +63,13 @@ async fn replay_one(run: &mut ReplayRun) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_job_replays_each_of_its_letters_oldest_first() {
-    let (database, ids) = with_letters(3).await;
+async fn a_job_replays_its_dead_letters_oldest_first() {
+    let (database, ids) = with_dead_letters(3).await;
     let store = database.store();
     let by_text = DeadLetterFilter { text: Some("ERROR".into()), ..DeadLetterFilter::default() };
     let plan = store.plan_letters(&by_text).await.expect("planned");
     assert_eq!((plan[0].count, plan[0].enabled, plan[0].handler_name.as_deref()), (3, 1, Some("CRM")));
-    let job = store.create_replay(&new("me"), &Selection::LettersBy(by_text)).await.expect("made");
+    let job = store.create_replay(&new_replay("me"), &Selection::LettersBy(by_text)).await.expect("made");
     assert_eq!(job.counts, Counts { waiting: 3, ..Counts::default() });
 
     let mut run = store.run_replay(job.id).await.expect("taken");
@@ -98,13 +98,13 @@ async fn a_job_replays_each_of_its_letters_oldest_first() {
 }
 
 #[tokio::test]
-async fn two_jobs_share_their_letters() {
-    let (database, ids) = with_letters(2).await;
+async fn two_jobs_share_dead_letters() {
+    let (database, ids) = with_dead_letters(2).await;
     let store = database.store();
     let all = Selection::LettersBy(DeadLetterFilter::default());
     let (first, second) = (
-        store.create_replay(&new("Ann"), &all).await.expect("made"),
-        store.create_replay(&new("Bob"), &all).await.expect("made"),
+        store.create_replay(&new_replay("Ann"), &all).await.expect("made"),
+        store.create_replay(&new_replay("Bob"), &all).await.expect("made"),
     );
     let mut ann = store.run_replay(first.id).await.expect("taken");
     let mut bob = store.run_replay(second.id).await.expect("taken");
@@ -121,24 +121,24 @@ async fn two_jobs_share_their_letters() {
 
 #[tokio::test]
 async fn unknown_ids_make_no_job() {
-    let (database, ids) = with_letters(1).await;
+    let (database, ids) = with_dead_letters(1).await;
     let store = database.store();
     let unknown = Uuid::now_v7();
     let error = store
-        .create_replay(&new("me"), &Selection::Letters(vec![ids[0], unknown]))
+        .create_replay(&new_replay("me"), &Selection::Letters(vec![ids[0], unknown]))
         .await
         .expect_err("unknown");
-    assert!(matches!(&error, StoreError::NotFound(what) if what.contains(&unknown.to_string())), "{error}");
+    assert!(matches!(&error, StoreError::NotFound(name) if name.contains(&unknown.to_string())), "{error}");
     assert!(store.unfinished_replays(Source::DeadLetters).await.expect("listed").is_empty());
 }
 
 #[tokio::test]
-async fn closed_letters_are_forgotten_in_time_and_open_ones_never() {
-    let (database, ids) = with_letters(4).await;
+async fn only_closed_dead_letters_are_deleted_after_their_retention() {
+    let (database, ids) = with_dead_letters(4).await;
     let store = database.store();
-    let gone = Closing::These(&ids[..2]);
-    assert_eq!(store.discard_dead_letters(gone, "not needed", "me").await.expect("discarded"), 2);
-    assert_eq!(store.discard_dead_letters(gone, "again", "you").await.expect("none is open"), 0);
+    let closing = Closing::These(&ids[..2]);
+    assert_eq!(store.discard_dead_letters(closing, "not needed", "me").await.expect("discarded"), 2);
+    assert_eq!(store.discard_dead_letters(closing, "again", "you").await.expect("none is open"), 0);
     let row = store.dead_letter(ids[0]).await.expect("there").row;
     assert_eq!((row.state, row.state_note.as_deref()), (State::Discarded, Some("not needed")));
     database
@@ -152,7 +152,7 @@ async fn closed_letters_are_forgotten_in_time_and_open_ones_never() {
     let mut jobs = Vec::new();
     for _ in 0..2 {
         let kept = ids.get(1..).expect("letters").to_vec();
-        jobs.push(store.create_replay(&new("me"), &Selection::Letters(kept)).await.expect("a job").id);
+        jobs.push(store.create_replay(&new_replay("me"), &Selection::Letters(kept)).await.expect("a job").id);
     }
     store.stop_replay(jobs[1], "me").await.expect("stopped");
     database

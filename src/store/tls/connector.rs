@@ -128,14 +128,14 @@ mod tests {
     /// A self-signed certificate, made with `openssl`.
     fn certificate(key: &[&str], options: &[&str]) -> CertificateDer<'static> {
         let dir = tempfile::tempdir().expect("a directory");
-        let made = Command::new("openssl")
+        let output = Command::new("openssl")
             .args(["req", "-x509", "-nodes", "-subj", "/CN=h", "-keyout", "key", "-out", "cert", "-newkey"])
             .args(key)
             .args(options)
             .current_dir(dir.path())
             .output()
             .expect("openssl");
-        assert!(made.status.success(), "{key:?}: {}", String::from_utf8_lossy(&made.stderr));
+        assert!(output.status.success(), "{key:?}: {}", String::from_utf8_lossy(&output.stderr));
         CertificateDer::from_pem_file(dir.path().join("cert")).expect("a certificate")
     }
 

@@ -24,7 +24,7 @@ async fn every_filter_finds_its_own() {
     let any = ExecutionFilter::default;
     let data = |text: &str| ExecutionFilter { data: Some(text.into()), ..any() };
     let error_text = |text: &str| ExecutionFilter { error: Some(text.into()), ..any() };
-    for (filter, found) in [
+    for (filter, expected) in [
         (any(), vec![&script, &error, &other, &plain]),
         (ExecutionFilter { status: Some(Status::Fail), ..any() }, vec![&error]),
         (ExecutionFilter { status: Some(Status::Success), ..any() }, vec![&script, &other, &plain]),
@@ -45,12 +45,12 @@ async fn every_filter_finds_its_own() {
         (error_text("50%"), vec![]),
         (ExecutionFilter { status: Some(Status::Success), ..error_text("refused") }, vec![]),
     ] {
-        let found: Vec<Uuid> = found.into_iter().map(|e| e.id).collect();
-        assert_eq!(ids(store, &filter).await, found, "{filter:?}");
+        let expected: Vec<Uuid> = expected.into_iter().map(|e| e.id).collect();
+        assert_eq!(ids(store, &filter).await, expected, "{filter:?}");
         // The same search, as for indexed days and for replays.
         let mut session = store.session().await.expect("a session");
         let rows = filter.search(&mut session, TextBy::Index, 100, None).await.expect("rows");
-        assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), found, "{filter:?} by an index");
+        assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?} by an index");
     }
     let attempts = store.attempts("e1", Some(HandlerId(7))).await.expect("attempts");
     assert_eq!(attempts.iter().map(|a| a.id).collect::<Vec<_>>(), [plain.id, error.id, script.id]);

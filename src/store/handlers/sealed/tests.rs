@@ -33,17 +33,17 @@ fn spec() -> HandlerSpec {
 }
 
 /// Everything that the database stores about handlers, as somebody with a copy of it reads it.
-async fn at_rest(database: &Database) -> String {
+async fn stored_text(database: &Database) -> String {
     let sql = "SELECT (SELECT string_agg(h::text, ' ') FROM handlers h)
         || coalesce((SELECT string_agg(h::text, ' ') FROM handler_history h), '')";
     database.ask(sql).await
 }
 
-async fn loaded(store: &Store) -> RegisteredHandler {
+async fn load_handler(store: &Store) -> RegisteredHandler {
     store.load_registry().await.expect("loaded").handlers.pop().expect("a handler")
 }
 
-fn readable(handler: &RegisteredHandler) -> (Vec<&str>, &str) {
+fn secrets_of(handler: &RegisteredHandler) -> (Vec<&str>, &str) {
     let Task::Http { headers, .. } = &handler.handler.spec.task else { panic!("it posts") };
     let header = headers.get(&"authorization".parse().expect("a name")).expect("there");
     (handler.secrets.iter().map(ExposeSecret::expose_secret).collect(), header.as_str())
@@ -59,14 +59,14 @@ async fn with_a_key_nothing_secret_is_at_rest() {
     // A process without a key changes the name: the secrets stay as they are.
     database.store().update_handler(id, None, rename, "me", None).await.expect("updated");
 
-    let stored = at_rest(&database).await;
+    let stored = stored_text(&database).await;
     assert!(["whsec_", "hunter2", "acme"].iter().all(|secret| !stored.contains(secret)), "{stored}");
-    let handler = loaded(&store).await;
-    assert_eq!(readable(&handler), (vec!["whsec_bmV3", "whsec_b2xk"], "Bearer hunter2"));
+    let handler = load_handler(&store).await;
+    assert_eq!(secrets_of(&handler), (vec!["whsec_bmV3", "whsec_b2xk"], "Bearer hunter2"));
     assert!(handler.unusable.is_none() && handler.handler.signed);
 
     for (keys, why) in [(Seals::default(), "set secrets.key"), (seals(2, &[3]), "with another key")] {
-        let other = loaded(&with_keys(&store, keys.clone())).await;
+        let other = load_handler(&with_keys(&store, keys.clone())).await;
         assert!(other.unusable.expect("unusable").contains(why));
         assert!(other.secrets.is_empty());
         let found = with_keys(&store, keys).find_secrets().await.expect("looked");
@@ -75,17 +75,17 @@ async fn with_a_key_nothing_secret_is_at_rest() {
 }
 
 #[tokio::test]
-async fn what_is_copied_to_another_handler_does_not_open() {
+async fn a_secret_copied_to_another_handler_cannot_be_decrypted() {
     let database = Database::migrated().await;
     let store = with_keys(database.store(), seals(1, &[]));
     store.create_handler(&spec(), Some(&"whsec_b2xk".into()), "me").await.expect("created");
     store.create_handler(&spec(), None, "me").await.expect("created");
     database.psql("UPDATE handlers b SET task = a.task FROM handlers a WHERE a.id = 1 AND b.id = 2").await;
-    assert!(loaded(&store).await.unusable.expect("unusable").contains("its header authorization"));
+    assert!(load_handler(&store).await.unusable.expect("unusable").contains("its header authorization"));
 }
 
 #[tokio::test]
-async fn migrating_encrypts_what_was_in_clear_and_changes_the_key() {
+async fn migrating_encrypts_plain_secrets_and_changes_the_key() {
     let database = Database::migrated().await;
     let clear = database.store();
     let id = clear.create_handler(&spec(), Some(&"whsec_b2xk".into()), "me").await.expect("created").id;
@@ -103,28 +103,28 @@ async fn migrating_encrypts_what_was_in_clear_and_changes_the_key() {
     {
         let store = with_keys(clear, keys);
         assert_eq!(store.find_secrets().await.expect("looked").stale, 1);
-        let done = store.reseal_secrets().await.expect("written");
-        assert_eq!(done, Resealed { handlers: 1, unreadable: Vec::new() });
+        let resealed = store.reseal_secrets().await.expect("written");
+        assert_eq!(resealed, Resealed { handlers: 1, unreadable: Vec::new() });
         assert_eq!(store.reseal_secrets().await.expect("nothing to do").handlers, 0);
         assert_eq!(store.find_secrets().await.expect("looked").current, 1);
-        let stored = at_rest(&database).await;
+        let stored = stored_text(&database).await;
         assert_eq!(stored.contains("hunter2") && stored.contains("whsec_b2xk"), in_clear, "{stored}");
         let registry = store.load_registry().await.expect("loaded");
         let handler = registry.handlers.iter().find(|h| h.handler.id == id).expect("there");
-        assert_eq!(readable(handler), (vec!["whsec_bmV3", "whsec_b2xk"], "Bearer hunter2"));
+        assert_eq!(secrets_of(handler), (vec!["whsec_bmV3", "whsec_b2xk"], "Bearer hunter2"));
         assert_eq!(handler.handler.version, before.version, "that is no change of the handler");
     }
 }
 
 #[tokio::test]
-async fn migrating_leaves_what_it_cannot_read() {
+async fn migrating_keeps_unreadable_secrets() {
     let database = Database::migrated().await;
     let store = with_keys(database.store(), seals(1, &[]));
     let lost = store.create_handler(&spec(), Some(&"whsec_b2xk".into()), "me").await.expect("created").id;
     let clear = database.store().create_handler(&spec(), None, "me").await.expect("created").id;
     let other = with_keys(&store, seals(2, &[]));
-    let done = other.reseal_secrets().await.expect("written");
-    assert_eq!(done, Resealed { handlers: 1, unreadable: vec![lost] });
+    let resealed = other.reseal_secrets().await.expect("written");
+    assert_eq!(resealed, Resealed { handlers: 1, unreadable: vec![lost] });
     let registry = with_keys(&store, seals(1, &[2])).load_registry().await.expect("loaded");
     assert!(registry.handlers.iter().all(|h| h.unusable.is_none()), "both keys open both");
     assert!(registry.handlers.iter().any(|h| h.handler.id == clear));

@@ -51,7 +51,7 @@ impl ActivityBucket {
     }
 
     pub(super) fn counts(mut self) -> Counts {
-        let percentile = |share| self.durations.percentile(share);
+        let percentile = |fraction| self.durations.percentile(fraction);
         (self.counts.p50_ms, self.counts.p95_ms, self.counts.p99_ms) =
             (percentile(0.5), percentile(0.95), percentile(0.99));
         self.counts
@@ -59,7 +59,7 @@ impl ActivityBucket {
 }
 
 /// Reads the counts since `since`, by step.
-pub(super) async fn counted(
+pub(super) async fn counts_by_step(
     session: &mut Session,
     step: &str,
     since: Timestamp,
@@ -70,10 +70,10 @@ pub(super) async fn counted(
         FROM event_minutes WHERE minute >= $2 GROUP BY 1";
     let executions = session.query(executions, &[&step, &since]).await?;
     let events = session.query(events, &[&step, &since]).await?;
-    tallies(&executions, &events).map_err(|error| StoreError::Other(error.into()))
+    buckets_by_step(&executions, &events).map_err(|error| StoreError::Other(error.into()))
 }
 
-fn tallies(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timestamp, ActivityBucket>> {
+fn buckets_by_step(executions: &[Row], events: &[Row]) -> anyhow::Result<HashMap<Timestamp, ActivityBucket>> {
     let mut steps: HashMap<Timestamp, ActivityBucket> = HashMap::new();
     for row in executions {
         let disposition = row.try_get::<_, &str>("disposition")?.parse()?;
