@@ -1,7 +1,7 @@
 // A link with data-dialog opens the sheet of its page ([data-sheet]) in a <dialog>. If the server rejects a form in the
 // dialog, the dialog shows the form again with the typed values and the errors. If the server accepts it, the browser
 // follows the redirect, as without scripts.
-import { complain, fetchPage } from "./page.js";
+import { fetchPage, showError } from "./page.js";
 
 export function followDialogs() {
   document.addEventListener("click", (event) => {
@@ -37,7 +37,7 @@ export async function open(url, link) {
       show(sheet, link);
     }
   } catch (error) {
-    complain(`This could not be opened: ${error.message}. Is the console still running?`);
+    showError(`This could not be opened: ${error.message}. Is the console still running?`);
   } finally {
     link.removeAttribute("aria-busy");
   }
@@ -71,8 +71,8 @@ function show(sheet, link) {
   dialog.addEventListener("input", (event) => event.target.form?.setAttribute("data-changed", ""));
   dialog.addEventListener("close", () => {
     dialog.remove();
-    const again = link.isConnected ? link : link.id && document.getElementById(link.id);
-    again?.focus?.({ preventScroll: true });
+    const opener = link.isConnected ? link : link.id && document.getElementById(link.id);
+    opener?.focus?.({ preventScroll: true });
   });
   dialog.showModal();
   focusIn(dialog);

@@ -1,7 +1,7 @@
 // Submits forms in a dialog and forms with data-swap, and shows the response in place: in the dialog, or in the parts
 // of the page that data-swap selects. The browser submits all other forms.
 import { fill, open } from "./dialog.js";
-import { announce, complain, fetchPage, replaceParts } from "./page.js";
+import { announce, fetchPage, replaceParts, showError } from "./page.js";
 
 export function followForms() {
   document.addEventListener("submit", (event) => {
@@ -34,7 +34,7 @@ async function send(form, button, dialog, swap) {
     const { response, document: page } = await fetchPage(url, options);
     answer(form, response, page, dialog, swap);
   } catch (error) {
-    (dialog ? sayIn(dialog) : complain)(`The request failed: ${error.message}. Is the console still running?`);
+    (dialog ? showErrorIn(dialog) : showError)(`The request failed: ${error.message}. Is the console still running?`);
   } finally {
     form.classList.remove("busy");
     form.removeAttribute("aria-busy");
@@ -52,13 +52,13 @@ function answer(form, response, page, dialog, swap) {
   } else if (response.redirected && response.ok) {
     location.assign(response.url);
   } else {
-    const told = page.querySelector("[data-problem]")?.textContent.trim();
-    const text = told ?? `The console answered with ${response.status}.`;
-    (dialog ? sayIn(dialog) : complain)(text);
+    const problem = page.querySelector("[data-problem]")?.textContent.trim();
+    const text = problem ?? `The console answered with ${response.status}.`;
+    (dialog ? showErrorIn(dialog) : showError)(text);
   }
 }
 
-function sayIn(dialog) {
+function showErrorIn(dialog) {
   return (text) => {
     dialog.querySelector(".inside > .notice.bad")?.remove();
     const notice = document.createElement("div");

@@ -7,25 +7,25 @@ let failures = 0;
 export function followLive() {
   if (!document.querySelector("[data-live]")) return;
   document.getElementById("live-state")?.removeAttribute("hidden");
-  plan();
+  scheduleReload();
 }
 
 /** Seconds until the next reload: the shortest interval on the page, doubled for each failure, at most 60. */
-function pause() {
-  const wished = [...document.querySelectorAll("[data-live]")].map((part) => Number(part.dataset.live));
-  const least = Math.min(...wished.filter((seconds) => seconds > 0));
-  return Number.isFinite(least) ? Math.min(least * 2 ** failures, 60) : null;
+function reloadDelay() {
+  const intervals = [...document.querySelectorAll("[data-live]")].map((part) => Number(part.dataset.live));
+  const shortest = Math.min(...intervals.filter((seconds) => seconds > 0));
+  return Number.isFinite(shortest) ? Math.min(shortest * 2 ** failures, 60) : null;
 }
 
-function plan() {
-  const seconds = pause();
+function scheduleReload() {
+  const seconds = reloadDelay();
   // The page of a job that has ended has no live part any more, so reloading stops.
-  if (seconds !== null) setTimeout(look, seconds * 1000);
+  if (seconds !== null) setTimeout(reload, seconds * 1000);
 }
 
-async function look() {
+async function reload() {
   const open = document.querySelector("dialog[open]");
-  if (document.hidden || open) return plan();
+  if (document.hidden || open) return scheduleReload();
   try {
     const { response, document: page } = await fetchPage(location.href);
     if (!response.ok) throw new Error(String(response.status));
@@ -39,5 +39,5 @@ async function look() {
     state.className = `livestate small soft ${failures ? "lost" : "live"}`;
     state.lastElementChild.textContent = failures ? "No answer; trying again" : "Live";
   }
-  plan();
+  scheduleReload();
 }

@@ -26,8 +26,8 @@ export function replaceParts(selector, fetched) {
     const place = focused ? [...part.querySelectorAll(FOCUSABLE)].indexOf(focused) : -1;
     part.replaceWith(document.adoptNode(fresh));
     if (!focused) continue;
-    const again = (focused.id && document.getElementById(focused.id)) || fresh.querySelectorAll(FOCUSABLE)[place];
-    again?.focus({ preventScroll: true });
+    const target = (focused.id && document.getElementById(focused.id)) || fresh.querySelectorAll(FOCUSABLE)[place];
+    target?.focus({ preventScroll: true });
   }
 }
 
@@ -38,7 +38,7 @@ export function announce(text) {
 }
 
 /** Shows an error above the content of the page. */
-export function complain(text) {
+export function showError(text) {
   const notice = document.createElement("div");
   notice.className = "notice bad";
   notice.setAttribute("role", "alert");

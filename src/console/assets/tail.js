@@ -1,7 +1,7 @@
 // The live tail: inserts new rows, which the server renders and sends as events, at the top of the table.
 import { announce } from "./page.js";
 
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 
 export function followTail() {
   const button = document.querySelector("[data-tail]");
@@ -25,38 +25,38 @@ class Tail {
 
   begin() {
     this.source = new EventSource(this.button.dataset.tail);
-    this.source.addEventListener("rows", (event) => this.take(event.data));
-    this.source.addEventListener("open", () => this.say("live", "Live"));
-    this.source.addEventListener("problem", (event) => this.say("lost", event.data));
-    this.source.addEventListener("error", () => this.lost());
+    this.source.addEventListener("rows", (event) => this.insertRows(event.data));
+    this.source.addEventListener("open", () => this.showState("live", "Live"));
+    this.source.addEventListener("problem", (event) => this.showState("lost", event.data));
+    this.source.addEventListener("error", () => this.connectionLost());
     this.button.setAttribute("aria-pressed", "true");
-    this.say("lost", "Connecting");
+    this.showState("lost", "Connecting");
   }
 
   end() {
     this.source.close();
     this.source = null;
     this.button.setAttribute("aria-pressed", "false");
-    this.say("", "Live");
+    this.showState("", "Live");
   }
 
   /** EventSource reconnects by itself, unless the server has rejected the request. */
-  lost() {
-    if (this.source.readyState === EventSource.CLOSED) this.say("lost", "Stopped: reload the page");
-    else this.say("lost", "Reconnecting");
+  connectionLost() {
+    if (this.source.readyState === EventSource.CLOSED) this.showState("lost", "Stopped: reload the page");
+    else this.showState("lost", "Reconnecting");
   }
 
-  say(state, text) {
+  showState(state, text) {
     this.button.classList.remove("live", "lost");
     if (state) this.button.classList.add(state);
     this.button.lastElementChild.textContent = text;
   }
 
-  take(html) {
+  insertRows(html) {
     const holder = document.createElement("template");
     holder.innerHTML = `<table><tbody>${html}</tbody></table>`;
     const body = document.querySelector("#list tbody");
-    if (!body) return this.first();
+    if (!body) return this.reloadPage();
     let count = 0;
     for (const row of [...holder.content.querySelectorAll("tr")]) {
       if (document.getElementById(row.id)) continue;
@@ -64,12 +64,12 @@ class Tail {
       body.prepend(row);
       count += 1;
     }
-    while (body.rows.length > MOST_ROWS) body.lastElementChild.remove();
+    while (body.rows.length > MAX_ROWS) body.lastElementChild.remove();
     if (count) announce(count === 1 ? "One new execution." : `${count} new executions.`);
   }
 
   /** An empty list has no table for the rows. Loads the page again, with the live tail on. */
-  first() {
+  reloadPage() {
     this.source.close();
     const url = new URL(location.href);
     url.searchParams.set("live", "on");

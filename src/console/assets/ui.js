@@ -7,8 +7,8 @@ export function followControls() {
     if (copy) copyFrom(copy);
     // Intervals of a chart are links for the mouse only. In the tab order they would be many stops; the legend below
     // has links for the keyboard.
-    const stretch = event.target.closest?.("rect[data-href]");
-    if (stretch) location.assign(stretch.dataset.href);
+    const interval = event.target.closest?.("rect[data-href]");
+    if (interval) location.assign(interval.dataset.href);
     for (const open of document.querySelectorAll("details.advanced[open]")) {
       if (!open.contains(event.target)) open.open = false;
     }
