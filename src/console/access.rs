@@ -56,8 +56,8 @@ impl Identity {
 
     /// Who makes a change, for the history.
     pub fn by(&self) -> String {
-        let means = if self.csrf.is_some() { "console" } else { "token" };
-        format!("{} ({means})", self.name)
+        let via = if self.csrf.is_some() { "console" } else { "token" };
+        format!("{} ({via})", self.name)
     }
 }
 
@@ -86,11 +86,11 @@ impl FromRequestParts<Console> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, _: &Console) -> Result<Self, Problem> {
         let identity = identity(parts)?;
-        if identity.may_change() { Ok(Self(identity)) } else { Err(only_looks(&identity)) }
+        if identity.may_change() { Ok(Self(identity)) } else { Err(read_only_problem(&identity)) }
     }
 }
 
-fn only_looks(identity: &Identity) -> Problem {
+fn read_only_problem(identity: &Identity) -> Problem {
     Problem::forbidden(format!("{} is a viewer and may not make changes", identity.name))
 }
 
@@ -115,7 +115,7 @@ async fn admitted(console: &Console, mut request: Request) -> Result<Request, Bo
     };
     if !is_safe(request.method()) {
         if !identity.may_change() {
-            return Err(refuse(only_looks(&identity)));
+            return Err(refuse(read_only_problem(&identity)));
         }
         if let Some(csrf) = &identity.csrf {
             let origin = console.settings.console.public_url.as_ref();
@@ -137,8 +137,8 @@ async fn authenticate(console: &Console, headers: &HeaderMap) -> Result<Option<I
         return Ok(Some(identity));
     }
     let Some(token) = cookie::session(headers) else { return Ok(None) };
-    let lasts = console.settings.console.session_timeout;
-    let stored = console.store().continue_session(&TokenHash::of(token), lasts).await?;
+    let timeout = console.settings.console.session_timeout;
+    let stored = console.store().continue_session(&TokenHash::of(token), timeout).await?;
     let role = stored.as_ref().and_then(|session| console.access.role_of(&session.user, &session.credential));
     let (Some(session), Some(role)) = (stored, role) else { return Ok(None) };
     Ok(Some(Identity { name: session.user, role, csrf: Some(csrf_of(token)) }))
@@ -179,9 +179,9 @@ fn unknown(request: &Request) -> Response {
 }
 
 /// Extracts the visitor of a page that is open to everyone, if authenticated.
-pub struct Anybody(pub Option<Identity>);
+pub struct OptionalIdentity(pub Option<Identity>);
 
-impl FromRequestParts<Console> for Anybody {
+impl FromRequestParts<Console> for OptionalIdentity {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Infallible> {

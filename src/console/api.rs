@@ -44,21 +44,21 @@ pub fn routes() -> Router<Console> {
 /// Answers 406 if the client does not accept the media type of the response, before anything is done.
 async fn acceptable(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let given = if path.ends_with("/docs") {
+    let media_type = if path.ends_with("/docs") {
         "text/html"
     } else if path.ends_with("/dead-letters/export") {
         "application/x-ndjson"
     } else {
         "application/json"
     };
-    if accepts(request.headers(), given) {
+    if accepts(request.headers(), media_type) {
         return next.run(request).await;
     }
-    Problem::not_acceptable(format!("the response is {given}, which the header Accept does not allow"))
+    Problem::not_acceptable(format!("the response is {media_type}, which the header Accept does not allow"))
         .into_response()
 }
 
-fn accepts(headers: &HeaderMap, given: &str) -> bool {
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut ranges = ranges.flat_map(|value| value.split(',')).map(|range| {
         let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
@@ -68,8 +68,8 @@ fn accepts(headers: &HeaderMap, given: &str) -> bool {
     });
     let fits = |range: &str| {
         range == "*/*"
-            || range == given
-            || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && given.starts_with(kind))
+            || range == media_type
+            || range.strip_suffix('*').is_some_and(|kind| kind.ends_with('/') && media_type.starts_with(kind))
     };
     !headers.contains_key(header::ACCEPT) || ranges.any(|(range, refused)| !refused && fits(&range))
 }
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_is_told_by_accept() {
-        for (accept, fine) in [
+    fn accept_allows_or_refuses_json() {
+        for (accept, expected) in [
             ("application/json", true),
             ("text/html, */*;q=0.1", true),
             ("Application/*", true),
@@ -92,7 +92,7 @@ mod tests {
             ("app*", false),
         ] {
             let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-            assert_eq!(accepts(&headers, "application/json"), fine, "{accept}");
+            assert_eq!(accepts(&headers, "application/json"), expected, "{accept}");
         }
         assert!(accepts(&HeaderMap::new(), "application/json"));
     }

@@ -44,7 +44,7 @@ pub fn path(path: String, app: Router) -> Router {
 
 /// Removes the path from the URL of a request, unless a proxy has removed it.
 fn enter(path: &str, mut request: Request) -> Request {
-    let rest = request.uri().path_and_query().and_then(|asked| asked.as_str().strip_prefix(path));
+    let rest = request.uri().path_and_query().and_then(|target| target.as_str().strip_prefix(path));
     let rest = match rest {
         Some(rest) if rest.starts_with('/') => rest.parse::<PathAndQuery>().ok(),
         Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}").parse().ok(),
@@ -62,29 +62,30 @@ fn enter(path: &str, mut request: Request) -> Request {
 
 fn leave(path: &str, links: &Arc<Links>, mut response: Response) -> Response {
     let headers = response.headers_mut();
-    if let Some(led) = headers.get(header::LOCATION).and_then(|location| led(path, location)) {
-        headers.insert(header::LOCATION, led);
+    if let Some(location) = headers.get(header::LOCATION).and_then(|location| prefixed(path, location)) {
+        headers.insert(header::LOCATION, location);
     }
-    if !holds_links(headers) {
+    if !has_links(headers) {
         return response;
     }
     headers.remove(header::CONTENT_LENGTH);
     let links = Arc::clone(links);
     // Each page is one body frame, and so is each event of a live page. No link is split between two frames.
-    response.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| below(&links, data)))))
+    response
+        .map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| prefix_links(&links, data)))))
 }
 
-fn led(path: &str, location: &HeaderValue) -> Option<HeaderValue> {
+fn prefixed(path: &str, location: &HeaderValue) -> Option<HeaderValue> {
     let location = location.to_str().ok().filter(|to| to.starts_with('/') && !to.starts_with("//"))?;
     HeaderValue::from_str(&format!("{path}{location}")).ok()
 }
 
-fn holds_links(headers: &HeaderMap) -> bool {
+fn has_links(headers: &HeaderMap) -> bool {
     let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
     media.starts_with("text/html") || media.starts_with("text/event-stream")
 }
 
-fn below(links: &Links, data: Bytes) -> Bytes {
+fn prefix_links(links: &Links, data: Bytes) -> Bytes {
     let Ok(text) = std::str::from_utf8(&data) else { return data };
     links.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)).into()
 }
@@ -94,14 +95,14 @@ mod tests {
     use super::*;
     use crate::config::OWN_PATHS;
 
-    fn entered(asked: &str) -> String {
-        let request = Request::builder().uri(asked).body(Body::empty()).expect("a request");
+    fn entered(uri: &str) -> String {
+        let request = Request::builder().uri(uri).body(Body::empty()).expect("a request");
         enter("/ops", request).uri().to_string()
     }
 
     #[test]
-    fn the_path_may_be_handed_on_or_taken_off() {
-        for (asked, within) in [
+    fn a_proxy_may_keep_or_remove_the_path() {
+        for (requested, expected) in [
             ("/ops", "/"),
             ("/ops/", "/"),
             ("/ops?period=day", "/?period=day"),
@@ -111,27 +112,27 @@ mod tests {
             ("/opsx/handlers", "/opsx/handlers"),
             ("http://a.example/ops/handlers", "http://a.example/handlers"),
         ] {
-            assert_eq!(entered(asked), within, "{asked}");
+            assert_eq!(entered(requested), expected, "{requested}");
         }
     }
 
     #[test]
-    fn redirects_to_ourselves_are_led_below_it() {
-        let to = |location: &'static str| led("/ops", &HeaderValue::from_static(location));
-        assert_eq!(to("/sign-in?next=%2F").expect("led"), "/ops/sign-in?next=%2F");
+    fn redirects_within_the_console_get_the_path() {
+        let to = |location: &'static str| prefixed("/ops", &HeaderValue::from_static(location));
+        assert_eq!(to("/sign-in?next=%2F").expect("prefixed"), "/ops/sign-in?next=%2F");
         assert_eq!(to("//a.example/"), None);
         assert_eq!(to("https://a.example/"), None);
     }
 
     #[test]
-    fn links_are_led_below_it_and_texts_are_not() {
+    fn links_get_the_path_and_texts_do_not() {
         let page = r#"<a href="/">x</a><a href="/handlers#a"><form action="/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
-        let led = r#"<a href="/ops/">x</a><a href="/ops/handlers#a"><form action="/ops/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
-        assert_eq!(below(&links("/ops"), page.into()), led);
+        let expected = r#"<a href="/ops/">x</a><a href="/ops/handlers#a"><form action="/ops/a"><input value="/a"> href=&#34;/b <b data-on="/c">"#;
+        assert_eq!(prefix_links(&links("/ops"), page.into()), expected);
     }
 
     #[test]
-    fn no_path_of_ours_can_be_taken_for_it() {
+    fn public_url_cannot_be_a_path_of_the_console() {
         for path in OWN_PATHS {
             assert!(
                 format!("https://a.example/{path}/x").parse::<crate::config::PublicUrl>().is_err(),

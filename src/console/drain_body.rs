@@ -30,12 +30,12 @@ struct Rest {
 pub async fn drain_unread_body(request: Request, next: Next) -> Response {
     // With `Expect: 100-continue` the client sends its body only after the server starts to read it. It waits until
     // then, and therefore receives a response.
-    let asks_first = request.headers().contains_key(header::EXPECT);
+    let expects_continue = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
     let rest = Arc::new(Mutex::new(Rest { body: body.into_data_stream(), begun: false }));
-    let lent = Body::from_stream(read(Arc::clone(&rest)));
-    let response = next.run(Request::from_parts(head, lent)).await;
-    if !asks_first || rest.lock().begun {
+    let inner_body = Body::from_stream(read(Arc::clone(&rest)));
+    let response = next.run(Request::from_parts(head, inner_body)).await;
+    if !expects_continue || rest.lock().begun {
         // The response stays the same if the time is over or the client has gone.
         let _ = tokio::time::timeout(MAX_DURATION, discard(read(rest))).await;
     }
@@ -51,10 +51,10 @@ fn read(rest: Arc<Mutex<Rest>>) -> impl Stream<Item = Result<Bytes, axum::Error>
 }
 
 async fn discard(rest: impl Stream<Item = Result<Bytes, axum::Error>>) {
-    let (mut rest, mut taken) = (pin!(rest), 0);
-    while taken <= MAX_BYTES
+    let (mut rest, mut discarded) = (pin!(rest), 0);
+    while discarded <= MAX_BYTES
         && let Some(Ok(bytes)) = rest.next().await
     {
-        taken += bytes.len();
+        discarded += bytes.len();
     }
 }

@@ -125,7 +125,7 @@ impl Problem {
 
     /// 400 with the parameters or fields that cannot be read.
     pub fn bad_fields(errors: Vec<FieldError>) -> Self {
-        let detail = told(&errors);
+        let detail = summary(&errors);
         Self::bad_request(detail).of_fields(errors)
     }
 
@@ -178,7 +178,7 @@ impl Problem {
 
     /// 422 with the fields whose values are not allowed.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let detail = told(&errors);
+        let detail = summary(&errors);
         let title = "Validation failed";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail).of_fields(errors)
     }
@@ -207,7 +207,7 @@ impl Problem {
 }
 
 /// The first error and the number of others, for clients that show only `detail`.
-fn told(errors: &[FieldError]) -> String {
+fn summary(errors: &[FieldError]) -> String {
     let one = |error: &FieldError| {
         let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
         if place.is_empty() { error.detail.clone() } else { format!("{place}: {}", error.detail) }

@@ -20,8 +20,8 @@ impl OneTimeLink {
         Self { token, unused }
     }
 
-    pub fn url(&self, at: &str) -> String {
-        format!("{at}{}?token={}", Self::PATH, self.token.expose())
+    pub fn url(&self, base_url: &str) -> String {
+        format!("{base_url}{}?token={}", Self::PATH, self.token.expose())
     }
 
     /// The credential of sessions that begin with this link. Each start of the process has another one: users may be

@@ -31,8 +31,9 @@ pub fn set(public_url: Option<&PublicUrl>, token: Option<&RandomToken>) -> Optio
     };
     let path = path.unwrap_or("/");
     let value = token.map_or("", RandomToken::expose);
-    let gone = if token.is_none() { "; Max-Age=0" } else { "" };
-    HeaderValue::from_str(&format!("{name}={value}; HttpOnly; SameSite=Lax; Path={path}{secure}{gone}")).ok()
+    let expiry = if token.is_none() { "; Max-Age=0" } else { "" };
+    HeaderValue::from_str(&format!("{name}={value}; HttpOnly; SameSite=Lax; Path={path}{secure}{expiry}"))
+        .ok()
 }
 
 #[cfg(test)]

@@ -47,8 +47,8 @@ impl Limiter {
             forget(&mut tries, now);
         }
         let keys = keys(address, name);
-        for (key, most) in &keys {
-            if let Some(known) = tries.get(key).filter(|known| known.failed >= *most) {
+        for (key, limit) in &keys {
+            if let Some(known) = tries.get(key).filter(|known| known.failed >= *limit) {
                 let left = WINDOW.saturating_sub(now.duration_since(known.since));
                 if !left.is_zero() {
                     return Err(left.as_secs() + 1);

@@ -44,28 +44,28 @@ pub fn check(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> Result<(), 
 /// If the token is missing or wrong.
 pub async fn check_token(request: Request, expected: &str) -> Result<Request, Problem> {
     if let Some(given) = request.headers().get(TOKEN_HEADER) {
-        return if is(given.as_bytes(), expected) { Ok(request) } else { Err(wrong()) };
+        return if matches_token(given.as_bytes(), expected) { Ok(request) } else { Err(invalid_token()) };
     }
     let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !media.is_some_and(|media| media.starts_with(FORM)) {
-        return Err(wrong());
+        return Err(invalid_token());
     }
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, LARGEST_FORM)
         .await
         .map_err(|_| Problem::too_large("the form is larger than 26 MiB"))?;
     let given = url::form_urlencoded::parse(&body).find(|(name, _)| name == TOKEN_FIELD);
-    if given.is_some_and(|(_, given)| is(given.as_bytes(), expected)) {
+    if given.is_some_and(|(_, given)| matches_token(given.as_bytes(), expected)) {
         return Ok(Request::from_parts(parts, Body::from(body)));
     }
-    Err(wrong())
+    Err(invalid_token())
 }
 
-fn is(given: &[u8], expected: &str) -> bool {
+fn matches_token(given: &[u8], expected: &str) -> bool {
     given.ct_eq(expected.as_bytes()).into()
 }
 
-fn wrong() -> Problem {
+fn invalid_token() -> Problem {
     Problem::forbidden(
         "the page is out of date: reload it (its CSRF token is missing or belongs to another session)",
     )
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn only_our_own_pages_send_changes() {
         let public: PublicUrl = "https://pv.example".parse().expect("an origin");
-        for (pairs, fine) in [
+        for (pairs, accepted) in [
             (&[("sec-fetch-site", "same-origin")][..], true),
             (&[("sec-fetch-site", "same-site"), ("origin", "https://pv.example")], false),
             (&[("sec-fetch-site", "cross-site")], false),
@@ -97,7 +97,7 @@ mod tests {
             (&[("origin", "null")], false),
             (&[], false),
         ] {
-            assert_eq!(check(&headers(pairs), Some(&public)).is_ok(), fine, "{pairs:?}");
+            assert_eq!(check(&headers(pairs), Some(&public)).is_ok(), accepted, "{pairs:?}");
         }
         let local = headers(&[("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")]);
         assert!(check(&local, None).is_ok());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_token_is_in_a_header_or_in_a_form_which_stays_whole() {
+    async fn the_token_is_in_a_header_or_in_a_form_which_stays_complete() {
         let form = |body: &'static str| {
             Request::builder().header("content-type", FORM).body(Body::from(body)).expect("a request")
         };

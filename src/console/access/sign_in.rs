@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::{Anybody, accounts::FIRST_USER, bootstrap_link::OneTimeLink, cookie, origin};
+use super::{OptionalIdentity, accounts::FIRST_USER, bootstrap_link::OneTimeLink, cookie, origin};
 use crate::{
     console::{Console, pages::sign_in as page, problem::Problem},
     domain::access::{RandomToken, TokenHash},
@@ -66,11 +66,11 @@ struct OnceForm {
 
 async fn ask(
     State(console): State<Console>,
-    Anybody(somebody): Anybody,
+    OptionalIdentity(identity): OptionalIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let next = within(&Asked::of(query.as_deref()).next);
-    if somebody.is_some() {
+    let next = safe_next(&Asked::of(query.as_deref()).next);
+    if identity.is_some() {
         return Ok(Redirect::to(&next).into_response());
     }
     page::form(console.access.has_users(), "", &next, None)
@@ -89,7 +89,7 @@ async fn sign_in(
     body: axum::body::Body,
 ) -> Result<Response, Problem> {
     let Form { name, password, next } = form(&console, &headers, body).await?;
-    let (name, next) = (name.trim(), within(&next));
+    let (name, next) = (name.trim(), safe_next(&next));
     if let Err(seconds) = console.access.limiter.begin(address, name) {
         warn!(%address, name = console.access.loggable(name), "rejected sign-in: too many attempts");
         let detail = format!("too many sign-in attempts: wait {} minutes", seconds.div_ceil(60));
@@ -167,7 +167,7 @@ async fn form<T: serde::de::DeserializeOwned>(
 }
 
 /// `next` if it is a path of this console, otherwise `/`: a link must not lead to another site.
-fn within(next: &str) -> String {
+fn safe_next(next: &str) -> String {
     let ours = next.starts_with('/')
         && !next.starts_with("//")
         && !next.contains(|c: char| c == '\\' || c.is_control());
@@ -224,8 +224,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_led_back_into_the_console_and_nowhere_else() {
-        for (next, led) in [
+    fn next_is_a_path_of_the_console() {
+        for (next, expected) in [
             ("/handlers?event=a", "/handlers?event=a"),
             ("", "/"),
             ("//evil.example", "/"),
@@ -235,12 +235,12 @@ mod tests {
             ("/\0", "/"),
             ("/a\u{7f}", "/"),
         ] {
-            assert_eq!(within(next), led);
+            assert_eq!(safe_next(next), expected);
         }
     }
 
     #[test]
-    fn only_our_proxies_are_believed() {
+    fn only_trusted_proxies_are_believed() {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 203.0.113.9, 10.0.0.7"));
         let (proxy, other) = ("10.0.0.1".parse().expect("one"), "198.51.100.1".parse().expect("one"));
@@ -251,10 +251,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_last_proxy_wrote_decides_in_whatever_form() {
+    fn the_entry_of_the_last_trusted_proxy_counts_in_any_form() {
         let proxy = "10.0.0.1".parse().expect("one");
         let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
-        for (lines, counts) in [
+        for (lines, expected) in [
             (&["198.51.100.7, 203.0.113.9:54321"][..], "203.0.113.9"),
             (&["198.51.100.7, [2001:db8::9]:443"], "2001:db8::9"),
             (&["198.51.100.7,[2001:db8::9]"], "2001:db8::9"),
@@ -278,7 +278,7 @@ mod tests {
             for line in lines {
                 headers.append("x-forwarded-for", HeaderValue::from_static(line));
             }
-            assert_eq!(client(proxy, &headers, &trusted).to_string(), counts, "{lines:?}");
+            assert_eq!(client(proxy, &headers, &trusted).to_string(), expected, "{lines:?}");
         }
     }
 }

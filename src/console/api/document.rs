@@ -62,7 +62,7 @@ pub fn routes(described: utoipa::openapi::OpenApi) -> Router<Console> {
                 (media, below_public_path(&console, &text)).into_response()
             }),
         )
-        .route("/docs", get(async move |Viewer(somebody): Viewer| page.answer(&somebody)))
+        .route("/docs", get(async move |Viewer(identity): Viewer| page.answer(&identity)))
 }
 
 /// The document, with the path of `console.public_url` before the server's path.
@@ -84,13 +84,13 @@ fn completed(mut document: Value) -> Value {
     });
     let all = [400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 428, 500, 503];
     let responses = Map::from_iter(all.map(|status| (status.to_string(), problem(meaning(status)))));
-    for (at, name, value) in [
+    for (pointer, name, value) in [
         ("", "security", json!([{"token": []}, {"session": []}])),
         ("/info", "version", env!("CARGO_PKG_VERSION").into()),
         ("/components", "securitySchemes", schemes),
         ("/components", "responses", responses.into()),
     ] {
-        if let Some(members) = document.pointer_mut(at).and_then(Value::as_object_mut) {
+        if let Some(members) = document.pointer_mut(pointer).and_then(Value::as_object_mut) {
             members.insert(name.to_owned(), value);
         }
     }

@@ -108,8 +108,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let ObjectOf(parsed) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let at = pointer(error.path());
-        problem(&at, &error.into_inner())
+        let path = pointer(error.path());
+        problem(&path, &error.into_inner())
     })?;
     json.end().map_err(|error| problem("", &error))?;
     Ok(parsed)
@@ -138,18 +138,18 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOf<T> {
     }
 }
 
-fn problem(at: &str, error: &serde_json::Error) -> Problem {
+fn problem(path: &str, error: &serde_json::Error) -> Problem {
     let detail = error.to_string();
     if !error.is_data() {
         return Problem::bad_request(format!("the body is not JSON: {detail}"));
     }
     // The pointer names the field, so line and column are left out.
-    let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(what, _)| what);
+    let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(message, _)| message);
     // For a missing or duplicate field, the path of the error ends at the parent.
-    let at = missing_field(detail)
+    let path = missing_field(detail)
         .or(duplicate_field(detail))
-        .map_or_else(|| at.to_owned(), |name| format!("{at}/{}", escaped(name)));
-    Problem::invalid(vec![FieldError::at(at, plain(detail))])
+        .map_or_else(|| path.to_owned(), |name| format!("{path}/{}", escaped(name)));
+    Problem::invalid(vec![FieldError::at(path, plain(detail))])
 }
 
 /// The path as a JSON pointer (RFC 6901).
@@ -180,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_place() {
-        for (body, status, told) in [
+    fn each_error_names_its_field() {
+        for (body, status, expected) in [
             (r#"{"a/b":[1,"x"]}"#, 422, "/a~1b/1: is the text \"x\", and must be a whole number"),
             (r#"{"a/b":[],"c":1}"#, 422, "/c: is unknown; allowed: a/b"),
             ("{}", 422, "/a~1b: is missing"),
@@ -194,7 +194,7 @@ mod tests {
             ("{\0}\0", 400, "the body is UTF-16"),
         ] {
             let problem = parse::<Sample>(body.as_bytes()).expect_err(body);
-            assert!(problem.detail.starts_with(told), "{body}: {}", problem.detail);
+            assert!(problem.detail.starts_with(expected), "{body}: {}", problem.detail);
             assert_eq!(problem.status().as_u16(), status, "{body}");
         }
     }

@@ -25,9 +25,10 @@ pub fn plain(detail: &str) -> String {
             known => format!("is unknown; allowed: {known}"),
         };
     }
-    if let Some((said, expected)) = detail.strip_prefix("unknown variant `").and_then(|d| d.split_once("`, "))
+    if let Some((variant, expected)) =
+        detail.strip_prefix("unknown variant `").and_then(|d| d.split_once("`, "))
     {
-        return format!("{said:?} is not one of {}", words(expected));
+        return format!("{variant:?} is not one of {}", words(expected));
     }
     let wrong = detail.strip_prefix("invalid type: ").or_else(|| detail.strip_prefix("invalid value: "));
     if let Some((given, expected)) = wrong.and_then(|detail| detail.rsplit_once(", expected ")) {
@@ -103,8 +104,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_serde_says_is_said_as_the_rest() {
-        for (said, told) in [
+    fn serde_messages_are_rewritten() {
+        for (message, expected) in [
             ("unknown field `c`, expected `a` or `b`", "is unknown; allowed: a, b"),
             ("unknown field `c`, there are no fields", "is unknown; none is allowed here"),
             ("unknown variant `on`, expected one of `a`, `b`, `c`", "\"on\" is not one of a, b, c"),
@@ -120,7 +121,7 @@ mod tests {
             ("invalid digit found in string", "is not a whole number in the allowed range"),
             ("must be 1 to 500", "must be 1 to 500"),
         ] {
-            assert_eq!(plain(said), told);
+            assert_eq!(plain(message), expected);
         }
     }
 }

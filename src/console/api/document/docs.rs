@@ -89,8 +89,8 @@ impl Page {
         Self(Arc::new(Shown { about, groups: groups.collect(), schemas: schemas.collect() }))
     }
 
-    pub fn answer(&self, somebody: &Identity) -> Answer {
-        html(&Docs { frame: Frame::of("REST API", Some(somebody)), shown: &self.0 })
+    pub fn answer(&self, identity: &Identity) -> Answer {
+        html(&Docs { frame: Frame::of("REST API", Some(identity)), shown: &self.0 })
     }
 }
 
@@ -137,8 +137,8 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(value)
 }
 
-fn content(document: &Value, of: &Value) -> Option<Content> {
-    let (media, content) = of["content"].as_object()?.iter().next()?;
+fn content(document: &Value, value: &Value) -> Option<Content> {
+    let (media, content) = value["content"].as_object()?.iter().next()?;
     let schema = &content["schema"];
     // The schema of an optional body is `oneOf` null and the reference.
     let named = schema["oneOf"].as_array().and_then(|all| all.iter().find(|one| one.get("$ref").is_some()));

@@ -42,10 +42,10 @@ impl FromRequestParts<Console> for NoParams {
 pub(super) fn no_parameters(uri: &Uri) -> Result<NoParams, Problem> {
     let query = uri.query().unwrap_or_default();
     let names: BTreeSet<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();
-    let refused =
+    let errors =
         names.into_iter().map(|name| FieldError::parameter(name, "is unknown; no parameter is allowed here"));
-    let refused: Vec<_> = refused.collect();
-    if refused.is_empty() { Ok(NoParams) } else { Err(Problem::bad_fields(refused)) }
+    let errors: Vec<_> = errors.collect();
+    if errors.is_empty() { Ok(NoParams) } else { Err(Problem::bad_fields(errors)) }
 }
 
 /// The filter of a list, and the page of it.
@@ -72,21 +72,21 @@ impl<F: DeserializeOwned, P: FromStr> FromRequestParts<Console> for Paged<F, P> 
                 Ok(Self { filter, limit, after: after.map(|After(place)| place) })
             }
             (filter, place) => {
-                let refused = [filter.err(), place.err()].into_iter().flatten().flatten();
-                Err(Problem::bad_fields(refused.collect()))
+                let errors = [filter.err(), place.err()].into_iter().flatten().flatten();
+                Err(Problem::bad_fields(errors.collect()))
             }
         }
     }
 }
 
-/// Reads the parameters whose names are `taken`. It first parses each one alone, so that every wrong one is reported,
-/// and then all together, to find duplicates. (No parameter is ever required.)
+/// Reads the parameters whose names are `included`. It first parses each one alone, so that every wrong one is
+/// reported, and then all together, to find duplicates. (No parameter is ever required.)
 fn parameters<T: DeserializeOwned>(
     parts: &Parts,
-    taken: impl Fn(&str) -> bool,
+    included: impl Fn(&str) -> bool,
 ) -> Result<T, Vec<FieldError>> {
     let query = parts.uri.query().unwrap_or_default();
-    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| taken(name));
+    let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| included(name));
     let pairs: Vec<_> = pairs.collect();
     let alone = pairs.iter().filter_map(|pair| read::<T>(std::slice::from_ref(pair)).err());
     let mut wrong: Vec<FieldError> = alone.collect();
@@ -98,9 +98,9 @@ fn read<T: DeserializeOwned>(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<T
     let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let encoded = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(encoded.as_bytes()));
     serde_path_to_error::deserialize(encoded).map_err(|error| {
-        let at = error.path().to_string();
+        let path = error.path().to_string();
         let detail = error.into_inner().to_string();
-        let name = unknown_field(&detail).or_else(|| duplicate_field(&detail)).unwrap_or(&at);
+        let name = unknown_field(&detail).or_else(|| duplicate_field(&detail)).unwrap_or(&path);
         FieldError::parameter(name, plain(&detail))
     })
 }

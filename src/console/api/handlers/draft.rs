@@ -116,12 +116,12 @@ fn read_settings(fields: &mut Fields<'_, '_>) -> HandlerSpec {
         SETTINGS.iter().filter(|setting| setting.group != SettingGroup::Retry).map(|setting| setting.name)
     {
         let Some(value) = fields.present(name) else { continue };
-        let with = serde_json::to_value(&settings).and_then(|mut json| {
+        let changed = serde_json::to_value(&settings).and_then(|mut json| {
             json.as_object_mut().map(|members| members.insert(name.to_owned(), value.clone()));
             serde_json::from_value(json)
         });
-        match with {
-            Ok(with) => settings = with,
+        match changed {
+            Ok(changed) => settings = changed,
             Err(error) => fields.refuse(name, plain(&error.to_string())),
         }
     }
@@ -131,9 +131,9 @@ fn read_settings(fields: &mut Fields<'_, '_>) -> HandlerSpec {
 /// Parses how requests are signed. Its errors do not contain the secret.
 fn signing(sign: Option<bool>, given: Option<&Value>, exists: bool, errors: &mut Vec<FieldError>) -> Signing {
     if exists && (sign.is_some() || given.is_some()) {
-        let at = if sign.is_some() { "/sign" } else { "/signing_secret" };
+        let pointer = if sign.is_some() { "/sign" } else { "/signing_secret" };
         errors.push(FieldError::at(
-            at,
+            pointer,
             "is only for a new handler; for an existing one, use POST …/rotate-secret",
         ));
         return Signing::Not;

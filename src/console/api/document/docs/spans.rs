@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn stars_in_code_stay() {
-        let told: Vec<_> = spans("**Lists** are `***`, as `{a}`.")
+        let actual: Vec<_> = spans("**Lists** are `***`, as `{a}`.")
             .into_iter()
             .map(|span| (span.text, span.is_code, span.is_strong))
             .collect();
@@ -49,6 +49,6 @@ mod tests {
             ("{a}", true, false),
             (".", false, false),
         ];
-        assert_eq!(told, expected.map(|(text, code, strong)| (text.to_owned(), code, strong)));
+        assert_eq!(actual, expected.map(|(text, code, strong)| (text.to_owned(), code, strong)));
     }
 }

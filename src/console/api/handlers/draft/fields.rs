@@ -15,14 +15,18 @@ const READ_ONLY: [&str; 6] = ["id", "signed", "created_at", "updated_at", "versi
 pub(super) struct Fields<'a, 'e> {
     members: &'a Map<String, Value>,
     /// The JSON pointer of the object.
-    at: &'static str,
+    pointer: &'static str,
     known: Vec<&'static str>,
     errors: &'e mut Vec<FieldError>,
 }
 
 impl<'a, 'e> Fields<'a, 'e> {
-    pub fn of(members: &'a Map<String, Value>, at: &'static str, errors: &'e mut Vec<FieldError>) -> Self {
-        Self { members, at, known: Vec::new(), errors }
+    pub fn of(
+        members: &'a Map<String, Value>,
+        pointer: &'static str,
+        errors: &'e mut Vec<FieldError>,
+    ) -> Self {
+        Self { members, pointer, known: Vec::new(), errors }
     }
 
     /// The member, if it is present. Its name is then known to [`Fields::refuse_unknown`].
@@ -52,14 +56,14 @@ impl<'a, 'e> Fields<'a, 'e> {
     }
 
     pub fn refuse(&mut self, name: &str, detail: String) {
-        self.errors.push(FieldError::at(format!("{}/{}", self.at, escaped(name)), detail));
+        self.errors.push(FieldError::at(format!("{}/{}", self.pointer, escaped(name)), detail));
     }
 
     pub fn refuse_unknown(&mut self) {
         let unknown: Vec<&String> =
             self.members.keys().filter(|name| !self.known.contains(&name.as_str())).collect();
         for name in unknown {
-            let detail = if self.at.is_empty() && READ_ONLY.contains(&name.as_str()) {
+            let detail = if self.pointer.is_empty() && READ_ONLY.contains(&name.as_str()) {
                 "is set by provisiond: leave it out".to_owned()
             } else {
                 format!("is unknown; allowed: {}", self.known.join(", "))

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const GIVE_AGAIN: &str = "*** keeps the stored value of a header, but only for the same scheme, host, port and header Host: send the value";
+const MASK_WITHOUT_VALUE: &str = "*** keeps the stored value of a header, but only for the same scheme, host, port and header Host: send the value";
 
 pub(super) fn read_task(task: &Value, current: Option<&Task>, errors: &mut Vec<FieldError>) -> Option<Task> {
     let Some(fields) = task.as_object() else {
@@ -72,13 +72,13 @@ fn read_headers(
         return BTreeMap::new();
     };
     let read = |(name, value): (&String, &Value)| -> Result<(HeaderName, HeaderValue), FieldError> {
-        let at = format!("/task/headers/{}", escaped(name));
-        let refuse = |detail: String| FieldError::at(at.clone(), detail);
+        let pointer = format!("/task/headers/{}", escaped(name));
+        let refuse = |detail: String| FieldError::at(pointer.clone(), detail);
         let name: HeaderName = name.parse().map_err(|e| refuse(format!("{e}")))?;
         let text = value.as_str().ok_or_else(|| refuse("a header value must be a text".to_owned()))?;
         let value = match kept.and_then(|kept| kept.get(&name)) {
             Some(kept) if text == MASK => kept.clone(),
-            None if text == MASK => return Err(refuse(GIVE_AGAIN.to_owned())),
+            None if text == MASK => return Err(refuse(MASK_WITHOUT_VALUE.to_owned())),
             _ => HeaderValue::typed(&name, text).map_err(|e| refuse(format!("{e}")))?,
         };
         Ok((name, value))
