@@ -77,12 +77,12 @@ impl HasParts for Parts {
 pub struct Parts {
     pub settings: ConsoleSettings,
     /// The database, the broker, and the operations on dead letters that need both.
-    pub letters: DeadLetters,
+    pub dead_letters: DeadLetters,
     /// The replay jobs that run in this process.
     pub jobs: Jobs,
     pub trials: Trials,
     /// The status of the installation: counts, processes, queues.
-    pub overview: StatusWatch,
+    pub status: StatusWatch,
     pub access: access::Access,
     pub exports: Limited,
     pub live_pages: Limited,
@@ -102,6 +102,6 @@ impl std::ops::Deref for Console {
 
 impl Console {
     pub fn store(&self) -> &Store {
-        &self.letters.store
+        &self.dead_letters.store
     }
 }

@@ -63,7 +63,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// If it cannot listen, because the address is in use or does not belong to this machine.
 pub async fn run(
     settings: ConsoleSettings,
-    letters: DeadLetters,
+    dead_letters: DeadLetters,
     trials: Trials,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -72,23 +72,23 @@ pub async fn run(
         .await
         .with_context(|| format!("the console cannot listen on {listen} (console.listen)"))?;
     let address = listener.local_addr().context("cannot read the address of the console")?;
-    let at =
+    let base_url =
         settings.console.public_url.as_ref().map_or_else(|| format!("http://{address}"), ToString::to_string);
     let access = access::Access::new(&settings).await?;
-    info!(%address, url = at, "the console listens");
-    if let Some(link) = access.first_link(&at) {
+    info!(%address, url = base_url, "the console listens");
+    if let Some(link) = access.first_link(&base_url) {
         // The link is a credential. It is logged only if no user is configured, and then the console listens on a
         // loopback address.
         info!("no user is configured (provisiond users hash): sign in once with {link}");
     }
-    let jobs = Jobs::new(letters.clone(), stop.clone());
-    let overview = StatusWatch::new(letters.store.clone(), letters.broker.clone());
+    let jobs = Jobs::new(dead_letters.clone(), stop.clone());
+    let status = StatusWatch::new(dead_letters.store.clone(), dead_letters.broker.clone());
     let parts = Parts {
         settings,
-        letters,
+        dead_letters,
         jobs: jobs.clone(),
         trials,
-        overview,
+        status,
         access,
         exports: Limited::new("four exports of dead letters are running", 4),
         live_pages: Limited::new("sixty-four live pages are open", 64),
@@ -100,13 +100,13 @@ pub async fn run(
         console.settings.console.public_url.as_ref().map_or_else(String::new, |url| url.path().to_owned());
     let app = below::path(path, app(console));
     let serving = http_server::serve(listener, app, MAX_CONNECTIONS, stop.clone());
-    let cut = async {
+    let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         () = serving => {}
-        () = cut => {}
+        () = deadline => {}
     }
     // A running job finishes its current item. An operator can resume it later.
     jobs.ended().await;
@@ -117,13 +117,13 @@ fn app(console: Console) -> Router {
     let guarded = Router::new()
         .merge(pages::routes())
         .nest("/api/v1", api::routes())
-        .fallback(nothing_there)
-        .method_not_allowed_fallback(not_so)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(console.clone(), access::guard));
     let mut app = open()
         .merge(guarded)
         .layer(middleware::from_fn_with_state(console.clone(), pages::problems_as_pages))
-        .layer(middleware::from_fn(counted))
+        .layer(middleware::from_fn(count_request))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(DefaultBodyLimit::max(LARGEST_BODY));
@@ -144,15 +144,15 @@ fn open() -> Router<Console> {
         .merge(access::sign_in::routes())
 }
 
-async fn counted(request: Request, next: Next) -> Response {
-    let (method, begun) = (request.method().clone(), Instant::now());
+async fn count_request(request: Request, next: Next) -> Response {
+    let (method, started) = (request.method().clone(), Instant::now());
     let response = next.run(request).await;
-    console_request(method.as_str(), response.status().as_u16(), begun.elapsed());
+    console_request(method.as_str(), response.status().as_u16(), started.elapsed());
     response
 }
 
 /// Redirects a page URL with a trailing slash to the URL without it; otherwise 404.
-async fn nothing_there(method: Method, OriginalUri(uri): OriginalUri) -> Response {
+async fn not_found(method: Method, OriginalUri(uri): OriginalUri) -> Response {
     let path = uri.path().trim_end_matches('/');
     // A `Location` that starts with two slashes would lead to another host.
     let is_page = path.starts_with('/') && !path.starts_with("//") && !path.starts_with("/api/");
@@ -163,7 +163,7 @@ async fn nothing_there(method: Method, OriginalUri(uri): OriginalUri) -> Respons
     Problem::not_found("there is nothing at this address").into_response()
 }
 
-async fn not_so(method: Method) -> Problem {
+async fn method_not_allowed(method: Method) -> Problem {
     Problem::method_not_allowed(&method)
 }
 

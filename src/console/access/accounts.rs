@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How many passwords are hashed at a time. Each takes 19 MiB and tens of milliseconds of CPU.
-const AT_A_TIME: usize = 2;
+const MAX_HASHING: usize = 2;
 
 /// The user name of sessions that begin with the bootstrap link.
 pub const FIRST_USER: &str = "first start";
@@ -35,14 +35,14 @@ impl Access {
             tokens: settings.console.tokens.clone(),
             first: settings.console.users.is_empty().then(OneTimeLink::new),
             nobody: hashed.context("cannot hash a password")??,
-            hashing: Limited::new("too many sign-ins are being checked", AT_A_TIME),
+            hashing: Limited::new("too many sign-ins are being checked", MAX_HASHING),
             limiter: Limiter::default(),
         })
     }
 
     /// The url of the bootstrap link, if there is one.
-    pub fn first_link(&self, at: &str) -> Option<String> {
-        self.first.as_ref().map(|first| first.url(at))
+    pub fn first_link(&self, base_url: &str) -> Option<String> {
+        self.first.as_ref().map(|first| first.url(base_url))
     }
 
     pub const fn has_users(&self) -> bool {
@@ -64,10 +64,10 @@ impl Access {
     pub async fn check_password(&self, name: &str, password: String) -> Result<Option<Vec<u8>>, Problem> {
         let user = self.users.iter().find(|user| user.name.as_str() == name);
         let hash = user.map_or_else(|| self.nobody.clone(), |user| user.hash.clone());
-        let turn = self.hashing.turn().await?;
+        let permit = self.hashing.permit().await?;
         let checking = tokio::task::spawn_blocking(move || {
             // Hold the permit until hashing ends, even if the client disconnects.
-            let _turn = turn;
+            let _permit = permit;
             hash.verify(&password)
         });
         let right = checking.await.map_err(|_| Problem::internal())?;

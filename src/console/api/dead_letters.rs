@@ -21,7 +21,7 @@ use super::{
     time::Moment,
 };
 use crate::{
-    console::{Console, access::Viewer, limited::apart, problem::Problem},
+    console::{Console, access::Viewer, limited::blocking, problem::Problem},
     dead_letters::{ExportedLetter, WholeLetter},
     domain::{
         dead_letter::{Reason, State as LetterState},
@@ -71,7 +71,7 @@ struct Filter {
 impl From<Filter> for DeadLetterFilter {
     fn from(filter: Filter) -> Self {
         let Filter { state, event, event_id, handler, reason, object_id, text, since, until } = filter;
-        let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
+        let (since, until) = (since.map(|Moment(time)| time), until.map(|Moment(time)| time));
         let event_id = event_id.map(|id| EventId::from_message_id(&id).into());
         Self { event, event_id, handler, reason, object_id, text, since, until, state }
     }
@@ -116,12 +116,12 @@ async fn export(
     State(console): State<Console>,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    let turn = console.exports.turn().await?;
+    let permit = console.exports.permit().await?;
     // An error before the first dead letter is answered as a problem. A later one closes the connection, so that the
     // client does not take a part for the whole.
-    let mut letters = Box::pin(console.letters.export(filter.into()));
-    let first = letters.try_next().await?;
-    let all = futures_util::stream::iter(first.map(Ok)).chain(letters);
+    let mut dead_letters = Box::pin(console.dead_letters.export(filter.into()));
+    let first = dead_letters.try_next().await?;
+    let all = futures_util::stream::iter(first.map(Ok)).chain(dead_letters);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
         (
@@ -129,13 +129,15 @@ async fn export(
             HeaderValue::from_static("attachment; filename=\"dead-letters.jsonl\""),
         ),
     ];
-    Ok(turn.until_sent((headers, Body::from_stream(all.map_ok(|letter| line(&letter)))).into_response()))
+    Ok(permit.until_sent(
+        (headers, Body::from_stream(all.map_ok(|dead_letter| line(&dead_letter)))).into_response(),
+    ))
 }
 
-fn line(letter: &StoredDeadLetter) -> Bytes {
+fn line(dead_letter: &StoredDeadLetter) -> Bytes {
     let mut line = Vec::new();
     // Writing to memory cannot fail, and every field can be serialized.
-    let _ = serde_json::to_writer(&mut line, &ExportedLetter::of(letter));
+    let _ = serde_json::to_writer(&mut line, &ExportedLetter::of(dead_letter));
     line.push(b'\n');
     line.into()
 }
@@ -146,11 +148,11 @@ fn line(letter: &StoredDeadLetter) -> Bytes {
 #[utoipa::path(get, path = "/dead-letters/{id}", operation_id = "show_dead_letter", tag = "dead letters", params(("id" = Uuid, Path, description = "The id of the dead letter")),
     responses((status = 200, description = "The dead letter", body = WholeLetter<'static>)))]
 async fn show(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    let turn = console.messages.turn().await?;
-    let shown = somebody.view_of(console.letters.show(id).await?);
-    Ok(turn.until_sent(apart(|| json(&WholeLetter::of(&shown)))?))
+    let permit = console.messages.permit().await?;
+    let shown = identity.view_of(console.dead_letters.show(id).await?);
+    Ok(permit.until_sent(blocking(|| json(&WholeLetter::of(&shown)))?))
 }

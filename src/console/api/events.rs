@@ -70,7 +70,7 @@ async fn add(
 ) -> Result<Response, Problem> {
     let EventTypeInput { name, group, title } = input;
     let new = NewEventType { name, group, title };
-    let added = add_event_type(console.store(), &console.letters.broker, new).await?;
+    let added = add_event_type(console.store(), &console.dead_letters.broker, new).await?;
     Ok(created(json(&added)?, StatusCode::CREATED, &format!("/api/v1/event-types/{}", added.name)))
 }
 
@@ -86,7 +86,7 @@ async fn remove(
     State(console): State<Console>,
     Named(name): Named<EventName>,
 ) -> Result<Response, Problem> {
-    remove_event_type(console.store(), &console.letters.broker, &name).await?;
+    remove_event_type(console.store(), &console.dead_letters.broker, &name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -140,13 +140,13 @@ async fn publish(
     Json(input): Json<EventInput>,
 ) -> Result<Response, Problem> {
     let EventInput { event, object_id, data, id } = input;
-    let data = data_or_none(data)?;
-    let most = console.letters.max_event_bytes;
-    if data.get().len() > most {
+    let data = data_or_empty(data)?;
+    let max_bytes = console.dead_letters.max_event_bytes;
+    if data.get().len() > max_bytes {
         return Err(Problem::too_large("the event is larger than worker.max_event_bytes"));
     }
     let new = NewEvent { name: event, object_id: object_id.0, data, id };
-    let published = publish_event(&console.letters.broker, new, most).await.map_err(refused)?;
+    let published = publish_event(&console.dead_letters.broker, new, max_bytes).await.map_err(refused)?;
     let location = format!("/api/v1/executions?event_id={}", published.event_id);
     Ok(created(json(&published)?, StatusCode::ACCEPTED, &location))
 }
@@ -160,16 +160,16 @@ pub fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<B
 ///
 /// # Errors
 /// If it is not an object.
-pub fn data_or_none(data: Option<Box<RawValue>>) -> Result<Box<RawValue>, Problem> {
+pub fn data_or_empty(data: Option<Box<RawValue>>) -> Result<Box<RawValue>, Problem> {
     match data {
-        Some(data) => an_object(data),
+        Some(data) => require_object(data),
         None => RawValue::from_string("{}".to_owned()).map_err(|_| Problem::internal()),
     }
 }
 
 /// # Errors
 /// If it is not an object.
-pub fn an_object(data: Box<RawValue>) -> Result<Box<RawValue>, Problem> {
+pub fn require_object(data: Box<RawValue>) -> Result<Box<RawValue>, Problem> {
     if data.get().starts_with('{') {
         return Ok(data);
     }

@@ -70,7 +70,7 @@ impl From<Filter> for ExecutionFilter {
     fn from(filter: Filter) -> Self {
         let Filter { status, disposition, event, handler, object_id, event_id, data, error, since, until } =
             filter;
-        let (since, until) = (since.map(|Moment(at)| at), until.map(|Moment(at)| at));
+        let (since, until) = (since.map(|Moment(time)| time), until.map(|Moment(time)| time));
         let event_id = event_id.map(|id| EventId::from_message_id(&id));
         Self { status, disposition, event, handler, object_id, event_id, data, error, since, until }
     }
@@ -82,12 +82,12 @@ impl From<Filter> for ExecutionFilter {
 #[utoipa::path(get, path = "/executions", operation_id = "list_executions", tag = "executions", params(Filter, Paging),
     responses((status = 200, description = "A page of executions", body = PageOf<ExecutionRow>)))]
 async fn list(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Paged { filter, limit, after }: Paged<Filter, Cursor>,
 ) -> Result<Response, Problem> {
     let page = console.store().list_executions(&filter.into(), limit.rows(), after).await?;
-    json(&PageOf::from(somebody.view_of(page)))
+    json(&PageOf::from(identity.view_of(page)))
 }
 
 /// Show an execution
@@ -96,12 +96,12 @@ async fn list(
 #[utoipa::path(get, path = "/executions/{id}", operation_id = "show_execution", tag = "executions", params(("id" = Uuid, Path, description = "The id of the execution")),
     responses((status = 200, description = "The execution", body = Execution)))]
 async fn show(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    let turn = console.messages.turn().await?;
-    Ok(turn.until_sent(json(&somebody.view_of(console.store().execution(id).await?))?))
+    let permit = console.messages.permit().await?;
+    Ok(permit.until_sent(json(&identity.view_of(console.store().execution(id).await?))?))
 }
 
 /// How much of the event is replayed.
@@ -143,13 +143,13 @@ struct ReplayExecution {
         (status = 202, description = "The replay is still running", body = Replay),
         (status = 409, description = "No handler would run: `detail` says why")))]
 async fn replay_one(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
     OptionalJson(input): OptionalJson<ReplayExecution>,
 ) -> Result<Response, Problem> {
     let chosen = Selection::Executions(vec![id], input.share.into());
-    replays::one(&console, &somebody, &chosen, "1 by id").await
+    replays::one(&console, &identity, &chosen, "1 by id").await
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -184,17 +184,20 @@ struct ReplayExecutions {
             headers(("Location" = String, description = "The URL of the job"))),
         (status = 404, description = "One of the ids does not exist")))]
 async fn replay_many(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Json(input): Json<ReplayExecutions>,
 ) -> Result<Response, Problem> {
     let ReplayExecutions { ids, filter, share, dry_run, rate, max_failures } = input;
     let filter = filter.map(|ObjectOf(filter)| ExecutionFilter::from(filter));
-    let asked =
-        replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), false)?;
+    let description = replays::describe_selection(
+        ids.as_deref(),
+        filter.as_ref().map(ToString::to_string).as_deref(),
+        false,
+    )?;
     let chosen = match (ids, filter) {
         (Some(ids), _) => Selection::Executions(ids, share.into()),
         (None, filter) => Selection::ExecutionsBy(filter.unwrap_or_default(), share.into()),
     };
-    replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
+    replays::many(&console, &identity, &chosen, &description, Pace { rate, max_failures }, dry_run).await
 }

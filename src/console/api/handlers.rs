@@ -80,14 +80,14 @@ struct Changed {
 #[utoipa::path(get, path = "/handlers", operation_id = "list_handlers", tag = "handlers", params(Search, Paging),
     responses((status = 200, description = "A page of handlers", body = PageOf<Handler>)))]
 async fn list(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Paged { filter, limit, after }: Paged<Search, HandlerId>,
 ) -> Result<Response, Problem> {
     let Search { event, task_type, status, text } = filter;
-    let only_shown = !somebody.may_change();
+    let only_shown = !identity.may_change();
     let filter = HandlerFilter { event, task_type, status, text, only_shown, after };
-    let handlers = somebody.view_of(console.store().list_handlers(&filter, limit.rows() + 1).await?);
+    let handlers = identity.view_of(console.store().list_handlers(&filter, limit.rows() + 1).await?);
     json(&PageOf::of(handlers, limit, |handler| handler.id.to_string()))
 }
 
@@ -98,14 +98,14 @@ async fn list(
     responses((status = 201, description = "The handler was created", body = Changed,
         headers(("ETag" = String, description = "The version of the handler"), ("Location" = String, description = "The URL of the handler")))))]
 async fn create(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Json(body): Json<serde_json::Value>,
 ) -> Result<Response, Problem> {
     let (Draft { spec, secret }, warnings) = change::checked(&console, &body, None).await?;
     let (secret, shown) = secret.unpacked();
     let stored = secret.as_ref().map(SigningSecret::stored);
-    let handler = console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await?;
+    let handler = console.store().create_handler(&spec, stored.as_ref(), &identity.by()).await?;
     let (id, version) = (handler.id, handler.version);
     let answer = versioned(&Changed { handler, warnings, signing_secret: shown }, version)?;
     Ok(created(answer, StatusCode::CREATED, &format!("/api/v1/handlers/{id}")))
@@ -117,12 +117,12 @@ async fn create(
         headers(("ETag" = String, description = "The version of the handler, for `If-Match`"))),
         (status = 304, description = "The handler still has the version in `If-None-Match`")))]
 async fn show(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let handler = somebody.view_of(console.store().handler(id).await?);
+    let handler = identity.view_of(console.store().handler(id).await?);
     if is_known(&headers, handler.version) {
         return Ok(not_modified(handler.version));
     }
@@ -138,14 +138,14 @@ async fn show(
     responses((status = 200, description = "The changed handler", body = Changed,
         headers(("ETag" = String, description = "The version of the handler")))))]
 async fn replace(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     if_match: IfMatch,
     Json(body): Json<serde_json::Value>,
 ) -> Result<Response, Problem> {
     let current = if_match.handler(&console, id).await?;
-    change::apply(&console, &somebody, &if_match, &current, &body).await
+    change::apply(&console, &identity, &if_match, &current, &body).await
 }
 
 /// Change parts of a handler
@@ -159,7 +159,7 @@ async fn replace(
     responses((status = 200, description = "The changed handler", body = Changed,
         headers(("ETag" = String, description = "The version of the handler")))))]
 async fn patch(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     if_match: IfMatch,
@@ -167,7 +167,7 @@ async fn patch(
 ) -> Result<Response, Problem> {
     let current = if_match.handler(&console, id).await?;
     let merged = draft::merged(&current.spec, &patch)?;
-    change::apply(&console, &somebody, &if_match, &current, &merged).await
+    change::apply(&console, &identity, &if_match, &current, &merged).await
 }
 
 /// Delete a handler
@@ -178,13 +178,13 @@ async fn patch(
         ("If-Match" = String, Header, description = "The ETag of the version you have seen, or `*`")),
     responses((status = 204, description = "The handler was deleted")))]
 async fn delete(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
     let current = if_match.handler(&console, id).await?;
-    match console.store().delete_handler(id, Some(current.version), &somebody.by(), None).await {
+    match console.store().delete_handler(id, Some(current.version), &identity.by(), None).await {
         Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(error) => Err(if_match.problem(&console, id, error).await),
     }
@@ -197,11 +197,11 @@ async fn delete(
     params(("id" = i64, Path, description = "The id of the handler")),
     responses((status = 200, description = "The changes of the handler", body = PageOf<HistoryEntry>)))]
 async fn history(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
 ) -> Result<Response, Problem> {
-    let items = somebody.view_of(console.store().handler_history(id).await?);
+    let items = identity.view_of(console.store().handler_history(id).await?);
     if items.is_empty() {
         return Err(Problem::not_found(format!("there is no handler {id}")));
     }

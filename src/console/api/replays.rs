@@ -51,19 +51,19 @@ pub struct Pace {
 }
 
 impl Pace {
-    fn or(self, otherwise: ReplayLimits) -> Result<ReplayLimits, Problem> {
-        let caution = ReplayLimits {
-            rate: self.rate.unwrap_or(otherwise.rate),
-            max_failures: self.max_failures.unwrap_or(otherwise.max_failures),
+    fn or(self, defaults: ReplayLimits) -> Result<ReplayLimits, Problem> {
+        let limits = ReplayLimits {
+            rate: self.rate.unwrap_or(defaults.rate),
+            max_failures: self.max_failures.unwrap_or(defaults.max_failures),
         };
         let mut errors = Vec::new();
-        if !(1..=MAX_RATE).contains(&caution.rate) {
+        if !(1..=MAX_RATE).contains(&limits.rate) {
             errors.push(FieldError::at("/rate", format!("must be 1 to {MAX_RATE} a second")));
         }
-        if caution.max_failures > 100 {
+        if limits.max_failures > 100 {
             errors.push(FieldError::at("/max_failures", "must be a percentage, 0 to 100"));
         }
-        if errors.is_empty() { Ok(caution) } else { Err(Problem::invalid(errors)) }
+        if errors.is_empty() { Ok(limits) } else { Err(Problem::invalid(errors)) }
     }
 }
 
@@ -85,7 +85,7 @@ impl Plan {
 ///
 /// # Errors
 /// If nothing is selected, or in two ways.
-pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Result<String, Problem> {
+pub fn describe_selection(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Result<String, Problem> {
     let refuse = |at: &str, detail: &str| Err(Problem::invalid(vec![FieldError::at(at, detail)]));
     match (ids, filter.filter(|filter| !filter.is_empty())) {
         (Some(_), Some(_)) => refuse("/ids", "send ids or a filter, not both"),
@@ -101,11 +101,12 @@ pub fn described(ids: Option<&[Uuid]>, filter: Option<&str>, all: bool) -> Resul
 /// Replays one item, and waits for the result.
 pub async fn one(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     chosen: &Selection,
-    asked: &str,
+    description: &str,
 ) -> Result<Response, Problem> {
-    let new = NewReplay { asked: asked.to_owned(), caution: ReplayLimits::default(), by: somebody.by() };
+    let new =
+        NewReplay { asked: description.to_owned(), caution: ReplayLimits::default(), by: identity.by() };
     let replay = console.jobs.begin_and_wait(&new, chosen, START_TIMEOUT).await?;
     let why = match console.store().refusals(replay.id).await?.into_iter().next() {
         Some(refusal) => Some(refusal.why),
@@ -124,17 +125,17 @@ pub async fn one(
 /// Counts the selection, or starts a job.
 pub async fn many(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     chosen: &Selection,
-    asked: &str,
+    description: &str,
     pace: Pace,
     dry_run: bool,
 ) -> Result<Response, Problem> {
-    let caution = pace.or(ReplayLimits::default())?;
+    let limits = pace.or(ReplayLimits::default())?;
     if dry_run {
-        return json(&Plan::of(console.letters.plan(chosen).await?));
+        return json(&Plan::of(console.dead_letters.plan(chosen).await?));
     }
-    let new = NewReplay { asked: asked.to_owned(), caution, by: somebody.by() };
+    let new = NewReplay { asked: description.to_owned(), caution: limits, by: identity.by() };
     let replay = console.jobs.begin(&new, chosen).await?;
     Ok(created(json(&replay)?, StatusCode::ACCEPTED, &location(replay.id)))
 }
@@ -188,11 +189,11 @@ async fn show(_: Viewer, State(console): State<Console>, Named(id): Named<i64>) 
 #[utoipa::path(post, path = "/replays/{id}/stop", operation_id = "stop_replay", tag = "replays", params(("id" = i64, Path, description = "The id of the replay")),
     responses((status = 200, description = "The replay was asked to stop, or has ended", body = ShownReplay)))]
 async fn stop(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<i64>,
 ) -> Result<Response, Problem> {
-    shown(&console, console.jobs.stop(id, &somebody.by()).await?).await
+    shown(&console, console.jobs.stop(id, &identity.by()).await?).await
 }
 
 /// Resume a replay
@@ -208,8 +209,8 @@ async fn resume(
     OptionalJson(input): OptionalJson<Pace>,
 ) -> Result<Response, Problem> {
     let job = console.store().replay(id).await?;
-    let caution = input.or(ReplayLimits { rate: job.rate, max_failures: job.max_failures })?;
-    let replay = console.jobs.resume(id, Some(caution)).await?;
+    let limits = input.or(ReplayLimits { rate: job.rate, max_failures: job.max_failures })?;
+    let replay = console.jobs.resume(id, Some(limits)).await?;
     let answer = shown(&console, replay).await?;
     Ok(created(answer, StatusCode::ACCEPTED, &location(id)))
 }

@@ -51,5 +51,5 @@ async fn stats(
         Span::Hour => Period::Hour,
         Span::Day => Period::Day,
     };
-    json(&*console.overview.snapshot(period).await?)
+    json(&*console.status.snapshot(period).await?)
 }

@@ -7,9 +7,9 @@
 use super::format::size;
 
 /// How many bytes of a body are shown at first, counted after indenting.
-const SHOWN: usize = 64 << 10;
+const PREVIEW_BYTES: usize = 64 << 10;
 /// The largest text, in bytes, that is coloured. Each coloured token needs its own HTML element.
-const COLOURED: usize = 256 << 10;
+const MAX_COLOURED: usize = 256 << 10;
 /// A body that would grow by more than this factor is not indented. Deep nesting can come from any publisher.
 const MAX_GROWTH: usize = 4;
 const LINES_OF_A_BLOCK: usize = 200;
@@ -29,7 +29,7 @@ pub struct Body {
     pub blocks: Vec<Vec<Token>>,
     pub is_cut: bool,
     /// The link to the page that shows the whole body.
-    pub whole: String,
+    pub whole_href: String,
     /// The link to the unchanged text, or empty.
     pub raw: String,
     bytes: usize,
@@ -37,17 +37,17 @@ pub struct Body {
 }
 
 impl Body {
-    /// `page` is the path of the page that shows the body; `whole` shows more than the beginning.
-    pub fn new(id: &'static str, title: impl Into<String>, text: &str, page: &str, whole: bool) -> Self {
-        let limit = if whole { usize::MAX } else { SHOWN };
+    /// `page` is the path of the page that shows the body; `show_all` shows more than the beginning.
+    pub fn new(id: &'static str, title: impl Into<String>, text: &str, page: &str, show_all: bool) -> Self {
+        let limit = if show_all { usize::MAX } else { PREVIEW_BYTES };
         let (blocks, is_cut) = blocks(text, limit);
-        let whole = format!("{page}?whole=yes");
+        let whole_href = format!("{page}?whole=yes");
         Self {
             id,
             title: title.into(),
             blocks,
             is_cut,
-            whole,
+            whole_href,
             raw: String::new(),
             bytes: text.len(),
             note: "",
@@ -65,7 +65,7 @@ impl Body {
     }
 
     /// The size of the body, and notes such as "the beginning".
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         let cut = if self.is_cut { ", the beginning" } else { "" };
         let note = if self.note.is_empty() { String::new() } else { format!(", {}", self.note) };
         format!("{}{cut}{note}", size(self.bytes))
@@ -83,15 +83,15 @@ pub fn indented(text: &str) -> Option<String> {
 
 /// Whether `text` is JSON, and does not grow more than [`MAX_GROWTH`] allows.
 fn can_be_indented(text: &str) -> bool {
-    indented_size(text) <= text.len() * MAX_GROWTH + SHOWN
+    indented_size(text) <= text.len() * MAX_GROWTH + PREVIEW_BYTES
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// An upper estimate of the size of `text` after indenting.
 fn indented_size(text: &str) -> usize {
     let (mut size, mut depth, mut rest) = (text.len(), 0_usize, text);
-    while let Some(at) = rest.find(['"', '{', '[', '}', ']', ',']) {
-        rest = rest.split_at(at).1;
+    while let Some(start) = rest.find(['"', '{', '[', '}', ']', ',']) {
+        rest = rest.split_at(start).1;
         let length = if rest.starts_with('"') { string_length(rest) } else { 1 };
         let (token, after) = rest.split_at(length);
         rest = after;
@@ -107,7 +107,7 @@ fn indented_size(text: &str) -> usize {
 }
 
 fn blocks(text: &str, limit: usize) -> (Vec<Vec<Token>>, bool) {
-    let mut writer = Writer::new(limit, text.len().min(limit) <= COLOURED);
+    let mut writer = Writer::new(limit, text.len().min(limit) <= MAX_COLOURED);
     if can_be_indented(text) {
         writer.json(text);
     } else {
@@ -232,9 +232,9 @@ impl Writer {
 /// The length in bytes of the JSON string at the start of `text`, with both quotes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
+    for (index, c) in text.char_indices().skip(1) {
         match c {
-            '"' if !escaped => return at + 1,
+            '"' if !escaped => return index + 1,
             '\\' => escaped = !escaped,
             _ => escaped = false,
         }

@@ -22,7 +22,7 @@ pub struct Bar {
 pub struct Hit {
     pub x: u32,
     pub width: u32,
-    pub told: String,
+    pub tooltip: String,
     pub href: String,
 }
 
@@ -79,9 +79,9 @@ pub fn line(values: &[Option<f64>], class: &'static str, top: f64) -> Line {
 }
 
 /// The x coordinate and the width of a column.
-pub fn place(index: usize, of: usize) -> (u32, u32) {
-    let at = |index: usize| u32::try_from(index * WIDTH as usize / of.max(1)).unwrap_or(WIDTH);
-    (at(index), at(index + 1) - at(index))
+pub fn place(index: usize, count: usize) -> (u32, u32) {
+    let x_of = |index: usize| u32::try_from(index * WIDTH as usize / count.max(1)).unwrap_or(WIDTH);
+    (x_of(index), x_of(index + 1) - x_of(index))
 }
 
 #[expect(

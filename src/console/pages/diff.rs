@@ -7,7 +7,7 @@ use similar::{ChangeTag, TextDiff};
 use super::format::counted;
 
 /// How many unchanged lines are shown around a change.
-const AROUND: usize = 3;
+const CONTEXT_LINES: usize = 3;
 /// The time to search for the smallest diff. After it, the diff is correct but may be larger.
 const TIME_BUDGET: Duration = Duration::from_millis(300);
 const MAX_LINES: usize = 4000;
@@ -24,7 +24,7 @@ pub struct Line {
 pub fn lines(before: &str, after: &str) -> Vec<Line> {
     let diff = TextDiff::configure().timeout(TIME_BUDGET).diff_lines(before, after);
     let mut lines = Vec::new();
-    for (number, group) in diff.grouped_ops(AROUND).iter().enumerate() {
+    for (number, group) in diff.grouped_ops(CONTEXT_LINES).iter().enumerate() {
         if number > 0 {
             lines.push(line("", "gap", "…"));
         }
@@ -45,10 +45,10 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
 }
 
 /// A sentence with the numbers of removed and added lines.
-pub fn told(lines: &[Line]) -> String {
+pub fn summary(lines: &[Line]) -> String {
     let count = |class| lines.iter().filter(|line| line.class == class).count() as u64;
-    let (taken, added) = (count("del"), count("add"));
-    format!("{} removed, {} added.", counted(taken, "line", "lines"), counted(added, "line", "lines"))
+    let (removed, added) = (count("del"), count("add"));
+    format!("{} removed, {} added.", counted(removed, "line", "lines"), counted(added, "line", "lines"))
 }
 
 fn line(sign: &'static str, class: &'static str, text: &str) -> Line {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_shown_with_what_is_around_them() {
+    fn changes_are_shown_with_the_lines_around_them() {
         let before = (0..30).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n";
         let after = before.replace("line 4\n", "line four\n").replace("line 25\n", "");
         let lines = lines(&before, &after);
@@ -68,7 +68,7 @@ mod tests {
             lines.iter().filter(|l| !l.class.is_empty()).map(|l| (l.sign, l.text.as_str())).collect();
         assert_eq!(changed, [("−", "line 4"), ("+", "line four"), ("", "…"), ("−", "line 25")]);
         assert_eq!(lines.len(), 3 + 2 + 3 + 1 + 3 + 1 + 3);
-        assert_eq!(told(&lines), "2 lines removed, 1 line added.");
+        assert_eq!(summary(&lines), "2 lines removed, 1 line added.");
         assert!(super::lines("a", "a").is_empty());
     }
 }

@@ -14,7 +14,7 @@ use crate::console::problem::Problem;
 pub struct Fields(Vec<(String, String)>);
 
 /// An extractor: the fields of the query string.
-pub struct Asked(pub Fields);
+pub struct Query(pub Fields);
 
 /// An extractor: the fields of a form in the body.
 pub struct Form(pub Fields);
@@ -86,7 +86,7 @@ pub fn href(path: &str, name: &str, value: &str) -> String {
     Fields::default().with(name, value).href(path)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
@@ -146,11 +146,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_say_what_was_asked() {
-        let asked = Fields::parse(b"text=a+%26+b&status=&event=x&id=1&id=2&after=z");
-        assert_eq!((asked.get("text"), asked.get("nothing")), ("a & b", ""));
-        assert_eq!(asked.all("id").collect::<Vec<_>>(), ["1", "2"]);
-        let search = asked.only(&["text", "status", "event"]);
+    fn urls_contain_the_search() {
+        let query = Fields::parse(b"text=a+%26+b&status=&event=x&id=1&id=2&after=z");
+        assert_eq!((query.get("text"), query.get("nothing")), ("a & b", ""));
+        assert_eq!(query.all("id").collect::<Vec<_>>(), ["1", "2"]);
+        let search = query.only(&["text", "status", "event"]);
         assert_eq!(search.href("/x"), "/x?text=a+%26+b&event=x");
         assert_eq!(search.without("text").without("event").href("/x"), "/x");
         assert_eq!(search.with("event", "ü").href("/x"), "/x?text=a+%26+b&event=%C3%BC");

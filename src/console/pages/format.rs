@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::domain::handler::HandlerId;
 
 /// A time in UTC, to the second. The page around it says that it is UTC.
-pub fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%S").to_string()
+pub fn moment(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// A duration, such as `12 ms`, `3.4 s` or `2 m 5 s`.
@@ -22,8 +22,8 @@ pub fn duration(milliseconds: u64) -> String {
 }
 
 /// How long ago a time was, in one unit.
-pub fn ago(at: Timestamp) -> String {
-    let seconds = Timestamp::now().duration_since(at).as_secs().max(0);
+pub fn ago(time: Timestamp) -> String {
+    let seconds = Timestamp::now().duration_since(time).as_secs().max(0);
     match seconds {
         0..2 => "just now".to_owned(),
         2..120 => format!("{seconds} s ago"),
@@ -46,14 +46,14 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
 /// A count with digits in groups of three, such as `1,234,567`.
 pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
-    let mut told = String::with_capacity(digits.len() + digits.len() / 3);
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            told.push(',');
+            text.push(',');
         }
-        told.push(digit);
+        text.push(digit);
     }
-    told
+    text
 }
 
 /// Converts a count from the database, which is signed there.
@@ -71,10 +71,10 @@ pub fn size(bytes: usize) -> String {
     }
 }
 
-/// The first `most` characters of a text, for a table cell.
-pub fn short(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+/// The first `max` characters of a text, for a table cell.
+pub fn short(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_told_as_people_read_them() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!([0, 12, 999, 1000, 59_999].map(duration), ["0 ms", "12 ms", "999 ms", "1.0 s", "59.9 s"]);
         assert_eq!([61_000, 3_600_000].map(duration), ["1 m 1 s", "1 h 0 m"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);

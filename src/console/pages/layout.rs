@@ -11,7 +11,7 @@ use crate::console::{access::Identity, assets};
 pub struct Frame {
     pub title: String,
     /// The user. `None` on pages that need no authentication.
-    pub somebody: Option<Identity>,
+    pub identity: Option<Identity>,
     pub css: String,
     pub js: String,
     pub icon: String,
@@ -42,7 +42,7 @@ impl Section {
     const ALL: [Self; 5] =
         [Self::Overview, Self::Handlers, Self::Executions, Self::DeadLetters, Self::Events];
 
-    const fn told(self) -> (&'static str, &'static str, &'static str) {
+    const fn nav_item(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Overview => ("/", "Overview", "overview"),
             Self::Handlers => ("/handlers", "Handlers", "handlers"),
@@ -54,10 +54,10 @@ impl Section {
 }
 
 impl Frame {
-    pub fn of(title: &str, somebody: Option<&Identity>) -> Self {
+    pub fn of(title: &str, identity: Option<&Identity>) -> Self {
         Self {
             title: title.to_owned(),
-            somebody: somebody.cloned(),
+            identity: identity.cloned(),
             css: assets::url("console.css"),
             js: assets::url("console.js"),
             icon: assets::url("icon.svg"),
@@ -68,37 +68,37 @@ impl Frame {
     }
 
     /// The frame of a page that belongs to a section.
-    pub fn in_section(section: Section, title: &str, somebody: &Identity) -> Self {
-        Self { section: Some(section), ..Self::of(title, Some(somebody)) }
+    pub fn in_section(section: Section, title: &str, identity: &Identity) -> Self {
+        Self { section: Some(section), ..Self::of(title, Some(identity)) }
     }
 
     /// Adds the notice about the last change, if the query string names one.
     #[must_use]
-    pub fn telling(self, asked: &Fields) -> Self {
-        Self { notice: notice(asked), ..self }
+    pub fn with_notice(self, query: &Fields) -> Self {
+        Self { notice: notice(query), ..self }
     }
 
     pub fn sections(&self) -> [Item; 5] {
         Section::ALL.map(|section| {
-            let (href, title, icon) = section.told();
+            let (href, title, icon) = section.nav_item();
             Item { href, title, icon, is_here: self.section == Some(section) }
         })
     }
 
     /// Whether the page shows buttons and forms for changes.
     pub fn is_operator(&self) -> bool {
-        self.somebody.as_ref().is_some_and(Identity::may_change)
+        self.identity.as_ref().is_some_and(Identity::may_change)
     }
 
     pub fn csrf(&self) -> &str {
-        self.somebody.as_ref().map_or("", Identity::csrf)
+        self.identity.as_ref().map_or("", Identity::csrf)
     }
 }
 
-/// Redirects to `path` after a change. The page there shows the notice `what`; `number` is an id or a count in it.
-pub fn done(path: &str, what: &str, number: &dyn Display) -> Response {
+/// Redirects to `path` after a change. The page there shows the notice of `action`; `number` is an id or a count in it.
+pub fn done(path: &str, action: &str, number: &dyn Display) -> Response {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let fields = Fields::parse(query.as_bytes()).with("done", what).with("what", number.to_string());
+    let fields = Fields::parse(query.as_bytes()).with("done", action).with("what", number.to_string());
     Redirect::to(&fields.href(path)).into_response()
 }
 
@@ -106,9 +106,9 @@ pub fn done(path: &str, what: &str, number: &dyn Display) -> Response {
 ///
 /// Anybody can write a link to the console. The query string therefore selects one of these sentences and a number, and
 /// contains no text that is shown.
-fn notice(asked: &Fields) -> Option<String> {
-    let number: u64 = asked.get("what").parse().ok()?;
-    Some(match asked.get("done") {
+fn notice(query: &Fields) -> Option<String> {
+    let number: u64 = query.get("what").parse().ok()?;
+    Some(match query.get("done") {
         "created" => format!("Handler {number} was created. It is live on every worker within a second."),
         "saved" => format!("Handler {number} was saved. The change is live on every worker within a second."),
         "enabled" => format!("Handler {number} is enabled."),
@@ -136,11 +136,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_words_are_told() {
-        let told = |query: &str| notice(&Fields::parse(query.as_bytes()));
-        assert_eq!(told("done=enabled&what=3").as_deref(), Some("Handler 3 is enabled."));
+    fn only_known_notices_are_shown() {
+        let notice_of = |query: &str| notice(&Fields::parse(query.as_bytes()));
+        assert_eq!(notice_of("done=enabled&what=3").as_deref(), Some("Handler 3 is enabled."));
         for bad in ["done=Your+account+is+closed&what=1", "done=enabled&what=<b>", "done=enabled", ""] {
-            assert_eq!(told(bad), None, "{bad}");
+            assert_eq!(notice_of(bad), None, "{bad}");
         }
     }
 }

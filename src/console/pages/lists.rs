@@ -15,7 +15,7 @@ pub struct Chip {
 #[derive(Default)]
 pub struct Pager {
     pub shown: bool,
-    pub told: String,
+    pub count_text: String,
     pub first: Option<String>,
     pub next: Option<String>,
     pub next_word: &'static str,
@@ -40,21 +40,22 @@ pub fn chips(
     labels: &[(&'static str, &'static str)],
     value: impl Fn(&str, &str) -> String,
 ) -> Vec<Chip> {
-    let said = labels.iter().filter(|(name, _)| search.has(name));
-    said.map(|(name, label)| Chip {
-        label,
-        value: value(name, search.get(name)),
-        without: search.without(name).href(path),
-    })
-    .collect()
+    let active = labels.iter().filter(|(name, _)| search.has(name));
+    active
+        .map(|(name, label)| Chip {
+            label,
+            value: value(name, search.get(name)),
+            without: search.without(name).href(path),
+        })
+        .collect()
 }
 
 impl Pager {
     /// The pager of a list that is paged by cursor. `after` is false on the first page.
-    pub fn of<T>(page: &Page<T>, search: &Fields, path: &str, after: bool, what: (&str, &str)) -> Self {
+    pub fn of<T>(page: &Page<T>, search: &Fields, path: &str, after: bool, noun: (&str, &str)) -> Self {
         let count = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
         let next = page.next.map(|next| search.with("after", next.to_string()).href(path));
-        Self::new(count, next, search, path, after, what)
+        Self::new(count, next, search, path, after, noun)
     }
 
     pub fn new(
@@ -65,13 +66,13 @@ impl Pager {
         after: bool,
         (one, many): (&str, &str),
     ) -> Self {
-        let told = if next.is_some() || after {
+        let count_text = if next.is_some() || after {
             format!("{} on this page", counted(count, one, many))
         } else {
             counted(count, one, many)
         };
         let first = after.then(|| search.href(path));
-        Self { shown: count > 0 || after || next.is_some(), told, first, next, next_word: "Next page" }
+        Self { shown: count > 0 || after || next.is_some(), count_text, first, next, next_word: "Next page" }
     }
 }
 

@@ -4,7 +4,7 @@ mod charts;
 mod lists;
 
 use askama::Template;
-use axum::extract::State as Of;
+use axum::extract::State;
 
 use self::{
     charts::{Chart, durations, events, outcomes},
@@ -12,7 +12,7 @@ use self::{
 };
 use super::{
     Answer,
-    fields::{Asked, Fields},
+    fields::{Fields, Query},
     format::{capital, counted, grouped, handler_name, spaced},
     html,
     layout::{Frame, Section},
@@ -35,7 +35,7 @@ struct Tile {
 }
 
 /// The number of open dead letters with one reason, or of one handler.
-struct Letters {
+struct DeadLetterCount {
     label: String,
     count: String,
     href: String,
@@ -50,53 +50,58 @@ struct OverviewPage {
     charts: Vec<Chart>,
     failing: Vec<Failing>,
     circuits: Vec<Circuit>,
-    reasons: Vec<Letters>,
-    handlers: Vec<Letters>,
+    reasons: Vec<DeadLetterCount>,
+    handlers: Vec<DeadLetterCount>,
     queues: Vec<Queue>,
     broker_problem: String,
     queue_problems: Vec<String>,
     processes: Vec<Process>,
 }
 
-pub async fn overview(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
-    let is_day = asked.get("period") == "day";
-    let picture = console.overview.snapshot(if is_day { Period::Day } else { Period::Hour }).await?;
-    let activity = &picture.activity;
+pub async fn overview(
+    Viewer(identity): Viewer,
+    State(console): State<Console>,
+    Query(query): Query,
+) -> Answer {
+    let is_day = query.get("period") == "day";
+    let snapshot = console.status.snapshot(if is_day { Period::Day } else { Period::Hour }).await?;
+    let activity = &snapshot.activity;
     html(&OverviewPage {
-        frame: Frame::in_section(Section::Overview, "Overview", &somebody).telling(&asked),
+        frame: Frame::in_section(Section::Overview, "Overview", &identity).with_notice(&query),
         is_day,
-        tiles: tiles(&picture, is_day),
+        tiles: tiles(&snapshot, is_day),
         charts: vec![outcomes(activity), events(activity), durations(activity)],
-        failing: failing(&picture),
-        circuits: circuits(&picture),
-        reasons: reasons(&picture),
-        handlers: handlers(&picture),
-        queues: queues(&picture.waiting),
-        broker_problem: picture.waiting.error.clone().unwrap_or_default(),
-        queue_problems: queue_problems(&picture.waiting, &picture.policies),
-        processes: processes(&picture.processes),
+        failing: failing(&snapshot),
+        circuits: circuits(&snapshot),
+        reasons: reasons(&snapshot),
+        handlers: handlers(&snapshot),
+        queues: queues(&snapshot.waiting),
+        broker_problem: snapshot.waiting.error.clone().unwrap_or_default(),
+        queue_problems: queue_problems(&snapshot.waiting, &snapshot.policies),
+        processes: processes(&snapshot.processes),
     })
 }
 
-fn queue_problems(waiting: &Waiting, seen: &Policies) -> Vec<String> {
+fn queue_problems(waiting: &Waiting, policies: &Policies) -> Vec<String> {
     let unknown_queues = waiting.unknown_queues.iter().map(ToString::to_string);
-    let harmful = seen.harmful.iter().map(ToString::to_string);
-    let unknown = seen.error.iter().map(|error| format!("cannot read the policies of the queues: {error}"));
-    let policies = harmful.chain(unknown).map(|problem| capital(&problem));
-    unknown_queues.chain(policies).collect()
+    let harmful = policies.harmful.iter().map(ToString::to_string);
+    let unknown =
+        policies.error.iter().map(|error| format!("cannot read the policies of the queues: {error}"));
+    let policy_problems = harmful.chain(unknown).map(|problem| capital(&problem));
+    unknown_queues.chain(policy_problems).collect()
 }
 
-fn tiles(picture: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
-    let total = &picture.activity.total;
+fn tiles(snapshot: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
+    let total = &snapshot.activity.total;
     let period = if is_day { "in 24 h" } else { "in the last hour" };
     let failed = total.retrying + total.dead_lettered;
     let attempts = total.done + total.forbidden + failed;
-    let since = Fields::default().with("since", picture.activity.since.to_string());
-    let letters = &picture.open_dead_letters;
+    let since = Fields::default().with("since", snapshot.activity.since.to_string());
+    let dead_letters = &snapshot.open_dead_letters;
     vec![
         Tile {
             label: "Events",
-            value: charts::rate(&picture.activity),
+            value: charts::rate(&snapshot.activity),
             unit: "a second".to_owned(),
             note: format!("{} {period}", grouped(total.events)),
             href: since.href("/executions"),
@@ -104,7 +109,7 @@ fn tiles(picture: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
         },
         Tile {
             label: "Succeeded",
-            value: share(attempts - failed, attempts),
+            value: percent(attempts - failed, attempts),
             unit: String::new(),
             note: format!("{} of {} {period}", grouped(attempts - failed), grouped(attempts)),
             href: since.with("status", "fail").href("/executions"),
@@ -118,40 +123,40 @@ fn tiles(picture: &StatusSnapshot, is_day: bool) -> Vec<Tile> {
             href: since.href("/executions"),
             is_alarm: false,
         },
-        waiting(picture),
+        waiting(snapshot),
         Tile {
             label: "Open dead letters",
-            value: grouped(letters.total),
+            value: grouped(dead_letters.total),
             unit: String::new(),
-            note: if letters.total == 0 { "nothing to do" } else { "edit, replay or discard them" }
+            note: if dead_letters.total == 0 { "nothing to do" } else { "edit, replay or discard them" }
                 .to_owned(),
             href: "/dead-letters".to_owned(),
-            is_alarm: letters.total > 0,
+            is_alarm: dead_letters.total > 0,
         },
-        workers(picture),
+        workers(snapshot),
     ]
 }
 
-fn waiting(picture: &StatusSnapshot) -> Tile {
-    let events: u64 = picture.waiting.queues.iter().filter_map(lists::waiting_events).sum();
-    let overdue = picture.waiting.overdue_retries;
+fn waiting(snapshot: &StatusSnapshot) -> Tile {
+    let events: u64 = snapshot.waiting.queues.iter().filter_map(lists::waiting_events).sum();
+    let overdue = snapshot.waiting.overdue_retries;
     Tile {
         label: "Retries waiting",
-        value: picture.waiting.retries.map_or_else(|| "–".to_owned(), grouped),
+        value: snapshot.waiting.retries.map_or_else(|| "–".to_owned(), grouped),
         unit: String::new(),
-        note: match picture.waiting.error {
+        note: match snapshot.waiting.error {
             Some(_) => "RabbitMQ does not answer".to_owned(),
             None if overdue > 0 => format!("{} overdue, see provisiond check", grouped(overdue)),
             None => format!("{} waiting for a worker", counted(events, "event", "events")),
         },
         href: Fields::default().with("disposition", "retrying").href("/executions"),
-        is_alarm: picture.waiting.error.is_some() || overdue > 0,
+        is_alarm: snapshot.waiting.error.is_some() || overdue > 0,
     }
 }
 
-fn workers(picture: &StatusSnapshot) -> Tile {
+fn workers(snapshot: &StatusSnapshot) -> Tile {
     let workers: Vec<_> =
-        picture.processes.iter().filter(|seen| seen.process.roles.contains(&Role::Worker)).collect();
+        snapshot.processes.iter().filter(|seen| seen.process.roles.contains(&Role::Worker)).collect();
     let in_flight: u64 = workers
         .iter()
         .filter_map(|seen| seen.process.report.worker.as_ref())
@@ -172,16 +177,16 @@ fn workers(picture: &StatusSnapshot) -> Tile {
 }
 
 /// A share in percent, with one decimal.
-fn share(part: u64, whole: u64) -> String {
-    if whole == 0 {
+fn percent(part: u64, total: u64) -> String {
+    if total == 0 {
         return "–".to_owned();
     }
-    let tenths = part.saturating_mul(1000) / whole;
+    let tenths = part.saturating_mul(1000) / total;
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-fn reasons(picture: &StatusSnapshot) -> Vec<Letters> {
-    let lines = picture.open_dead_letters.reasons.iter().map(|line| Letters {
+fn reasons(snapshot: &StatusSnapshot) -> Vec<DeadLetterCount> {
+    let lines = snapshot.open_dead_letters.reasons.iter().map(|line| DeadLetterCount {
         label: spaced(line.reason.as_str()),
         count: grouped(line.count),
         href: Fields::default().with("reason", line.reason.as_str()).href("/dead-letters"),
@@ -189,8 +194,8 @@ fn reasons(picture: &StatusSnapshot) -> Vec<Letters> {
     lines.collect()
 }
 
-fn handlers(picture: &StatusSnapshot) -> Vec<Letters> {
-    let lines = picture.open_dead_letters.handlers.iter().map(|line| Letters {
+fn handlers(snapshot: &StatusSnapshot) -> Vec<DeadLetterCount> {
+    let lines = snapshot.open_dead_letters.handlers.iter().map(|line| DeadLetterCount {
         label: handler_name(line.handler_id, line.handler_name.as_deref(), line.deleted),
         count: grouped(line.count),
         href: Fields::default().with("handler", line.handler_id.to_string()).href("/dead-letters"),

@@ -13,8 +13,8 @@ use crate::console::Console;
 
 pub fn routes() -> Router<Console> {
     Router::new()
-        .route("/dead-letters/replay", get(choose::ask_letters).post(choose::replay_letters))
-        .route("/dead-letters/{id}/replay", post(choose::replay_letter))
+        .route("/dead-letters/replay", get(choose::ask_dead_letters).post(choose::replay_dead_letters))
+        .route("/dead-letters/{id}/replay", post(choose::replay_dead_letter))
         .route("/executions/replay", get(choose::ask_executions).post(choose::replay_executions))
         .route("/replays", get(job::list))
         .route("/replays/{id}", get(job::show))

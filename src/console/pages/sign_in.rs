@@ -27,16 +27,16 @@ struct Once<'a> {
 
 pub fn form(has_users: bool, name: &str, next: &str, problem: Option<&Problem>) -> Answer {
     let frame = Frame::of("Sign in", None);
-    told(problem, html(&SignIn { frame, has_users, name, next, problem }))
+    with_problem(problem, html(&SignIn { frame, has_users, name, next, problem }))
 }
 
 pub fn once(token: &str, problem: Option<&Problem>) -> Answer {
     let frame = Frame::of("Sign in", None);
-    told(problem, html(&Once { frame, token, problem }))
+    with_problem(problem, html(&Once { frame, token, problem }))
 }
 
 /// Sets the status and the headers of the problem, such as `Retry-After`.
-fn told(problem: Option<&Problem>, answer: Answer) -> Answer {
+fn with_problem(problem: Option<&Problem>, answer: Answer) -> Answer {
     let Some(problem) = problem else { return answer };
     with_status(problem.status(), answer).map(|mut response| {
         problem.add_headers(&mut response);

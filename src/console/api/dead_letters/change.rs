@@ -49,7 +49,7 @@ struct ReplayLetter {
         (status = 202, description = "The replay is still running", body = Replay),
         (status = 409, description = "The dead letter is closed, or no handler would run: `detail` says which")))]
 async fn replay_one(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
     OptionalJson(input): OptionalJson<ReplayLetter>,
@@ -57,27 +57,27 @@ async fn replay_one(
     if input.event.as_ref().is_some_and(|event| !event.get().starts_with('{')) {
         return Err(Problem::invalid(vec![FieldError::at("/event", "must be a JSON object")]));
     }
-    let letter = open_letter(&console, id).await?;
-    let (chosen, asked) = match input.event {
+    let stored = open_dead_letter(&console, id).await?;
+    let (chosen, description) = match input.event {
         None => (Selection::Letters(vec![id]), "1 by id"),
         Some(event) => {
             let body = Bytes::copy_from_slice(event.get().as_bytes());
-            let (facts, media) = (&letter.row.letter, letter.content_type.as_deref());
-            if let Err(why) = edited_event(facts, media, &body, console.letters.max_event_bytes) {
+            let (dead_letter, media) = (&stored.row.letter, stored.content_type.as_deref());
+            if let Err(why) = edited_event(dead_letter, media, &body, console.dead_letters.max_event_bytes) {
                 return Err(Problem::invalid(vec![FieldError::at("/event", why)]));
             }
             (Selection::Edited(id, body), "1 by id, edited")
         }
     };
-    replays::one(&console, &somebody, &chosen, asked).await
+    replays::one(&console, &identity, &chosen, description).await
 }
 
 /// Fails if the dead letter is closed. A client that names an id wants to know that.
-async fn open_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Problem> {
-    let letter = console.store().dead_letter(id).await?;
-    let row = &letter.row;
+async fn open_dead_letter(console: &Console, id: Uuid) -> Result<StoredDeadLetter, Problem> {
+    let stored = console.store().dead_letter(id).await?;
+    let row = &stored.row;
     if row.state == LetterState::Open {
-        return Ok(letter);
+        return Ok(stored);
     }
     let by = row.state_changed_by.as_deref().unwrap_or("somebody");
     Err(Problem::conflict(format!("dead letter {id} was {} already, by {by}", row.state)))
@@ -116,18 +116,22 @@ struct ReplayLetters {
             headers(("Location" = String, description = "The URL of the job"))),
         (status = 404, description = "One of the ids does not exist")))]
 async fn replay_many(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Json(input): Json<ReplayLetters>,
 ) -> Result<Response, Problem> {
     let ReplayLetters { ids, filter, all, dry_run, rate, max_failures } = input;
     let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
-    let asked = replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
+    let description = replays::describe_selection(
+        ids.as_deref(),
+        filter.as_ref().map(ToString::to_string).as_deref(),
+        all,
+    )?;
     let chosen = match (ids, filter) {
         (Some(ids), _) => Selection::Letters(ids),
         (None, filter) => Selection::LettersBy(filter.unwrap_or_default()),
     };
-    replays::many(&console, &somebody, &chosen, &asked, Pace { rate, max_failures }, dry_run).await
+    replays::many(&console, &identity, &chosen, &description, Pace { rate, max_failures }, dry_run).await
 }
 
 /// Why the dead letters need no replay; stored with each of them.
@@ -163,17 +167,17 @@ struct Discarded {
     responses((status = 200, description = "The dead letter was discarded", body = Discarded),
         (status = 409, description = "The dead letter is already closed")))]
 async fn discard_one(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<Uuid>,
     Json(DiscardLetter { reason }): Json<DiscardLetter>,
 ) -> Result<Response, Problem> {
-    open_letter(&console, id).await?;
+    open_dead_letter(&console, id).await?;
     let discarded =
-        console.store().discard_dead_letters(Closing::These(&[id]), &reason.0, &somebody.by()).await?;
+        console.store().discard_dead_letters(Closing::These(&[id]), &reason.0, &identity.by()).await?;
     if discarded == 0 {
         // Somebody closed it after the first check.
-        open_letter(&console, id).await?;
+        open_dead_letter(&console, id).await?;
     }
     json(&Discarded { discarded })
 }
@@ -202,20 +206,20 @@ struct DiscardLetters {
 #[utoipa::path(post, path = "/dead-letters/discard", operation_id = "discard_dead_letters", tag = "dead letters", request_body = DiscardLetters,
     responses((status = 200, description = "How many were discarded; with `dry_run`: what would be discarded", body = inline(Outcome))))]
 async fn discard_many(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Json(input): Json<DiscardLetters>,
 ) -> Result<Response, Problem> {
     let DiscardLetters { reason, ids, filter, all, dry_run } = input;
     let filter = filter.map(|ObjectOf(filter)| DeadLetterFilter::from(filter));
-    replays::described(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
+    replays::describe_selection(ids.as_deref(), filter.as_ref().map(ToString::to_string).as_deref(), all)?;
     let filter = filter.unwrap_or_default();
     if dry_run {
         let chosen = ids.map_or(Selection::LettersBy(filter), Selection::Letters);
-        return json(&Outcome::Plan(Plan::of(console.letters.plan(&chosen).await?)));
+        return json(&Outcome::Plan(Plan::of(console.dead_letters.plan(&chosen).await?)));
     }
-    let which = ids.as_deref().map_or(Closing::By(&filter), Closing::These);
-    let discarded = console.store().discard_dead_letters(which, &reason.0, &somebody.by()).await?;
+    let closing = ids.as_deref().map_or(Closing::By(&filter), Closing::These);
+    let discarded = console.store().discard_dead_letters(closing, &reason.0, &identity.by()).await?;
     json(&Outcome::Discarded(Discarded { discarded }))
 }
 

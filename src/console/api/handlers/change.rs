@@ -24,14 +24,14 @@ use crate::{
 /// Replaces `current` with the handler in `body`.
 pub(super) async fn apply(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     if_match: &IfMatch,
     current: &Handler,
     body: &Value,
 ) -> Result<Response, Problem> {
     let (Draft { spec, .. }, warnings) = checked(console, body, Some(&current.spec)).await?;
     let (id, version) = (current.id, Some(current.version));
-    let changed = console.store().update_handler(id, version, |_| spec, &somebody.by(), None).await;
+    let changed = console.store().update_handler(id, version, |_| spec, &identity.by(), None).await;
     let handler = match changed {
         Ok(handler) => handler,
         Err(error) => return Err(if_match.problem(console, id, error).await),

@@ -46,7 +46,7 @@ const A_DAY: Duration = Duration::from_hours(24);
     responses((status = 200, description = "Requests are signed with the new secret", body = Changed,
         headers(("ETag" = String, description = "The version of the handler")))))]
 async fn rotate(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     if_match: IfMatch,
@@ -68,7 +68,7 @@ async fn rotate(
     let version = Some(current.version);
     let store = console.store();
     let rotated = store
-        .rotate_secret(id, version, &secret.stored(), rotation.keep_old.unwrap_or(A_DAY), &somebody.by())
+        .rotate_secret(id, version, &secret.stored(), rotation.keep_old.unwrap_or(A_DAY), &identity.by())
         .await;
     answer(&console, &if_match, id, rotated, shown).await
 }
@@ -80,13 +80,13 @@ async fn rotate(
     responses((status = 200, description = "Requests are no longer signed", body = Changed,
         headers(("ETag" = String, description = "The version of the handler")))))]
 async fn remove(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Named(id): Named<HandlerId>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
     let current = if_match.handler(&console, id).await?;
-    let removed = console.store().remove_secret(id, Some(current.version), &somebody.by()).await;
+    let removed = console.store().remove_secret(id, Some(current.version), &identity.by()).await;
     answer(&console, &if_match, id, removed, None).await
 }
 

@@ -12,7 +12,7 @@ use crate::{
         Console,
         access::Operator,
         api::{
-            events::{ObjectId, an_object, as_written},
+            events::{ObjectId, as_written, require_object},
             extract::OptionalJson,
         },
         problem::{FieldError, Problem},
@@ -53,7 +53,7 @@ async fn test(
     Named(id): Named<HandlerId>,
     OptionalJson(input): OptionalJson<TrialInput>,
 ) -> Result<Response, Problem> {
-    let data = input.data.map(an_object).transpose()?;
+    let data = input.data.map(require_object).transpose()?;
     let object_id = match input.object_id {
         Some(id) => id.0,
         None => event::ObjectId::typed("12").map_err(|_| Problem::internal())?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::{
-    extract::{Path, State as Of},
+    extract::{Path, State as AxumState},
     http::StatusCode,
     response::{IntoResponse, Redirect},
 };
@@ -45,88 +45,89 @@ struct EditPage {
     body: String,
     error: String,
     diff: Option<Vec<Line>>,
-    diff_told: String,
+    diff_summary: String,
 }
 
 /// The body in the editor: indented if it is JSON.
-fn text(letter: &StoredDeadLetter) -> String {
-    let text = String::from_utf8_lossy(&letter.body);
+fn text(stored: &StoredDeadLetter) -> String {
+    let text = String::from_utf8_lossy(&stored.body);
     indented(&text).unwrap_or_else(|| text.into_owned())
 }
 
-async fn open_letter(console: &Console, text: &str) -> Result<StoredDeadLetter, Problem> {
-    let letter = console.store().dead_letter(id(text)?).await?;
-    if letter.row.state == State::Open {
-        return Ok(letter);
+async fn open_dead_letter(console: &Console, text: &str) -> Result<StoredDeadLetter, Problem> {
+    let stored = console.store().dead_letter(id(text)?).await?;
+    if stored.row.state == State::Open {
+        return Ok(stored);
     }
-    let by = letter.row.state_changed_by.as_deref().unwrap_or("somebody");
-    Err(Problem::conflict(format!("this dead letter was {} already, by {by}", letter.row.state)))
+    let by = stored.row.state_changed_by.as_deref().unwrap_or("somebody");
+    Err(Problem::conflict(format!("this dead letter was {} already, by {by}", stored.row.state)))
 }
 
 fn page(
-    somebody: &Identity,
-    letter: &StoredDeadLetter,
+    identity: &Identity,
+    stored: &StoredDeadLetter,
     body: String,
     error: String,
     diff: Option<Vec<Line>>,
 ) -> Answer {
     let status = if error.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let facts = &letter.row.letter;
+    let dead_letter = &stored.row.letter;
     let page = EditPage {
-        frame: Frame::in_section(Section::DeadLetters, "Edit and replay", somebody),
+        frame: Frame::in_section(Section::DeadLetters, "Edit and replay", identity),
         problem: String::new(),
-        id: facts.id,
-        event: facts.event_name.clone(),
+        id: dead_letter.id,
+        event: dead_letter.event_name.clone(),
         body,
         error,
-        diff_told: diff.as_deref().map(diff::told).unwrap_or_default(),
+        diff_summary: diff.as_deref().map(diff::summary).unwrap_or_default(),
         diff,
     };
     with_status(status, html(&page))
 }
 
 pub async fn edit(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
-    Path(text_of_id): Path<String>,
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
+    Path(id_text): Path<String>,
 ) -> Answer {
-    let letter = open_letter(&console, &text_of_id).await?;
-    page(&somebody, &letter, text(&letter), String::new(), None)
+    let stored = open_dead_letter(&console, &id_text).await?;
+    page(&identity, &stored, text(&stored), String::new(), None)
 }
 
 /// Handles one step of the form: `edit` returns to the editor, `review` shows the diff, `replay` starts the replay. The
 /// edited text is a field of each form, and nothing is stored before the replay.
 pub async fn send(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
-    Path(text_of_id): Path<String>,
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
+    Path(id_text): Path<String>,
     Form(sent): Form,
 ) -> Answer {
-    let letter = open_letter(&console, &text_of_id).await?;
+    let stored = open_dead_letter(&console, &id_text).await?;
     let edited = sent.lines("body");
     if sent.get("step") == "edit" {
-        return page(&somebody, &letter, edited, String::new(), None);
+        return page(&identity, &stored, edited, String::new(), None);
     }
-    let (before, body) = (text(&letter), Bytes::from(edited.clone()));
+    let (before, body) = (text(&stored), Bytes::from(edited.clone()));
     if edited == before {
         let error =
             "You have changed nothing. To replay the event unchanged, use the page of the dead letter."
                 .to_owned();
-        return page(&somebody, &letter, edited, error, None);
+        return page(&identity, &stored, edited, error, None);
     }
-    let (facts, content_type) = (&letter.row.letter, letter.content_type.as_deref());
-    if let Err(why) = edited_event(facts, content_type, &body, console.letters.max_event_bytes) {
-        return page(&somebody, &letter, edited, format!("This is not a valid event: {why}"), None);
+    let (dead_letter, content_type) = (&stored.row.letter, stored.content_type.as_deref());
+    if let Err(why) = edited_event(dead_letter, content_type, &body, console.dead_letters.max_event_bytes) {
+        return page(&identity, &stored, edited, format!("This is not a valid event: {why}"), None);
     }
     if sent.get("step") != "replay" {
         let after = indented(&edited).unwrap_or_else(|| edited.clone());
-        return page(&somebody, &letter, edited, String::new(), Some(diff::lines(&before, &after)));
+        return page(&identity, &stored, edited, String::new(), Some(diff::lines(&before, &after)));
     }
     let new = NewReplay {
         asked: "1 by id, edited".to_owned(),
         caution: ReplayLimits::default(),
-        by: somebody.by(),
+        by: identity.by(),
     };
-    let job = console.jobs.begin_and_wait(&new, &Selection::Edited(facts.id, body), START_TIMEOUT).await?;
+    let job =
+        console.jobs.begin_and_wait(&new, &Selection::Edited(dead_letter.id, body), START_TIMEOUT).await?;
     Ok(Redirect::to(&format!("/replays/{}", job.id)).into_response())
 }

@@ -1,11 +1,11 @@
 //! The list of dead letters.
 
 use askama::Template;
-use axum::extract::State as Of;
+use axum::extract::State as AxumState;
 
 use super::{
     row::Row,
-    search::{ANY, PATH, SEARCH, filter, told},
+    search::{ANY, PATH, SEARCH, filter, search_chips},
 };
 use crate::{
     console::{
@@ -13,7 +13,7 @@ use crate::{
         access::Viewer,
         pages::{
             Answer,
-            fields::{Asked, Errors, Fields},
+            fields::{Errors, Fields, Query},
             format::{capital, grouped, short, spaced, unsigned},
             html,
             layout::{Frame, Section},
@@ -26,13 +26,13 @@ use crate::{
 
 /// Counting stops here, and the page says "at least". Counting a million rows takes too long for a page.
 const MAX_COUNTED: usize = 100_000;
-const A_PAGE: usize = 50;
+const PAGE_SIZE: usize = 50;
 /// The most lines of the summary. A search finds the rest.
 const MAX_LINES: usize = 6;
 
 /// The number of dead letters with one reason and one handler, and the link to their list.
 struct Line {
-    told: String,
+    label: String,
     href: String,
 }
 
@@ -40,7 +40,7 @@ struct Line {
 #[template(path = "dead_letters/list.html")]
 struct ListPage {
     frame: Frame,
-    asked: Fields,
+    search: Fields,
     errors: Errors,
     problem: String,
     chips: Vec<Chip>,
@@ -58,14 +58,18 @@ struct ListPage {
     pager: Pager,
 }
 
-pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+pub async fn list(
+    Viewer(identity): Viewer,
+    AxumState(console): AxumState<Console>,
+    Query(query): Query,
+) -> Answer {
     let store = console.store();
-    let search = asked.only(&SEARCH.map(|(name, _)| name));
+    let search = query.only(&SEARCH.map(|(name, _)| name));
     let mut errors = Errors::default();
     let filter = filter(&search, &mut errors);
-    let after: Option<Cursor> = asked.get("after").parse().ok();
+    let after: Option<Cursor> = query.get("after").parse().ok();
     let (page, summary) = if errors.is_empty() {
-        let page = store.list_dead_letters(&filter, A_PAGE, after).await?;
+        let page = store.list_dead_letters(&filter, PAGE_SIZE, after).await?;
         // The first page has shown the summary.
         let counted = !page.items.is_empty() && after.is_none();
         let summary =
@@ -82,8 +86,8 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     let any = Choice { value: ANY.to_owned(), label: "Any".to_owned() };
     let state = filter.state;
     html(&ListPage {
-        frame: Frame::in_section(Section::DeadLetters, "Dead Letters", &somebody).telling(&asked),
-        chips: told(&search, handler),
+        frame: Frame::in_section(Section::DeadLetters, "Dead Letters", &identity).with_notice(&query),
+        chips: search_chips(&search, handler),
         handlers,
         states: choices(State::ALL, State::as_str, capital).into_iter().chain([any]).collect(),
         reasons: choices(Reason::ALL, Reason::as_str, spaced),
@@ -96,7 +100,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
         discard: search.href("/dead-letters/discard"),
         export: export(&search, &filter),
         problem: problem.to_owned(),
-        asked: search,
+        search,
         errors,
     })
 }
@@ -104,12 +108,12 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
 /// The URL of the API that exports the listed dead letters. In the API, no `state` means any state, and times need a
 /// time zone.
 fn export(search: &Fields, filter: &DeadLetterFilter) -> String {
-    let mut asked = search.without("state").without("since").without("until");
-    for (name, at) in [("since", filter.since), ("until", filter.until)] {
-        asked = at.map_or(asked.clone(), |at| asked.with(name, at.to_string()));
+    let mut params = search.without("state").without("since").without("until");
+    for (name, time) in [("since", filter.since), ("until", filter.until)] {
+        params = time.map_or(params.clone(), |time| params.with(name, time.to_string()));
     }
-    let asked = filter.state.map_or(asked.clone(), |state| asked.with("state", state.as_str()));
-    asked.href("/api/v1/dead-letters/export")
+    let params = filter.state.map_or(params.clone(), |state| params.with("state", state.as_str()));
+    params.href("/api/v1/dead-letters/export")
 }
 
 fn total(summary: &Summary, state: Option<State>) -> String {
@@ -123,7 +127,7 @@ fn lines(summary: &Summary, search: &Fields) -> Vec<Line> {
         let count = grouped(unsigned(line.count));
         let reason = spaced(line.reason.as_str());
         let mut narrowed = search.with("reason", line.reason.as_str());
-        let of = match (line.handler_id, &line.handler_name) {
+        let of_handler = match (line.handler_id, &line.handler_name) {
             (Some(id), name) => {
                 narrowed = narrowed.with("handler", id.to_string());
                 format!(
@@ -133,7 +137,7 @@ fn lines(summary: &Summary, search: &Fields) -> Vec<Line> {
             }
             (None, _) => String::new(),
         };
-        Line { told: format!("{count} {reason}{of}"), href: narrowed.href(PATH) }
+        Line { label: format!("{count} {reason}{of_handler}"), href: narrowed.href(PATH) }
     });
     lines.collect()
 }

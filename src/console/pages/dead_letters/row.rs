@@ -35,31 +35,31 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn of(letter: &DeadLetter) -> Self {
-        let object_id = letter.object_id.clone().unwrap_or_default();
-        let named = |id| match &letter.handler_name {
+    pub fn of(dead_letter: &DeadLetter) -> Self {
+        let object_id = dead_letter.object_id.clone().unwrap_or_default();
+        let named = |id| match &dead_letter.handler_name {
             Some(name) => name.to_string(),
             None => format!("handler {id}"),
         };
         Self {
-            id: letter.id,
-            died_at: letter.died_at.to_string(),
-            date: moment(letter.died_at),
-            reason: spaced(letter.reason.as_str()),
-            meaning: meaning(letter.reason),
-            tone: if letter.reason == Reason::Unrouted { "warn" } else { "bad" },
-            event_href: href(PATH, "event", &letter.event_name),
-            event: letter.event_name.clone(),
+            id: dead_letter.id,
+            died_at: dead_letter.died_at.to_string(),
+            date: moment(dead_letter.died_at),
+            reason: spaced(dead_letter.reason.as_str()),
+            meaning: meaning(dead_letter.reason),
+            tone: if dead_letter.reason == Reason::Unrouted { "warn" } else { "bad" },
+            event_href: href(PATH, "event", &dead_letter.event_name),
+            event: dead_letter.event_name.clone(),
             object_short: short(&object_id, 24),
             object_href: href(PATH, "object_id", &object_id),
             object_id,
-            handler_href: letter
+            handler_href: dead_letter
                 .handler_id
                 .map(|id| href(PATH, "handler", &id.to_string()))
                 .unwrap_or_default(),
-            handler: letter.handler_id.map(named).unwrap_or_default(),
-            attempts: letter.attempts,
-            error: letter.error.clone(),
+            handler: dead_letter.handler_id.map(named).unwrap_or_default(),
+            attempts: dead_letter.attempts,
+            error: dead_letter.error.clone(),
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn filter(search: &Fields, errors: &mut Errors) -> DeadLetterFilter {
 }
 
 /// The chips of the search. `handler` is the name of the handler that is searched for, if it is known.
-pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
+pub fn search_chips(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
     chips(search, PATH, &SEARCH, |name, value| match name {
         "state" | "reason" => capital(&spaced(value)),
         "handler" => handler.map_or_else(|| value.to_owned(), |name| format!("{name} ({value})")),

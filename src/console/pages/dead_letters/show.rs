@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::{Path, State as Of},
+    extract::{Path, State as AxumState},
     http::header,
     response::IntoResponse,
 };
@@ -12,12 +12,12 @@ use crate::{
     console::{
         Console,
         access::Viewer,
-        limited::apart,
+        limited::blocking,
         pages::{
             Answer,
             body::Body,
             executions::code,
-            fields::{Asked, Fields},
+            fields::{Fields, Query},
             format::{capital, duration, handler_name, moment, short},
             html,
             layout::{Frame, Section},
@@ -73,45 +73,50 @@ struct ShowPage {
 }
 
 pub async fn show(
-    Viewer(somebody): Viewer,
-    Of(console): Of<Console>,
+    Viewer(identity): Viewer,
+    AxumState(console): AxumState<Console>,
     Path(text): Path<String>,
-    Asked(asked): Asked,
+    Query(query): Query,
 ) -> Answer {
-    let turn = console.messages.turn().await?;
-    let shown = somebody.view_of(console.letters.show(id(&text)?).await?);
+    let permit = console.messages.permit().await?;
+    let shown = identity.view_of(console.dead_letters.show(id(&text)?).await?);
     let title = format!("Dead letter of {}", shown.letter.row.letter.event_name);
-    let frame = Frame::in_section(Section::DeadLetters, &title, &somebody).telling(&asked);
-    let answer = apart(|| html(&page(frame, &shown, asked.get("whole") == "yes")))?;
-    Ok(turn.until_sent(answer))
+    let frame = Frame::in_section(Section::DeadLetters, &title, &identity).with_notice(&query);
+    let answer = blocking(|| html(&page(frame, &shown, query.get("whole") == "yes")))?;
+    Ok(permit.until_sent(answer))
 }
 
-fn page(frame: Frame, shown: &Shown, whole: bool) -> ShowPage {
-    let letter = &shown.letter;
-    let facts = &letter.row.letter;
-    let row = Row::of(facts);
-    let href = format!("/dead-letters/{}", facts.id);
-    let (text, note) = match std::str::from_utf8(&letter.body) {
+fn page(frame: Frame, shown: &Shown, show_all: bool) -> ShowPage {
+    let stored = &shown.letter;
+    let dead_letter = &stored.row.letter;
+    let row = Row::of(dead_letter);
+    let href = format!("/dead-letters/{}", dead_letter.id);
+    let (text, note) = match std::str::from_utf8(&stored.body) {
         Ok(text) => (text.into(), ""),
-        Err(_) => (String::from_utf8_lossy(&letter.body), "not UTF-8: other bytes are shown as \u{fffd}"),
+        Err(_) => (String::from_utf8_lossy(&stored.body), "not UTF-8: other bytes are shown as \u{fffd}"),
     };
-    let body =
-        Body::new("body", "The event", &text, &href, whole).with_note(note).with_raw(format!("{href}/body"));
-    let published = [&letter.exchange, &letter.routing_key, &letter.content_type];
+    let body = Body::new("body", "The event", &text, &href, show_all)
+        .with_note(note)
+        .with_raw(format!("{href}/body"));
+    let published = [&stored.exchange, &stored.routing_key, &stored.content_type];
     let published: Vec<_> = published.into_iter().flatten().map(String::as_str).collect();
     ShowPage {
         problem: String::new(),
-        is_open: letter.row.state == State::Open,
-        state: letter.row.state.to_string(),
-        closed: closed(&letter.row),
+        is_open: stored.row.state == State::Open,
+        state: stored.row.state.to_string(),
+        closed: closed(&stored.row),
         object_href: Fields::default().with("object_id", &row.object_id).href("/executions"),
-        event_id: facts.event_id.clone().unwrap_or_default(),
+        event_id: dead_letter.event_id.clone().unwrap_or_default(),
         event_href: Fields::default()
-            .with("event_id", facts.event_id.as_deref().unwrap_or_default())
+            .with("event_id", dead_letter.event_id.as_deref().unwrap_or_default())
             .href("/executions"),
-        handler_page: facts.handler_id.map(|id| format!("/handlers/{id}")).unwrap_or_default(),
-        first_failed: facts.first_failed_at.map(moment).unwrap_or_default(),
-        worker: facts.worker.as_ref().map(|w| format!("{}, process {}", w.host, w.pid)).unwrap_or_default(),
+        handler_page: dead_letter.handler_id.map(|id| format!("/handlers/{id}")).unwrap_or_default(),
+        first_failed: dead_letter.first_failed_at.map(moment).unwrap_or_default(),
+        worker: dead_letter
+            .worker
+            .as_ref()
+            .map(|w| format!("{}, process {}", w.host, w.pid))
+            .unwrap_or_default(),
         published: published.join(", "),
         obstacle: shown.replay.obstacle.clone().unwrap_or_default(),
         planned: shown.replay.handlers.iter().map(planned).collect(),
@@ -127,9 +132,9 @@ fn closed(row: &DeadLetterRow) -> String {
         return String::new();
     }
     let by = row.state_changed_by.as_deref().unwrap_or("somebody");
-    let at = row.state_changed_at.map(|at| format!(", {} UTC", moment(at))).unwrap_or_default();
+    let date = row.state_changed_at.map(|time| format!(", {} UTC", moment(time))).unwrap_or_default();
     let note = row.state_note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
-    format!("{} by {by}{at}{note}", capital(row.state.as_str()))
+    format!("{} by {by}{date}{note}", capital(row.state.as_str()))
 }
 
 fn planned(handler: &PlannedHandler) -> Planned {
@@ -144,7 +149,7 @@ fn planned(handler: &PlannedHandler) -> Planned {
 
 fn attempt(execution: &Execution) -> Attempt {
     let handler = execution.handler.as_ref().and_then(|handler| handler.name.as_ref());
-    let of = handler.map(|name| format!(" of {}", short(name.as_str(), 60))).unwrap_or_default();
+    let of_handler = handler.map(|name| format!(" of {}", short(name.as_str(), 60))).unwrap_or_default();
     let (tone, ended) = match execution.disposition {
         Disposition::Done => ("good", "succeeded"),
         Disposition::Forbidden => ("warn", "forbade the event"),
@@ -153,15 +158,15 @@ fn attempt(execution: &Execution) -> Attempt {
         _ => ("", "was skipped"),
     };
     let headline = if execution.attempt == 0 {
-        format!("The call{of} {ended}")
+        format!("The call{of_handler} {ended}")
     } else {
-        format!("Attempt {}{of} {ended}", execution.attempt)
+        format!("Attempt {}{of_handler} {ended}", execution.attempt)
     };
     let answer = execution.response.as_ref().map(|response| {
         let texts = [&response.body, &response.stdout, &response.stderr];
-        let said = texts.into_iter().flatten().find(|text| !text.trim().is_empty());
-        let said = said.map(|text| format!(": {}", short(text.trim(), 300))).unwrap_or_default();
-        format!("{}{said}", code(response))
+        let output = texts.into_iter().flatten().find(|text| !text.trim().is_empty());
+        let output = output.map(|text| format!(": {}", short(text.trim(), 300))).unwrap_or_default();
+        format!("{}{output}", code(response))
     });
     Attempt {
         id: execution.id.to_string(),
@@ -176,12 +181,16 @@ fn attempt(execution: &Execution) -> Attempt {
 
 /// The unchanged body, as plain text, or as binary data if it is not UTF-8. It must never be served as HTML or script,
 /// because it would then act with the session of the operator.
-pub async fn raw(Viewer(_): Viewer, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
-    let turn = console.messages.turn().await?;
-    let letter = console.store().dead_letter(id(&text)?).await?;
-    let media_type = match std::str::from_utf8(&letter.body) {
+pub async fn raw(
+    Viewer(_): Viewer,
+    AxumState(console): AxumState<Console>,
+    Path(text): Path<String>,
+) -> Answer {
+    let permit = console.messages.permit().await?;
+    let stored = console.store().dead_letter(id(&text)?).await?;
+    let media_type = match std::str::from_utf8(&stored.body) {
         Ok(_) => "text/plain; charset=utf-8",
         Err(_) => "application/octet-stream",
     };
-    Ok(turn.until_sent(([(header::CONTENT_TYPE, media_type)], letter.body).into_response()))
+    Ok(permit.until_sent(([(header::CONTENT_TYPE, media_type)], stored.body).into_response()))
 }

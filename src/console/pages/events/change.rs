@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::{Path, State as Of},
+    extract::{Path, State},
     http::StatusCode,
 };
 
@@ -62,32 +62,32 @@ struct RemovePage {
     queue: String,
 }
 
-fn new_page(somebody: &Identity, form: NewForm, problem: String) -> Answer {
+fn new_page(identity: &Identity, form: NewForm, problem: String) -> Answer {
     let refused = !problem.is_empty() || !form.errors.is_empty();
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    let frame = Frame::in_section(Section::Events, "Add an event type", somebody);
+    let frame = Frame::in_section(Section::Events, "Add an event type", identity);
     with_status(status, html(&NewPage { frame, problem, form }))
 }
 
-pub async fn new(Operator(somebody): Operator) -> Answer {
-    new_page(&somebody, NewForm::default(), String::new())
+pub async fn new(Operator(identity): Operator) -> Answer {
+    new_page(&identity, NewForm::default(), String::new())
 }
 
-pub async fn add(Operator(somebody): Operator, Of(console): Of<Console>, Form(sent): Form) -> Answer {
+pub async fn add(Operator(identity): Operator, State(console): State<Console>, Form(sent): Form) -> Answer {
     let mut form = NewForm::typed(&sent);
     let Some(name) = form.errors.take("name", form.name.parse::<EventName>()) else {
-        return new_page(&somebody, form, String::new());
+        return new_page(&identity, form, String::new());
     };
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let new = NewEventType { name, group: given(&form.group), title: given(&form.title) };
-    match add_event_type(console.store(), &console.letters.broker, new).await {
+    match add_event_type(console.store(), &console.dead_letters.broker, new).await {
         Ok(_) => Ok(done(LIST, "added", &1)),
-        Err(error) => new_page(&somebody, form, told(error)?),
+        Err(error) => new_page(&identity, form, refusal(error)?),
     }
 }
 
 /// The message if a rule forbids the change, for the form. Any other error becomes a problem.
-fn told(error: anyhow::Error) -> Result<String, Problem> {
+fn refusal(error: anyhow::Error) -> Result<String, Problem> {
     match error.downcast::<StoreError>() {
         Ok(StoreError::Refused(why)) => Ok(why),
         Ok(error) => Err(error.into()),
@@ -99,29 +99,29 @@ fn parse(name: &str) -> Result<EventName, Problem> {
     name.parse().map_err(|_| Problem::not_found(format!("there is no event type {name}")))
 }
 
-fn remove_page(console: &Console, somebody: &Identity, name: EventName, problem: String) -> Answer {
+fn remove_page(console: &Console, identity: &Identity, name: EventName, problem: String) -> Answer {
     let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let frame = Frame::in_section(Section::Events, &format!("Remove {name}"), somebody);
-    let queue = console.letters.broker.topology.names.event_queue(&name);
+    let frame = Frame::in_section(Section::Events, &format!("Remove {name}"), identity);
+    let queue = console.dead_letters.broker.topology.names.event_queue(&name);
     with_status(status, html(&RemovePage { frame, problem, name, queue }))
 }
 
 pub async fn ask_remove(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+    Operator(identity): Operator,
+    State(console): State<Console>,
     Path(name): Path<String>,
 ) -> Answer {
-    remove_page(&console, &somebody, parse(&name)?, String::new())
+    remove_page(&console, &identity, parse(&name)?, String::new())
 }
 
 pub async fn remove(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+    Operator(identity): Operator,
+    State(console): State<Console>,
     Path(name): Path<String>,
 ) -> Answer {
     let name = parse(&name)?;
-    match remove_event_type(console.store(), &console.letters.broker, &name).await {
+    match remove_event_type(console.store(), &console.dead_letters.broker, &name).await {
         Ok(_) => Ok(done(LIST, "removed", &1)),
-        Err(error) => remove_page(&console, &somebody, name, told(error)?),
+        Err(error) => remove_page(&console, &identity, name, refusal(error)?),
     }
 }

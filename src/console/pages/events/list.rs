@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use askama::Template;
-use axum::extract::State as Of;
+use axum::extract::State;
 
 use crate::{
     broker::{Depth, QueueDepth, QueueKind},
@@ -12,7 +12,7 @@ use crate::{
         access::Viewer,
         pages::{
             Answer,
-            fields::Asked,
+            fields::Query,
             format::{grouped, typed},
             html,
             layout::{Frame, Section},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A queue with more messages than this is highlighted.
-const PILING: u32 = 1000;
+const MANY_MESSAGES: u32 = 1000;
 
 struct Row {
     title: String,
@@ -31,7 +31,7 @@ struct Row {
     /// The number of enabled handlers.
     handlers: String,
     depth: String,
-    is_piling: bool,
+    has_many_messages: bool,
     consumers: String,
     is_missing: bool,
 }
@@ -44,7 +44,7 @@ struct Group {
 /// A queue that all event types share.
 struct Shared {
     name: String,
-    what: String,
+    contents: String,
     depth: String,
     consumers: String,
     is_missing: bool,
@@ -59,11 +59,11 @@ struct ListPage {
     shared: Vec<Shared>,
 }
 
-pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
+pub async fn list(Viewer(identity): Viewer, State(console): State<Console>, Query(query): Query) -> Answer {
     let store = console.store();
     let types = store.list_event_types(false).await?;
     let handlers = store.enabled_handlers().await?;
-    let waiting = console.overview.waiting().await?;
+    let waiting = console.status.waiting().await?;
     let by_event: HashMap<&EventName, &QueueDepth> = waiting
         .queues
         .iter()
@@ -83,7 +83,7 @@ pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(aske
     let groups = groups.collect();
     let problem = waiting.error.as_deref();
     html(&ListPage {
-        frame: Frame::in_section(Section::Events, "Events", &somebody).telling(&asked),
+        frame: Frame::in_section(Section::Events, "Events", &identity).with_notice(&query),
         shared: waiting.queues.iter().filter_map(shared).collect(),
         broker_problem: problem
             .map(|error| format!("Cannot read the queue depths from RabbitMQ: {error}."))
@@ -98,20 +98,20 @@ fn row(title: String, name: EventName, handlers: u64, queue: Option<&QueueDepth>
         title,
         name,
         handlers: grouped(handlers),
-        depth: told(depth, |depth| depth.messages),
-        is_piling: depth.is_some_and(|depth| depth.messages > PILING),
-        consumers: told(depth, |depth| depth.consumers),
+        depth: depth_text(depth, |depth| depth.messages),
+        has_many_messages: depth.is_some_and(|depth| depth.messages > MANY_MESSAGES),
+        consumers: depth_text(depth, |depth| depth.consumers),
         is_missing: queue.is_some_and(|queue| queue.depth.is_none()),
     }
 }
 
-fn told(depth: Option<Depth>, what: fn(Depth) -> u32) -> String {
-    depth.map_or_else(|| "–".to_owned(), |depth| grouped(u64::from(what(depth))))
+fn depth_text(depth: Option<Depth>, value: fn(Depth) -> u32) -> String {
+    depth.map_or_else(|| "–".to_owned(), |depth| grouped(u64::from(value(depth))))
 }
 
 /// The row of a shared queue. Empty queues of the delay ladder are left out.
 fn shared(queue: &QueueDepth) -> Option<Shared> {
-    let what = match &queue.kind {
+    let contents = match &queue.kind {
         QueueKind::Event { .. } => return None,
         QueueKind::ExecutionLog => "Results, until a recorder has written them".to_owned(),
         QueueKind::DeadLetters => "Dead letters, until a recorder has written them".to_owned(),
@@ -122,16 +122,16 @@ fn shared(queue: &QueueDepth) -> Option<Shared> {
             if queue.depth.is_some_and(|depth| depth.messages == 0) {
                 return None;
             }
-            let part = std::time::Duration::from_secs(u64::from(*seconds));
-            format!("Retries; each one waits here for {}", typed(part))
+            let delay = std::time::Duration::from_secs(u64::from(*seconds));
+            format!("Retries; each one waits here for {}", typed(delay))
         }
     };
     let depth = queue.depth;
     Some(Shared {
         name: queue.queue.clone(),
-        what,
-        depth: told(depth, |depth| depth.messages),
-        consumers: told(depth, |depth| depth.consumers),
+        contents,
+        depth: depth_text(depth, |depth| depth.messages),
+        consumers: depth_text(depth, |depth| depth.consumers),
         is_missing: depth.is_none(),
     })
 }

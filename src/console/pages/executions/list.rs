@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::{
     row::Row,
-    search::{PATH, SEARCH, filter, told},
+    search::{PATH, SEARCH, filter, search_chips},
 };
 use crate::{
     console::{
@@ -14,7 +14,7 @@ use crate::{
         access::Viewer,
         pages::{
             Answer,
-            fields::{Asked, Errors, Fields},
+            fields::{Errors, Fields, Query},
             format::{capital, moment, spaced},
             html,
             layout::{Frame, Section},
@@ -25,13 +25,13 @@ use crate::{
     store::{Cursor, Page},
 };
 
-const A_PAGE: usize = 50;
+const PAGE_SIZE: usize = 50;
 
 #[derive(Template)]
 #[template(path = "executions/list.html")]
 struct ListPage {
     frame: Frame,
-    asked: Fields,
+    search: Fields,
     errors: Errors,
     /// The error that prevented the search.
     problem: String,
@@ -50,16 +50,16 @@ struct ListPage {
     pager: Pager,
 }
 
-pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Asked(asked): Asked) -> Answer {
+pub async fn list(Viewer(identity): Viewer, State(console): State<Console>, Query(query): Query) -> Answer {
     let store = console.store();
-    let search = asked.only(&SEARCH.map(|(name, _)| name));
+    let search = query.only(&SEARCH.map(|(name, _)| name));
     let mut errors = Errors::default();
     let filter = filter(&search, &mut errors);
-    let after: Option<Cursor> = asked.get("after").parse().ok();
+    let after: Option<Cursor> = query.get("after").parse().ok();
     // The live tail starts a little earlier than this query. It therefore sends the rows that are committed meanwhile.
     let begun = Timestamp::now() - 2.seconds();
     let (page, problem) = if errors.is_empty() {
-        (store.list_executions(&filter, A_PAGE, after).await?, String::new())
+        (store.list_executions(&filter, PAGE_SIZE, after).await?, String::new())
     } else {
         (
             Page { items: Vec::new(), next: None },
@@ -70,7 +70,7 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     let mut pager = Pager::of(&page, &search, PATH, after.is_some(), ("execution", "executions"));
     let searched_to = page.next.filter(|next| next.id.is_nil()).map(|next| moment(next.at));
     if let Some(to) = &searched_to {
-        pager.told = format!("{}, searched back to {to} UTC", pager.told);
+        pager.count_text = format!("{}, searched back to {to} UTC", pager.count_text);
         pager.next_word = "Search further back";
     }
     let is_open = filter.until.is_none() && after.is_none() && errors.is_empty();
@@ -79,16 +79,16 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
     let handler =
         handlers.iter().find(|handler| handler.value == chosen).map(|handler| handler.label.as_str());
     html(&ListPage {
-        frame: Frame::in_section(Section::Executions, "Execution Logs", &somebody).telling(&asked),
-        chips: told(&search, handler),
+        frame: Frame::in_section(Section::Executions, "Execution Logs", &identity).with_notice(&query),
+        chips: search_chips(&search, handler),
         groups: groups(store.list_event_types(false).await?),
         handlers,
         statuses: choices(Status::ALL, Status::as_str, capital),
         dispositions: choices(Disposition::ALL, Disposition::as_str, spaced),
         tail: is_open.then(|| search.with("from", begun.to_string()).href("/executions/live")),
-        live: asked.get("live") == "on",
+        live: query.get("live") == "on",
         replay: search.href("/executions/replay"),
-        asked: search,
+        search,
         errors,
         problem,
         rows,

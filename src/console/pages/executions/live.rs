@@ -25,7 +25,7 @@ use crate::{
         access::{Viewer, is_still_known},
         pages::{
             Answer,
-            fields::{Asked, Errors},
+            fields::{Errors, Query},
         },
         problem::{FieldError, Problem},
     },
@@ -35,11 +35,11 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_millis(700);
 /// The pause after the database has not answered.
 const RETRY_DELAY: Duration = Duration::from_secs(3);
-const AT_ONCE: usize = 200;
+const MAX_ROWS: usize = 200;
 /// The longest duration of a stream. The browser then connects and authenticates again.
 const MAX_DURATION: Duration = Duration::from_mins(10);
 /// In minutes: older rows are not sent. A browser that was asleep for long does not get all rows since then.
-const OLDEST: i64 = 10;
+const MAX_AGE_MINUTES: i64 = 10;
 
 #[derive(Template)]
 #[template(path = "executions/rows.html")]
@@ -62,20 +62,20 @@ struct Tail {
 pub async fn live(
     Viewer(_): Viewer,
     State(console): State<Console>,
-    Asked(asked): Asked,
+    Query(query): Query,
     headers: HeaderMap,
 ) -> Answer {
-    let turn = console.live_pages.turn().await?;
+    let permit = console.live_pages.permit().await?;
     let mut errors = Errors::default();
-    let filter = filter(&asked.only(&SEARCH.map(|(name, _)| name)), &mut errors);
+    let filter = filter(&query.only(&SEARCH.map(|(name, _)| name)), &mut errors);
     if !errors.is_empty() {
         let wrong = errors.all().map(|(name, error)| FieldError::parameter(name, error)).collect();
         return Err(Problem::bad_fields(wrong));
     }
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<Cursor>().ok());
-    let from = asked.get("from").parse().unwrap_or_else(|_| Timestamp::now());
+    let from = query.get("from").parse().unwrap_or_else(|_| Timestamp::now());
     let seen = last.unwrap_or(Cursor { at: from, id: Uuid::nil() });
-    let oldest = Timestamp::now() - OLDEST.minutes();
+    let oldest = Timestamp::now() - MAX_AGE_MINUTES.minutes();
     let seen = if seen.at < oldest { Cursor { at: oldest, id: Uuid::nil() } } else { seen };
     let stop = console.stop.clone();
     let tail = Tail { console, headers, filter, seen, is_first: true };
@@ -89,7 +89,7 @@ pub async fn live(
     // Without this header, a proxy that buffers (nginx by default) would deliver nothing before the end of the stream.
     let unbuffered = [("x-accel-buffering", "no")];
     let live = (unbuffered, Sse::new(events).keep_alive(KeepAlive::default()));
-    Ok(turn.until_sent(live.into_response()))
+    Ok(permit.until_sent(live.into_response()))
 }
 
 impl Tail {
@@ -109,8 +109,9 @@ impl Tail {
             if !is_still_known(&self.console, &self.headers).await {
                 return None;
             }
-            let found = self.console.store().tail_executions(&self.filter, AT_ONCE, Some(self.seen)).await;
-            match found {
+            let new_rows =
+                self.console.store().tail_executions(&self.filter, MAX_ROWS, Some(self.seen)).await;
+            match new_rows {
                 Ok(rows) if rows.is_empty() => {}
                 Ok(rows) => {
                     if let Some(last) = rows.last() {

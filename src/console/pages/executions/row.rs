@@ -61,7 +61,7 @@ impl Row {
         (disposition, error, milliseconds): (Disposition, Option<&str>, u64),
         started_at: jiff::Timestamp,
     ) -> Self {
-        let (tone, more, meaning) = told(disposition);
+        let (tone, more, meaning) = disposition_texts(disposition);
         let status = disposition.status();
         let number = handler.map(|handler| handler.id.to_string()).unwrap_or_default();
         let named = |handler: &HandlerRef| {
@@ -95,7 +95,7 @@ impl Row {
 }
 
 /// For a disposition: the CSS class, the addition to the status, and the sentence that explains it.
-const fn told(disposition: Disposition) -> (&'static str, &'static str, &'static str) {
+const fn disposition_texts(disposition: Disposition) -> (&'static str, &'static str, &'static str) {
     match disposition {
         Disposition::Done => ("good", "", "The handler succeeded."),
         Disposition::Forbidden => {

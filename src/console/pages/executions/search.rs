@@ -54,7 +54,7 @@ pub fn time(text: &str) -> Result<Timestamp, InvalidMoment> {
 }
 
 /// The chips of the search. `handler` is the name of the handler that is searched for, if it is known.
-pub fn told(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
+pub fn search_chips(search: &Fields, handler: Option<&str>) -> Vec<Chip> {
     chips(search, PATH, &SEARCH, |name, value| match name {
         "status" => capital(value),
         "disposition" => spaced(value),
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chip_says_the_zone_of_a_time_once() {
-        for (typed, shown) in [
+    fn a_chip_shows_the_zone_of_a_time_once() {
+        for (typed, expected) in [
             ("2026-01-31T12:30", "2026-01-31 12:30:00 UTC"),
             ("2026-01-31T12:30:00Z", "2026-01-31 12:30:00 UTC"),
             ("2026-01-31 12:30z", "2026-01-31 12:30:00 UTC"),
@@ -89,25 +89,25 @@ mod tests {
             ("2h", "2h"),
             ("nonsense", "nonsense"),
         ] {
-            assert_eq!(searched_time(typed), shown);
+            assert_eq!(searched_time(typed), expected);
         }
     }
 
     #[test]
-    fn times_are_utc_where_nothing_else_is_said() {
-        for (typed, meant) in [
+    fn times_without_a_zone_are_utc() {
+        for (typed, expected) in [
             ("2026-01-31T12:30", "2026-01-31T12:30:00Z"),
             ("2026-01-31T12:30:05", "2026-01-31T12:30:05Z"),
             ("2026-01-31", "2026-01-31T00:00:00Z"),
             ("2026-01-31T12:30:00+01:00", "2026-01-31T11:30:00Z"),
         ] {
-            assert_eq!(time(typed).expect(typed).to_string(), meant);
+            assert_eq!(time(typed).expect(typed).to_string(), expected);
         }
         assert!(time("soon").is_err());
     }
 
     #[test]
-    fn what_is_wrong_is_told_beside_its_field() {
+    fn each_error_belongs_to_its_field() {
         let mut errors = Errors::default();
         let search = Fields::parse(b"status=odd&since=soon&data=+x+");
         let filter = filter(&search, &mut errors);

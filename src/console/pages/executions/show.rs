@@ -16,7 +16,7 @@ use crate::{
         pages::{
             Answer,
             body::Body,
-            fields::{Asked, Fields},
+            fields::{Fields, Query},
             format::moment,
             html,
             layout::{Frame, Section},
@@ -44,7 +44,7 @@ struct ShowPage {
     bodies: Vec<Body>,
     answer_note: String,
     /// The link to its dead letter, if it has one.
-    letter: Option<String>,
+    dead_letter_href: Option<String>,
 }
 
 async fn named(console: &Console, id: &str) -> Result<Execution, Problem> {
@@ -53,20 +53,20 @@ async fn named(console: &Console, id: &str) -> Result<Execution, Problem> {
 }
 
 pub async fn show(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Path(id): Path<String>,
-    Asked(asked): Asked,
+    Query(query): Query,
 ) -> Answer {
-    let execution = somebody.view_of(named(&console, &id).await?);
+    let execution = identity.view_of(named(&console, &id).await?);
     let row = Row::of_whole(&execution);
     let task = execution.handler.as_ref().and_then(|handler| handler.task.as_ref());
     let event = &execution.event;
     html(&ShowPage {
-        frame: Frame::in_section(Section::Executions, &format!("Execution of {}", event.name), &somebody),
+        frame: Frame::in_section(Section::Executions, &format!("Execution of {}", event.name), &identity),
         kind: task.map(|task| task.kind.to_string()).unwrap_or_default(),
         target: task.map(|task| task.target.clone()).unwrap_or_default(),
-        retry_at: execution.retry_at.map(|at| format!("{} UTC", moment(at))).unwrap_or_default(),
+        retry_at: execution.retry_at.map(|time| format!("{} UTC", moment(time))).unwrap_or_default(),
         event_id: event.id.to_string(),
         event_href: Fields::default().with("event_id", event.id.as_str()).href("/executions"),
         happened: format!("{} UTC", moment(event.dt)),
@@ -74,14 +74,14 @@ pub async fn show(
             "{}, process {}, version {}",
             execution.worker.host, execution.worker.pid, execution.worker.version
         ),
-        bodies: bodies(&execution, asked.get("whole") == "yes"),
+        bodies: bodies(&execution, query.get("whole") == "yes"),
         answer_note: answer_note(&execution),
-        letter: letter(&execution),
+        dead_letter_href: dead_letter_href(&execution),
         row,
     })
 }
 
-fn letter(execution: &Execution) -> Option<String> {
+fn dead_letter_href(execution: &Execution) -> Option<String> {
     let handler =
         execution.handler.as_ref().filter(|_| execution.disposition == Disposition::DeadLettered)?;
     let search = Fields::default()
@@ -91,17 +91,17 @@ fn letter(execution: &Execution) -> Option<String> {
     Some(search.href("/dead-letters"))
 }
 
-fn bodies(execution: &Execution, whole: bool) -> Vec<Body> {
+fn bodies(execution: &Execution, show_all: bool) -> Vec<Body> {
     let page = format!("/executions/{}", execution.id);
     let sent = if execution.attempt == 0 { "What would have been sent" } else { "Sent" };
-    let mut bodies = vec![Body::new("sent", sent, execution.request.get(), &page, whole)];
+    let mut bodies = vec![Body::new("sent", sent, execution.request.get(), &page, show_all)];
     for (id, title, text) in answers(execution.response.as_ref()) {
         let note = if execution.response.as_ref().is_some_and(|r| r.truncated) {
             "truncated when it was received"
         } else {
             ""
         };
-        bodies.push(Body::new(id, title, text, &page, whole).with_note(note));
+        bodies.push(Body::new(id, title, text, &page, show_all).with_note(note));
     }
     bodies
         .into_iter()
@@ -157,7 +157,7 @@ pub async fn raw(
     State(console): State<Console>,
     Path((id, part)): Path<(String, String)>,
 ) -> Answer {
-    let turn = console.messages.turn().await?;
+    let permit = console.messages.permit().await?;
     let execution = named(&console, &id).await?;
     let response = execution.response.clone().unwrap_or_default();
     let text = match part.as_str() {
@@ -168,5 +168,5 @@ pub async fn raw(
         _ => None,
     };
     let text = text.ok_or_else(|| Problem::not_found("there is no such part of the execution"))?;
-    Ok(turn.until_sent(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()))
+    Ok(permit.until_sent(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()))
 }

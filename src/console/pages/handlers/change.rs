@@ -12,7 +12,7 @@ use crate::{
         Console,
         access::{Identity, Operator},
         pages::{
-            fields::{Asked, Form},
+            fields::{Form, Query},
             format::typed,
             html,
             layout::{Frame, Section, done},
@@ -44,7 +44,7 @@ struct FormPage {
 
 async fn form_page(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     form: HandlerForm,
     stale: Option<Stale>,
 ) -> Answer {
@@ -62,7 +62,7 @@ async fn form_page(
         retry.multiplier,
         typed(retry.max_interval)
     );
-    let frame = Frame::in_section(Section::Handlers, &form.title(), somebody);
+    let frame = Frame::in_section(Section::Handlers, &form.title(), identity);
     let status = match (&stale, form.errors.is_empty()) {
         (Some(_), _) => StatusCode::CONFLICT,
         (None, true) => StatusCode::OK,
@@ -73,48 +73,48 @@ async fn form_page(
 }
 
 pub async fn new(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
-    Asked(asked): Asked,
+    Query(query): Query,
 ) -> Answer {
-    form_page(&console, &somebody, HandlerForm::blank(asked.get("event")), None).await
+    form_page(&console, &identity, HandlerForm::blank(query.get("event")), None).await
 }
 
 pub async fn create(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Form(sent): Form,
 ) -> Answer {
     let mut form = HandlerForm::typed(&sent, None);
     let Some(spec) = checked(&console, &mut form, None).await else {
-        return form_page(&console, &somebody, form, None).await;
+        return form_page(&console, &identity, form, None).await;
     };
     let secret = (form.sign == "on" && spec.task.kind().can_be_signed()).then(SigningSecret::generate);
     let stored = secret.as_ref().map(|secret| secrecy::SecretString::from(secret.expose()));
-    match console.store().create_handler(&spec, stored.as_ref(), &somebody.by()).await {
+    match console.store().create_handler(&spec, stored.as_ref(), &identity.by()).await {
         Ok(handler) => match secret {
-            Some(secret) => super::show::page(&console, &somebody, handler, Some(secret.expose())).await,
+            Some(secret) => super::show::page(&console, &identity, handler, Some(secret.expose())).await,
             None => Ok(done(LIST, "created", &handler.id)),
         },
         Err(StoreError::Refused(why)) => {
             form.errors.add("form", why);
-            form_page(&console, &somebody, form, None).await
+            form_page(&console, &identity, form, None).await
         }
         Err(error) => Err(error.into()),
     }
 }
 
 pub async fn edit(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
 ) -> Answer {
     let handler = named(&console, &id).await?;
-    form_page(&console, &somebody, HandlerForm::of(&handler), None).await
+    form_page(&console, &identity, HandlerForm::of(&handler), None).await
 }
 
 pub async fn save(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
     Form(sent): Form,
@@ -122,20 +122,20 @@ pub async fn save(
     let handler = named(&console, &id).await?;
     let mut form = HandlerForm::typed(&sent, Some(handler.id));
     let Some(spec) = checked(&console, &mut form, Some(&handler.spec)).await else {
-        return form_page(&console, &somebody, form, None).await;
+        return form_page(&console, &identity, form, None).await;
     };
     let store = console.store();
-    match store.update_handler(handler.id, Some(form.version), |_| spec, &somebody.by(), None).await {
+    match store.update_handler(handler.id, Some(form.version), |_| spec, &identity.by(), None).await {
         Ok(handler) => Ok(done(LIST, "saved", &handler.id)),
         Err(StoreError::Conflict { version }) => {
             let stale = Stale::since(form.version, version, &store.handler_history(handler.id).await?);
             // The page shows the changes of the others. Saving again overwrites them.
             form.version = version;
-            form_page(&console, &somebody, form, Some(stale)).await
+            form_page(&console, &identity, form, Some(stale)).await
         }
         Err(StoreError::Refused(why)) => {
             form.errors.add("form", why);
-            form_page(&console, &somebody, form, None).await
+            form_page(&console, &identity, form, None).await
         }
         Err(error) => Err(error.into()),
     }
@@ -152,8 +152,8 @@ async fn checked(
     let settings = &console.settings;
     match &spec.task {
         Task::Http { url, .. } => {
-            if let Err(refused) = check_target(&settings.address_rules, url).await {
-                form.errors.add("url", refused.to_string());
+            if let Err(why) = check_target(&settings.address_rules, url).await {
+                form.errors.add("url", why.to_string());
             }
         }
         Task::Script { path, .. }

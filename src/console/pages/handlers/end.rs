@@ -37,7 +37,7 @@ struct DeletePage {
 }
 
 pub async fn set_status(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
     Form(sent): Form,
@@ -46,71 +46,71 @@ pub async fn set_status(
     let id = before.id;
     let status: Status =
         sent.get("status").parse().map_err(|error| Problem::bad_request(format!("status: {error}")))?;
-    console.store().set_handler_status(id, None, status, &somebody.by(), None).await?;
+    console.store().set_handler_status(id, None, status, &identity.by(), None).await?;
     let is_brought_back = before.spec.status == Status::Archived && status == Status::Disabled;
-    let what = if is_brought_back { "back" } else { status.as_str() };
-    Ok(done(back(sent.get("back")), what, &id))
+    let notice = if is_brought_back { "back" } else { status.as_str() };
+    Ok(done(back(sent.get("back")), notice, &id))
 }
 
 /// The page to return to. Only the list is allowed, because the field of the form could contain any URL.
-fn back(asked: &str) -> &str {
-    if asked == LIST || asked.starts_with("/handlers?") { asked } else { LIST }
+fn back(path: &str) -> &str {
+    if path == LIST || path.starts_with("/handlers?") { path } else { LIST }
 }
 
 pub async fn ask_delete(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
 ) -> Answer {
-    delete_page(named(&console, &id).await?, &somebody, String::new())
+    delete_page(named(&console, &id).await?, &identity, String::new())
 }
 
-fn delete_page(handler: Handler, somebody: &Identity, problem: String) -> Answer {
+fn delete_page(handler: Handler, identity: &Identity, problem: String) -> Answer {
     let is_archived = handler.spec.status == Status::Archived;
-    let what = if is_archived { "Delete" } else { "Archive or delete" };
-    let title = format!("{what} {}?", handler.spec.name);
-    let frame = Frame::in_section(Section::Handlers, &title, somebody);
+    let action = if is_archived { "Delete" } else { "Archive or delete" };
+    let title = format!("{action} {}?", handler.spec.name);
+    let frame = Frame::in_section(Section::Handlers, &title, identity);
     let status = if problem.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
     with_status(status, html(&DeletePage { frame, title, handler, is_archived, problem }))
 }
 
 pub async fn delete(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
     Form(sent): Form,
 ) -> Answer {
     let id = named(&console, &id).await?.id;
     let deleted =
-        console.store().delete_handler(id, sent.get("version").parse().ok(), &somebody.by(), None).await;
-    ended(&console, &somebody, id, deleted, "deleted").await
+        console.store().delete_handler(id, sent.get("version").parse().ok(), &identity.by(), None).await;
+    ended(&console, &identity, id, deleted, "deleted").await
 }
 
 pub async fn archive(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
     Form(sent): Form,
 ) -> Answer {
     let (id, version) = (named(&console, &id).await?.id, sent.get("version").parse().ok());
     let archived =
-        console.store().set_handler_status(id, version, Status::Archived, &somebody.by(), None).await;
-    ended(&console, &somebody, id, archived, "archived").await
+        console.store().set_handler_status(id, version, Status::Archived, &identity.by(), None).await;
+    ended(&console, &identity, id, archived, "archived").await
 }
 
 async fn ended(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     id: HandlerId,
-    ended: Result<Handler, StoreError>,
-    what: &str,
+    result: Result<Handler, StoreError>,
+    notice: &str,
 ) -> Answer {
-    match ended {
-        Ok(handler) => Ok(done(LIST, what, &handler.id)),
+    match result {
+        Ok(handler) => Ok(done(LIST, notice, &handler.id)),
         Err(StoreError::Conflict { .. }) => {
             let problem =
                 "Somebody has changed the handler. This is its current state: choose again what to do.";
-            delete_page(console.store().handler(id).await?, somebody, problem.to_owned())
+            delete_page(console.store().handler(id).await?, identity, problem.to_owned())
         }
         // Somebody else has deleted it already.
         Err(StoreError::NotFound(_)) => Ok(leave()),

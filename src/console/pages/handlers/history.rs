@@ -72,7 +72,7 @@ fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>)
         return;
     }
     let (Value::Object(old), Value::Object(new)) = (before, after) else {
-        changes.push(Change { field: spaced(path), before: told(before), after: told(after) });
+        changes.push(Change { field: spaced(path), before: value_text(before), after: value_text(after) });
         return;
     };
     let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
@@ -83,7 +83,7 @@ fn compare(path: &str, before: &Value, after: &Value, changes: &mut Vec<Change>)
     }
 }
 
-fn told(value: &Value) -> String {
+fn value_text(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => short(text, 200),
@@ -98,14 +98,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_told_one_by_one() {
+    fn each_changed_field_is_listed() {
         let before = json!({"name": "a", "task": {"type": "http", "url": "http://a/", "headers": {"x": "***"}}, "timeout": null});
         let after = json!({"name": "a", "task": {"type": "http", "url": "http://b/"}, "timeout": "3s"});
         let changes = changes(Some(&before), Some(&after));
-        let told: Vec<_> =
+        let actual: Vec<_> =
             changes.iter().map(|c| (c.field.as_str(), c.before.as_str(), c.after.as_str())).collect();
         assert_eq!(
-            told,
+            actual,
             [
                 ("task headers", r#"{"x":"***"}"#, "none"),
                 ("task url", "http://a/", "http://b/"),

@@ -9,7 +9,7 @@ use crate::{
         access::{Identity, Viewer},
         pages::{
             Answer,
-            fields::{Asked, Errors, Fields},
+            fields::{Errors, Fields, Query},
             format::{capital, grouped},
             html,
             layout::{Frame, Section},
@@ -24,7 +24,7 @@ use crate::{
     store::{HandlerFilter, a_day_ago},
 };
 
-const A_PAGE: usize = 100;
+const PAGE_SIZE: usize = 100;
 const PATH: &str = "/handlers";
 const SEARCH: [(&str, &str); 4] =
     [("text", "Text"), ("event", "Event"), ("task", "Handler Type"), ("status", "Status")];
@@ -63,7 +63,7 @@ impl Row {
         matches!(self.handler.spec.mode, Mode::Intercept)
     }
 
-    fn failures_told(&self) -> String {
+    fn failures_text(&self) -> String {
         grouped(self.failures)
     }
 }
@@ -72,7 +72,7 @@ impl Row {
 #[template(path = "handlers/list.html")]
 struct ListPage {
     frame: Frame,
-    asked: Fields,
+    search: Fields,
     chips: Vec<Chip>,
     groups: Vec<Group>,
     rows: Vec<Row>,
@@ -81,13 +81,13 @@ struct ListPage {
     pager: Pager,
 }
 
-pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Asked(asked): Asked) -> Answer {
-    let search = asked.only(&SEARCH.map(|(name, _)| name));
-    let filter = filter(&search, asked.get("after"), &somebody)?;
+pub async fn list(Viewer(identity): Viewer, State(console): State<Console>, Query(query): Query) -> Answer {
+    let search = query.only(&SEARCH.map(|(name, _)| name));
+    let filter = filter(&search, query.get("after"), &identity)?;
     let store = console.store();
-    let mut handlers = somebody.view_of(store.list_handlers(&filter, A_PAGE + 1).await?);
-    let more = handlers.len() > A_PAGE;
-    handlers.truncate(A_PAGE);
+    let mut handlers = identity.view_of(store.list_handlers(&filter, PAGE_SIZE + 1).await?);
+    let more = handlers.len() > PAGE_SIZE;
+    handlers.truncate(PAGE_SIZE);
     let ids: Vec<_> = handlers.iter().map(|handler| handler.id).collect();
     let counts = store.handler_counts(&ids).await?;
     let next = ids.last().filter(|_| more).map(|last| search.with("after", last.to_string()).href(PATH));
@@ -99,9 +99,9 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
         })
         .collect();
     let count = u64::try_from(rows.len()).unwrap_or_default();
-    let after = asked.has("after");
+    let after = query.has("after");
     html(&ListPage {
-        frame: Frame::in_section(Section::Handlers, "Handlers", &somebody).telling(&asked),
+        frame: Frame::in_section(Section::Handlers, "Handlers", &identity).with_notice(&query),
         chips: chips(&search, PATH, &SEARCH, |name, value| match name {
             "task" => {
                 value.parse().map_or_else(|_| value.to_owned(), |kind: TaskType| kind.title().to_owned())
@@ -111,20 +111,20 @@ pub async fn list(Viewer(somebody): Viewer, State(console): State<Console>, Aske
         }),
         groups: groups(store.list_event_types(false).await?),
         pager: Pager::new(count, next, &search, PATH, after, ("handler", "handlers")),
-        back: asked.only(&["text", "event", "task", "status", "after"]).href(PATH),
+        back: query.only(&["text", "event", "task", "status", "after"]).href(PATH),
         rows,
-        asked: search,
+        search,
     })
 }
 
-fn filter(search: &Fields, after: &str, somebody: &Identity) -> Result<HandlerFilter, Problem> {
+fn filter(search: &Fields, after: &str, identity: &Identity) -> Result<HandlerFilter, Problem> {
     let mut errors = Errors::default();
     let filter = HandlerFilter {
         event: errors.optional("event", search.get("event"), str::parse),
         task_type: errors.optional("task", search.get("task"), str::parse),
         status: errors.optional("status", search.get("status"), str::parse),
         text: Some(search.get("text").to_owned()).filter(|text| !text.is_empty()),
-        only_shown: !somebody.may_change(),
+        only_shown: !identity.may_change(),
         after: errors.optional("after", after, str::parse),
     };
     // The form offers only valid values, so these errors come from a URL that was typed by hand.

@@ -11,7 +11,7 @@ use crate::{
         Console,
         access::{Identity, Operator, Viewer},
         pages::{
-            fields::{Asked, Form},
+            fields::{Form, Query},
             format::{moment, typed},
             html,
             layout::{Frame, Section, done},
@@ -36,7 +36,7 @@ struct ShowPage {
     is_enabled: bool,
     is_archived: bool,
     can_be_signed: bool,
-    with: Vec<(&'static str, String)>,
+    parameters: Vec<(&'static str, String)>,
     settings: Vec<(&'static str, String)>,
     retry: String,
     updated: String,
@@ -52,31 +52,31 @@ struct SecretPage {
 }
 
 pub async fn show(
-    Viewer(somebody): Viewer,
+    Viewer(identity): Viewer,
     State(console): State<Console>,
     Path(id): Path<String>,
-    Asked(_): Asked,
+    Query(_): Query,
 ) -> Answer {
-    let handler = somebody.view_of(named(&console, &id).await?);
-    page(&console, &somebody, handler, None).await
+    let handler = identity.view_of(named(&console, &id).await?);
+    page(&console, &identity, handler, None).await
 }
 
 pub async fn page(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     handler: Handler,
     new_secret: Option<String>,
 ) -> Answer {
-    let history = somebody.view_of(console.store().handler_history(handler.id).await?);
+    let history = identity.view_of(console.store().handler_history(handler.id).await?);
     let (spec, defaults) = (&handler.spec, &console.trials.defaults);
     let settings = SETTINGS.iter().filter(|setting| setting.group != SettingGroup::Retry);
     html(&ShowPage {
-        frame: Frame::in_section(Section::Handlers, spec.name.as_str(), somebody),
+        frame: Frame::in_section(Section::Handlers, spec.name.as_str(), identity),
         new_secret,
         is_enabled: spec.status == Status::Enabled,
         is_archived: spec.status == Status::Archived,
         can_be_signed: spec.task.kind().can_be_signed(),
-        with: spec.task.parameters(),
+        parameters: spec.task.parameters(),
         settings: settings.map(|setting| (setting.label, setting.applied(spec, defaults))).collect(),
         retry: retry(console, spec),
         updated: format!("{} UTC", moment(handler.updated_at)),
@@ -97,17 +97,17 @@ fn retry(console: &Console, spec: &HandlerSpec) -> String {
 }
 
 pub async fn ask_secret(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
 ) -> Answer {
     let handler = named(&console, &id).await?;
-    let frame = Frame::in_section(Section::Handlers, &format!("Signing of {}", handler.spec.name), &somebody);
+    let frame = Frame::in_section(Section::Handlers, &format!("Signing of {}", handler.spec.name), &identity);
     html(&SecretPage { frame, handler })
 }
 
 pub async fn change_secret(
-    Operator(somebody): Operator,
+    Operator(identity): Operator,
     State(console): State<Console>,
     Path(id): Path<String>,
     Form(sent): Form,
@@ -118,11 +118,11 @@ pub async fn change_secret(
         "rotate" => {
             let secret = SigningSecret::generate().expose();
             let stored = secrecy::SecretString::from(secret.clone());
-            let handler = store.rotate_secret(id, None, &stored, KEEP_OLD, &somebody.by()).await?;
-            page(&console, &somebody, handler, Some(secret)).await
+            let handler = store.rotate_secret(id, None, &stored, KEEP_OLD, &identity.by()).await?;
+            page(&console, &identity, handler, Some(secret)).await
         }
         "remove" => {
-            let handler = store.remove_secret(id, None, &somebody.by()).await?;
+            let handler = store.remove_secret(id, None, &identity.by()).await?;
             Ok(done("/handlers", "unsigned", &handler.id))
         }
         other => Err(Problem::bad_request(format!("what: {other:?} is not rotate or remove"))),

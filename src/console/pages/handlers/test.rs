@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::{Path, State as Of},
+    extract::{Path, State},
     http::StatusCode,
 };
 
@@ -33,7 +33,7 @@ struct TestView {
     headline: String,
     duration: String,
     consequence: String,
-    facts: Vec<(&'static str, String)>,
+    details: Vec<(&'static str, String)>,
     bodies: Vec<Body>,
 }
 
@@ -50,41 +50,45 @@ struct TestPage {
 }
 
 fn page(
-    somebody: &Identity,
+    identity: &Identity,
     handler: Handler,
     form: SampleForm,
     problem: String,
     trial: Option<TestView>,
 ) -> Answer {
-    let frame = Frame::in_section(Section::Handlers, &format!("Test {}", handler.spec.name), somebody);
+    let frame = Frame::in_section(Section::Handlers, &format!("Test {}", handler.spec.name), identity);
     let focus = if trial.is_none() { "first" } else { "" };
     let refused = !problem.is_empty() || !form.errors.is_empty();
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     with_status(status, html(&TestPage { frame, handler, form, problem, focus, trial }))
 }
 
-pub async fn ask(Operator(somebody): Operator, Of(console): Of<Console>, Path(id): Path<String>) -> Answer {
+pub async fn ask(
+    Operator(identity): Operator,
+    State(console): State<Console>,
+    Path(id): Path<String>,
+) -> Answer {
     let handler = named(&console, &id).await?;
     let form = SampleForm::of(&handler.spec.event);
-    page(&somebody, handler, form, String::new(), None)
+    page(&identity, handler, form, String::new(), None)
 }
 
 pub async fn test(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+    Operator(identity): Operator,
+    State(console): State<Console>,
     Path(id): Path<String>,
     Form(sent): Form,
 ) -> Answer {
     let handler = named(&console, &id).await?;
     let mut form = SampleForm::typed(&sent);
     let Some((object_id, data)) = form.sample() else {
-        return page(&somebody, handler, form, String::new(), None);
+        return page(&identity, handler, form, String::new(), None);
     };
     let sample = Sample { object_id, data: Some(data) };
     match console.trials.run(handler.id, &sample).await {
-        Ok(trial) => page(&somebody, handler, form, String::new(), Some(TestView::of(&trial))),
+        Ok(trial) => page(&identity, handler, form, String::new(), Some(TestView::of(&trial))),
         Err(TrialError::Store(error)) => Err(error.into()),
-        Err(error) => page(&somebody, handler, form, error.to_string(), None),
+        Err(error) => page(&identity, handler, form, error.to_string(), None),
     }
 }
 
@@ -111,24 +115,24 @@ impl TestView {
             headline,
             duration: duration(trial.duration_ms),
             consequence: trial.consequence(),
-            facts: facts(trial),
+            details: details(trial),
             bodies: bodies(trial),
         }
     }
 }
 
-fn facts(trial: &Trial) -> Vec<(&'static str, String)> {
-    let mut facts = Vec::new();
+fn details(trial: &Trial) -> Vec<(&'static str, String)> {
+    let mut details = Vec::new();
     if let Some(error) = &trial.error {
-        facts.push(("Error", error.clone()));
+        details.push(("Error", error.clone()));
     }
-    facts.push(("Verdict", trial.verdict_told()));
+    details.push(("Verdict", trial.verdict_told()));
     match &trial.sent {
-        Sent::Http { method, url, .. } => facts.push(("Request", format!("{method} {url}"))),
-        Sent::Script { path, .. } => facts.push(("Command", path.clone())),
+        Sent::Http { method, url, .. } => details.push(("Request", format!("{method} {url}"))),
+        Sent::Script { path, .. } => details.push(("Command", path.clone())),
     }
-    facts.retain(|(_, value)| !value.is_empty());
-    facts
+    details.retain(|(_, value)| !value.is_empty());
+    details
 }
 
 fn bodies(trial: &Trial) -> Vec<Body> {

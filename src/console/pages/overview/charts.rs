@@ -47,8 +47,8 @@ const fn outcomes_of(counts: &Counts) -> [u64; 5] {
 
 pub fn outcomes(activity: &Activity) -> Chart {
     let columns: Vec<[u64; 5]> = activity.points.iter().map(|point| outcomes_of(&point.counts)).collect();
-    let most = columns.iter().map(|column| column.iter().sum::<u64>()).max().unwrap_or_default();
-    let top = ceiling(as_float(most));
+    let max = columns.iter().map(|column| column.iter().sum::<u64>()).max().unwrap_or_default();
+    let top = ceiling(as_float(max));
     let since = Fields::default().with("since", activity.since.to_string());
     let totals = outcomes_of(&activity.total);
     let legend = OUTCOMES.iter().zip(totals).map(|((class, label, disposition), total)| Legend {
@@ -60,7 +60,7 @@ pub fn outcomes(activity: &Activity) -> Chart {
             word => since.with("disposition", word).href("/executions"),
         },
     });
-    let told = |counts: &Counts| {
+    let describe = |counts: &Counts| {
         let parts = OUTCOMES.iter().zip(outcomes_of(counts)).filter(|(_, count)| *count > 0);
         let parts: Vec<String> =
             parts.map(|((_, label, _), count)| format!("{} {label}", grouped(count))).collect();
@@ -68,21 +68,21 @@ pub fn outcomes(activity: &Activity) -> Chart {
     };
     Chart {
         title: "Executions by outcome",
-        top: format!("{} {}", whole(top), per(activity)),
+        top: format!("{} {}", whole_number(top), per(activity)),
         bars: stacked(&columns, OUTCOMES.map(|(class, ..)| class), top),
         legend: legend.collect(),
-        ..around(activity, most == 0, told)
+        ..base_chart(activity, max == 0, describe)
     }
 }
 
 pub fn events(activity: &Activity) -> Chart {
     let columns: Vec<[u64; 1]> = activity.points.iter().map(|point| [point.counts.events]).collect();
-    let most = columns.iter().map(|[count]| *count).max().unwrap_or_default();
-    let top = ceiling(as_float(most));
+    let max = columns.iter().map(|[count]| *count).max().unwrap_or_default();
+    let top = ceiling(as_float(max));
     let since = Fields::default().with("since", activity.since.to_string());
     Chart {
         title: "Events taken",
-        top: format!("{} {}", whole(top), per(activity)),
+        top: format!("{} {}", whole_number(top), per(activity)),
         bars: stacked(&columns, ["s5"], top),
         legend: vec![Legend {
             class: "s5",
@@ -90,25 +90,25 @@ pub fn events(activity: &Activity) -> Chart {
             value: grouped(activity.total.events),
             href: since.href("/executions"),
         }],
-        ..around(activity, most == 0, |counts| format!("{} events", grouped(counts.events)))
+        ..base_chart(activity, max == 0, |counts| format!("{} events", grouped(counts.events)))
     }
 }
 
 pub fn durations(activity: &Activity) -> Chart {
-    let of = |take: fn(&Counts) -> Option<f64>| -> Vec<Option<f64>> {
+    let series_of = |take: fn(&Counts) -> Option<f64>| -> Vec<Option<f64>> {
         activity.points.iter().map(|point| take(&point.counts)).collect()
     };
-    let series = [of(|c| c.p50_ms), of(|c| c.p95_ms), of(|c| c.p99_ms)];
-    let most = series.iter().flatten().flatten().fold(0.0_f64, |most, value| most.max(*value));
-    let top = ceiling(most);
+    let series = [series_of(|c| c.p50_ms), series_of(|c| c.p95_ms), series_of(|c| c.p99_ms)];
+    let max = series.iter().flatten().flatten().fold(0.0_f64, |max, value| max.max(*value));
+    let top = ceiling(max);
     let total = &activity.total;
     let since = Fields::default().with("since", activity.since.to_string()).href("/executions");
     let legend = [("s1", "median", total.p50_ms), ("s2", "p95", total.p95_ms), ("s3", "p99", total.p99_ms)];
-    let told = |counts: &Counts| match counts.p50_ms {
+    let describe = |counts: &Counts| match counts.p50_ms {
         None => "no successful attempts".to_owned(),
-        half => format!(
+        median => format!(
             "median {}, p95 {}, p99 {}",
-            milliseconds(half),
+            milliseconds(median),
             milliseconds(counts.p95_ms),
             milliseconds(counts.p99_ms)
         ),
@@ -129,20 +129,20 @@ pub fn durations(activity: &Activity) -> Chart {
                 href: since.clone(),
             })
             .into(),
-        ..around(activity, most <= 0.0, told)
+        ..base_chart(activity, max <= 0.0, describe)
     }
 }
 
 /// The parts that all charts have: the labels of the time axis, and a tooltip and a link for each interval.
-fn around(activity: &Activity, is_empty: bool, told: impl Fn(&Counts) -> String) -> Chart {
+fn base_chart(activity: &Activity, is_empty: bool, describe: impl Fn(&Counts) -> String) -> Chart {
     let count = activity.points.len();
     let hits = activity.points.iter().enumerate().map(|(index, point)| {
         let (x, width) = place(index, count);
         Hit {
             x,
             width,
-            told: format!("{} UTC: {}", clock(point), told(&point.counts)),
-            href: stretch(activity, point),
+            tooltip: format!("{} UTC: {}", clock(point), describe(&point.counts)),
+            href: interval_href(activity, point),
         }
     });
     Chart {
@@ -163,7 +163,7 @@ fn clock(point: &ActivityPoint) -> String {
 }
 
 /// The link to the executions of one interval.
-fn stretch(activity: &Activity, point: &ActivityPoint) -> String {
+fn interval_href(activity: &Activity, point: &ActivityPoint) -> String {
     let end = point.at + jiff::SignedDuration::from_secs(i64::from(activity.step_seconds));
     Fields::default().with("since", point.at.to_string()).with("until", end.to_string()).href("/executions")
 }
@@ -172,7 +172,7 @@ const fn per(activity: &Activity) -> &'static str {
     if activity.step_seconds == 60 { "a minute" } else { "an hour" }
 }
 
-fn whole(value: f64) -> String {
+fn whole_number(value: f64) -> String {
     grouped(rounded(value))
 }
 

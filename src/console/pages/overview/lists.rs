@@ -19,7 +19,7 @@ const MAX_QUEUES: usize = 8;
 /// A handler with failed attempts.
 pub struct Failing {
     pub name: String,
-    pub told: String,
+    pub ratio: String,
     pub failures: u64,
     pub attempts: u64,
     pub is_off: bool,
@@ -57,17 +57,17 @@ pub struct Process {
     pub tone: &'static str,
 }
 
-pub fn failing(picture: &StatusSnapshot) -> Vec<Failing> {
-    let lines = picture.failing_handlers.iter().map(|failing| Failing {
+pub fn failing(snapshot: &StatusSnapshot) -> Vec<Failing> {
+    let lines = snapshot.failing_handlers.iter().map(|failing| Failing {
         name: handler_name(failing.handler_id, failing.handler_name.as_deref(), failing.status.is_none()),
-        told: format!("{} of {}", grouped(failing.counts.failures), grouped(failing.counts.attempts)),
+        ratio: format!("{} of {}", grouped(failing.counts.failures), grouped(failing.counts.attempts)),
         failures: failing.counts.failures,
         attempts: failing.counts.attempts.max(1),
         is_off: failing.status.is_some_and(|status| status != Status::Enabled),
         href: Fields::default()
             .with("handler", failing.handler_id.to_string())
             .with("status", "fail")
-            .with("since", picture.failing_since.to_string())
+            .with("since", snapshot.failing_since.to_string())
             .href("/executions"),
         page: match failing.status {
             Some(_) => format!("/handlers/{}", failing.handler_id),
@@ -78,13 +78,13 @@ pub fn failing(picture: &StatusSnapshot) -> Vec<Failing> {
     lines.collect()
 }
 
-pub fn circuits(picture: &StatusSnapshot) -> Vec<Circuit> {
+pub fn circuits(snapshot: &StatusSnapshot) -> Vec<Circuit> {
     let workers =
-        picture.processes.iter().filter_map(|seen| Some((seen, seen.process.report.worker.as_ref()?)));
+        snapshot.processes.iter().filter_map(|seen| Some((seen, seen.process.report.worker.as_ref()?)));
     let circuits =
         workers.flat_map(|(seen, worker)| worker.circuits.iter().map(move |circuit| (seen, circuit)));
     let named = |id| {
-        let failing = picture.failing_handlers.iter().find(|failing| failing.handler_id == id);
+        let failing = snapshot.failing_handlers.iter().find(|failing| failing.handler_id == id);
         let name = failing.and_then(|failing| failing.handler_name.as_deref());
         handler_name(id, name, failing.is_some_and(|failing| failing.status.is_none()))
     };
@@ -108,7 +108,7 @@ pub fn waiting_events(queue: &QueueDepth) -> Option<u64> {
 
 /// The queues that need attention, the deepest first: missing, without a consumer, or not empty.
 pub fn queues(waiting: &Waiting) -> Vec<Queue> {
-    let mut worth: Vec<&QueueDepth> = waiting
+    let mut relevant: Vec<&QueueDepth> = waiting
         .queues
         .iter()
         .filter(|queue| match queue.depth {
@@ -116,8 +116,8 @@ pub fn queues(waiting: &Waiting) -> Vec<Queue> {
             Some(depth) => has_consumers(&queue.kind) && (depth.messages > 0 || depth.consumers == 0),
         })
         .collect();
-    worth.sort_by_key(|queue| std::cmp::Reverse(queue.depth.map_or(u32::MAX, |depth| depth.messages)));
-    let lines = worth.into_iter().take(MAX_QUEUES).map(|queue| {
+    relevant.sort_by_key(|queue| std::cmp::Reverse(queue.depth.map_or(u32::MAX, |depth| depth.messages)));
+    let lines = relevant.into_iter().take(MAX_QUEUES).map(|queue| {
         let number =
             |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| grouped(u64::from(value)));
         Queue {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    extract::{Path, State as Of},
+    extract::{Path, State as AxumState},
     response::{IntoResponse, Redirect, Response},
 };
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::{
         access::{Identity, Operator},
         pages::{
             Answer, dead_letters, executions,
-            fields::{Asked, Errors, Fields, Form},
+            fields::{Errors, Fields, Form, Query},
         },
         problem::Problem,
     },
@@ -36,14 +36,14 @@ fn ids(fields: &Fields) -> Result<Vec<Uuid>, Problem> {
     parsed.collect()
 }
 
-fn letters(fields: &Fields) -> Result<Choice, Problem> {
+fn dead_letters(fields: &Fields) -> Result<Choice, Problem> {
     let names: Vec<&str> = dead_letters::SEARCH.iter().map(|(name, _)| *name).collect();
     let ids = ids(fields)?;
     let source = Source::DeadLetters;
     if !ids.is_empty() {
         let hidden = fields.only(&["id"]).pairs().to_vec();
         return Ok(Choice {
-            asked: format!("{} by id", ids.len()),
+            description: format!("{} by id", ids.len()),
             chosen: Selection::Letters(ids),
             source,
             hidden,
@@ -52,28 +52,28 @@ fn letters(fields: &Fields) -> Result<Choice, Problem> {
     let search = fields.only(&names);
     let mut errors = Errors::default();
     let filter = DeadLetterFilter { state: Some(State::Open), ..dead_letters::filter(&search, &mut errors) };
-    readable(&errors)?;
-    let asked = match filter.to_string() {
-        told if told.is_empty() => "all open dead letters".to_owned(),
-        told => told,
+    check_errors(&errors)?;
+    let description = match filter.to_string() {
+        text if text.is_empty() => "all open dead letters".to_owned(),
+        text => text,
     };
-    Ok(Choice { asked, chosen: Selection::LettersBy(filter), source, hidden: search.pairs().to_vec() })
+    Ok(Choice { description, chosen: Selection::LettersBy(filter), source, hidden: search.pairs().to_vec() })
 }
 
 fn executions(fields: &Fields) -> Result<Choice, Problem> {
     let names: Vec<&str> = executions::SEARCH.iter().map(|(name, _)| *name).collect();
-    let share = match fields.get("share") {
+    let scope = match fields.get("share") {
         "handler" => ReplayScope::HandlerOnly,
         "event" => ReplayScope::WholeEvent,
         _ => ReplayScope::AsRecorded,
     };
-    let whole = if share == ReplayScope::WholeEvent { ", the whole event" } else { "" };
+    let suffix = if scope == ReplayScope::WholeEvent { ", the whole event" } else { "" };
     let ids = ids(fields)?;
     let source = Source::Executions;
     if !ids.is_empty() {
         let hidden = fields.only(&["id", "share"]).pairs().to_vec();
-        let asked = format!("{} by id{whole}", ids.len());
-        return Ok(Choice { asked, chosen: Selection::Executions(ids, share), source, hidden });
+        let description = format!("{} by id{suffix}", ids.len());
+        return Ok(Choice { description, chosen: Selection::Executions(ids, scope), source, hidden });
     }
     let search = fields.only(&names);
     if search == Fields::default() {
@@ -83,61 +83,61 @@ fn executions(fields: &Fields) -> Result<Choice, Problem> {
     }
     let mut errors = Errors::default();
     let filter = executions::filter(&search, &mut errors);
-    readable(&errors)?;
+    check_errors(&errors)?;
     let hidden = fields.only(&[&names[..], &["share"]].concat()).pairs().to_vec();
-    let asked = format!("{filter}{whole}");
-    Ok(Choice { asked, chosen: Selection::ExecutionsBy(filter, share), source, hidden })
+    let description = format!("{filter}{suffix}");
+    Ok(Choice { description, chosen: Selection::ExecutionsBy(filter, scope), source, hidden })
 }
 
-fn readable(errors: &Errors) -> Result<(), Problem> {
-    let told: Vec<String> = errors.all().map(|(field, error)| format!("{field}: {error}")).collect();
-    if told.is_empty() { Ok(()) } else { Err(Problem::bad_request(told.join("; "))) }
+fn check_errors(errors: &Errors) -> Result<(), Problem> {
+    let messages: Vec<String> = errors.all().map(|(field, error)| format!("{field}: {error}")).collect();
+    if messages.is_empty() { Ok(()) } else { Err(Problem::bad_request(messages.join("; "))) }
 }
 
-pub async fn ask_letters(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
-    Asked(asked): Asked,
+pub async fn ask_dead_letters(
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
+    Query(query): Query,
 ) -> Answer {
-    confirm(&console, &somebody, letters(&asked)?, &Fields::default(), Errors::default()).await
+    confirm(&console, &identity, dead_letters(&query)?, &Fields::default(), Errors::default()).await
 }
 
 pub async fn ask_executions(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
-    Asked(asked): Asked,
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
+    Query(query): Query,
 ) -> Answer {
-    confirm(&console, &somebody, executions(&asked)?, &Fields::default(), Errors::default()).await
+    confirm(&console, &identity, executions(&query)?, &Fields::default(), Errors::default()).await
 }
 
-pub async fn replay_letters(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+pub async fn replay_dead_letters(
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
     Form(sent): Form,
 ) -> Answer {
-    begin(&console, &somebody, letters(&sent)?, &sent).await
+    begin(&console, &identity, dead_letters(&sent)?, &sent).await
 }
 
 pub async fn replay_executions(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
     Form(sent): Form,
 ) -> Answer {
-    begin(&console, &somebody, executions(&sent)?, &sent).await
+    begin(&console, &identity, executions(&sent)?, &sent).await
 }
 
 /// Replays one dead letter without a confirmation, because its page has shown the handlers that will run.
-pub async fn replay_letter(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+pub async fn replay_dead_letter(
+    Operator(identity): Operator,
+    AxumState(console): AxumState<Console>,
     Path(id): Path<String>,
 ) -> Answer {
     let id: Uuid = id.parse().map_err(|_| Problem::not_found(format!("there is no dead letter {id}")))?;
-    let letter = console.store().dead_letter(id).await?;
-    if letter.row.state != State::Open {
-        return Err(Problem::conflict(format!("this dead letter is {} already", letter.row.state)));
+    let stored = console.store().dead_letter(id).await?;
+    if stored.row.state != State::Open {
+        return Err(Problem::conflict(format!("this dead letter is {} already", stored.row.state)));
     }
-    let new = NewReplay { asked: "1 by id".to_owned(), caution: ReplayLimits::default(), by: somebody.by() };
+    let new = NewReplay { asked: "1 by id".to_owned(), caution: ReplayLimits::default(), by: identity.by() };
     let job = console.jobs.begin_and_wait(&new, &Selection::Letters(vec![id]), START_TIMEOUT).await?;
     Ok(watch(job.id))
 }
@@ -146,7 +146,7 @@ fn watch(job: i64) -> Response {
     Redirect::to(&format!("/replays/{job}")).into_response()
 }
 
-async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fields) -> Answer {
+async fn begin(console: &Console, identity: &Identity, choice: Choice, sent: &Fields) -> Answer {
     let mut errors = Errors::default();
     let rate = errors.optional("rate", sent.get("rate"), |text| {
         text.parse().ok().filter(|rate| (1..=MAX_RATE).contains(rate)).ok_or("must be 1 to 1000")
@@ -155,14 +155,14 @@ async fn begin(console: &Console, somebody: &Identity, choice: Choice, sent: &Fi
         text.parse().ok().filter(|percent| *percent <= 100).ok_or("must be 0 to 100")
     });
     if !errors.is_empty() {
-        return confirm(console, somebody, choice, sent, errors).await;
+        return confirm(console, identity, choice, sent, errors).await;
     }
-    let usual = ReplayLimits::default();
-    let caution = ReplayLimits {
-        rate: rate.unwrap_or(usual.rate),
-        max_failures: max_failures.unwrap_or(usual.max_failures),
+    let defaults = ReplayLimits::default();
+    let limits = ReplayLimits {
+        rate: rate.unwrap_or(defaults.rate),
+        max_failures: max_failures.unwrap_or(defaults.max_failures),
     };
-    let new = NewReplay { asked: choice.asked, caution, by: somebody.by() };
+    let new = NewReplay { asked: choice.description, caution: limits, by: identity.by() };
     let job = match &choice.chosen {
         Selection::Letters(ids) | Selection::Executions(ids, _) if ids.len() == 1 => {
             console.jobs.begin_and_wait(&new, &choice.chosen, START_TIMEOUT).await?

@@ -25,7 +25,7 @@ pub(super) struct Choice {
     pub chosen: Selection,
     pub source: Source,
     /// The description that is stored with the job.
-    pub asked: String,
+    pub description: String,
     /// The hidden fields with which the form chooses the same items again.
     pub hidden: Vec<(String, String)>,
 }
@@ -44,9 +44,9 @@ struct ConfirmPage {
     frame: Frame,
     problem: String,
     title: String,
-    asked: String,
+    summary: String,
     total: u64,
-    total_told: String,
+    total_text: String,
     nothing: &'static str,
     lines: Vec<Line>,
     will_refuse: bool,
@@ -61,15 +61,15 @@ struct ConfirmPage {
 
 pub(super) async fn confirm(
     console: &Console,
-    somebody: &Identity,
+    identity: &Identity,
     choice: Choice,
     typed: &Fields,
     errors: Errors,
 ) -> Answer {
-    let plan = console.letters.plan(&choice.chosen).await?;
+    let plan = console.dead_letters.plan(&choice.chosen).await?;
     let total = unsigned(plan.iter().map(|line| line.count).sum());
-    let usual = ReplayLimits::default();
-    let or = |name, usual: String| if typed.has(name) { typed.get(name).to_owned() } else { usual };
+    let defaults = ReplayLimits::default();
+    let typed_or = |name, default: String| if typed.has(name) { typed.get(name).to_owned() } else { default };
     let (action, cancel, cancel_word, section, nothing) = match choice.source {
         Source::DeadLetters => (
             "/dead-letters/replay",
@@ -86,16 +86,16 @@ pub(super) async fn confirm(
             "None of these can be replayed.",
         ),
     };
-    let total_told = if total == 1 { "it".to_owned() } else { grouped(total) };
+    let total_text = if total == 1 { "it".to_owned() } else { grouped(total) };
     let title = format!("Replay {}?", counted(total, "event", "events"));
     let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let page = ConfirmPage {
-        frame: Frame::in_section(section, &title, somebody),
+        frame: Frame::in_section(section, &title, identity),
         problem: String::new(),
         title,
-        asked: format!("Selected: {}. Each is sent back to its handlers once.", choice.asked),
+        summary: format!("Selected: {}. Each is sent back to its handlers once.", choice.description),
         total,
-        total_told,
+        total_text,
         nothing,
         will_refuse: plan.iter().any(|line| line.enabled == 0),
         lines: plan.iter().map(line).collect(),
@@ -103,8 +103,8 @@ pub(super) async fn confirm(
         cancel,
         cancel_word,
         hidden: choice.hidden,
-        rate: or("rate", usual.rate.to_string()),
-        max_failures: or("max_failures", usual.max_failures.to_string()),
+        rate: typed_or("rate", defaults.rate.to_string()),
+        max_failures: typed_or("max_failures", defaults.max_failures.to_string()),
         errors,
     };
     with_status(status, html(&page))

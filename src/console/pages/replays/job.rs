@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::{Path, State as Of},
+    extract::{Path, State},
     response::{IntoResponse, Redirect},
 };
 
@@ -12,7 +12,7 @@ use crate::{
         access::{Operator, Viewer},
         pages::{
             Answer,
-            fields::{Asked, Fields},
+            fields::{Fields, Query},
             format::{grouped, moment, unsigned},
             html,
             layout::{Frame, Section},
@@ -24,7 +24,7 @@ use crate::{
     store::{Refusal, Replay},
 };
 
-const A_PAGE: usize = 50;
+const PAGE_SIZE: usize = 50;
 
 /// The texts and numbers of a job.
 struct Job {
@@ -34,8 +34,8 @@ struct Job {
     is_running: bool,
     can_resume: bool,
     note: String,
-    what: &'static str,
-    asked: String,
+    source: &'static str,
+    selection: String,
     done: i64,
     total: i64,
     replayed: i64,
@@ -68,11 +68,11 @@ impl Job {
             is_running: replay.state == JobState::Running && !is_left,
             can_resume: replay.state == JobState::Stopped || is_left,
             note: replay.note.clone().unwrap_or_default(),
-            what: match replay.source {
+            source: match replay.source {
                 Source::DeadLetters => "Dead letters",
                 Source::Executions => "Executions",
             },
-            asked: replay.asked.clone(),
+            selection: replay.asked.clone(),
             done: total - counts.waiting,
             total,
             replayed: counts.replayed,
@@ -104,15 +104,15 @@ struct ShowPage {
     refusals: Vec<Refusal>,
 }
 
-pub async fn list(Viewer(somebody): Viewer, Of(console): Of<Console>, Asked(asked): Asked) -> Answer {
-    let before = asked.get("after").parse().ok();
-    let mut replays = console.store().list_replays(A_PAGE + 1, before).await?;
-    let more = replays.len() > A_PAGE;
-    replays.truncate(A_PAGE);
+pub async fn list(Viewer(identity): Viewer, State(console): State<Console>, Query(query): Query) -> Answer {
+    let before = query.get("after").parse().ok();
+    let mut replays = console.store().list_replays(PAGE_SIZE + 1, before).await?;
+    let more = replays.len() > PAGE_SIZE;
+    replays.truncate(PAGE_SIZE);
     let jobs: Vec<Job> = replays.iter().map(|replay| Job::of(replay, false)).collect();
     let next = jobs.last().filter(|_| more).map(|job| format!("/replays?after={}", job.id));
     let count = u64::try_from(jobs.len()).unwrap_or_default();
-    let frame = Frame::in_section(Section::DeadLetters, "Replays", &somebody);
+    let frame = Frame::in_section(Section::DeadLetters, "Replays", &identity);
     let pager =
         Pager::new(count, next, &Fields::default(), "/replays", before.is_some(), ("replay", "replays"));
     html(&ListPage { frame, jobs, pager })
@@ -122,7 +122,11 @@ fn number(text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::not_found(format!("there is no replay {text}")))
 }
 
-pub async fn show(Viewer(somebody): Viewer, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
+pub async fn show(
+    Viewer(identity): Viewer,
+    State(console): State<Console>,
+    Path(text): Path<String>,
+) -> Answer {
     let (id, store) = (number(&text)?, console.store());
     let replay = store.replay(id).await?;
     let progress = console.jobs.progress(id);
@@ -133,21 +137,25 @@ pub async fn show(Viewer(somebody): Viewer, Of(console): Of<Console>, Path(text)
         format!("{} ended, {} of them failed", grouped(progress.first_attempts), grouped(progress.failed))
     });
     let refusals = if job.refused > 0 { store.refusals(id).await? } else { Vec::new() };
-    let frame = Frame::in_section(Section::DeadLetters, &format!("Replay {id}"), &somebody);
+    let frame = Frame::in_section(Section::DeadLetters, &format!("Replay {id}"), &identity);
     html(&ShowPage { frame, job, refusals })
 }
 
 pub async fn stop(
-    Operator(somebody): Operator,
-    Of(console): Of<Console>,
+    Operator(identity): Operator,
+    State(console): State<Console>,
     Path(text): Path<String>,
 ) -> Answer {
     let id = number(&text)?;
-    console.jobs.stop(id, &somebody.by()).await?;
+    console.jobs.stop(id, &identity.by()).await?;
     Ok(Redirect::to(&format!("/replays/{id}")).into_response())
 }
 
-pub async fn resume(Operator(_): Operator, Of(console): Of<Console>, Path(text): Path<String>) -> Answer {
+pub async fn resume(
+    Operator(_): Operator,
+    State(console): State<Console>,
+    Path(text): Path<String>,
+) -> Answer {
     let id = number(&text)?;
     console.jobs.resume(id, None).await?;
     Ok(Redirect::to(&format!("/replays/{id}")).into_response())
@@ -155,7 +163,7 @@ pub async fn resume(Operator(_): Operator, Of(console): Of<Console>, Path(text):
 
 impl Job {
     /// The `max` of the progress bar: the number of items, or 1 for an empty job, because 0 is not valid HTML.
-    fn most(&self) -> u64 {
+    fn progress_max(&self) -> u64 {
         unsigned(self.total).max(1)
     }
 }

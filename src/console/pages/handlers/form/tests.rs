@@ -8,7 +8,7 @@ fn fields(pairs: &[(&str, &str)]) -> Fields {
 }
 
 #[test]
-fn the_plainest_handler_is_four_fields() {
+fn a_minimal_handler_is_valid() {
     let typed = [
         ("name", "CRM"),
         ("event", "clients.create"),
@@ -24,7 +24,7 @@ fn the_plainest_handler_is_four_fields() {
 }
 
 #[test]
-fn every_field_that_does_not_fit_says_so() {
+fn every_invalid_field_has_an_error() {
     let typed = [
         ("name", " "),
         ("event", ""),
@@ -56,7 +56,7 @@ fn every_field_that_does_not_fit_says_so() {
 }
 
 #[test]
-fn header_values_that_are_not_shown_stay() {
+fn masked_header_values_are_kept() {
     let known: BTreeMap<HeaderName, HeaderValue> =
         headers("Authorization: Bearer hunter2\nX-Old: 1", &BTreeMap::new()).expect("headers");
     let typed = "authorization: ***\n\nx-new: a: b\n";
