@@ -206,12 +206,12 @@ pub struct Kept<T> {
     body: Body,
     /// The rest of the last frame that was not handed out yet.
     rest: Bytes,
-    _kept: T,
+    _guard: T,
 }
 
 impl<T> Kept<T> {
     pub const fn new(body: Body, kept: T) -> Self {
-        Self { body, rest: Bytes::new(), _kept: kept }
+        Self { body, rest: Bytes::new(), _guard: kept }
     }
 }
 

@@ -133,9 +133,9 @@ impl Topology {
     }
 
     async fn finish(&self, declarer: Declarer<'_>) -> Declared {
-        let declared = declarer.finish().await;
+        let result = declarer.finish().await;
         let mut logged = self.logged.lock();
-        for mismatch in &declared.mismatches {
+        for mismatch in &result.mismatches {
             if !logged.contains(mismatch) {
                 warn!(
                     queue = mismatch.name,
@@ -145,6 +145,6 @@ impl Topology {
                 logged.push(mismatch.clone());
             }
         }
-        declared
+        result
     }
 }
