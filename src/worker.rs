@@ -57,9 +57,9 @@ pub async fn run(
     let id = this_process();
     let traces = traces(&settings.config.telemetry).map(|traces| Traces::start(&traces, &id)).transpose()?;
     let registry = Registry::new(settings.config.handler_defaults());
-    let keeping = tokio::spawn(Arc::clone(&registry).keep(store.clone(), stop.clone()));
+    let registry_task = tokio::spawn(Arc::clone(&registry).keep_up_to_date(store.clone(), stop.clone()));
     if !registry.loaded(&stop).await {
-        keeping.await?;
+        registry_task.await?;
         return Ok(());
     }
     let topology = &settings.broker.topology;
@@ -91,7 +91,7 @@ pub async fn run(
     links_stop.cancel();
     consuming_task.await?;
     publishing_task.await?;
-    keeping.await?;
+    registry_task.await?;
     if let Some(traces) = traces {
         traces.end().await;
     }

@@ -41,8 +41,8 @@ pub(super) struct Admission {
 /// Permission to run a delivery, valid until it is dropped.
 pub(super) struct Admitted<'a> {
     _under_way: UnderWay<'a>,
-    _alone: Option<SuspectPermit<'a>>,
-    _room: Option<SemaphorePermit<'a>>,
+    _suspect_permit: Option<SuspectPermit<'a>>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Admission {
@@ -55,12 +55,12 @@ impl Admission {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let of = store.clone();
+        let query_store = store.clone();
         let recorded = move |runs: Vec<RunKey>| {
-            let store = of.clone();
+            let store = query_store.clone();
             async move {
-                let mut found = store.recorded(&runs).await?;
-                Ok(runs.iter().map(|run| found.remove(run).unwrap_or_default()).collect())
+                let mut rows = store.recorded(&runs).await?;
+                Ok(runs.iter().map(|run| rows.remove(run).unwrap_or_default()).collect())
             }
         };
         Self {
@@ -91,9 +91,9 @@ impl Admission {
             // that run, or deferred it as well: then its copy has the same run id as this one. So look up both
             // runs.
             let key = (run.event.id.clone(), deferred.run_id);
-            let (there, here) =
+            let (deferring_rows, own_rows) =
                 tokio::join!(self.ended(key, deferred.since), self.ended(run.key(), deferred.since));
-            if !run.resume(Some([there, here].concat())).await? {
+            if !run.resume(Some([deferring_rows, own_rows].concat())).await? {
                 return Ok(None);
             }
         }
@@ -107,8 +107,8 @@ impl Admission {
         }
         let ready = async {
             let is_suspect = suspects::is_suspect(delivery) && !run.plan.is_empty();
-            let alone = if is_suspect { Some(self.suspects.permit(run.key()).await) } else { None };
-            (alone, queue.room.acquire().await.ok())
+            let suspect_permit = if is_suspect { Some(self.suspects.permit(run.key()).await) } else { None };
+            (suspect_permit, queue.permits.acquire().await.ok())
         };
         // At the deadline, continue without a permit: `run_plan` then hands over the plan and starts no handler.
         let ready = tokio::select! {
@@ -116,17 +116,17 @@ impl Admission {
             () = run.context.draining.cancelled() => return Err(RequeueReason::NotStarted),
             ready = timeout_at(run.deadline().into(), ready) => ready,
         };
-        let (alone, room) = ready.unwrap_or_default();
-        if let Some(begun) = alone.as_ref().and_then(|alone| alone.too_often) {
-            run.give_up_crashing(begun).await?;
+        let (suspect_permit, permit) = ready.unwrap_or_default();
+        if let Some(starts) = suspect_permit.as_ref().and_then(|permit| permit.too_many_starts) {
+            run.give_up_crashing(starts).await?;
             return Ok(None);
         }
-        Ok(Some(Admitted { _under_way: under_way, _alone: alone, _room: room }))
+        Ok(Some(Admitted { _under_way: under_way, _suspect_permit: suspect_permit, _permit: permit }))
     }
 
     /// Returns what other deliveries of `run` have recorded since this one was received.
     pub(super) async fn ended_meanwhile(&self, run: &EventRun<'_>) -> Vec<Recorded> {
-        run.own_rows(self.ended(run.key(), run.taken_at).await)
+        run.own_rows(self.ended(run.key(), run.received_at).await)
     }
 
     /// Waits for the earlier deliveries of `run` and for the recorder, then reads what is recorded of the run.
@@ -136,7 +136,7 @@ impl Admission {
             delivery.cancelled().await;
         }
         tokio::time::sleep(RECORDING_DELAY).await;
-        self.recorded.ask(run.key()).await
+        self.recorded.query(run.key()).await
     }
 
     /// Returns the records of handlers that started at or after `since` in `run` and ended. Empty if the
@@ -145,7 +145,7 @@ impl Admission {
     /// Rows with the disposition `retrying` are left out, because a deferred attempt has such a row as well.
     /// Rows from before `since` belong to an earlier event with the same id.
     async fn ended(&self, run: RunKey, since: Timestamp) -> Vec<Recorded> {
-        let mut recorded = self.recorded.ask(run).await.unwrap_or_default();
+        let mut recorded = self.recorded.query(run).await.unwrap_or_default();
         recorded.retain(|row| row.disposition != Disposition::Retrying && row.started_at >= since);
         recorded
     }

@@ -74,7 +74,7 @@ impl Attempts {
         if !step.created.may_be(Created::at(handler.handler.created_at)) {
             return StepResult::Replaced;
         }
-        let (waiting, asked) = (run.queue.wait(), Instant::now());
+        let (waiting, wait_started) = (run.queue.wait(), Instant::now());
         let slot = tokio::select! {
             biased;
             () = context.draining.cancelled() => return StepResult::DeadlineReached,
@@ -82,7 +82,7 @@ impl Attempts {
         };
         drop(waiting);
         let Ok(slot) = slot else { return StepResult::DeadlineReached };
-        if asked.elapsed() > LONG_WAIT {
+        if wait_started.elapsed() > LONG_WAIT {
             let recorded = admission.ended_meanwhile(run).await;
             if recorded.iter().any(|row| row.handler == Some(step.handler)) {
                 return StepResult::EndedElsewhere(recorded);
@@ -92,12 +92,12 @@ impl Attempts {
         let Some(handler) = current() else { return StepResult::Disabled };
         let (started_at, clock) = (Timestamp::now(), Instant::now());
         let permit = match &handler.unusable {
-            Some(why) => Err(put_off(format!("not called: {why}"))),
-            None => self.breakers.pass(&handler.handler).map_err(|rejected| refuse(run, rejected)),
+            Some(why) => Err(deferred(format!("not called: {why}"))),
+            None => self.breakers.permit(&handler.handler).map_err(|rejected| rejected_call(run, rejected)),
         };
         let mut trace = None;
         let (outcome, verdict) = match (slot, permit) {
-            (Slot::Free(_held), Ok(permit)) => {
+            (Slot::Free(_slot), Ok(permit)) => {
                 let span = span(run, &handler, step);
                 trace = span.as_ref().map(|span| span.trace().clone());
                 let outcome = self.call(run, &handler, step, trace.as_ref()).await;
@@ -115,11 +115,11 @@ impl Attempts {
                 }
                 judged
             }
-            (_, Err(deferred)) => (deferred, Verdict::Allow),
+            (_, Err(outcome)) => (outcome, Verdict::Allow),
             (Slot::Busy, Ok(_)) => {
                 let error =
                     "deferred: no slot was free within 30s (max_concurrency, or half of script.concurrency)";
-                (put_off(error.to_owned()), Verdict::Allow)
+                (deferred(error.to_owned()), Verdict::Allow)
             }
         };
         let attempted = Attempted { outcome, verdict, started_at, duration: clock.elapsed(), trace };
@@ -170,7 +170,7 @@ impl Attempts {
     }
 }
 
-fn put_off(error: String) -> Outcome {
+fn deferred(error: String) -> Outcome {
     let wait = DEFERRAL.mul_f64(rand::random_range(0.5..1.5));
     Outcome::PutOff { error, wait, is_failing: false }
 }
@@ -180,7 +180,7 @@ fn put_off(error: String) -> Outcome {
 /// The delay is the one that the breaker suggests, or the time since the first failure if that is longer: so
 /// it about doubles each time, up to [`MAX_CIRCUIT_WAIT`]. The time since the first failure may come from
 /// another host's clock; the maximum also limits the effect of a wrong clock.
-fn refuse(run: &EventRun<'_>, rejected: Rejected) -> Outcome {
+fn rejected_call(run: &EventRun<'_>, rejected: Rejected) -> Outcome {
     let so_far = run.failing_for().min(MAX_CIRCUIT_WAIT);
     let wait = rejected.wait.max(so_far).mul_f64(rand::random_range(1.0..1.5)).min(MAX_CIRCUIT_WAIT);
     Outcome::PutOff { error: rejected.error, wait, is_failing: true }

@@ -78,8 +78,8 @@ enum State {
 
 impl Breakers {
     /// Asks for permission to call `handler`.
-    pub(super) fn pass(&self, handler: &Handler) -> Result<Permit<'_>, Rejected> {
-        let is_probe = self.with(handler.id, handler.version, |circuit| circuit.admit(Instant::now()))?;
+    pub(super) fn permit(&self, handler: &Handler) -> Result<Permit<'_>, Rejected> {
+        let is_probe = self.update(handler.id, handler.version, |circuit| circuit.admit(Instant::now()))?;
         Ok(Permit { breakers: self, handler: handler.id, version: handler.version, is_probe })
     }
 
@@ -101,13 +101,13 @@ impl Breakers {
         circuits.iter().filter_map(report).collect()
     }
 
-    fn with<T>(&self, id: HandlerId, version: i64, act: impl FnOnce(&mut Circuit) -> T) -> T {
+    fn update<T>(&self, id: HandlerId, version: i64, update: impl FnOnce(&mut Circuit) -> T) -> T {
         let mut circuits = self.0.lock();
         let circuit = circuits.entry(id).or_insert_with(|| Circuit::new(version));
         if circuit.version < version {
             *circuit = Circuit::new(version);
         }
-        act(circuit)
+        update(circuit)
     }
 }
 
@@ -123,8 +123,9 @@ impl Permit<'_> {
     }
 
     fn end(self, error: Option<&str>) {
-        let ended = |circuit: &mut Circuit| circuit.note(self.version, self.is_probe, error, Instant::now());
-        match self.breakers.with(self.handler, self.version, ended) {
+        let record =
+            |circuit: &mut Circuit| circuit.record(self.version, self.is_probe, error, Instant::now());
+        match self.breakers.update(self.handler, self.version, record) {
             Some(Change::Opened) => {
                 warn!(handler = %self.handler, error, "circuit open: making no calls for {} s, then one probe call", OPEN_INTERVAL.as_secs());
             }
@@ -138,7 +139,7 @@ impl Drop for Permit<'_> {
     /// A probe that was aborted decides nothing: the next call may be the probe.
     fn drop(&mut self) {
         if self.is_probe {
-            self.breakers.with(self.handler, self.version, |circuit| {
+            self.breakers.update(self.handler, self.version, |circuit| {
                 if circuit.version == self.version && matches!(circuit.state, State::Probing) {
                     circuit.state = State::Open { until: Instant::now() };
                 }
@@ -180,7 +181,7 @@ impl Circuit {
     }
 
     /// Records how a call of the handler at `version` ended: `error` for a transient failure, else None.
-    fn note(&mut self, version: i64, is_probe: bool, error: Option<&str>, now: Instant) -> Option<Change> {
+    fn record(&mut self, version: i64, is_probe: bool, error: Option<&str>, now: Instant) -> Option<Change> {
         if version != self.version {
             return None;
         }
@@ -222,8 +223,8 @@ impl Circuit {
     fn count(&mut self, failed: bool, now: Instant) {
         self.attempts.push_back((now, failed));
         self.failures += usize::from(failed);
-        while let Some((at, failed)) = self.attempts.front() {
-            if now.duration_since(*at) <= WINDOW && self.attempts.len() <= MAX_ATTEMPTS {
+        while let Some((ended_at, failed)) = self.attempts.front() {
+            if now.duration_since(*ended_at) <= WINDOW && self.attempts.len() <= MAX_ATTEMPTS {
                 break;
             }
             self.failures -= usize::from(*failed);

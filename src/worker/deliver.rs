@@ -29,10 +29,10 @@ pub(super) async fn process(shared: &Shared, queue: &QueueState, delivery: Deliv
 
 async fn settle(shared: &Shared, queue: &QueueState, delivery: Delivery) {
     let _held = queue.hold();
-    let stuck = queue.cut();
+    let stuck = queue.requeue_token();
     let handled = tokio::select! {
         handled = handle_delivery(shared, queue, &delivery) => handled,
-        () = shared.cut.cancelled() => Err(RequeueReason::Cut),
+        () = shared.abort.cancelled() => Err(RequeueReason::Cut),
         () = stuck.cancelled() => Err(RequeueReason::Stuck),
     };
     match handled {
@@ -103,13 +103,13 @@ async fn take_step(shared: &Shared, run: &mut EventRun<'_>, step: Step) -> Resul
             return Ok(Remaining::Kept);
         }
         StepResult::Replaced => {
-            run.record_another(step).await?;
+            run.record_replaced(step).await?;
             return Ok(Remaining::Kept);
         }
         StepResult::EndedElsewhere(recorded) => {
             run.plan = run.plan.with_first(step);
-            let goes_on = run.resume(Some(recorded)).await?;
-            return Ok(if goes_on { Remaining::Kept } else { Remaining::Transferred });
+            let has_steps = run.resume(Some(recorded)).await?;
+            return Ok(if has_steps { Remaining::Kept } else { Remaining::Transferred });
         }
         StepResult::DeadlineReached => {
             run.hand_over(step).await?;

@@ -74,8 +74,8 @@ pub(super) struct EventRun<'a> {
     /// well, and finished the handler.
     pub put_off_in: Option<Deferred>,
     /// When the worker received this delivery.
-    pub taken_at: Timestamp,
-    begun: Instant,
+    pub received_at: Timestamp,
+    started: Instant,
     /// Whether this delivery ran or skipped a handler. From then on a drain hands over the rest of the plan
     /// and does not simply requeue the delivery.
     has_side_effects: bool,
@@ -91,11 +91,11 @@ impl<'a> EventRun<'a> {
     ) -> Result<Self, Box<MalformedDelivery>> {
         let name = &queue.event;
         let meta = MessageMeta::of(delivery);
-        let refuse = |why, meta| Box::new(MalformedDelivery { name: name.clone(), meta, why });
+        let malformed = |why, meta| Box::new(MalformedDelivery { name: name.clone(), meta, why });
         let copy = retry_of(delivery, &context.outbox.names).map_err(Malformed);
         let copy = match copy.and_then(|copy| check_headers(&meta, copy.is_some()).map(|()| copy)) {
             Ok(copy) => copy,
-            Err(why) => return Err(refuse(why, meta)),
+            Err(why) => return Err(malformed(why, meta)),
         };
         let arrival = Arrival {
             name,
@@ -108,11 +108,11 @@ impl<'a> EventRun<'a> {
         };
         let event = match decode(&arrival, context.max_event_bytes) {
             Ok(event) => event,
-            Err(why) => return Err(refuse(why, meta)),
+            Err(why) => return Err(malformed(why, meta)),
         };
         let first_failed_at = copy.as_ref().and_then(|copy| copy.first_failed_at);
         let is_first = copy.is_none();
-        let came_before = delivery.redelivered || copy.as_ref().is_some_and(|copy| copy.is_again);
+        let is_redelivery = delivery.redelivered || copy.as_ref().is_some_and(|copy| copy.is_again);
         let (id, plan, put_off_in) = match copy {
             Some(copy) => (copy.run_id, copy.plan, copy.put_off_in),
             None => (RunId::from(event.id.clone()), None, None),
@@ -135,10 +135,10 @@ impl<'a> EventRun<'a> {
             _span: span,
             first_failed_at,
             is_first,
-            is_redelivery: came_before,
+            is_redelivery,
             put_off_in,
-            taken_at: Timestamp::now(),
-            begun: Instant::now(),
+            received_at: Timestamp::now(),
+            started: Instant::now(),
             has_side_effects: false,
             unconfirmed: Vec::new(),
             reply_request,
@@ -152,7 +152,7 @@ impl<'a> EventRun<'a> {
             (false, false) => DeliveryKind::Copy,
             (false, true) => DeliveryKind::First,
         };
-        self.queue.meters.took(kind);
+        self.queue.meters.delivered(kind);
         if let DeliveryKind::First = kind {
             self.context.status_reporter.count_event(&self.event.name);
             // The publisher's clock may be ahead: then the wait is zero.
@@ -189,7 +189,7 @@ impl<'a> EventRun<'a> {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.begun + LONGEST_RUN
+        self.started + LONGEST_RUN
     }
 
     /// Waits until the broker has confirmed every result of this run. Copies and dead letters are confirmed
@@ -219,7 +219,7 @@ impl EventRun<'_> {
         let retry_at = Timestamp::now() + delay;
         let run_id = format!("{}/{}", step.handler, plan.first_attempt().number());
         let is_put_off = matches!(attempted.outcome, Outcome::PutOff { .. });
-        let put_off_in = is_put_off.then(|| Deferred { run_id: self.id.clone(), since: self.taken_at });
+        let put_off_in = is_put_off.then(|| Deferred { run_id: self.id.clone(), since: self.received_at });
         self.publish_copy(plan, &run_id, delay, first_failed_at, put_off_in).await?;
         self.queue.meters.retried();
         self.record(handler, step, attempted, Disposition::Retrying, Some(retry_at)).await
@@ -282,17 +282,17 @@ impl EventRun<'_> {
     }
 
     /// Publishes a dead letter and waits for the confirm.
-    async fn publish_dead_letter(&self, letter: DeadLetter) -> Result<(), RequeueReason> {
+    async fn publish_dead_letter(&self, dead_letter: DeadLetter) -> Result<(), RequeueReason> {
         let body = self.event.body.clone();
         let content_type = Some("application/json");
-        let message = NewDeadLetter { letter: &letter, body, content_type, trace: &self.trace };
+        let message = NewDeadLetter { letter: &dead_letter, body, content_type, trace: &self.trace };
         self.context.outbox.publish_dead_letter(message).await?;
-        count_dead_letter(&self.event.name, letter.reason);
+        count_dead_letter(&self.event.name, dead_letter.reason);
         warn!(
-            handler = letter.handler_id.map(|id| id.0),
-            name = letter.handler_name.as_ref().map(tracing::field::display),
-            reason = %letter.reason,
-            error = letter.error,
+            handler = dead_letter.handler_id.map(|id| id.0),
+            name = dead_letter.handler_name.as_ref().map(tracing::field::display),
+            reason = %dead_letter.reason,
+            error = dead_letter.error,
             "gave up: published dead letter"
         );
         Ok(())
@@ -373,7 +373,7 @@ impl EventRun<'_> {
                 let rest = std::mem::replace(&mut self.plan, Plan::new([]));
                 for id in rest.handlers() {
                     let known = self.context.registry.snapshot().handler_ref(id);
-                    self.record_passed(Some(known), 0, Disposition::NotReached).await?;
+                    self.record_without_attempt(Some(known), 0, Disposition::NotReached).await?;
                 }
                 Ok(())
             }
@@ -385,12 +385,12 @@ impl EventRun<'_> {
         if !self.context.record_unhandled {
             return Ok(());
         }
-        self.record_passed(None, 0, Disposition::NoHandler).await
+        self.record_without_attempt(None, 0, Disposition::NoHandler).await
     }
 
     /// Records that the publisher gets no reply although the event ran.
     async fn record_unanswered(&mut self, why: String) -> Result<(), RequeueReason> {
-        let mut execution = self.blank(Disposition::NotAnswered)?;
+        let mut execution = self.new_execution(Disposition::NotAnswered)?;
         execution.error = Some(why);
         self.publish_record(&execution, None).await
     }
@@ -399,19 +399,19 @@ impl EventRun<'_> {
     pub(super) async fn record_skipped(&mut self, step: Step) -> Result<(), RequeueReason> {
         self.has_side_effects = true;
         let known = self.context.registry.snapshot().handler_ref(step.handler);
-        self.record_passed(Some(known), step.attempt.number(), Disposition::HandlerOff).await
+        self.record_without_attempt(Some(known), step.attempt.number(), Disposition::HandlerOff).await
     }
 
     /// Records that a planned handler is skipped because another handler has its id now. That handler must
     /// not get an event that was not planned for it.
-    pub(super) async fn record_another(&mut self, step: Step) -> Result<(), RequeueReason> {
+    pub(super) async fn record_replaced(&mut self, step: Step) -> Result<(), RequeueReason> {
         self.has_side_effects = true;
         let error = format!(
             "handler {} is not the handler that was planned; that one no longer exists: was the database restored from a backup?",
             step.handler
         );
         warn!(error, "skipped handler");
-        let mut execution = self.blank(Disposition::HandlerOff)?;
+        let mut execution = self.new_execution(Disposition::HandlerOff)?;
         execution.attempt = step.attempt.number();
         execution.error = Some(error);
         skip(&self.event.name, Disposition::HandlerOff);
@@ -439,7 +439,7 @@ impl EventRun<'_> {
         attempted: Attempted,
         disposition: Disposition,
     ) -> Result<Execution, RequeueReason> {
-        let mut execution = self.blank(disposition)?;
+        let mut execution = self.new_execution(disposition)?;
         execution.handler = Some(HandlerRef::from(&handler.handler));
         execution.attempt = step.attempt.number();
         execution.max_attempts = handler.policy.max_attempts;
@@ -450,20 +450,20 @@ impl EventRun<'_> {
         Ok(execution)
     }
 
-    async fn record_passed(
+    async fn record_without_attempt(
         &mut self,
         handler: Option<HandlerRef>,
         attempt: u32,
         disposition: Disposition,
     ) -> Result<(), RequeueReason> {
-        let mut execution = self.blank(disposition)?;
+        let mut execution = self.new_execution(disposition)?;
         execution.handler = handler;
         execution.attempt = attempt;
         skip(&self.event.name, disposition);
         self.publish_record(&execution, None).await
     }
 
-    fn blank(&self, disposition: Disposition) -> Result<Execution, RequeueReason> {
+    fn new_execution(&self, disposition: Disposition) -> Result<Execution, RequeueReason> {
         let request = String::from_utf8(self.event.body.to_vec()).map_err(anyhow::Error::from)?;
         Ok(Execution {
             id: Uuid::now_v7(),
@@ -535,7 +535,7 @@ impl EventRun<'_> {
         }
         self.plan = plan;
         for id in not_reached {
-            self.record_passed(Some(snapshot.handler_ref(id)), 0, Disposition::NotReached).await?;
+            self.record_without_attempt(Some(snapshot.handler_ref(id)), 0, Disposition::NotReached).await?;
         }
         // An event without a handler still has to be recorded as such.
         Ok(recorded.is_empty() || !self.plan.is_empty())
@@ -564,23 +564,23 @@ impl EventRun<'_> {
     /// Records an event that was published before.
     pub(super) async fn record_duplicate(&mut self) -> Result<(), RequeueReason> {
         self.leave_open("duplicate: the event was published before, and only the first one gets a reply");
-        self.record_passed(None, 0, Disposition::Duplicate).await
+        self.record_without_attempt(None, 0, Disposition::Duplicate).await
     }
 
     /// Publishes a dead letter for the whole plan before any handler runs, because the event seems to crash
     /// workers.
-    pub(super) async fn give_up_crashing(&mut self, begun: u32) -> Result<(), RequeueReason> {
+    pub(super) async fn give_up_crashing(&mut self, starts: u32) -> Result<(), RequeueReason> {
         self.leave_open("the event was given up because it seems to crash workers");
         let plan = std::mem::replace(&mut self.plan, Plan::new([]));
         let error = format!(
-            "the event was started alone {begun} times, and the worker died each time: does one of its handlers crash \
+            "the event was started alone {starts} times, and the worker died each time: does one of its handlers crash \
              the worker? (worker.crash_limit)"
         );
         let handlers: Vec<HandlerId> = plan.handlers().collect();
         // With several handlers, the one that crashes the worker is unknown.
         let only = if let [only] = handlers.as_slice() { Some(*only) } else { None };
-        let made = plan.first_attempt().number() - 1;
-        self.publish_dead_letter(self.dead_letter_of(Reason::CrashLoop, &error, only, made, &plan)).await
+        let attempts = plan.first_attempt().number() - 1;
+        self.publish_dead_letter(self.dead_letter_of(Reason::CrashLoop, &error, only, attempts, &plan)).await
     }
 }
 

@@ -17,12 +17,12 @@ use crate::{
 
 /// The consumer of one event queue.
 struct Subscription {
-    source: QueueOwner,
+    owner: QueueOwner,
     stop: CancellationToken,
 }
 
 /// How long to wait for requeues after the drain timeout.
-const CUT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Consumes until `stop`, then drains: returns when every delivery is settled, and aborts handlers that still
 /// run at the drain timeout.
@@ -37,8 +37,8 @@ pub(super) async fn consume(
     let mut changes = shared.context.registry.changes();
     let mut subscriptions: HashMap<EventName, Subscription> = HashMap::new();
     let mut consumers = JoinSet::new();
-    let mut fault = Ok(());
-    while !stop.is_cancelled() && fault.is_ok() {
+    let mut result = Ok(());
+    while !stop.is_cancelled() && result.is_ok() {
         changes.mark_unchanged();
         let before = subscriptions.len();
         subscribe(&mut subscriptions, &mut consumers, &link, shared);
@@ -51,7 +51,7 @@ pub(super) async fn consume(
         tokio::select! {
             () = stop.cancelled() => {}
             _ = changes.changed() => {}
-            Some(ended) = consumers.join_next() => fault = is_expected(ended),
+            Some(ended) = consumers.join_next() => result = is_expected(ended),
         }
     }
     drop(link);
@@ -60,7 +60,7 @@ pub(super) async fn consume(
     }
     info!(running = shared.deliveries.len(), "draining: taking no new events");
     drain(shared, consumers).await;
-    fault
+    result
 }
 
 /// Waits for all running deliveries, also for those whose connection was lost.
@@ -73,8 +73,8 @@ async fn drain(shared: &Shared, mut consumers: JoinSet<Ended>) {
     });
     if timeout(drain_timeout, &mut drained).await.is_err() {
         warn!(after = ?drain_timeout, "drain timeout reached: cutting off running handlers and requeueing their events (worker.drain_timeout)");
-        shared.cut.cancel();
-        let _ = timeout(CUT_TIMEOUT, drained).await;
+        shared.abort.cancel();
+        let _ = timeout(REQUEUE_TIMEOUT, drained).await;
     }
 }
 
@@ -105,9 +105,9 @@ fn subscribe(
         if !shared.settings.events.iter().any(|pattern| name.matches(pattern)) {
             continue;
         }
-        let source = if removed { QueueOwner::RemovedEvent } else { QueueOwner::Event(name.clone()) };
+        let owner = if removed { QueueOwner::RemovedEvent } else { QueueOwner::Event(name.clone()) };
         match subscriptions.get(name) {
-            Some(subscription) if subscription.source == source => continue,
+            Some(subscription) if subscription.owner == owner => continue,
             Some(subscription) => subscription.stop.cancel(),
             None => {}
         }
@@ -116,12 +116,12 @@ fn subscribe(
         let queue_config = QueueConfig {
             queue: shared.context.outbox.names.event_queue(name),
             prefetch: concurrency,
-            owner: source.clone(),
+            owner: owner.clone(),
         };
         let consumer = Consumer { link: link.clone(), queue_config, renew, taking };
         let stop = CancellationToken::new();
         consumers.spawn(consume_event(consumer, queue, Arc::clone(shared), stop.clone()));
-        subscriptions.insert(name.clone(), Subscription { source, stop });
+        subscriptions.insert(name.clone(), Subscription { owner, stop });
     }
 }
 
@@ -132,12 +132,12 @@ async fn consume_event(
     stop: CancellationToken,
 ) -> Ended {
     let may_end = consumer.queue_config.owner == QueueOwner::RemovedEvent;
-    let take = |delivery| {
+    let handle = |delivery| {
         let (running, queue) = (Arc::clone(&shared), Arc::clone(&queue));
         shared.deliveries.spawn(async move { deliver::process(&running, &queue, delivery).await });
     };
     tokio::select! {
-        () = consumer.run(stop.clone(), take) => {}
+        () = consumer.run(stop.clone(), handle) => {}
         () = shared.watchdog.watch(&queue) => {}
     }
     Ended { event: queue.event.clone(), expected: may_end || stop.is_cancelled() }

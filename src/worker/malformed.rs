@@ -32,12 +32,13 @@ impl MalformedDelivery {
         let run_id = EventId::of_message(message_id.as_deref(), name, *timestamp, &delivery.body);
         record_all!(Span::current(), event_id = run_id.as_str(), run_id = run_id.as_str());
         let (error, run) = (self.why.to_string(), Some(run_id.to_string()));
-        let letter = DeadLetter {
+        let dead_letter = DeadLetter {
             worker: Some(outbox.worker.clone()),
             ..DeadLetter::of_whole(Reason::Malformed, &error, name, run, &delivery.body, Timestamp::now())
         };
         let body = readable(&delivery.body, content_encoding.as_deref(), max_event_bytes);
-        let message = NewDeadLetter { letter: &letter, body, content_type: content_type.as_deref(), trace };
+        let message =
+            NewDeadLetter { letter: &dead_letter, body, content_type: content_type.as_deref(), trace };
         outbox.publish_dead_letter(message).await?;
         count_dead_letter(&self.name, Reason::Malformed);
         warn!(error, "dead-lettered malformed event");

@@ -49,7 +49,7 @@ impl Outbox {
         let mut tasks = JoinSet::new();
         // Replies get a connection of their own if possible: the publisher of the event chooses `reply_to`. If
         // the broker closes the connection because of it, only replies are affected.
-        let for_replies = link.beside();
+        let reply_link = link.beside();
         let mut start = |purpose, confirm_mode, own: Option<OwnLink>| {
             let link = own.as_ref().map_or(link, |own| &own.link).clone();
             let (publisher, task) = Publisher::start(link, purpose, confirm_mode, stop.clone());
@@ -66,7 +66,7 @@ impl Outbox {
             results: start("results", ConfirmMode::Required, None),
             copies: start("retry copies", ConfirmMode::Required, None),
             dead_letters: start("dead letters", ConfirmMode::Required, None),
-            replies: start("replies", ConfirmMode::BestEffort, for_replies),
+            replies: start("replies", ConfirmMode::BestEffort, reply_link),
         };
         (outbox, Publishing(tasks))
     }

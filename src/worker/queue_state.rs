@@ -19,7 +19,7 @@ pub(super) struct QueueState {
     pub event: EventName,
     /// Limits how many deliveries run at a time, over all connections: a delivery whose connection was lost
     /// may still run.
-    pub room: Semaphore,
+    pub permits: Semaphore,
     pub limit: usize,
     pub meters: EventMeters,
     /// Makes the consumer requeue all its deliveries and start again.
@@ -29,8 +29,8 @@ pub(super) struct QueueState {
     held: AtomicUsize,
     waiting: AtomicUsize,
     acknowledged: AtomicU64,
-    moved: Mutex<Instant>,
-    cut: Mutex<CancellationToken>,
+    last_progress: Mutex<Instant>,
+    requeue_token: Mutex<CancellationToken>,
 }
 
 /// Counts a delivery as held until it is dropped.
@@ -49,7 +49,7 @@ pub(super) struct Progress {
     /// At least one delivery waits for admission or a slot, which other deliveries may hold.
     pub has_waiting: bool,
     /// When an attempt or a delivery last ended.
-    pub moved: Instant,
+    pub last_progress: Instant,
     /// Deliveries acknowledged so far.
     pub acknowledged: u64,
 }
@@ -60,15 +60,15 @@ impl QueueState {
         Self {
             meters: EventMeters::new(&event),
             event,
-            room: Semaphore::new(limit),
+            permits: Semaphore::new(limit),
             limit,
             renew: Arc::default(),
             taking: Arc::new(AtomicUsize::new(limit)),
             held: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             acknowledged: AtomicU64::new(0),
-            moved: Mutex::new(Instant::now()),
-            cut: Mutex::default(),
+            last_progress: Mutex::new(Instant::now()),
+            requeue_token: Mutex::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl QueueState {
 
     /// Records that an attempt or a delivery has ended.
     pub(super) fn record_progress(&self) {
-        *self.moved.lock() = Instant::now();
+        *self.last_progress.lock() = Instant::now();
     }
 
     pub(super) fn note_acknowledged(&self) {
@@ -99,19 +99,19 @@ impl QueueState {
             held,
             is_full: held >= self.taking.load(Ordering::Relaxed).clamp(1, self.limit),
             has_waiting: self.waiting.load(Ordering::Relaxed) > 0,
-            moved: *self.moved.lock(),
+            last_progress: *self.last_progress.lock(),
             acknowledged: self.acknowledged.load(Ordering::Relaxed),
         }
     }
 
     /// Cancelled when the deliveries taken so far must be requeued.
-    pub(super) fn cut(&self) -> CancellationToken {
-        self.cut.lock().clone()
+    pub(super) fn requeue_token(&self) -> CancellationToken {
+        self.requeue_token.lock().clone()
     }
 
     /// Requeues all deliveries and restarts the consumer.
     pub(super) fn rebuild(&self) {
-        std::mem::take(&mut *self.cut.lock()).cancel();
+        std::mem::take(&mut *self.requeue_token.lock()).cancel();
         self.renew.notify_one();
         self.record_progress();
     }
@@ -120,7 +120,7 @@ impl QueueState {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
-        self.0.meters.let_go();
+        self.0.meters.released();
         self.0.record_progress();
     }
 }

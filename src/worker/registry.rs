@@ -39,9 +39,9 @@ pub(super) struct Registry {
     /// The number of loads so far.
     loads: watch::Sender<u64>,
     /// Requests a load: a message names a handler version that is not in the snapshot.
-    behind: Notify,
+    reload: Notify,
     /// Since when Postgres is away.
-    away: Mutex<Option<Instant>>,
+    unavailable_since: Mutex<Option<Instant>>,
 }
 
 impl Registry {
@@ -50,8 +50,8 @@ impl Registry {
             defaults,
             current: ArcSwap::default(),
             loads: watch::Sender::new(0),
-            behind: Notify::new(),
-            away: Mutex::default(),
+            reload: Notify::new(),
+            unavailable_since: Mutex::default(),
         })
     }
 
@@ -85,27 +85,27 @@ impl Registry {
                 if self.snapshot().has_all(seen) {
                     return;
                 }
-                self.behind.notify_one();
+                self.reload.notify_one();
                 if loads.changed().await.is_err() {
                     return;
                 }
             }
         };
-        let since = self.away.lock().unwrap_or_else(Instant::now);
+        let since = self.unavailable_since.lock().unwrap_or_else(Instant::now);
         if timeout_at(since + CATCH_UP_TIMEOUT, caught_up).await.is_err() {
             debug!(%seen, "using older handler versions than the message names: PostgreSQL did not answer in time");
         }
     }
 
     /// Keeps the registry up to date until `stop`.
-    pub(super) async fn keep(self: Arc<Self>, store: Store, stop: CancellationToken) {
+    pub(super) async fn keep_up_to_date(self: Arc<Self>, store: Store, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = async {
                 loop {
                     let Err(error) = self.follow(&store).await;
-                    if self.note_away() {
-                        self.tell_away(error);
+                    if self.note_unavailable() {
+                        self.log_unavailable(error);
                     }
                     sleep(RETRY_DELAY).await;
                 }
@@ -114,14 +114,14 @@ impl Registry {
     }
 
     /// Records that Postgres is away; true if it was not known before.
-    fn note_away(&self) -> bool {
-        let mut away = self.away.lock();
-        let is_news = away.is_none();
-        away.get_or_insert_with(Instant::now);
-        is_news
+    fn note_unavailable(&self) -> bool {
+        let mut unavailable_since = self.unavailable_since.lock();
+        let is_new = unavailable_since.is_none();
+        unavailable_since.get_or_insert_with(Instant::now);
+        is_new
     }
 
-    fn tell_away(&self, error: StoreError) {
+    fn log_unavailable(&self, error: StoreError) {
         let error = format!("{:#}", anyhow::Error::new(error));
         if *self.loads.borrow() == 0 {
             warn!(error, "waiting for PostgreSQL: taking no events until the handlers are loaded");
@@ -136,17 +136,17 @@ impl Registry {
         let mut changes = store.listen().await?;
         loop {
             self.load(store.load_registry().await?);
-            if self.away.lock().take().is_some() {
+            if self.unavailable_since.lock().take().is_some() {
                 info!("PostgreSQL is available again: reloaded handlers");
             }
-            let news = async {
+            let change = async {
                 tokio::select! {
-                    heard = changes.changed() => heard,
-                    () = self.behind.notified() => Ok(()),
+                    result = changes.changed() => result,
+                    () = self.reload.notified() => Ok(()),
                 }
             };
-            if let Ok(heard) = timeout(REFRESH_INTERVAL, news).await {
-                heard?;
+            if let Ok(result) = timeout(REFRESH_INTERVAL, change).await {
+                result?;
                 // Changes often come in groups: load once for all of them.
                 sleep(DEBOUNCE).await;
             }

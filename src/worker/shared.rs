@@ -34,7 +34,7 @@ pub(super) struct Shared {
     /// Tasks that must end before the process does: running deliveries, and the deletion of suspects.
     pub deliveries: TaskTracker,
     /// Cancelled when the drain timeout is over: running handlers are aborted.
-    pub cut: CancellationToken,
+    pub abort: CancellationToken,
 }
 
 impl Shared {
@@ -62,7 +62,7 @@ impl Shared {
             meters: HandlerMeters::new(telemetry.handler_series),
             watchdog: Arc::clone(&watchdog),
         };
-        let cut = CancellationToken::new();
+        let abort = CancellationToken::new();
         Arc::new(Self {
             settings,
             context,
@@ -72,7 +72,7 @@ impl Shared {
             consuming,
             publishing,
             deliveries,
-            cut,
+            abort,
         })
     }
 }

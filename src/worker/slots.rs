@@ -17,7 +17,7 @@ const SLOT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Slots {
     scripts: Arc<Semaphore>,
     /// How many script slots one handler may hold: half of them.
-    script_share: usize,
+    scripts_per_handler: usize,
     handlers: Mutex<HashMap<HandlerId, (usize, Arc<Semaphore>)>>,
 }
 
@@ -31,7 +31,7 @@ impl Slots {
     pub(super) fn new(script_concurrency: usize) -> Self {
         Self {
             scripts: Arc::new(Semaphore::new(script_concurrency)),
-            script_share: script_concurrency.div_ceil(2),
+            scripts_per_handler: script_concurrency.div_ceil(2),
             handlers: Mutex::default(),
         }
     }
@@ -40,40 +40,41 @@ impl Slots {
     /// for a script slot. The caller limits the whole wait.
     pub(super) async fn acquire(&self, handler: &Handler) -> Slot {
         let is_script = handler.spec.task.kind().is_process();
-        let own = handler.spec.max_concurrency.map(NonZeroU32::get).map(|n| n as usize);
-        let own_slot = match (own, is_script) {
+        let handler_limit = handler.spec.max_concurrency.map(NonZeroU32::get).map(|n| n as usize);
+        let handler_slot = match (handler_limit, is_script) {
             (None, false) => return Slot::Free([None, None]),
-            (Some(limit), false) => self.own_slot(handler.id, limit, Some(SLOT_TIMEOUT)).await,
-            (own, true) => {
-                let limit = own.map_or(self.script_share, |n| n.min(self.script_share));
-                self.own_slot(handler.id, limit, own.map(|_| SLOT_TIMEOUT)).await
+            (Some(limit), false) => self.handler_slot(handler.id, limit, Some(SLOT_TIMEOUT)).await,
+            (handler_limit, true) => {
+                let limit =
+                    handler_limit.map_or(self.scripts_per_handler, |n| n.min(self.scripts_per_handler));
+                self.handler_slot(handler.id, limit, handler_limit.map(|_| SLOT_TIMEOUT)).await
             }
         };
-        let Some(own_slot) = own_slot else { return Slot::Busy };
+        let Some(handler_slot) = handler_slot else { return Slot::Busy };
         let script_slot = if is_script { Arc::clone(&self.scripts).acquire_owned().await.ok() } else { None };
-        Slot::Free([Some(own_slot), script_slot])
+        Slot::Free([Some(handler_slot), script_slot])
     }
 
-    async fn own_slot(
+    async fn handler_slot(
         &self,
         id: HandlerId,
         limit: usize,
-        patience: Option<Duration>,
+        max_wait: Option<Duration>,
     ) -> Option<OwnedSemaphorePermit> {
         let waiting = self.semaphore(id, limit).acquire_owned();
-        match patience {
+        match max_wait {
             None => waiting.await.ok(),
-            Some(patience) => timeout(patience, waiting).await.ok()?.ok(),
+            Some(max_wait) => timeout(max_wait, waiting).await.ok()?.ok(),
         }
     }
 
     /// The semaphore of a handler. A changed limit gets a new one.
     fn semaphore(&self, id: HandlerId, limit: usize) -> Arc<Semaphore> {
         let mut handlers = self.handlers.lock();
-        let fresh = || (limit, Arc::new(Semaphore::new(limit)));
-        let entry = handlers.entry(id).or_insert_with(fresh);
+        let new_entry = || (limit, Arc::new(Semaphore::new(limit)));
+        let entry = handlers.entry(id).or_insert_with(new_entry);
         if entry.0 != limit {
-            *entry = fresh();
+            *entry = new_entry();
         }
         Arc::clone(&entry.1)
     }

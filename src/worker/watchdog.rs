@@ -72,7 +72,7 @@ impl Watchdog {
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The number of acknowledgements when the consumer was last restarted.
-        let mut rebuilt: Option<u64> = None;
+        let mut acknowledged_at_restart: Option<u64> = None;
         loop {
             poll.tick().await;
             if !self.links.iter().all(Link::takes_messages) {
@@ -81,8 +81,8 @@ impl Watchdog {
                 continue;
             }
             let progress = queue.progress();
-            if rebuilt.is_some_and(|before| progress.acknowledged > before) {
-                rebuilt = None;
+            if acknowledged_at_restart.is_some_and(|before| progress.acknowledged > before) {
+                acknowledged_at_restart = None;
                 if self.note_wedged(&queue.event, false) {
                     info!(event = %queue.event, "consumer makes progress again");
                 }
@@ -91,12 +91,12 @@ impl Watchdog {
             if !is_stuck(progress, *self.last_attempt.lock(), longest, Instant::now()) {
                 continue;
             }
-            if rebuilt.is_some() && self.note_wedged(&queue.event, true) {
+            if acknowledged_at_restart.is_some() && self.note_wedged(&queue.event, true) {
                 error!(event = %queue.event, "consumer is stuck again after its restart: restart this process (/healthz fails)");
             }
             warn!(event = %queue.event, held = progress.held, nothing_ended_for = ?longest, "consumer stuck: requeueing its deliveries and restarting it");
             consumer_rebuilt(&queue.event);
-            rebuilt = Some(progress.acknowledged);
+            acknowledged_at_restart = Some(progress.acknowledged);
             queue.rebuild();
         }
     }
@@ -106,9 +106,10 @@ impl Watchdog {
 ///
 /// A delivery that waits for a slot or for admission depends on deliveries of other queues. While there is
 /// one, an attempt of any event type counts as progress.
-fn is_stuck(progress: Progress, elsewhere: Instant, longest: Duration, now: Instant) -> bool {
-    let moved = if progress.has_waiting { progress.moved.max(elsewhere) } else { progress.moved };
-    progress.is_full && now.saturating_duration_since(moved) > longest
+fn is_stuck(progress: Progress, last_attempt: Instant, longest: Duration, now: Instant) -> bool {
+    let last_progress =
+        if progress.has_waiting { progress.last_progress.max(last_attempt) } else { progress.last_progress };
+    progress.is_full && now.saturating_duration_since(last_progress) > longest
 }
 
 #[cfg(test)]
@@ -118,15 +119,15 @@ mod tests {
     #[test]
     fn a_queue_is_stuck_if_it_is_full_and_nothing_ends() {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let progress = |is_full, has_waiting, moved| Progress {
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let progress = |is_full, has_waiting, last_progress| Progress {
             held: 1,
             is_full,
             has_waiting,
-            moved: at(moved),
+            last_progress: after(last_progress),
             acknowledged: 0,
         };
-        for (what, progress, elsewhere, expected) in [
+        for (case, progress, last_attempt, expected) in [
             ("idle", progress(false, false, 0), 0, false),
             ("full and still", progress(true, false, 0), 0, true),
             ("full, and something ended", progress(true, false, 950), 0, false),
@@ -134,8 +135,8 @@ mod tests {
             ("waiting for others, who move", progress(true, true, 0), 990, false),
             ("waiting for others, who do not", progress(true, true, 0), 10, true),
         ] {
-            let stuck = is_stuck(progress, at(elsewhere), Duration::from_secs(100), at(1000));
-            assert_eq!(stuck, expected, "{what}");
+            let stuck = is_stuck(progress, after(last_attempt), Duration::from_secs(100), after(1000));
+            assert_eq!(stuck, expected, "{case}");
         }
     }
 }

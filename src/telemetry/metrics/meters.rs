@@ -41,8 +41,7 @@ pub struct EventMeters {
 impl EventMeters {
     pub fn new(event: &EventName) -> Self {
         let kind = |kind: &'static str| counter!(DELIVERIES, "event" => event.to_string(), "kind" => kind);
-        let settled =
-            |how: &'static str| counter!(SETTLED, "event" => event.to_string(), "settlement" => how);
+        let settled = |settlement: &'static str| counter!(SETTLED, "event" => event.to_string(), "settlement" => settlement);
         let duration = |task: TaskType| histogram!(ATTEMPT_DURATION, "event" => event.to_string(), "task" => task.as_str());
         Self {
             kinds: [kind("first"), kind("copy"), kind("redelivered")],
@@ -55,7 +54,7 @@ impl EventMeters {
         }
     }
 
-    pub fn took(&self, kind: DeliveryKind) {
+    pub fn delivered(&self, kind: DeliveryKind) {
         let [first, copy, redelivered] = &self.kinds;
         match kind {
             DeliveryKind::First => first.increment(1),
@@ -73,7 +72,7 @@ impl EventMeters {
         self.in_flight.increment(1);
     }
 
-    pub fn let_go(&self) {
+    pub fn released(&self) {
         self.in_flight.decrement(1);
     }
 
@@ -89,8 +88,8 @@ impl EventMeters {
         self.retries.increment(1);
     }
 
-    pub fn attempted(&self, task: TaskType, took: Duration) {
-        self.durations.get(task).record(took);
+    pub fn attempted(&self, task: TaskType, duration: Duration) {
+        self.durations.get(task).record(duration);
     }
 }
 
@@ -194,10 +193,10 @@ pub fn queue_messages(queue: &str, messages: Option<u32>) {
     gauge!(QUEUE_MESSAGES, "queue" => queue.to_owned()).set(messages.map_or(f64::NAN, f64::from));
 }
 
-pub fn console_request(method: &str, status: u16, took: Duration) {
+pub fn console_request(method: &str, status: u16, duration: Duration) {
     // A client can send any word as a method.
     let method = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].into_iter().find(|known| *known == method);
     counter!(CONSOLE_REQUESTS, "method" => method.unwrap_or("other"), "status" => status.to_string())
         .increment(1);
-    histogram!(CONSOLE_DURATION).record(took);
+    histogram!(CONSOLE_DURATION).record(duration);
 }

@@ -47,7 +47,7 @@ impl Inbox {
             id: Uuid::new_v4(),
             body_hash: Sha256::digest(&event.body).to_vec(),
         };
-        let arrived = self.0.ask(claim).await;
+        let arrived = self.0.query(claim).await;
         if arrived == Some(Arrived::WithOtherBody) {
             id_reused(&event.name);
             warn!(
@@ -61,8 +61,8 @@ impl Inbox {
 async fn purge(store: Store, window: Duration, stop: CancellationToken) {
     loop {
         // Every worker purges; the random interval spreads them.
-        let pause = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
+        let delay = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(delay) => {} }
         loop {
             match store.purge_inbox(window).await {
                 Ok(0) => break,

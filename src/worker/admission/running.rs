@@ -26,10 +26,10 @@ impl Running {
     pub(super) fn begin(&self, run: &RunId) -> (UnderWay<'_>, Vec<CancellationToken>) {
         let ended = CancellationToken::new();
         let mut runs = self.0.lock();
-        let same = runs.entry(run.clone()).or_default();
-        let before = same.clone();
-        same.push(ended.clone());
-        (UnderWay { running: self, run: run.clone(), ended }, before)
+        let deliveries = runs.entry(run.clone()).or_default();
+        let earlier = deliveries.clone();
+        deliveries.push(ended.clone());
+        (UnderWay { running: self, run: run.clone(), ended }, earlier)
     }
 }
 
@@ -37,10 +37,10 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.ended.cancel();
         let mut runs = self.running.0.lock();
-        if let Entry::Occupied(mut same) = runs.entry(self.run.clone()) {
-            same.get_mut().retain(|token| !token.is_cancelled());
-            if same.get().is_empty() {
-                same.remove();
+        if let Entry::Occupied(mut deliveries) = runs.entry(self.run.clone()) {
+            deliveries.get_mut().retain(|token| !token.is_cancelled());
+            if deliveries.get().is_empty() {
+                deliveries.remove();
             }
         }
     }
@@ -52,15 +52,15 @@ mod tests {
     use crate::domain::event::EventId;
 
     #[test]
-    fn a_twin_is_known_until_it_ends() {
+    fn an_earlier_delivery_is_known_until_it_ends() {
         let running = Running::default();
         let run = RunId::from(EventId::from_message_id("e1"));
         let (first, none) = running.begin(&run);
         assert!(none.is_empty());
-        let (second, twins) = running.begin(&run);
-        assert!(matches!(twins.as_slice(), [twin] if !twin.is_cancelled()));
+        let (second, earlier) = running.begin(&run);
+        assert!(matches!(earlier.as_slice(), [token] if !token.is_cancelled()));
         drop(first);
-        assert!(twins.iter().all(CancellationToken::is_cancelled));
+        assert!(earlier.iter().all(CancellationToken::is_cancelled));
         drop(second);
         assert!(running.0.lock().is_empty());
     }

@@ -31,7 +31,7 @@ pub(super) const fn is_suspect(delivery: &Delivery) -> bool {
 pub(super) struct Suspects {
     /// One permit: a suspect that crashes the worker then interrupts no other suspect.
     alone: Semaphore,
-    begun: Batched<RunKey, u32>,
+    starts: Batched<RunKey, u32>,
     limit: u32,
     store: Store,
     tasks: TaskTracker,
@@ -40,7 +40,7 @@ pub(super) struct Suspects {
 /// Permission for a suspect to run alone, valid until it is dropped.
 pub(super) struct SuspectPermit<'a> {
     /// How often the suspect started before and never ended, if that reaches the limit.
-    pub too_often: Option<u32>,
+    pub too_many_starts: Option<u32>,
     suspects: &'a Suspects,
     run: RunKey,
     _alone: Option<SemaphorePermit<'a>>,
@@ -50,21 +50,21 @@ impl Suspects {
     /// `limit`: how many starts without an end make a dead letter. `tasks`: tracks the tasks that must end
     /// before the process does.
     pub(super) fn new(store: &Store, limit: u32, tasks: &TaskTracker) -> Self {
-        let of = store.clone();
-        let begin = move |runs: Vec<RunKey>| {
-            let store = of.clone();
+        let query_store = store.clone();
+        let count_start = move |runs: Vec<RunKey>| {
+            let store = query_store.clone();
             async move {
-                let mut before = Vec::with_capacity(runs.len());
+                let mut starts = Vec::with_capacity(runs.len());
                 for run in &runs {
-                    before.push(store.begin_suspect(run).await?);
+                    starts.push(store.begin_suspect(run).await?);
                 }
-                Ok(before)
+                Ok(starts)
             }
         };
-        let without = "running suspect events without counting their starts";
+        let fallback = "running suspect events without counting their starts";
         Self {
             alone: Semaphore::new(1),
-            begun: Batched::start(1, without, begin),
+            starts: Batched::start(1, fallback, count_start),
             limit,
             store: store.clone(),
             tasks: tasks.clone(),
@@ -77,10 +77,11 @@ impl Suspects {
         let alone = self.alone.acquire().await.ok();
         // Create the permit before the start is counted: if this future is dropped meanwhile, the count is
         // deleted.
-        let mut permit = SuspectPermit { too_often: None, suspects: self, run: run.clone(), _alone: alone };
-        let begun = self.begun.ask(run).await.unwrap_or(0);
-        permit.too_often = Some(begun).filter(|begun| *begun >= self.limit);
-        debug!(begun, "suspect event may run alone now");
+        let mut permit =
+            SuspectPermit { too_many_starts: None, suspects: self, run: run.clone(), _alone: alone };
+        let starts = self.starts.query(run).await.unwrap_or(0);
+        permit.too_many_starts = Some(starts).filter(|starts| *starts >= self.limit);
+        debug!(begun = starts, "suspect event may run alone now");
         permit
     }
 }
@@ -88,7 +89,7 @@ impl Suspects {
 impl Drop for SuspectPermit<'_> {
     fn drop(&mut self) {
         let (store, run) = (self.suspects.store.clone(), self.run.clone());
-        let ending = async move {
+        let delete = async move {
             // A row that cannot be deleted counts one start too many, which matters only if the run becomes a
             // suspect again.
             if let Err(error) = store.end_suspect(&run).await {
@@ -98,6 +99,6 @@ impl Drop for SuspectPermit<'_> {
                 );
             }
         };
-        self.suspects.tasks.spawn(ending.in_current_span());
+        self.suspects.tasks.spawn(delete.in_current_span());
     }
 }

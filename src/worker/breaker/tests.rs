@@ -7,21 +7,21 @@ fn after(attempts: &[bool]) -> (Circuit, Instant) {
     let (mut circuit, mut now) = (Circuit::new(1), Instant::now());
     for failed in attempts {
         now += SECOND;
-        circuit.note(1, false, failed.then_some("answered 503"), now);
+        circuit.record(1, false, failed.then_some("answered 503"), now);
     }
     (circuit, now)
 }
 
 #[test]
-fn seven_of_ten_open_it() {
-    for (attempts, refused) in [
+fn a_circuit_opens_if_seven_of_ten_attempts_fail() {
+    for (attempts, rejected) in [
         ([true; 9].as_slice(), false),
         (&[true, true, true, false, false, false, true, true, true, true], true),
         (&[false, true, true, true, false, false, true, false, true, true], false),
         (&[false; 40], false),
     ] {
         let (mut circuit, now) = after(attempts);
-        assert_eq!(circuit.admit(now).is_err(), refused, "{attempts:?}");
+        assert_eq!(circuit.admit(now).is_err(), rejected, "{attempts:?}");
     }
     let old = [[true; 9].as_slice(), &[false; 61], &[true; 5]].concat();
     assert!(after(&old).0.admit(after(&old).1).is_ok(), "what was more than a minute ago does not count");
@@ -30,20 +30,20 @@ fn seven_of_ten_open_it() {
 #[test]
 fn one_probe_decides() {
     let (mut circuit, opened) = after(&[true; 10]);
-    let refused = circuit.admit(opened + SECOND).expect_err("open");
-    assert_eq!(refused.wait + SECOND, OPEN_INTERVAL);
-    assert_eq!(refused.error, "circuit open; the last failure: answered 503");
+    let rejected = circuit.admit(opened + SECOND).expect_err("open");
+    assert_eq!(rejected.wait + SECOND, OPEN_INTERVAL);
+    assert_eq!(rejected.error, "circuit open; the last failure: answered 503");
 
     let later = opened + OPEN_INTERVAL;
     assert_eq!(circuit.admit(later), Ok(true), "a probe");
     assert!(circuit.admit(later).is_err(), "and only one");
-    assert_eq!(circuit.note(1, false, None, later), None, "what began before it opened decides nothing");
-    assert_eq!(circuit.note(1, true, Some("no answer"), later), None);
+    assert_eq!(circuit.record(1, false, None, later), None, "what began before it opened decides nothing");
+    assert_eq!(circuit.record(1, true, Some("no answer"), later), None);
     assert_eq!(circuit.admit(later).expect_err("open again").wait, OPEN_INTERVAL);
 
     let later = later + OPEN_INTERVAL;
     assert_eq!(circuit.admit(later), Ok(true));
-    assert_eq!(circuit.note(1, true, None, later), Some(Change::Closed));
+    assert_eq!(circuit.record(1, true, None, later), Some(Change::Closed));
     assert_eq!(circuit.admit(later), Ok(false), "closed, and its failures are forgotten");
 }
 
@@ -52,18 +52,18 @@ fn many_attempts_are_judged_by_the_latest() {
     let (mut circuit, mut now) = (Circuit::new(1), Instant::now());
     for _ in 0..5000 {
         now += Duration::from_millis(5);
-        circuit.note(1, false, None, now);
+        circuit.record(1, false, None, now);
     }
     let opened_after =
-        (1..MAX_ATTEMPTS).find(|_| circuit.note(1, false, Some("no"), now) == Some(Change::Opened));
+        (1..MAX_ATTEMPTS).find(|_| circuit.record(1, false, Some("no"), now) == Some(Change::Opened));
     assert_eq!(opened_after, Some(700));
 }
 
 #[test]
-fn a_changed_handler_begins_anew() {
+fn a_changed_handler_gets_a_new_circuit() {
     let breakers = Breakers::default();
     let fail = |version| {
-        let is_probe = breakers.with(HandlerId(1), version, |circuit| circuit.admit(Instant::now()));
+        let is_probe = breakers.update(HandlerId(1), version, |circuit| circuit.admit(Instant::now()));
         if let Ok(is_probe) = is_probe {
             Permit { breakers: &breakers, handler: HandlerId(1), version, is_probe }.failed("no");
         }

@@ -52,7 +52,7 @@ fn registry(count: usize, types: usize) -> (Arc<Registry>, Vec<EventName>) {
 
 /// Nanoseconds for the plan of an event and its handler, as a worker looks them up.
 fn nanoseconds(registry: &Registry, events: &[EventName]) -> f64 {
-    let begun = Instant::now();
+    let started = Instant::now();
     // A stride that is coprime to the counts visits all events in an order that no cache predicts.
     let order = (0..LOOKUPS).map(|n| &events[n * 48_271 % events.len()]);
     for event in order {
@@ -62,14 +62,14 @@ fn nanoseconds(registry: &Registry, events: &[EventName]) -> f64 {
         assert_eq!(handler.handler.spec.event, *event);
         black_box(handler);
     }
-    begun.elapsed().as_secs_f64() * 1e9 / f64::from(u32::try_from(LOOKUPS).expect("few"))
+    started.elapsed().as_secs_f64() * 1e9 / f64::from(u32::try_from(LOOKUPS).expect("few"))
 }
 
 fn measure(handlers: usize, types: usize) -> String {
     let (registry, events) = registry(handlers, types);
-    let mut took: Vec<_> = (0..ROUNDS).map(|_| nanoseconds(&registry, &events)).collect();
-    took.sort_by(f64::total_cmp);
-    format!("{:.0} ({:.0}–{:.0})", took[ROUNDS / 2], took[0], took[ROUNDS - 1])
+    let mut timings: Vec<_> = (0..ROUNDS).map(|_| nanoseconds(&registry, &events)).collect();
+    timings.sort_by(f64::total_cmp);
+    format!("{:.0} ({:.0}–{:.0})", timings[ROUNDS / 2], timings[0], timings[ROUNDS - 1])
 }
 
 /// The two extremes: fifteen event types, which stay in the processor's cache, and one event type for each

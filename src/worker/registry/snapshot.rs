@@ -46,7 +46,7 @@ impl Snapshot {
         let mut handlers = HashMap::with_capacity(rows.handlers.len());
         let mut longest_timeout = Duration::ZERO;
         for RegisteredHandler { handler, secrets, unusable } in rows.handlers {
-            let (secrets, unusable) = match (unusable, readable(&secrets)) {
+            let (secrets, unusable) = match (unusable, parse_secrets(&secrets)) {
                 (None, Ok(secrets)) => (secrets, None),
                 (Some(why), _) | (None, Err(why)) => (Vec::new(), Some(why)),
             };
@@ -146,7 +146,7 @@ impl Snapshot {
 }
 
 /// Parses the signing secrets. Only a manual change of the table can make one invalid.
-fn readable(secrets: &[SecretString]) -> Result<Vec<SigningSecret>, String> {
+fn parse_secrets(secrets: &[SecretString]) -> Result<Vec<SigningSecret>, String> {
     let parse = |secret: &SecretString| secret.expose_secret().parse();
     let parsed: Result<_, InvalidSecret> = secrets.iter().map(parse).collect();
     parsed.map_err(|why| format!("its signing secret cannot be used: {why}"))
