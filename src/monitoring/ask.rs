@@ -16,14 +16,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// If nobody answers; otherwise the problem that the process reports.
 pub fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let address = reachable(address);
-    let nobody =
+    let no_answer =
         || format!("no answer from {address} (telemetry.listen): is `provisiond serve` running here?");
-    let mut stream = TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).with_context(nobody)?;
+    let mut stream = TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).with_context(no_answer)?;
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(nobody)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(no_answer)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).with_context(nobody)?;
+    stream.read_to_string(&mut answer).with_context(no_answer)?;
     let (head, body) =
         answer.split_once("\r\n\r\n").with_context(|| format!("the answer of {address} is not HTTP"))?;
     match head.split(' ').nth(1) {

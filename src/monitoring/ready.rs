@@ -74,10 +74,10 @@ fn waiting(database: Option<&str>) -> String {
 }
 
 fn link(link: &LinkReport) -> Option<String> {
-    let since = || link.trouble.as_ref().map(|trouble| trouble.error.clone());
+    let error = || link.trouble.as_ref().map(|last| last.error.clone());
     match link {
         LinkReport { connected: true, .. } => None,
-        _ => Some(since().unwrap_or_else(|| "not connected to the broker yet".to_owned())),
+        _ => Some(error().unwrap_or_else(|| "not connected to the broker yet".to_owned())),
     }
 }
 
@@ -96,19 +96,25 @@ mod tests {
 
     #[test]
     fn a_role_is_ready_if_it_has_what_it_needs() {
-        let away = || Some("away".to_owned());
+        let unavailable = || Some("away".to_owned());
         let recorder = ProcessReport { recorder: Some(RecorderReport::default()), ..worker(true) };
         let draining = ProcessReport { draining: true, ..worker(true) };
-        for (what, roles, report, database, expected) in [
-            ("a worker without its database", vec![Role::Worker], worker(true), away(), true),
+        for (case, roles, report, database, expected) in [
+            ("a worker without its database", vec![Role::Worker], worker(true), unavailable(), true),
             ("a worker without its broker", vec![Role::Worker], worker(false), None, false),
             ("a worker that waits", vec![Role::Worker], ProcessReport::default(), None, false),
             ("a recorder without its broker", vec![Role::Recorder], recorder, None, false),
             ("a console", vec![Role::Console], ProcessReport::default(), None, true),
-            ("a console without its database", vec![Role::Console], ProcessReport::default(), away(), false),
+            (
+                "a console without its database",
+                vec![Role::Console],
+                ProcessReport::default(),
+                unavailable(),
+                false,
+            ),
             ("one that drains", vec![Role::Worker], draining, None, false),
         ] {
-            assert_eq!(ready(&roles, &report, database).ok, expected, "{what}");
+            assert_eq!(ready(&roles, &report, database).ok, expected, "{case}");
         }
     }
 

@@ -36,7 +36,7 @@ pub struct Listener(Option<TcpListener>);
 #[derive(Clone)]
 struct Monitor {
     metrics: Metrics,
-    presence: Arc<StatusReporter>,
+    status_reporter: Arc<StatusReporter>,
     store: Store,
 }
 
@@ -64,9 +64,9 @@ impl Listener {
 }
 
 /// Serves the routes. Never returns.
-pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<StatusReporter>, store: Store) {
+pub async fn serve(listener: Listener, metrics: Metrics, status_reporter: Arc<StatusReporter>, store: Store) {
     let upkeep = metrics.clone().keep();
-    let monitor = Monitor { metrics, presence, store };
+    let monitor = Monitor { metrics, status_reporter, store };
     let app = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
@@ -83,23 +83,23 @@ pub async fn serve(listener: Listener, metrics: Metrics, presence: Arc<StatusRep
 }
 
 async fn show_metrics(State(monitor): State<Monitor>) -> Response {
-    set_gauges(&monitor.presence.report(), monitor.database().await.is_none());
-    let mut shown = Exposition::default();
-    monitor.presence.show(&mut shown);
-    let text = monitor.metrics.render() + &shown.into_text();
+    set_gauges(&monitor.status_reporter.report(), monitor.database().await.is_none());
+    let mut exposition = Exposition::default();
+    monitor.status_reporter.show(&mut exposition);
+    let text = monitor.metrics.render() + &exposition.into_text();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn show_health(State(monitor): State<Monitor>) -> Response {
-    answered(&healthy(&monitor.presence.report()))
+    json_response(&healthy(&monitor.status_reporter.report()))
 }
 
 async fn show_readiness(State(monitor): State<Monitor>) -> Response {
     let database = monitor.database().await;
-    answered(&ready(monitor.presence.roles(), &monitor.presence.report(), database))
+    json_response(&ready(monitor.status_reporter.roles(), &monitor.status_reporter.report(), database))
 }
 
-fn answered(answer: &Answer) -> Response {
+fn json_response(answer: &Answer) -> Response {
     let status = if answer.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // All keys of its maps are strings, so this cannot fail.
     let text = serde_json::to_string(answer).unwrap_or_default();

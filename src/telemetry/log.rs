@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 use anyhow::Context;
 use tracing_subscriber::{EnvFilter, Layer, Registry, filter::LevelFilter, fmt, fmt::MakeWriter, prelude::*};
 
-pub use unwaited::{LogGuard, lost, tell_of_lost};
+pub use unwaited::{LogGuard, lost, report_lost};
 
 /// Levels of libraries whose info messages only their developers need. lapin is off, because our supervisor logs
 /// connections to the broker. `telemetry.log` can set another level for each of them.

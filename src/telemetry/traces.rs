@@ -52,7 +52,7 @@ impl Traces {
     ///
     /// # Errors
     /// If the endpoint cannot be used: TLS finds no certificate authority to trust.
-    pub fn start(settings: &TraceSettings, of: &WorkerId) -> anyhow::Result<Self> {
+    pub fn start(settings: &TraceSettings, worker: &WorkerId) -> anyhow::Result<Self> {
         let endpoint = format!("{}/v1/traces", settings.endpoint.as_str().trim_end_matches('/'));
         let exporter = SpanExporter::builder()
             .with_http()
@@ -66,15 +66,15 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(sampler)
-            .with_resource(resource(of))
+            .with_resource(resource(worker))
             .build();
         let tracer = provider.tracer("provisiond");
         Ok(Self { provider, tracer })
     }
 
     /// The common parent of the attempts of an event; `None` if the event arrived with a trace.
-    pub fn begin(&self, came: &Trace, event: &Event, queue: &str) -> Option<Span> {
-        if parent(came).has_active_span() {
+    pub fn begin(&self, incoming: &Trace, event: &Event, queue: &str) -> Option<Span> {
+        if parent(incoming).has_active_span() {
             return None;
         }
         Some(self.span(&Trace::default(), queue, messaging(event, queue)))
@@ -111,13 +111,13 @@ impl Traces {
 }
 
 /// The attributes of this process.
-fn resource(of: &WorkerId) -> Resource {
+fn resource(worker: &WorkerId) -> Resource {
     Resource::builder()
         .with_service_name("provisiond")
         .with_attributes([
-            KeyValue::new("service.version", of.version.clone()),
-            KeyValue::new("service.instance.id", format!("{}:{}", of.host, of.pid)),
-            KeyValue::new("host.name", of.host.clone()),
+            KeyValue::new("service.version", worker.version.clone()),
+            KeyValue::new("service.instance.id", format!("{}:{}", worker.host, worker.pid)),
+            KeyValue::new("host.name", worker.host.clone()),
         ])
         .build()
 }

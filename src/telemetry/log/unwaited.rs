@@ -19,13 +19,13 @@ use tracing::{error, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// Maximum number of lines that wait.
-const WAITING: usize = 8192;
+const MAX_WAITING_LINES: usize = 8192;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
-    no_room: ErrorCounter,
+    dropped: ErrorCounter,
     writing: Arc<Writing>,
 }
 
@@ -48,10 +48,10 @@ pub(super) fn stderr() -> io::Result<(NonBlocking, LogGuard)> {
     let lines = Lines { file, writing: Arc::clone(&writing) };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
-        .buffered_lines_limit(WAITING)
+        .buffered_lines_limit(MAX_WAITING_LINES)
         .thread_name("log")
         .finish(lines);
-    let _ = LOG.set(Log { no_room: writer.error_counter(), writing });
+    let _ = LOG.set(Log { dropped: writer.error_counter(), writing });
     panic::set_hook(Box::new(|panic| {
         let trace = std::backtrace::Backtrace::capture();
         error!(backtrace = %trace, "{panic}");
@@ -61,18 +61,18 @@ pub(super) fn stderr() -> io::Result<(NonBlocking, LogGuard)> {
 
 /// Log lines that this process has lost.
 pub fn lost() -> u64 {
-    LOG.get().map_or(0, |log| log.no_room.dropped_lines() as u64 + log.writing.failed.load(Relaxed))
+    LOG.get().map_or(0, |log| log.dropped.dropped_lines() as u64 + log.writing.failed.load(Relaxed))
 }
 
 /// Logs how many lines were lost, once lines are written again. Never returns.
-pub async fn tell_of_lost() {
-    let (mut told, mut last) = (0, 0);
+pub async fn report_lost() {
+    let (mut reported, mut last) = (0, 0);
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         let now = lost();
-        if now > told && now == last && !is_stuck().await {
-            warn!(lines = now - told, "lost log lines: the reader of standard error was too slow");
-            told = now;
+        if now > reported && now == last && !is_stuck().await {
+            warn!(lines = now - reported, "lost log lines: the reader of standard error was too slow");
+            reported = now;
         }
         last = now;
     }
@@ -92,7 +92,7 @@ async fn is_stuck() -> bool {
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let Some(guard) = self.0.take() else { return };
-        let is_full = LOG.get().is_some_and(|log| log.no_room.dropped_lines() > 0);
+        let is_full = LOG.get().is_some_and(|log| log.dropped.dropped_lines() > 0);
         let is_busy = LOG.get().is_some_and(|log| log.writing.is_under_way.load(Relaxed));
         if is_full && is_busy {
             // Dropped, the guard would print a warning to standard output, which may be stuck as well.
@@ -114,10 +114,10 @@ impl Write for Lines {
 
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
         self.writing.is_under_way.store(true, Relaxed);
-        let done = self.file.write_all(line);
+        let result = self.file.write_all(line);
         self.writing.is_under_way.store(false, Relaxed);
         self.writing.written.fetch_add(1, Relaxed);
-        self.writing.failed.fetch_add(done.is_err().into(), Relaxed);
+        self.writing.failed.fetch_add(result.is_err().into(), Relaxed);
         Ok(())
     }
 

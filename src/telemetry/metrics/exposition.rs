@@ -43,10 +43,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_people_chose_cannot_break_the_format() {
-        let mut shown = Exposition::default();
-        shown.gauge("empty", "Nothing", []);
-        shown.gauge("g", "A gauge", [(vec![("name", "a\"b\\c\nd".to_owned())], 2.0)]);
-        assert_eq!(shown.into_text(), "# HELP g A gauge\n# TYPE g gauge\ng{name=\"a\\\"b\\\\c\\nd\"} 2\n\n");
+    fn label_values_are_escaped() {
+        let mut exposition = Exposition::default();
+        exposition.gauge("empty", "Nothing", []);
+        exposition.gauge("g", "A gauge", [(vec![("name", "a\"b\\c\nd".to_owned())], 2.0)]);
+        assert_eq!(
+            exposition.into_text(),
+            "# HELP g A gauge\n# TYPE g gauge\ng{name=\"a\\\"b\\\\c\\nd\"} 2\n\n"
+        );
     }
 }

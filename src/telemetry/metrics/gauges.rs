@@ -8,8 +8,8 @@ use crate::domain::process::{LinkReport, ProcessReport};
 /// Sets the gauges from `report`.
 pub fn set_gauges(report: &ProcessReport, has_database: bool) {
     gauge!("provisiond_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
-    gauge!("provisiond_database_up").set(truth(has_database));
-    gauge!("provisiond_draining").set(truth(report.draining));
+    gauge!("provisiond_database_up").set(bool_value(has_database));
+    gauge!("provisiond_draining").set(bool_value(report.draining));
     if let Some(worker) = &report.worker {
         link("worker: consume", &worker.consuming);
         link("worker: publish", &worker.publishing);
@@ -35,12 +35,12 @@ pub fn set_limits(deliveries: u16, scripts: usize) {
 }
 
 fn link(connection: &'static str, report: &LinkReport) {
-    gauge!("provisiond_broker_up", "connection" => connection).set(truth(report.connected));
-    gauge!("provisiond_broker_blocked", "connection" => connection).set(truth(report.blocked));
+    gauge!("provisiond_broker_up", "connection" => connection).set(bool_value(report.connected));
+    gauge!("provisiond_broker_blocked", "connection" => connection).set(bool_value(report.blocked));
 }
 
-const fn truth(so: bool) -> f64 {
-    if so { 1.0 } else { 0.0 }
+const fn bool_value(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]

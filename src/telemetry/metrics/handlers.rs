@@ -74,12 +74,12 @@ impl HandlerMeters {
             drop(known);
             return count("other".to_owned()).increment(1);
         }
-        let fresh = || Known { event: event.clone(), attempts: HashMap::new() };
-        let of_handler = known.entry(handler).or_insert_with(fresh);
-        if of_handler.event != *event {
-            *of_handler = fresh();
+        let new_entry = || Known { event: event.clone(), attempts: HashMap::new() };
+        let entry = known.entry(handler).or_insert_with(new_entry);
+        if entry.event != *event {
+            *entry = new_entry();
         }
-        of_handler.attempts.entry(outcome).or_insert_with(|| count(handler.to_string())).increment(1);
+        entry.attempts.entry(outcome).or_insert_with(|| count(handler.to_string())).increment(1);
     }
 
     /// The handlers that have series of their own.

@@ -28,14 +28,14 @@ pub(super) struct Post {
     client: Arc<dyn HttpClient>,
     runtime: Handle,
     collector: String,
-    told: Mutex<Told>,
+    logged: Mutex<Logged>,
 }
 
 /// What was logged about the collector.
 #[derive(Debug, Default)]
-struct Told {
+struct Logged {
     is_away: bool,
-    at: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 impl Post {
@@ -52,20 +52,24 @@ impl Post {
         } else {
             Arc::new(HyperClient::with_default_connector(timeout, None))
         };
-        let told = Mutex::default();
-        Ok(Self { client, runtime: Handle::current(), collector: collector.to_string(), told })
+        let logged = Mutex::default();
+        Ok(Self { client, runtime: Handle::current(), collector: collector.to_string(), logged })
     }
 
-    fn tell(&self, trouble: Option<String>) {
-        let mut told = self.told.lock();
+    fn log_change(&self, problem: Option<String>) {
+        let mut logged = self.logged.lock();
         let collector = &self.collector;
-        match trouble {
-            None if told.is_away => {
-                told.is_away = false;
+        match problem {
+            None if logged.is_away => {
+                logged.is_away = false;
                 info!(collector, "the collector accepts spans again");
             }
-            Some(error) if told.at.is_none_or(|at| at.elapsed() >= REMINDER_INTERVAL) => {
-                *told = Told { is_away: true, at: Some(Instant::now()) };
+            Some(error)
+                if logged
+                    .last_warning
+                    .is_none_or(|last_warning| last_warning.elapsed() >= REMINDER_INTERVAL) =>
+            {
+                *logged = Logged { is_away: true, last_warning: Some(Instant::now()) };
                 warn!(collector, error, "the collector accepts no spans: dropping them; events still run");
             }
             None | Some(_) => {}
@@ -79,7 +83,7 @@ impl HttpClient for Post {
         let client = Arc::clone(&self.client);
         let answer = self.runtime.spawn(async move { client.send_bytes(request).await }).await;
         let answer = answer.map_err(HttpError::from).flatten();
-        self.tell(match &answer {
+        self.log_change(match &answer {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("the collector answered {}", answer.status())),
             Err(error) => Some(chain(error.as_ref())),

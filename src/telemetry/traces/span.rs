@@ -79,13 +79,13 @@ pub(super) fn attempt(handler: &Handler, attempt: Attempt) -> Vec<KeyValue> {
 
 /// One of a few values, because backends group by it.
 fn error_type(kind: FailureKind, response: Option<&Response>) -> String {
-    let told = response.and_then(|response| match response {
+    let specific = response.and_then(|response| match response {
         Response { http_status: Some(status), .. } if *status >= 300 => Some(status.to_string()),
         Response { signal: Some(signal), .. } => Some(format!("signal {signal}")),
         Response { exit_code: Some(code), .. } if *code != 0 => Some(format!("exit code {code}")),
         _ => None,
     });
-    told.unwrap_or_else(|| match kind {
+    specific.unwrap_or_else(|| match kind {
         FailureKind::Transient => "transient".to_owned(),
         FailureKind::Permanent => "permanent".to_owned(),
     })
