@@ -16,15 +16,15 @@ use x509_cert::{Certificate, der::Decode};
 
 /// Reads the CA certificates in the file at `path`, which the configuration names as `key`.
 pub fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let (what, bytes) = read(key, path)?;
-    let found = certificates(&bytes).with_context(|| what.clone())?;
+    let (file, bytes) = read(key, path)?;
+    let parsed = certificates(&bytes).with_context(|| file.clone())?;
     let mut roots = RootCertStore::empty();
-    for certificate in &found {
+    for certificate in &parsed {
         roots
             .add(certificate.clone())
-            .with_context(|| format!("{what} holds a certificate that cannot be used"))?;
+            .with_context(|| format!("{file} holds a certificate that cannot be used"))?;
     }
-    Ok(found)
+    Ok(parsed)
 }
 
 /// Reads a certificate, its chain and its private key from the file at `path`, which the configuration names
@@ -33,48 +33,49 @@ pub fn identity(
     key: &str,
     path: &Path,
 ) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let (what, bytes) = read(key, path)?;
-    let chain = certificates(&bytes).with_context(|| what.clone())?;
-    let Ok(private) = PrivateKeyDer::from_pem_slice(&bytes) else {
-        bail!("{what} holds no private key in PEM without a password: add it after the certificate");
+    let (file, bytes) = read(key, path)?;
+    let chain = certificates(&bytes).with_context(|| file.clone())?;
+    let Ok(private_key) = PrivateKeyDer::from_pem_slice(&bytes) else {
+        bail!("{file} holds no private key in PEM without a password: add it after the certificate");
     };
     let provider = CryptoProvider::get_default().context("no TLS provider is installed in this process")?;
-    CertifiedKey::from_der(chain.clone(), private.clone_key(), provider)
-        .with_context(|| format!("{what}: certificate and key cannot be used together"))?;
-    Ok((chain, private))
+    CertifiedKey::from_der(chain.clone(), private_key.clone_key(), provider)
+        .with_context(|| format!("{file}: certificate and key cannot be used together"))?;
+    Ok((chain, private_key))
 }
 
 /// Describes those of `certificates` that have expired at `now`: their subjects, and since when.
 pub fn expired(certificates: &[CertificateDer<'_>], now: SystemTime) -> Vec<String> {
-    let told = |der: &CertificateDer<'_>| {
+    let describe = |der: &CertificateDer<'_>| {
         let certificate = Certificate::from_der(der).ok()?.tbs_certificate;
         let end = certificate.validity.not_after;
         (end.to_system_time() < now).then(|| format!("{} expired on {}", certificate.subject, end))
     };
-    certificates.iter().filter_map(told).collect()
+    certificates.iter().filter_map(describe).collect()
 }
 
 /// The description of the file for errors, and its content without a byte order mark.
 fn read(key: &str, path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
-    let what = format!("{key} {}", path.display());
-    let bytes = fs::read(path).with_context(|| format!("{what} cannot be read"))?;
+    let file = format!("{key} {}", path.display());
+    let bytes = fs::read(path).with_context(|| format!("{file} cannot be read"))?;
     let content = bytes.strip_prefix(b"\xEF\xBB\xBF").map(<[u8]>::to_vec);
-    Ok((what, content.unwrap_or(bytes)))
+    Ok((file, content.unwrap_or(bytes)))
 }
 
 fn certificates(bytes: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| anyhow::anyhow!("it is not valid PEM: {}", told(&error)))?;
+    let parsed = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
+    let parsed =
+        parsed.map_err(|error| anyhow::anyhow!("it is not valid PEM: {}", pem_error_text(&error)))?;
     ensure!(
-        !found.is_empty(),
+        !parsed.is_empty(),
         "it holds no certificate (PEM, -----BEGIN CERTIFICATE----- at the beginning of a line){}",
-        form(bytes)
+        format_hint(bytes)
     );
-    Ok(found)
+    Ok(parsed)
 }
 
 /// The text for a PEM error. The library prints the bytes that it found as a list of numbers.
-fn told(error: &pem::Error) -> String {
+fn pem_error_text(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
             "it is cut off, or in one line: the line -----END …----- is missing".to_owned()
@@ -86,7 +87,7 @@ fn told(error: &pem::Error) -> String {
 }
 
 /// What a file without certificates seems to contain, and how to convert it.
-fn form(bytes: &[u8]) -> &'static str {
+fn format_hint(bytes: &[u8]) -> &'static str {
     let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
     match bytes {
         [0x30, 0x80..=0x84, ..] => {
@@ -108,15 +109,15 @@ fn form(bytes: &[u8]) -> &'static str {
 mod tests {
     use super::*;
 
-    fn told_of(bytes: &[u8]) -> String {
+    fn error_of(bytes: &[u8]) -> String {
         format!("{:#}", certificates(bytes).expect_err("refused"))
     }
 
     #[test]
-    fn a_file_that_is_no_pem_is_told_by_its_form() {
+    fn an_error_names_the_format_of_a_file_that_is_not_pem() {
         let pem = rcgen::generate_simple_self_signed(["h".to_owned()]).expect("made").cert.pem();
         let one_line = pem.replace('\n', "");
-        for (bytes, said) in [
+        for (bytes, expected) in [
             (&pem.as_bytes()[..pem.len() / 2], "cut off"),
             (one_line.as_bytes(), "line"),
             (pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE").as_bytes(), "TRUSTED CERTIFICATE (openssl"),
@@ -124,8 +125,8 @@ mod tests {
             (b"\xFF\xFE-\0", "UTF-16"),
             (b"", "holds no certificate"),
         ] {
-            let told = told_of(bytes);
-            assert!(told.contains(said) && told.len() < 250, "{said}: {told}");
+            let error = error_of(bytes);
+            assert!(error.contains(expected) && error.len() < 250, "{expected}: {error}");
         }
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("bom.pem");
@@ -135,16 +136,16 @@ mod tests {
 
     #[test]
     fn an_expired_certificate_is_named_with_its_date() {
-        let made = |year| {
+        let certificate = |year| {
             let mut params = rcgen::CertificateParams::new(["h".to_owned()]).expect("a name");
             params.distinguished_name.push(rcgen::DnType::CommonName, "Old CA");
             params.not_after = rcgen::date_time_ymd(year, 1, 2);
             params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").der().clone()
         };
-        let told = expired(&[made(2021), made(2090)], SystemTime::now());
+        let descriptions = expired(&[certificate(2021), certificate(2090)], SystemTime::now());
         assert!(
-            matches!(&*told, [one] if one.contains("Old CA") && one.contains("expired on 2021-01-02")),
-            "{told:?}"
+            matches!(&*descriptions, [one] if one.contains("Old CA") && one.contains("expired on 2021-01-02")),
+            "{descriptions:?}"
         );
     }
 }

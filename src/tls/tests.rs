@@ -30,8 +30,8 @@ impl Drop for Server {
 }
 
 fn openssl(dir: &Path, arguments: &[&str]) {
-    let made = Command::new("openssl").args(arguments).current_dir(dir).output().expect("openssl");
-    assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+    let output = Command::new("openssl").args(arguments).current_dir(dir).output().expect("openssl");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A directory with a key and a self-signed certificate for localhost, made with `options`.
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// The error of a connection that trusts only the file `trusted`. None if it succeeds.
-    async fn told(&self, trusted: &str, peer: &Peer) -> Option<String> {
+    async fn connect_error(&self, trusted: &str, peer: &Peer) -> Option<String> {
         let own = authorities(peer.ca_file, &self.dir.path().join(trusted)).expect("certificates");
         connect(self.address, own, peer).await
     }
@@ -91,18 +91,18 @@ const WEAK: [&str; 2] = ["-cipher", "DEFAULT:@SECLEVEL=0"];
 #[tokio::test]
 async fn a_self_signed_ca_certificate_is_accepted_where_it_is_trusted() {
     let server = Server::new(certificate(&["-newkey", "rsa:2048"]), &[]);
-    assert_eq!(server.told("cert", &Peer::DATABASE).await, None);
+    assert_eq!(server.connect_error("cert", &Peer::DATABASE).await, None);
     let other = certificate(&["-newkey", "rsa:2048"]);
     let own = authorities("database.ca_file", &other.path().join("cert")).expect("certificates");
-    let told = connect(server.address, own, &Peer::DATABASE).await.expect("another certificate");
-    assert!(told.contains("put exactly this certificate into database.ca_file"), "{told}");
+    let error = connect(server.address, own, &Peer::DATABASE).await.expect("another certificate");
+    assert!(error.contains("put exactly this certificate into database.ca_file"), "{error}");
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_named() {
+async fn an_error_names_the_problem_of_a_certificate() {
     let curve = |name| ["-newkey", "ec", "-pkeyopt", name];
     let (p521, k256) = (curve("ec_paramgen_curve:P-521"), curve("ec_paramgen_curve:secp256k1"));
-    for (options, said) in [
+    for (options, expected) in [
         (
             &["-newkey", "rsa:2048", "-sha1"][..],
             "is signed with RSA and SHA-1; give the broker a certificate",
@@ -116,9 +116,10 @@ async fn what_is_wrong_with_a_certificate_is_named() {
         (&["-newkey", "rsa:2048", "-addext", "1.2.3.4=critical,DER:05:00"], "marked as critical"),
     ] {
         let server = Server::new(certificate(&[options, &LEAF].concat()), &WEAK);
-        let told = server.told("cert", &Peer::BROKER).await.unwrap_or_else(|| panic!("{options:?}"));
-        assert!(told.contains(said) && told.contains("the broker"), "{options:?}: {told}");
-        assert!(!told.contains('['), "{options:?}: {told}");
+        let error =
+            server.connect_error("cert", &Peer::BROKER).await.unwrap_or_else(|| panic!("{options:?}"));
+        assert!(error.contains(expected) && error.contains("the broker"), "{options:?}: {error}");
+        assert!(!error.contains('['), "{options:?}: {error}");
     }
 }
 
@@ -127,14 +128,14 @@ async fn a_certificate_without_extensions_is_named() {
     let dir = certificate(&["-newkey", "rsa:2048"]);
     openssl(dir.path(), &["req", "-new", "-key", "key", "-subj", "/CN=localhost", "-out", "csr"]);
     openssl(dir.path(), &["x509", "-req", "-in", "csr", "-signkey", "key", "-out", "cert"]);
-    let told = Server::new(dir, &[]).told("cert", &Peer::DATABASE).await.expect("refused");
-    assert!(told.contains("X.509 version 1: renew it as version 3"), "{told}");
+    let error = Server::new(dir, &[]).connect_error("cert", &Peer::DATABASE).await.expect("refused");
+    assert!(error.contains("X.509 version 1: renew it as version 3"), "{error}");
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_refused_names_the_causes() {
-    let made = || certificate(&["-newkey", "rsa:2048"]);
-    for (options, said) in [
+async fn an_error_names_the_causes_of_a_failed_handshake() {
+    let rsa_certificate = || certificate(&["-newkey", "rsa:2048"]);
+    for (options, expected) in [
         (&["-tls1_2", "-Verify", "1"][..], "asks for a client certificate (set http.client_cert)"),
         (&["-tls1_3", "-Verify", "1"], "asks for a client certificate: set http.client_cert"),
         (&["-curves", "P-521"], "none of the curves X25519, P-256 and P-384"),
@@ -142,8 +143,8 @@ async fn a_handshake_that_is_refused_names_the_causes() {
         (&["-tls1_2", "-cipher", "AES128-SHA:@SECLEVEL=0"], "no ECDHE cipher"),
         (&["-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0"], "too old: provisiond speaks TLS 1.2 and 1.3"),
     ] {
-        let told = Server::new(made(), options).told("cert", &Peer::ENDPOINT).await;
-        let told = told.unwrap_or_else(|| panic!("{options:?}"));
-        assert!(told.contains(said), "{options:?}: {told}");
+        let error = Server::new(rsa_certificate(), options).connect_error("cert", &Peer::ENDPOINT).await;
+        let error = error.unwrap_or_else(|| panic!("{options:?}"));
+        assert!(error.contains(expected), "{options:?}: {error}");
     }
 }

@@ -85,14 +85,14 @@ impl std::error::Error for WeakKey {}
 impl Verifier {
     fn new(
         own: Vec<CertificateDer<'static>>,
-        which: Roots,
+        additional: Roots,
         provider: &Arc<CryptoProvider>,
     ) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in &own {
             roots.add(certificate.clone())?;
         }
-        if which == Roots::System {
+        if additional == Roots::System {
             // The CA collection of a system often contains a certificate that no library can parse. It is
             // skipped.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
