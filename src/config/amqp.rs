@@ -61,8 +61,8 @@ impl Amqp {
             queue_type: reader.get("amqp.queue_type", word)?,
             heartbeat: reader.get("amqp.heartbeat", |value| {
                 let heartbeat = duration(seconds(1)..=seconds(600))(value)?;
-                let whole = heartbeat.subsec_nanos() == 0;
-                if whole { Ok(heartbeat) } else { Err("must be whole seconds, 1s to 10m".into()) }
+                let is_whole = heartbeat.subsec_nanos() == 0;
+                if is_whole { Ok(heartbeat) } else { Err("must be whole seconds, 1s to 10m".into()) }
             })?,
             connect_timeout: reader
                 .get("amqp.connect_timeout", duration(Duration::from_millis(100)..=seconds(300)))?,
@@ -222,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn a_second_url_that_no_comma_divides_is_refused_and_not_repeated() {
-        for between in [" ", ";", "; ", "\t", "|", "", "/", ":", " amqp://u:s3cret@c,"] {
+    fn a_second_url_without_a_comma_is_rejected_and_not_shown() {
+        for separator in [" ", ";", "; ", "\t", "|", "", "/", ":", " amqp://u:s3cret@c,"] {
             for vhost in ["", "/v"] {
-                let text = format!("amqp://u:s3cret@a{vhost}{between}amqp://u:s3cret2@b/v");
+                let text = format!("amqp://u:s3cret@a{vhost}{separator}amqp://u:s3cret2@b/v");
                 let problem = AmqpUrl::parse(&text).expect_err(&text);
                 assert!(!problem.contains("s3cret"), "{text}: {problem}");
             }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comma_parts_urls_only_before_a_scheme() {
+    fn a_comma_separates_urls_only_before_a_scheme() {
         let raw = |text: &str| {
             let urls = urls(&Value::new(None, text)).expect(text);
             urls.iter().map(|url| url.raw().to_owned()).collect::<Vec<_>>()
@@ -260,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_refused_without_showing_it() {
-        for (text, told) in [
+    fn a_bad_url_is_rejected_without_showing_it() {
+        for (text, expected) in [
             ("", "relative URL"),
             ("mq.example:5672", "amqp://user:password@host"),
             ("http://u:hunter2@h/", "amqps://"),
@@ -276,7 +276,7 @@ mod tests {
             ("amqp://u:hunter2@h/%2f,h2", "comma after the @"),
         ] {
             let error = AmqpUrl::parse(text).expect_err(text);
-            assert!(error.contains(told) && !error.contains("hun"), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains("hun"), "{text}: {error}");
         }
     }
 }

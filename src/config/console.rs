@@ -83,13 +83,13 @@ impl FromStr for PublicUrl {
         let url = Url::parse(text).map_err(|_| form.to_owned())?;
         let path = url.path().trim_end_matches('/');
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-        let bare = matches!(url.scheme(), "http" | "https")
+        let is_valid = matches!(url.scheme(), "http" | "https")
             && path.bytes().all(is_plain)
             && !path.contains("//")
             && url.query().is_none()
             && url.fragment().is_none()
             && url.username().is_empty();
-        if !bare {
+        if !is_valid {
             return Err(form.to_owned());
         }
         let first = path.split('/').nth(1).unwrap_or_default();
@@ -164,9 +164,9 @@ fn account<H: FromStr<Err: fmt::Display>>(
     }
     let read = || {
         let name: AccountName = name.parse().map_err(|e| format!("{e}"))?;
-        let told = |e: &dyn fmt::Display| format!("entry {name}: {e}");
-        let hash = secret.parse().map_err(|e| told(&e))?;
-        let role = role.parse().map_err(|e| told(&e))?;
+        let entry_error = |e: &dyn fmt::Display| format!("entry {name}: {e}");
+        let hash = secret.parse().map_err(|e| entry_error(&e))?;
+        let role = role.parse().map_err(|e| entry_error(&e))?;
         Ok(Account { name, role, hash })
     };
     Some(read())
@@ -201,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_the_hash() {
+    fn errors_do_not_contain_the_hash() {
         let hash = PasswordHash::of("secret").expect("hashed").to_string();
-        let one = format!("{{name = \"ann\", password_hash = '{hash}', role = \"viewer\"}}");
-        for (key, value, told) in [
+        let entry = format!("{{name = \"ann\", password_hash = '{hash}', role = \"viewer\"}}");
+        for (key, value, expected) in [
             ("LISTEN", "0.0.0.0:8080".to_owned(), "must be a loopback address"),
             ("LISTEN", "localhost".to_owned(), "must be an address and a port"),
             ("USERS", "ann".to_owned(), "must be a list of {name"),
@@ -214,10 +214,10 @@ mod tests {
                 "[{name = \"ann\", password_hash = \"hunter2\", role = \"viewer\"}]".to_owned(),
                 "entry ann: password_hash must be",
             ),
-            ("USERS", format!("[{one}, {one}]"), "two entries with the name ann"),
+            ("USERS", format!("[{entry}, {entry}]"), "two entries with the name ann"),
             (
                 "USERS",
-                format!("[{}]", one.replace("viewer", "root")),
+                format!("[{}]", entry.replace("viewer", "root")),
                 "\"root\" is not one of viewer, operator",
             ),
             ("PUBLIC_URL", "a.example/console".to_owned(), "must be a scheme, a host"),
@@ -226,8 +226,11 @@ mod tests {
             ("PUBLIC_URL", "https://a.example//b".to_owned(), "must be a scheme, a host"),
             ("PUBLIC_URL", "https://a.example/api/".to_owned(), "not /api, which is a path"),
         ] {
-            let error = load(&[(key, &value)]).expect_err(told).to_string();
-            assert!(error.contains(told) && !error.contains("hunter2") && !error.contains(&hash), "{error}");
+            let error = load(&[(key, &value)]).expect_err(expected).to_string();
+            assert!(
+                error.contains(expected) && !error.contains("hunter2") && !error.contains(&hash),
+                "{error}"
+            );
         }
     }
 }

@@ -99,14 +99,14 @@ impl DatabaseUrl {
             .ok_or(FORM)?;
         // The first @ ends the credentials, as in `tokio_postgres`.
         let (credentials, rest) = rest.split_once('@').map_or((None, rest), |(c, rest)| (Some(c), rest));
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if credentials.is_some_and(|c| c.contains(['/', '?'])) || place.contains('@') {
+        let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if credentials.is_some_and(|c| c.contains(['/', '?'])) || location.contains('@') {
             return Err(format!(
                 "{FORM}; in the user and the password, write / as %2F, ? as %3F and @ as %40"
             ));
         }
         check_query(query)?;
-        let (hosts, _) = place.split_once('/').unwrap_or((place, ""));
+        let (hosts, _) = location.split_once('/').unwrap_or((location, ""));
         let is_socket = query.split('&').any(|parameter| parameter.starts_with("host="));
         if (hosts.is_empty() && !is_socket) || hosts.starts_with(':') {
             return Err(format!("{FORM}; this one has no host (for a socket, add ?host=/run/postgresql)"));
@@ -116,7 +116,7 @@ impl DatabaseUrl {
             None => format!("{c}@"),
         });
         let end = if query.is_empty() { String::new() } else { format!("?{query}") };
-        Ok(Self { raw: SecretString::from(text), masked: format!("{scheme}{start}{place}{end}") })
+        Ok(Self { raw: SecretString::from(text), masked: format!("{scheme}{start}{location}{end}") })
     }
 }
 
@@ -182,8 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_refused_without_showing_it() {
-        for (text, told) in [
+    fn a_bad_url_is_rejected_without_showing_it() {
+        for (text, expected) in [
             ("", "must be postgres://"),
             ("host=h password=hunter2", "must be postgres://"),
             ("mysql://u:hunter2@h/d", "must be postgres://"),
@@ -202,7 +202,7 @@ mod tests {
             ("postgres://h/d?connect_timeout=3", "database.connect_timeout"),
         ] {
             let error = DatabaseUrl::parse(text).expect_err(text);
-            assert!(error.contains(told) && !error.contains("hun"), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains("hun"), "{text}: {error}");
         }
     }
 }

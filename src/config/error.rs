@@ -21,8 +21,8 @@ impl std::error::Error for ConfigErrors {}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, error) in self.0.iter().enumerate() {
-            if at > 0 {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
                 f.write_str("\n")?;
             }
             error.fmt(f)?;
@@ -46,9 +46,9 @@ pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str> + 
         return format!("there is no such key or section; did you mean {meant}?");
     }
     let section = key.split_once('.').map_or(key, |(section, _)| section);
-    let inside: Vec<&str> = known.clone().filter(|k| is_within(k, section)).collect();
-    if !inside.is_empty() {
-        return format!("there is no such key; section {section} has {}", inside.join(", "));
+    let keys: Vec<&str> = known.clone().filter(|k| is_within(k, section)).collect();
+    if !keys.is_empty() {
+        return format!("there is no such key; section {section} has {}", keys.join(", "));
     }
     let mut sections: Vec<&str> = known.filter_map(|k| k.split_once('.')).map(|(s, _)| s).collect();
     sections.dedup();
@@ -67,9 +67,9 @@ fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a st
     known
         .flat_map(|key| sections(key).chain([key]))
         .map(|candidate| {
-            let slips = strsim::damerau_levenshtein(key, candidate);
-            let rank = if candidate.rsplit('.').next() == name { slips.min(2) } else { slips };
-            (rank, slips, candidate)
+            let distance = strsim::damerau_levenshtein(key, candidate);
+            let rank = if candidate.rsplit('.').next() == name { distance.min(2) } else { distance };
+            (rank, distance, candidate)
         })
         .min()
         .filter(|(rank, ..)| *rank <= 2)
@@ -81,9 +81,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_key_is_answered_with_the_one_that_is_meant() {
+    fn an_unknown_key_suggests_the_key_that_was_meant() {
         let known = ["amqp.url", "amqp.prefix", "worker.concurrency", "worker.drain_timeout"];
-        for (key, told) in [
+        for (key, expected) in [
             ("amqp.ulr", "did you mean amqp.url?"),
             ("worker.concurency", "did you mean worker.concurrency?"),
             ("wroker.concurrency", "did you mean worker.concurrency?"),
@@ -92,8 +92,8 @@ mod tests {
             ("amqp.vhost", "section amqp has amqp.url, amqp.prefix"),
             ("redis.host", "there is no section redis; the sections are amqp, worker"),
         ] {
-            let answer = unknown_key(key, known.into_iter());
-            assert!(answer.ends_with(told), "{key}: {answer:?} should end with {told:?}");
+            let error = unknown_key(key, known.into_iter());
+            assert!(error.ends_with(expected), "{key}: {error:?} should end with {expected:?}");
         }
     }
 }

@@ -43,8 +43,8 @@ impl Http {
 /// Parses a network, or a single address as a network of one.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
-    let alone = text.parse::<IpAddr>().map(IpNet::from);
-    let network = alone.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let network = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
         format!("must be networks such as 10.0.0.0/8 or fd00::/8, or addresses, not {text:?}")
     })?;
     if network.trunc() != network {
@@ -86,17 +86,17 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_written_as_one() {
-        for (text, meant) in [
+    fn networks_and_addresses_are_parsed() {
+        for (text, expected) in [
             ("10.0.0.0/8", "10.0.0.0/8"),
             (" 10.1.2.3 ", "10.1.2.3/32"),
             ("fd00:ec2::254", "fd00:ec2::254/128"),
             ("::/0", "::/0"),
             ("0.0.0.0/0", "0.0.0.0/0"),
         ] {
-            assert_eq!(network(text).expect(text).to_string(), meant);
+            assert_eq!(network(text).expect(text).to_string(), expected);
         }
-        for (bad, told) in [
+        for (bad, expected) in [
             ("", "must be networks such as 10.0.0.0/8"),
             ("crm.example", "not \"crm.example\""),
             ("10.0.0.0/33", "must be networks"),
@@ -105,7 +105,7 @@ mod tests {
             ("::ffff:10.0.0.0/104", "as 10.0.0.0/8"),
         ] {
             let error = network(bad).expect_err(bad);
-            assert!(error.contains(told), "{bad}: {error}");
+            assert!(error.contains(expected), "{bad}: {error}");
         }
     }
 }

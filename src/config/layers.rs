@@ -152,8 +152,8 @@ impl Layers {
     fn refuse_unknown(&mut self, key: &str, source: &str) {
         let known = self.defaults.keys().map(String::as_str);
         let problem = if self.is_section(key) {
-            let inside: Vec<&str> = known.filter(|k| is_within(k, key)).collect();
-            format!("is a section, with the keys {}", inside.join(", "))
+            let keys: Vec<&str> = known.filter(|k| is_within(k, key)).collect();
+            format!("is a section, with the keys {}", keys.join(", "))
         } else {
             unknown_key(key, known)
         };
@@ -169,9 +169,9 @@ impl Layers {
 /// Parses TOML. The error contains line and column but not the line itself, which may hold a password.
 fn parse(source: Option<&String>, text: &str) -> Result<Map<String, Value>, String> {
     FileFormat::Toml.parse(source, text).map_err(|error| {
-        let told = error.to_string();
-        let told: Vec<&str> = told.lines().filter(|line| !line.contains('|')).collect();
-        told.join(": ")
+        let message = error.to_string();
+        let lines: Vec<&str> = message.lines().filter(|line| !line.contains('|')).collect();
+        lines.join(": ")
     })
 }
 

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_not_repeated() {
+    fn errors_do_not_show_the_password() {
         for text in [
             "mq:15672",
             "amqp://u:s3cret@mq",

@@ -94,8 +94,8 @@ fn root(text: &str) -> Result<PathBuf, String> {
 }
 
 fn user(text: &str) -> Result<String, String> {
-    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
-    if text.len() <= 32 && !text.contains(odd) {
+    let is_forbidden = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
+    if text.len() <= 32 && !text.contains(is_forbidden) {
         Ok(text.to_owned())
     } else {
         Err(format!("must be the name or number of a user, not {text:?}"))
@@ -112,8 +112,9 @@ impl Variable {
     /// Errors never repeat the text after the `=`, because it may be secret.
     fn parse(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(is_allowed)
+        {
             return Err("must be NAME or NAME=value; a name consists of letters, digits and _".into());
         }
         if name.starts_with("PROVISIONING_") || name == "TRACEPARENT" {

@@ -28,19 +28,19 @@ impl fmt::Display for Masked {
 impl Secrets {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let key = reader.get_masked("secrets.key", |value| text_or_none(parse)(value).map(Masked))?;
-        let mut in_file = reader.get("secrets.key_file", key_file)?.into_iter();
+        let mut file_keys = reader.get("secrets.key_file", key_file)?.into_iter();
         let previous = |value: &Value| list(|entry| parse(entry).map(|key| Masked(Some(key))))(value);
         let previous = reader.get_masked_list("secrets.previous_keys", previous)?;
-        let from_file = in_file.next();
-        if key.0.is_some() && from_file.is_some() {
+        let current_from_file = file_keys.next();
+        if key.0.is_some() && current_from_file.is_some() {
             reader.clash(
                 "secrets.key_file",
                 "secrets.key",
                 "cannot be used together with secrets.key: remove one of them",
             );
         }
-        let previous = in_file.chain(previous.into_iter().filter_map(|Masked(key)| key)).collect();
-        Some(Self { seals: Seals::new(key.0.or(from_file), previous) })
+        let previous = file_keys.chain(previous.into_iter().filter_map(|Masked(key)| key)).collect();
+        Some(Self { seals: Seals::new(key.0.or(current_from_file), previous) })
     }
 }
 

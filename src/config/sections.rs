@@ -121,29 +121,29 @@ impl Worker {
 
 /// Checks each key by itself, then all together. The rules are in `domain/retry.rs`.
 pub(super) fn retry(reader: &mut Reader) -> Option<RetryPolicy> {
-    let alone =
+    let check =
         |overrides: RetryOverrides| overrides.validate().map_err(|e| format!("must be {}", e.allowed));
-    let none = RetryOverrides::default;
+    let no_overrides = RetryOverrides::default;
     let policy = RetryPolicy {
         max_attempts: reader.get("retry.max_attempts", |value| {
             let attempts = integer(0..=u32::MAX)(value)?;
-            alone(RetryOverrides { max_attempts: Some(attempts), ..none() }).map(|()| attempts)
+            check(RetryOverrides { max_attempts: Some(attempts), ..no_overrides() }).map(|()| attempts)
         })?,
         initial_interval: reader.get("retry.initial_interval", |value| {
             let interval = any_duration(value)?;
-            alone(RetryOverrides { initial_interval: Some(interval), ..none() }).map(|()| interval)
+            check(RetryOverrides { initial_interval: Some(interval), ..no_overrides() }).map(|()| interval)
         })?,
         multiplier: reader.get("retry.multiplier", |value| {
             let multiplier = number(value)?;
-            alone(RetryOverrides { multiplier: Some(multiplier), ..none() }).map(|()| multiplier)
+            check(RetryOverrides { multiplier: Some(multiplier), ..no_overrides() }).map(|()| multiplier)
         })?,
         max_interval: reader.get("retry.max_interval", |value| {
             let interval = any_duration(value)?;
-            alone(RetryOverrides { max_interval: Some(interval), ..none() }).map(|()| interval)
+            check(RetryOverrides { max_interval: Some(interval), ..no_overrides() }).map(|()| interval)
         })?,
         jitter: reader.get("retry.jitter", |value| {
             let jitter = number(value)?;
-            alone(RetryOverrides { jitter: Some(jitter), ..none() }).map(|()| jitter)
+            check(RetryOverrides { jitter: Some(jitter), ..no_overrides() }).map(|()| jitter)
         })?,
     };
     if let Err(e) = policy.validate() {
@@ -185,7 +185,7 @@ impl Telemetry {
                 .try_into()
                 .unwrap_or(usize::MAX),
             otlp_endpoint: reader.get("telemetry.otlp_endpoint", text_or_none(collector))?,
-            otlp_sample_ratio: reader.get("telemetry.otlp_sample_ratio", share)?,
+            otlp_sample_ratio: reader.get("telemetry.otlp_sample_ratio", ratio)?,
         })
     }
 }
@@ -204,10 +204,10 @@ fn collector(text: &str) -> Result<Url, String> {
     })
 }
 
-fn share(value: &Value) -> Result<f64, String> {
+fn ratio(value: &Value) -> Result<f64, String> {
     number(value)
         .ok()
-        .filter(|share| (0.0..=1.0).contains(share))
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
         .ok_or_else(|| "must be a number, 0.0 to 1.0".into())
 }
 
@@ -216,10 +216,10 @@ fn directives(value: &Value) -> Result<String, String> {
         \"info,provisiond::worker=debug\"";
     let parts: Vec<&str> = text(value)?.split(',').map(str::trim).collect();
     // `EnvFilter` accepts any word as a target, and would then log everything of a target "inof".
-    let level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
-    let odd = |part: &&&str| !part.contains(['=', '[', ']', '{', '}']) && !level(part);
-    if let Some(odd) = parts.iter().find(odd) {
-        return Err(format!("{form}; {odd:?} is not a level"));
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_invalid = |part: &&&str| !part.contains(['=', '[', ']', '{', '}']) && !is_level(part);
+    if let Some(invalid) = parts.iter().find(is_invalid) {
+        return Err(format!("{form}; {invalid:?} is not a level"));
     }
     let directives = parts.join(",");
     EnvFilter::builder().parse(&directives).map_err(|e| format!("{form}: {e}"))?;
@@ -235,11 +235,11 @@ mod tests {
         for good in ["info", "off", "warn, provisiond::worker=debug", "info,[attempt{handler=3}]=trace"] {
             assert_eq!(directives(&Value::new(None, good)), Ok(good.replace(' ', "")));
         }
-        for (bad, told) in
+        for (bad, expected) in
             [("", "\"\" is not a level"), ("inof", "\"inof\" is not"), ("a=b", "expected one of")]
         {
             let error = directives(&Value::new(None, bad)).expect_err(bad);
-            assert!(error.starts_with("must be a level") && error.contains(told), "{bad}: {error}");
+            assert!(error.starts_with("must be a level") && error.contains(expected), "{bad}: {error}");
         }
     }
 }

@@ -126,8 +126,8 @@ fn the_environment_may_name_the_file() {
 }
 
 #[test]
-fn a_bad_variable_is_told_by_its_name() {
-    for (name, value, told) in [
+fn an_error_names_the_variable() {
+    for (name, value, expected) in [
         (
             "PROVISIOND_WORKER__CONCURRENCY",
             "many",
@@ -153,12 +153,12 @@ fn a_bad_variable_is_told_by_its_name() {
             postgres://user:password@host:5432/database",
         ),
     ] {
-        assert_eq!(load_with("", &[(name, value)]).expect_err(name), told);
+        assert_eq!(load_with("", &[(name, value)]).expect_err(name), expected);
     }
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
+fn all_errors_are_reported_together() {
     let text = "[amqp]\nurl = 'http://hunter2'\nca_file = '/ca'\n[worker]\nconcurrency = 0\nnumber = 1";
     let env = [("PROVISIOND_HTTP__TIMEOUT", "30"), ("PROVISIOND_RETRY__JITTER", "2")];
     let errors = load_with(text, &env).expect_err("much is wrong");
@@ -168,7 +168,7 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn a_file_that_is_not_toml_is_told_by_line_and_not_shown() {
+fn a_toml_error_names_the_line_but_does_not_show_it() {
     let errors = load_with("[amqp]\nurl = \"amqp://u:hunter2@h", &[]).expect_err("not TOML");
     assert!(errors.starts_with("file F: TOML parse error at line 2, column"), "{errors}");
     assert!(!errors.contains("hunter2") && errors.lines().count() == 1, "{errors}");

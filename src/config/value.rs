@@ -11,9 +11,9 @@ pub(super) const MIB: u64 = 1 << 20;
 pub(super) const TIB: u64 = 1 << 40;
 
 /// Converts the text of an environment variable to the type of the key's default. If that fails, it stays a text.
-pub(super) fn from_text(text: &str, like: &ValueKind) -> ValueKind {
+pub(super) fn from_text(text: &str, default: &ValueKind) -> ValueKind {
     let trimmed = text.trim();
-    let typed = match like {
+    let typed = match default {
         ValueKind::Boolean(_) => trimmed.parse().map(ValueKind::Boolean).ok(),
         ValueKind::I64(_) => trimmed.parse().map(ValueKind::I64).ok(),
         ValueKind::Float(_) => trimmed.parse().map(ValueKind::Float).ok(),
@@ -36,7 +36,7 @@ pub(super) fn to_json(value: &Value) -> serde_json::Value {
 pub(super) fn flag(value: &Value) -> Result<bool, String> {
     match value.kind {
         ValueKind::Boolean(flag) => Ok(flag),
-        _ => Err(format!("must be true or false, not {}", said(value))),
+        _ => Err(format!("must be true or false, not {}", excerpt(value))),
     }
 }
 
@@ -50,7 +50,12 @@ where
             _ => None,
         };
         number.filter(|n| allowed.contains(n)).ok_or_else(|| {
-            format!("must be a whole number, {} to {}, not {}", allowed.start(), allowed.end(), said(value))
+            format!(
+                "must be a whole number, {} to {}, not {}",
+                allowed.start(),
+                allowed.end(),
+                excerpt(value)
+            )
         })
     }
 }
@@ -60,7 +65,7 @@ pub(super) fn number(value: &Value) -> Result<f64, String> {
     match value.kind {
         ValueKind::Float(number) => Ok(number),
         ValueKind::I64(number) => Ok(number as f64),
-        _ => Err(format!("must be a number, not {}", said(value))),
+        _ => Err(format!("must be a number, not {}", excerpt(value))),
     }
 }
 
@@ -71,23 +76,23 @@ pub(super) fn duration(allowed: RangeInclusive<Duration>) -> impl Fn(&Value) -> 
             return Ok(duration);
         }
         let [from, to] = [allowed.start(), allowed.end()].map(|d| humantime::format_duration(*d));
-        Err(format!("must be {from} to {to}, not {}", said(value)))
+        Err(format!("must be {from} to {to}, not {}", excerpt(value)))
     }
 }
 
 pub(super) fn any_duration(value: &Value) -> Result<Duration, String> {
     let unit = "must be a number with a unit, such as 500ms, 30s or 5m";
-    let ValueKind::String(text) = &value.kind else { return Err(format!("{unit}, not {}", said(value))) };
+    let ValueKind::String(text) = &value.kind else { return Err(format!("{unit}, not {}", excerpt(value))) };
     // humantime accepts a bare 0, and more units than the error lists.
     match parse_duration(text) {
         Some(duration) if !text.bytes().all(|b| b.is_ascii_digit()) => Ok(duration),
-        _ => Err(format!("{unit}, not {}", said(value))),
+        _ => Err(format!("{unit}, not {}", excerpt(value))),
     }
 }
 
 pub(super) fn timeout(value: &Value) -> Result<Timeout, String> {
     let duration = any_duration(value)?;
-    Timeout::try_from(duration).map_err(|_| format!("must be 1ms to 10m, not {}", said(value)))
+    Timeout::try_from(duration).map_err(|_| format!("must be 1ms to 10m, not {}", excerpt(value)))
 }
 
 /// A size in bytes.
@@ -100,7 +105,7 @@ pub(super) fn size(allowed: RangeInclusive<u64>) -> impl Fn(&Value) -> Result<u6
         };
         size.filter(|bytes| allowed.contains(bytes)).ok_or_else(|| {
             let [from, to] = [allowed.start(), allowed.end()].map(|bytes| format_size(*bytes));
-            format!("must be a size, {from} to {to}, such as 64KiB or 1MiB, not {}", said(value))
+            format!("must be a size, {from} to {to}, such as 64KiB or 1MiB, not {}", excerpt(value))
         })
     }
 }
@@ -196,7 +201,7 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
 }
 
 /// The rejected value, short enough for one line. Use it only for keys that hold no secret.
-fn said(value: &Value) -> String {
+fn excerpt(value: &Value) -> String {
     match &value.kind {
         ValueKind::Array(_) => "a list".into(),
         _ => to_json(value).to_string().chars().take(60).collect(),

@@ -95,8 +95,8 @@ const BAD_VALUES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
-    for (text, told) in BAD_VALUES {
-        assert_eq!(load_with(text, &[]).expect_err(text), *told);
+fn an_error_names_the_key_and_the_allowed_values() {
+    for (text, expected) in BAD_VALUES {
+        assert_eq!(load_with(text, &[]).expect_err(text), *expected);
     }
 }
