@@ -50,8 +50,8 @@ impl FromStr for AccountName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        let odd = |c: char| c.is_control() || is_invisible(c);
-        if (1..=64).contains(&text.chars().count()) && !text.contains(odd) {
+        let is_forbidden = |c: char| c.is_control() || is_invisible(c);
+        if (1..=64).contains(&text.chars().count()) && !text.contains(is_forbidden) {
             return Ok(Self(text.to_owned()));
         }
         Err(InvalidAccess(
@@ -100,11 +100,11 @@ impl FromStr for PasswordHash {
     type Err = InvalidAccess;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = InvalidAccess("password_hash must be the output of provisiond users hash: $argon2id$…");
-        let parsed = phc::PasswordHash::new(text.trim()).map_err(|_| refuse)?;
-        let argon2id =
+        let invalid = InvalidAccess("password_hash must be the output of provisiond users hash: $argon2id$…");
+        let parsed = phc::PasswordHash::new(text.trim()).map_err(|_| invalid)?;
+        let is_argon2id =
             parsed.algorithm.as_str() == "argon2id" && parsed.hash.is_some() && parsed.salt.is_some();
-        if argon2id && argon2::Params::try_from(&parsed).is_ok() {
+        if is_argon2id && argon2::Params::try_from(&parsed).is_ok() {
             return Ok(Self(parsed));
         }
         Err(InvalidAccess(
@@ -175,13 +175,13 @@ impl FromStr for TokenHash {
     type Err = InvalidAccess;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = InvalidAccess(
+        let invalid = InvalidAccess(
             "token_hash must be the hash that provisiond users token prints: 64 hexadecimal digits",
         );
         let text = text.trim();
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(refuse);
+            return Err(invalid);
         }
         for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
             let digits = std::str::from_utf8(digits).unwrap_or_default();
@@ -208,10 +208,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_known_by_its_hash_alone() {
+    fn a_hash_verifies_its_password_only() {
         let hash = PasswordHash::of("correct horse").expect("hashed");
-        let again: PasswordHash = hash.to_string().parse().expect("its own text");
-        assert!(again.verify("correct horse") && !again.verify("correct horse "));
+        let parsed: PasswordHash = hash.to_string().parse().expect("its own text");
+        assert!(parsed.verify("correct horse") && !parsed.verify("correct horse "));
         assert!(hash.to_string().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(hash.to_string(), PasswordHash::of("correct horse").expect("hashed").to_string());
         assert_eq!(format!("{hash:?}"), "***");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_known_by_its_hash_alone() {
+    fn a_hash_matches_its_token_only() {
         let token = RandomToken::generate_bearer();
         let hash: TokenHash = token.hash().to_string().parse().expect("its own text");
         assert!(hash.is(&TokenHash::of(token.expose())));

@@ -44,14 +44,14 @@ impl AddressRules {
     /// # Errors
     /// Names the first rule that denies `address`.
     pub fn check(&self, address: IpAddr) -> Result<(), Denied> {
-        let carried = match address {
+        let embedded = match address {
             IpAddr::V4(_) => [None; 2],
-            IpAddr::V6(address) => carried(address),
+            IpAddr::V6(address) => embedded_ipv4(address),
         };
-        for judged in std::iter::once(address).chain(carried.into_iter().flatten().map(IpAddr::V4)) {
-            let of = |rules: &[IpNet]| rules.iter().find(|rule| rule.contains(&judged)).copied();
-            if let Some(rule) = of(&self.deny)
-                && of(&self.allow).is_none()
+        for judged in std::iter::once(address).chain(embedded.into_iter().flatten().map(IpAddr::V4)) {
+            let find_rule = |rules: &[IpNet]| rules.iter().find(|rule| rule.contains(&judged)).copied();
+            if let Some(rule) = find_rule(&self.deny)
+                && find_rule(&self.allow).is_none()
             {
                 return Err(Denied { address, judged, rule });
             }
@@ -61,7 +61,7 @@ impl AddressRules {
 }
 
 /// The IPv4 addresses that an IPv6 address may lead to: one in its last 32 bits, one after its prefix.
-fn carried(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
+fn embedded_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Some(Ipv4Addr::new(a, b, c, d))
@@ -101,9 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn a_carried_address_is_judged_too() {
+    fn an_embedded_address_is_checked_too() {
         let rules = rules(&["169.254.0.0/16"], &[]);
-        for leads_there in [
+        for address in [
             "::ffff:169.254.1.2",
             "::169.254.1.2",
             "::ffff:0:169.254.1.2",
@@ -115,25 +115,25 @@ mod tests {
             "2001:db8::200:5efe:169.254.1.2",
             "2002:a9fe:0102::5efe:1.1.1.1",
         ] {
-            let told = denied(&rules, leads_there).unwrap_or_else(|| panic!("{leads_there} passed"));
+            let error = denied(&rules, address).unwrap_or_else(|| panic!("{address} passed"));
             assert!(
-                told.contains(", which leads to 169.254.1.2, is denied by 169.254.0.0/16 (http.deny"),
-                "{told}"
+                error.contains(", which leads to 169.254.1.2, is denied by 169.254.0.0/16 (http.deny"),
+                "{error}"
             );
         }
-        for elsewhere in ["::ffff:169.253.1.2", "2001:db8::169.254.1.2", "::1", "::", "64:ff9b:2::a9fe:102"] {
-            assert_eq!(denied(&rules, elsewhere), None, "{elsewhere}");
+        for address in ["::ffff:169.253.1.2", "2001:db8::169.254.1.2", "::1", "::", "64:ff9b:2::a9fe:102"] {
+            assert_eq!(denied(&rules, address), None, "{address}");
         }
     }
 
     #[test]
-    fn what_is_allowed_is_not_denied_and_each_form_must_pass() {
+    fn allow_overrides_deny_and_every_embedded_address_is_checked() {
         let rules = rules(&["169.254.0.0/16", "fe80::/10", "::ffff:0:0/96"], &["169.254.7.0/24", "::/0"]);
         assert_eq!(denied(&rules, "169.254.7.8"), None);
         assert_eq!(denied(&rules, "::ffff:169.254.7.8"), None);
         assert_eq!(denied(&rules, "fe80::1"), None);
-        assert!(denied(&rules, "::ffff:169.254.8.8").is_some_and(|told| told.contains("169.254.0.0/16")));
-        let told = denied(&rules, "169.254.8.8").expect("denied");
-        assert_eq!(told, "169.254.8.8 is denied by 169.254.0.0/16 (http.deny; http.allow can permit it)");
+        assert!(denied(&rules, "::ffff:169.254.8.8").is_some_and(|error| error.contains("169.254.0.0/16")));
+        let error = denied(&rules, "169.254.8.8").expect("denied");
+        assert_eq!(error, "169.254.8.8 is denied by 169.254.0.0/16 (http.deny; http.allow can permit it)");
     }
 }

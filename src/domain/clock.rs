@@ -8,9 +8,9 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp, Unit};
 
 /// A smaller difference is ignored.
-const AGREE: SignedDuration = SignedDuration::from_mins(1);
+const MAX_IGNORED: SignedDuration = SignedDuration::from_mins(1);
 /// With a larger difference nothing is deleted because of its age.
-const DISAGREE: SignedDuration = SignedDuration::from_hours(1);
+const MAX_PLAUSIBLE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How far a clock is ahead of the database's clock; negative if it is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +27,16 @@ impl ClockAhead {
 
     /// Whether the difference is so large that one of the two clocks must be wrong. It is unknown which one.
     pub fn is_out_of_all_reason(self) -> bool {
-        self.0.abs() > DISAGREE
+        self.0.abs() > MAX_PLAUSIBLE
     }
 
     /// The difference in words, such as "100 days ahead of the database's clock"; `None` if it is at most a minute.
     pub fn told(self) -> Option<String> {
-        let by = self.0.abs();
-        if by <= AGREE {
+        let difference = self.0.abs();
+        if difference <= MAX_IGNORED {
             return None;
         }
-        let seconds = by.as_secs();
+        let seconds = difference.as_secs();
         let (size, unit) = match seconds {
             172_800.. => (86_400, "days"),
             7_200.. => (3_600, "hours"),
@@ -44,13 +44,13 @@ impl ClockAhead {
             _ => (1, "seconds"),
         };
         let count = (seconds + size / 2) / size;
-        let which = if self.0.is_negative() { "behind" } else { "ahead of" };
-        Some(format!("{count} {unit} {which} the database's clock"))
+        let direction = if self.0.is_negative() { "behind" } else { "ahead of" };
+        Some(format!("{count} {unit} {direction} the database's clock"))
     }
 }
 
 /// How long nothing is deleted after a jump of the database's clock, so that somebody can notice it.
-const DOUBT: SignedDuration = SignedDuration::from_hours(7 * 24);
+const DELETION_PAUSE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// A jump of the database's clock between two checks: back by more than an hour, or forward by more than a day.
 /// Either the clock was set or was wrong, so records may be younger than they seem; or nothing checked it for a day.
@@ -63,7 +63,7 @@ pub struct ClockJump {
 impl ClockJump {
     /// Nothing is deleted because of its age before this time.
     pub fn doubted_until(self) -> Timestamp {
-        self.after.saturating_add(DOUBT).unwrap_or(Timestamp::MAX)
+        self.after.saturating_add(DELETION_PAUSE).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether that time has passed. `now` is a time of the database's clock.
@@ -78,15 +78,15 @@ impl fmt::Display for ClockJump {
             f,
             "the database's clock moved from {} to {} between two checks: old records are not deleted \
              before {}, because they may be younger than they seem (docs/operations.md#the-databases-clock-jumped)",
-            whole(self.before),
-            whole(self.after),
-            whole(self.doubted_until())
+            round_to_second(self.before),
+            round_to_second(self.after),
+            round_to_second(self.doubted_until())
         )
     }
 }
 
-fn whole(moment: Timestamp) -> Timestamp {
-    moment.round(Unit::Second).unwrap_or(moment)
+fn round_to_second(time: Timestamp) -> Timestamp {
+    time.round(Unit::Second).unwrap_or(time)
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_told_from_a_minute_on() {
+    fn a_difference_of_more_than_a_minute_is_described() {
         for (seconds, expected) in [
             (0, None),
             (60, None),

@@ -30,12 +30,13 @@ pub enum Remaining {
     Transferred,
 }
 
-/// Decides what to do after the attempt `step`, which ended as `outcome`; `after` is the rest of the plan. A deferred
-/// attempt is not counted: a handler is not given up before it has had all its attempts, however long it waits.
+/// Decides what to do after the attempt `step`, which ended as `outcome`; `rest_of_plan` has the steps after it. A
+/// deferred attempt is not counted: a handler is not given up before it has had all its attempts, however long it
+/// waits.
 pub fn decide(
     outcome: &Outcome,
     step: Step,
-    after: &Plan,
+    rest_of_plan: &Plan,
     on_failure: OnFailure,
     policy: &RetryPolicy,
 ) -> Decision {
@@ -48,19 +49,19 @@ pub fn decide(
         Outcome::PutOff { wait, .. } => {
             let delay = ladder_delay((*wait).max(Duration::from_secs(1)));
             // The copy has the same attempt number.
-            Decision::Retry { plan: plan_of(after, step), delay, rest }
+            Decision::Retry { plan: plan_of(rest_of_plan, step), delay, rest }
         }
         Outcome::Failed { failure, .. } => {
-            let plan = plan_of(after, step);
+            let plan = plan_of(rest_of_plan, step);
             match failure.kind {
                 FailureKind::Permanent => Decision::GiveUp { reason: Reason::Permanent, plan, rest },
                 FailureKind::Transient if step.attempt.number() >= policy.max_attempts => {
                     Decision::GiveUp { reason: Reason::Exhausted, plan, rest }
                 }
                 FailureKind::Transient => {
-                    let again = Step { attempt: step.attempt.next(), ..step };
+                    let next_step = Step { attempt: step.attempt.next(), ..step };
                     let delay = policy.delay_after(step.attempt.number(), failure.retry_after);
-                    Decision::Retry { plan: plan_of(after, again), delay, rest }
+                    Decision::Retry { plan: plan_of(rest_of_plan, next_step), delay, rest }
                 }
             }
         }
@@ -91,22 +92,22 @@ mod tests {
     }
 
     /// The decision for handler 5 at `attempt`, with handlers 6 and 7 after it.
-    fn settle(outcome: &Outcome, attempt: u32, on_failure: OnFailure) -> Decision {
-        let mut after = plan("5,6,7", attempt);
-        let step = after.take_next().expect("handler 5");
+    fn decide_for_handler_5(outcome: &Outcome, attempt: u32, on_failure: OnFailure) -> Decision {
+        let mut rest_of_plan = plan("5,6,7", attempt);
+        let step = rest_of_plan.take_next().expect("handler 5");
         assert_eq!(step.handler, HandlerId(5));
-        decide(outcome, step, &after, on_failure, &policy())
+        decide(outcome, step, &rest_of_plan, on_failure, &policy())
     }
 
     #[test]
-    fn every_outcome_has_its_settlement() {
+    fn every_outcome_has_a_decision() {
         use FailureKind::{Permanent, Transient};
         use OnFailure::{Continue, Halt};
         use Remaining::{Kept, Transferred};
         let ok = Outcome::Succeeded { response: Response::default(), answer: None };
         let forbidden = Outcome::Forbidden { reason: "debt".into(), response: Response::default() };
-        let put_off = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO, is_failing: false };
-        let refused =
+        let deferred = Outcome::PutOff { error: "busy".into(), wait: Duration::ZERO, is_failing: false };
+        let circuit_open =
             Outcome::PutOff { error: "circuit open".into(), wait: Duration::from_secs(9), is_failing: true };
         let retry = |ids, attempt, secs, rest| Decision::Retry {
             plan: plan(ids, attempt),
@@ -125,12 +126,12 @@ mod tests {
             (&failed(Transient), 3, Halt, give_up(Reason::Exhausted, "5,6,7", 3, Transferred)),
             (&failed(Permanent), 1, Continue, give_up(Reason::Permanent, "5", 1, Kept)),
             (&failed(Permanent), 1, Halt, give_up(Reason::Permanent, "5,6,7", 1, Transferred)),
-            (&put_off, 2, Continue, retry("5", 2, 1, Kept)),
-            (&put_off, 2, Halt, retry("5,6,7", 2, 1, Transferred)),
-            (&refused, 3, Continue, retry("5", 3, 9, Kept)),
+            (&deferred, 2, Continue, retry("5", 2, 1, Kept)),
+            (&deferred, 2, Halt, retry("5,6,7", 2, 1, Transferred)),
+            (&circuit_open, 3, Continue, retry("5", 3, 9, Kept)),
         ] {
             assert_eq!(
-                settle(outcome, attempt, on_failure),
+                decide_for_handler_5(outcome, attempt, on_failure),
                 expected,
                 "{outcome:?} at {attempt}, {on_failure}"
             );

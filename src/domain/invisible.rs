@@ -27,9 +27,12 @@ pub fn all_visible(text: &str) -> Result<(), String> {
     match text.chars().position(is_odd) {
         None if text.contains("  ") => Err("has two spaces in a row, which look like one".to_owned()),
         None => Ok(()),
-        Some(at) => {
-            let found = text.chars().nth(at).map_or(0, u32::from);
-            Err(format!("has an invisible character (U+{found:04X}, character {}): type it again", at + 1))
+        Some(position) => {
+            let code = text.chars().nth(position).map_or(0, u32::from);
+            Err(format!(
+                "has an invisible character (U+{code:04X}, character {}): type it again",
+                position + 1
+            ))
         }
     }
 }
@@ -52,11 +55,11 @@ pub fn escaped_in_json(json: &str) -> Cow<'_, str> {
 }
 
 fn escaped_by(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
-    let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_invisible(c);
-    if !text.contains(odd) {
+    let needs_escape = |c: char| (c.is_control() && c != '\n' && c != '\t') || is_invisible(c);
+    if !text.contains(needs_escape) {
         return text.into();
     }
-    text.chars().map(|c| if odd(c) { escape(c) } else { c.to_string() }).collect::<String>().into()
+    text.chars().map(|c| if needs_escape(c) { escape(c) } else { c.to_string() }).collect::<String>().into()
 }
 
 #[cfg(test)]
@@ -64,12 +67,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_told() {
-        for fine in ["CRM", "Müller & Söhne", "e\u{301}", "שלום", "日本", "☎ 🙂"] {
-            assert_eq!(all_visible(fine), Ok(()), "{fine}");
-            assert_eq!(escaped(fine), fine);
+    fn an_invisible_character_is_an_error() {
+        for valid in ["CRM", "Müller & Söhne", "e\u{301}", "שלום", "日本", "☎ 🙂"] {
+            assert_eq!(all_visible(valid), Ok(()), "{valid}");
+            assert_eq!(escaped(valid), valid);
         }
-        for odd in [
+        for invalid in [
             "CRM\u{200b}",
             "\u{202e}MRC",
             "C\u{ad}RM",
@@ -78,17 +81,17 @@ mod tests {
             "\u{feff}CRM",
             "a\u{2028}b",
         ] {
-            assert!(all_visible(odd).is_err(), "{odd:?}");
+            assert!(all_visible(invalid).is_err(), "{invalid:?}");
         }
-        for odd in ["CRM\u{2800}", "CRM\u{16fe4}", "CRM\u{1d159}", "C\u{a0}RM", "C\u{3000}RM", "A  B"] {
-            assert!(all_visible(odd).is_err(), "{odd:?}");
+        for invalid in ["CRM\u{2800}", "CRM\u{16fe4}", "CRM\u{1d159}", "C\u{a0}RM", "C\u{3000}RM", "A  B"] {
+            assert!(all_visible(invalid).is_err(), "{invalid:?}");
         }
-        let told = all_visible("CRM\u{200b}").expect_err("told");
-        assert_eq!(told, "has an invisible character (U+200B, character 4): type it again");
+        let error = all_visible("CRM\u{200b}").expect_err("invisible");
+        assert_eq!(error, "has an invisible character (U+200B, character 4): type it again");
     }
 
     #[test]
-    fn escapes_mean_the_same() {
+    fn escaped_json_has_the_same_value() {
         assert_eq!(escaped("a\u{202e}b\u{1b}[1m\u{9b}\n\tc\r"), "a\\u{202e}b\\u{1b}[1m\\u{9b}\n\tc\\u{d}");
         let value = serde_json::json!({"na\u{200b}me": "x\u{202e}\u{9b}\u{e0041}\u{1b}é"});
         let json = serde_json::to_string_pretty(&value).expect("JSON");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// The last bucket begins at about half an hour, and no attempt takes that long.
 pub const LAST_BUCKET: u16 = 50;
-const A_DECADE: f64 = 8.0;
+const BUCKETS_PER_DECADE: f64 = 8.0;
 
 /// Counts of durations by bucket. The bucket is `floor(8 * log10(milliseconds + 1))`.
 #[derive(Clone, Debug, Default)]
@@ -25,14 +25,14 @@ impl Durations {
     /// The duration in milliseconds that this share of the durations does not exceed. `None` if there are no
     /// durations.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    pub fn percentile(&self, share: f64) -> Option<f64> {
-        let wanted = share * self.count as f64;
+    pub fn percentile(&self, fraction: f64) -> Option<f64> {
+        let target = fraction * self.count as f64;
         let mut below = 0.0;
         for (bucket, count) in &self.buckets {
             let count = *count as f64;
-            if count > 0.0 && below + count >= wanted {
+            if count > 0.0 && below + count >= target {
                 let (from, to) = (lower_bound(*bucket), lower_bound(bucket + 1));
-                let milliseconds = from + (to - from) * ((wanted - below) / count).clamp(0.0, 1.0);
+                let milliseconds = from + (to - from) * ((target - below) / count).clamp(0.0, 1.0);
                 return Some((milliseconds * 10.0).round() / 10.0);
             }
             below += count;
@@ -42,7 +42,7 @@ impl Durations {
 }
 
 fn lower_bound(bucket: u16) -> f64 {
-    10_f64.powf(f64::from(bucket) / A_DECADE) - 1.0
+    10_f64.powf(f64::from(bucket) / BUCKETS_PER_DECADE) - 1.0
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     /// Computes the bucket as the database does.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
     fn bucket(milliseconds: u32) -> u16 {
-        (A_DECADE * f64::from(milliseconds + 1).log10()).floor() as u16
+        (BUCKETS_PER_DECADE * f64::from(milliseconds + 1).log10()).floor() as u16
     }
 
     #[test]
@@ -62,9 +62,9 @@ mod tests {
         for milliseconds in 1..=10_000 {
             durations.add(bucket(milliseconds), 1);
         }
-        for (share, expected) in [(0.5, 5000.0), (0.95, 9500.0), (0.99, 9900.0), (0.01, 100.0)] {
-            let found = durations.percentile(share).expect("some");
-            assert!((found / expected - 1.0).abs() < 0.17, "{share}: {found}, not {expected}");
+        for (fraction, expected) in [(0.5, 5000.0), (0.95, 9500.0), (0.99, 9900.0), (0.01, 100.0)] {
+            let actual = durations.percentile(fraction).expect("some");
+            assert!((actual / expected - 1.0).abs() < 0.17, "{fraction}: {actual}, not {expected}");
         }
     }
 

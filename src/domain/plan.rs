@@ -62,8 +62,8 @@ pub struct Planned {
 pub struct Created(pub i64);
 
 impl Created {
-    pub fn at(at: Timestamp) -> Self {
-        Self(at.as_microsecond())
+    pub fn at(created_at: Timestamp) -> Self {
+        Self(created_at.as_microsecond())
     }
 
     /// Whether both may be the creation time of the same handler: they are equal, or one is unknown.
@@ -167,7 +167,7 @@ impl Plan {
     }
 
     pub fn created_text(&self) -> String {
-        let created: Vec<String> = self.created().map(|at| at.to_string()).collect();
+        let created: Vec<String> = self.created().map(|created| created.to_string()).collect();
         created.join(",")
     }
 }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plan_is_refused() {
+    fn an_invalid_plan_is_rejected() {
         for (handlers, attempt) in [("", 1), ("a", 1), ("1,,2", 1), ("1", 0)] {
             assert!(Plan::from_headers(handlers, attempt).is_err(), "{handlers:?} {attempt}");
         }

@@ -48,9 +48,9 @@ impl ProcessReport {
         let links = self.worker.iter().flat_map(|worker| [&worker.consuming, &worker.publishing]);
         let links: Vec<&LinkReport> =
             links.chain(self.recorder.iter().map(|recorder| &recorder.link)).collect();
-        let trouble = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
-        if let Some(trouble) = trouble {
-            return (format!("broker: {}", trouble.error), Concern::Trouble);
+        let last_error = links.iter().filter(|link| !link.connected).find_map(|link| link.trouble.as_ref());
+        if let Some(last_error) = last_error {
+            return (format!("broker: {}", last_error.error), Concern::Trouble);
         }
         if self.draining {
             return ("draining".to_owned(), Concern::Passing);
@@ -62,7 +62,7 @@ impl ProcessReport {
             return ("connecting".to_owned(), Concern::Passing);
         }
         match self.clock_ahead_ms.and_then(|millis| ClockAhead::from_millis(millis).told()) {
-            Some(told) => (format!("its clock is {told}"), Concern::Trouble),
+            Some(difference) => (format!("its clock is {difference}"), Concern::Trouble),
             None => ("healthy".to_owned(), Concern::Well),
         }
     }

@@ -73,8 +73,8 @@ impl FirstAttempts {
 
     /// The number of failures and of attempts among the latest, if more than `max_failures` percent failed.
     pub fn too_many_failures(&self, max_failures: u8) -> Option<(usize, usize)> {
-        let (failed, of) = (self.latest.iter().filter(|failed| **failed).count(), self.latest.len());
-        (of >= MIN_ATTEMPTS && failed * 100 > of * usize::from(max_failures)).then_some((failed, of))
+        let (failed, total) = (self.latest.iter().filter(|failed| **failed).count(), self.latest.len());
+        (total >= MIN_ATTEMPTS && failed * 100 > total * usize::from(max_failures)).then_some((failed, total))
     }
 }
 
@@ -82,26 +82,26 @@ impl FirstAttempts {
 mod tests {
     use super::*;
 
-    fn of(ended: impl IntoIterator<Item = bool>) -> FirstAttempts {
+    fn first_attempts(ended: impl IntoIterator<Item = bool>) -> FirstAttempts {
         let mut attempts = FirstAttempts::default();
         ended.into_iter().for_each(|failed| attempts.note(failed));
         attempts
     }
 
     #[test]
-    fn a_job_stops_when_more_than_the_share_fails() {
+    fn a_job_stops_if_more_than_the_allowed_percentage_fails() {
         let half = |n: usize| (0..n).map(|n| n % 2 == 0);
-        assert_eq!(of([true; 19]).too_many_failures(50), None, "too few to tell");
-        assert_eq!(of([true; 20]).too_many_failures(50), Some((20, 20)));
-        assert_eq!(of(half(40)).too_many_failures(50), None, "half is not more than half");
-        assert_eq!(of(half(40)).too_many_failures(49), Some((20, 40)));
-        assert_eq!(of([true; 100]).too_many_failures(100), None);
-        assert_eq!(of([false; 20].into_iter().chain([true])).too_many_failures(0), Some((1, 21)));
+        assert_eq!(first_attempts([true; 19]).too_many_failures(50), None, "too few to tell");
+        assert_eq!(first_attempts([true; 20]).too_many_failures(50), Some((20, 20)));
+        assert_eq!(first_attempts(half(40)).too_many_failures(50), None, "half is not more than half");
+        assert_eq!(first_attempts(half(40)).too_many_failures(49), Some((20, 40)));
+        assert_eq!(first_attempts([true; 100]).too_many_failures(100), None);
+        assert_eq!(first_attempts([false; 20].into_iter().chain([true])).too_many_failures(0), Some((1, 21)));
     }
 
     #[test]
-    fn what_succeeded_long_ago_hides_nothing() {
-        let attempts = of([false; 5000].into_iter().chain([true; 51]));
+    fn old_successes_do_not_hide_new_failures() {
+        let attempts = first_attempts([false; 5000].into_iter().chain([true; 51]));
         assert_eq!(attempts.too_many_failures(50), Some((51, 100)));
         assert_eq!((attempts.ended, attempts.failed), (5051, 51));
     }

@@ -54,9 +54,9 @@ pub struct NamedHandler {
 pub struct ReplyBuilder {
     /// The `intercept` handlers of the plan. Without an answer of each, the verdict is pending.
     must_answer: Vec<HandlerId>,
-    shares: Vec<HandlerResult>,
+    results: Vec<HandlerResult>,
     /// Why the verdict is pending even if all handlers have answered.
-    open: Option<String>,
+    pending_reason: Option<String>,
 }
 
 impl ReplyBuilder {
@@ -66,12 +66,12 @@ impl ReplyBuilder {
 
     pub fn note(&mut self, handler: Option<NamedHandler>, disposition: Disposition, error: Option<&str>) {
         let (status, error) = (disposition.status(), error.map(str::to_owned));
-        self.shares.push(HandlerResult { handler, status, disposition, error });
+        self.results.push(HandlerResult { handler, status, disposition, error });
     }
 
     /// Makes the verdict pending, because not all handlers were called.
     pub fn leave_open(&mut self, why: impl Into<String>) {
-        self.open = Some(why.into());
+        self.pending_reason = Some(why.into());
     }
 
     /// The reply for the event `id`, whose body is now `body`.
@@ -82,23 +82,23 @@ impl ReplyBuilder {
         }
         let (verdict, reason) = self.verdict();
         let data = serde_json::from_slice(body).ok().map(|envelope: Envelope| envelope.data);
-        Reply { event_id: id, verdict, reason, data, executions: self.shares }
+        Reply { event_id: id, verdict, reason, data, executions: self.results }
     }
 
     fn verdict(&self) -> (Answer, Option<String>) {
         use Disposition::{DeadLettered, Forbidden, Retrying};
-        if let Some(share) = self.shares.iter().find(|share| share.disposition == Forbidden) {
-            return (Answer::Forbid, share.error.clone());
+        if let Some(result) = self.results.iter().find(|result| result.disposition == Forbidden) {
+            return (Answer::Forbid, result.error.clone());
         }
         let answered = |id: &HandlerId| {
-            self.shares.iter().any(|share| {
-                share.handler.as_ref().is_some_and(|handler| handler.id == *id)
-                    && !matches!(share.disposition, Retrying | DeadLettered)
+            self.results.iter().any(|result| {
+                result.handler.as_ref().is_some_and(|handler| handler.id == *id)
+                    && !matches!(result.disposition, Retrying | DeadLettered)
             })
         };
         let unanswered = self.must_answer.iter().find(|id| !answered(id));
         let waiting = unanswered.map(|id| format!("handler {id} has not answered yet"));
-        match self.open.clone().or(waiting) {
+        match self.pending_reason.clone().or(waiting) {
             Some(why) => (Answer::Pending, Some(why)),
             None => (Answer::Allow, None),
         }
@@ -111,8 +111,8 @@ mod tests {
     use Disposition::{DeadLettered, Done, Forbidden, HandlerOff, NoHandler, Retrying};
 
     #[test]
-    fn the_verdict_is_that_of_those_who_must_answer() {
-        for (shares, open, verdict, reason) in [
+    fn only_handlers_that_must_answer_decide_the_verdict() {
+        for (results, open, verdict, reason) in [
             (&[(Some(1), Done), (Some(2), Done)][..], None, Answer::Allow, None),
             (&[(Some(1), Retrying), (Some(2), Done)], None, Answer::Allow, None),
             (&[(Some(1), Done), (Some(2), HandlerOff)], None, Answer::Allow, None),
@@ -122,15 +122,15 @@ mod tests {
             (&[(Some(2), DeadLettered)], None, Answer::Pending, Some("handler 2 has not answered yet")),
             (&[(Some(2), Forbidden)], Some("x"), Answer::Forbid, Some("debt")),
         ] {
-            let mut tally = ReplyBuilder::new(vec![HandlerId(2)]);
-            for (id, disposition) in shares {
-                let of = id.map(|id| NamedHandler { id: HandlerId(id), name: None });
-                tally.note(of, *disposition, Some("debt"));
+            let mut builder = ReplyBuilder::new(vec![HandlerId(2)]);
+            for (id, disposition) in results {
+                let handler = id.map(|id| NamedHandler { id: HandlerId(id), name: None });
+                builder.note(handler, *disposition, Some("debt"));
             }
             if let Some(why) = open {
-                tally.leave_open(why);
+                builder.leave_open(why);
             }
-            assert_eq!(tally.verdict(), (verdict, reason.map(str::to_owned)), "{shares:?}");
+            assert_eq!(builder.verdict(), (verdict, reason.map(str::to_owned)), "{results:?}");
         }
     }
 

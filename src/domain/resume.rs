@@ -40,9 +40,9 @@ pub fn of_this_event(mut rows: Vec<Recorded>, body: &[u8]) -> Vec<Recorded> {
     rows.sort_by_key(|row| row.started_at);
     let mut changed = false;
     rows.retain(|row| {
-        let ours = row.request == body || changed;
-        changed |= ours && row.modified;
-        ours
+        let is_ours = row.request == body || changed;
+        changed |= is_ours && row.modified;
+        is_ours
     });
     rows
 }
@@ -60,36 +60,36 @@ pub fn resume(
     let handlers: Vec<HandlerId> = plan.handlers().collect();
     let rows_of = |id| recorded.iter().filter(move |row| row.handler == Some(id));
     let forbade = |id| rows_of(id).any(|row| row.disposition == Disposition::Forbidden);
-    let moved = |id| {
-        let left = [Disposition::Retrying, Disposition::DeadLettered];
-        rows_of(id).any(|row| left.contains(&row.disposition) && halts(id, row.started_at))
+    let transferred_rest = |id| {
+        let retried_or_given_up = [Disposition::Retrying, Disposition::DeadLettered];
+        rows_of(id).any(|row| retried_or_given_up.contains(&row.disposition) && halts(id, row.started_at))
     };
     // The delivery ended with this handler.
-    let last = handlers.iter().position(|id| forbade(*id) || moved(*id));
-    let (reached, beyond) = handlers.split_at(last.map_or(handlers.len(), |last| last + 1));
+    let last = handlers.iter().position(|id| forbade(*id) || transferred_rest(*id));
+    let (reached, after_last) = handlers.split_at(last.map_or(handlers.len(), |last| last + 1));
     let is_forbidden = reached.last().is_some_and(|id| forbade(*id));
 
     let unrecorded = |id: &HandlerId| rows_of(*id).next().is_none();
     let last_open = reached.iter().rposition(unrecorded);
     // The logs do not contain what an intercept handler changed, so it runs again if handlers after it still have to
     // run.
-    let asked_again = |place: usize, id: HandlerId| {
+    let must_run_again = |index: usize, id: HandlerId| {
         intercepts(id)
-            && last_open.is_some_and(|last| place < last)
+            && last_open.is_some_and(|last| index < last)
             && rows_of(id).any(|row| row.disposition == Disposition::Done)
     };
-    let left: Vec<HandlerId> = reached
+    let remaining: Vec<HandlerId> = reached
         .iter()
         .enumerate()
-        .filter(|(place, id)| unrecorded(id) || asked_again(*place, **id))
+        .filter(|(index, id)| unrecorded(id) || must_run_again(*index, **id))
         .map(|(_, id)| *id)
         .collect();
-    let is_first = !left.is_empty() && left.first() == handlers.first();
+    let is_first = !remaining.is_empty() && remaining.first() == handlers.first();
     let attempt = if is_first { plan.first_attempt() } else { Attempt::FIRST };
     Resumption {
-        plan: Plan::beginning_at(plan.planned().filter(|planned| left.contains(&planned.id)), attempt),
+        plan: Plan::beginning_at(plan.planned().filter(|planned| remaining.contains(&planned.id)), attempt),
         not_reached: if is_forbidden {
-            beyond.iter().copied().filter(unrecorded).collect()
+            after_last.iter().copied().filter(unrecorded).collect()
         } else {
             Vec::new()
         },
@@ -113,9 +113,9 @@ mod tests {
     }
 
     /// Resumes a plan of handlers 1 to 4 at attempt 3; 2 halts, 3 intercepts (and so halts).
-    fn left(recorded: &[(i64, Disposition)]) -> (String, u32, Vec<i64>) {
+    fn resumed(recorded: &[(i64, Disposition)]) -> (String, u32, Vec<i64>) {
         let plan = Plan::from_headers("1,2,3,4", 3).expect("a plan");
-        let rows: Vec<_> = recorded.iter().map(|(id, how)| row(*id, *how)).collect();
+        let rows: Vec<_> = recorded.iter().map(|(id, disposition)| row(*id, *disposition)).collect();
         let halts = |id: HandlerId, _| [2, 3].contains(&id.0);
         let Resumption { plan, not_reached } = resume(&plan, &rows, halts, |id| id.0 == 3);
         let attempt = plan.first_attempt().number();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_left_out() {
+    fn recorded_handlers_are_left_out() {
         for (recorded, plan, attempt, not_reached) in [
             (&[][..], "1,2,3,4", 3, &[][..]),
             (&[(1, Done)], "2,3,4", 1, &[]),
@@ -143,12 +143,12 @@ mod tests {
             (&[(1, Done), (2, Done), (3, Forbidden), (4, NotReached)], "", 1, &[]),
             (&[(1, Done), (3, Forbidden)], "2", 1, &[4]),
         ] {
-            assert_eq!(left(recorded), (plan.to_owned(), attempt, not_reached.to_vec()), "{recorded:?}");
+            assert_eq!(resumed(recorded), (plan.to_owned(), attempt, not_reached.to_vec()), "{recorded:?}");
         }
     }
 
     #[test]
-    fn rows_of_another_event_with_the_same_id_are_not_believed() {
+    fn rows_of_another_event_with_the_same_id_are_ignored() {
         let sent = |second: i64, request: &str, modified| Recorded {
             started_at: Timestamp::from_second(second).expect("a time"),
             request: request.into(),

@@ -84,7 +84,7 @@ impl RetryPolicy {
             ),
             ((0.0..1.0).contains(&self.jitter), "jitter", "0 to below 1"),
         ];
-        match rules.into_iter().find(|(holds, ..)| !holds) {
+        match rules.into_iter().find(|(is_valid, ..)| !is_valid) {
             Some((_, key, allowed)) => Err(InvalidRetry { key, allowed }),
             None => Ok(()),
         }
@@ -116,9 +116,9 @@ impl RetryPolicy {
         interval.min(self.max_interval.as_secs_f64())
     }
 
-    /// The delay after the failed attempt number `attempt`, with jitter, rounded up for the delay ladder. `asked` is
-    /// what the handler asked for (`Retry-After`), up to `max_interval`; the longer of the two applies.
-    pub fn delay_after(&self, attempt: u32, asked: Option<Duration>) -> Duration {
+    /// The delay after the failed attempt number `attempt`, with jitter, rounded up for the delay ladder.
+    /// `requested` is what the handler asked for (`Retry-After`), up to `max_interval`; the longer of the two applies.
+    pub fn delay_after(&self, attempt: u32, requested: Option<Duration>) -> Duration {
         let mut schedule = ExponentialBackoff {
             current_interval: Duration::from_secs_f64(self.interval_after(attempt)),
             randomization_factor: self.jitter,
@@ -127,8 +127,8 @@ impl RetryPolicy {
             ..ExponentialBackoff::default()
         };
         let scheduled = schedule.next_backoff().unwrap_or(self.max_interval);
-        let asked = asked.unwrap_or_default().min(self.max_interval);
-        ladder_delay(scheduled.max(asked))
+        let requested = requested.unwrap_or_default().min(self.max_interval);
+        ladder_delay(scheduled.max(requested))
     }
 }
 
@@ -141,13 +141,13 @@ impl RetryOverrides {
 impl TryFrom<Unchecked> for RetryOverrides {
     type Error = InvalidRetry;
 
-    fn try_from(u: Unchecked) -> Result<Self, Self::Error> {
+    fn try_from(unchecked: Unchecked) -> Result<Self, Self::Error> {
         let overrides = Self {
-            max_attempts: u.max_attempts,
-            initial_interval: u.initial_interval,
-            multiplier: u.multiplier,
-            max_interval: u.max_interval,
-            jitter: u.jitter,
+            max_attempts: unchecked.max_attempts,
+            initial_interval: unchecked.initial_interval,
+            multiplier: unchecked.multiplier,
+            max_interval: unchecked.max_interval,
+            jitter: unchecked.jitter,
         };
         overrides.validate().map(|()| overrides)
     }
@@ -180,8 +180,8 @@ impl RetryOverrides {
 /// Rounds `delay` up to whole seconds with four significant bits. The copy then needs at most four levels of the
 /// delay ladder, and is less than 12.5 % late.
 pub fn ladder_delay(delay: Duration) -> Duration {
-    let up = u64::from(delay.subsec_nanos() > 0);
-    let seconds = delay.as_secs().saturating_add(up).min(MAX_DELAY.as_secs());
+    let round_up = u64::from(delay.subsec_nanos() > 0);
+    let seconds = delay.as_secs().saturating_add(round_up).min(MAX_DELAY.as_secs());
     let bits = u64::BITS - seconds.leading_zeros();
     let dropped = bits.saturating_sub(4);
     let rounded = seconds.div_ceil(1 << dropped) << dropped;

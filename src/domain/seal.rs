@@ -143,8 +143,8 @@ mod tests {
         assert!(!format!("{opened:?}{seals:?}").contains("whsec"));
 
         assert_eq!(seals.open("handler 8", &sealed).err(), Some(SealError::NotOpened));
-        let cut = sealed.get(..sealed.len() - 4).expect("longer");
-        for damaged in [cut, "enc:v1:", "enc:v1:%", "enc:v1:AAAA"] {
+        let truncated = sealed.get(..sealed.len() - 4).expect("longer");
+        for damaged in [truncated, "enc:v1:", "enc:v1:%", "enc:v1:AAAA"] {
             assert_eq!(seals.open("handler 7", damaged).err(), Some(SealError::NotOpened), "{damaged}");
         }
         let other = Seals::new(Some(key(2)), vec![key(3)]);
@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn a_key_is_32_bytes() {
         for bad in ["", "x", &BASE64_STANDARD.encode([1; 31]), &BASE64_STANDARD.encode([1; 33])] {
-            let told = bad.parse::<SealingKey>().expect_err(bad).to_string();
-            assert!(told.contains("openssl rand -base64 32"), "{told}");
+            let error = bad.parse::<SealingKey>().expect_err(bad).to_string();
+            assert!(error.contains("openssl rand -base64 32"), "{error}");
         }
         assert!(format!(" {}\n", BASE64_STANDARD.encode([1; 32])).parse::<SealingKey>().is_ok());
     }

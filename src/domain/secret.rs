@@ -86,8 +86,8 @@ mod tests {
     fn a_generated_secret_survives_its_text_and_stays_out_of_debug() {
         let secret = SigningSecret::generate();
         let text = secret.expose();
-        let again: SigningSecret = text.parse().expect("its own text");
-        assert_eq!(again.sign("a", 1, b"b"), secret.sign("a", 1, b"b"));
+        let parsed: SigningSecret = text.parse().expect("its own text");
+        assert_eq!(parsed.sign("a", 1, b"b"), secret.sign("a", 1, b"b"));
         assert_ne!(SigningSecret::generate().expose(), text);
         assert!(!format!("{secret:?}").contains(&text[6..20]));
         let unpadded: SigningSecret = text.trim_end_matches('=').parse().expect("without padding");
@@ -95,10 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
-        let of = |bytes: usize| format!("whsec_{}", BASE64_STANDARD.encode(vec![7; bytes]));
-        assert!(of(24).parse::<SigningSecret>().is_ok() && of(64).parse::<SigningSecret>().is_ok());
-        for bad in ["", "whsec_", "whsec_*", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &of(23), &of(65)] {
+    fn an_invalid_secret_is_rejected() {
+        let secret_of = |bytes: usize| format!("whsec_{}", BASE64_STANDARD.encode(vec![7; bytes]));
+        assert!(
+            secret_of(24).parse::<SigningSecret>().is_ok() && secret_of(64).parse::<SigningSecret>().is_ok()
+        );
+        for bad in
+            ["", "whsec_", "whsec_*", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &secret_of(23), &secret_of(65)]
+        {
             assert!(bad.parse::<SigningSecret>().is_err(), "{bad:?}");
         }
     }

@@ -46,7 +46,7 @@ macro_rules! text_enum {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|v| v.as_str() == text).ok_or_else(|| {
                     $crate::domain::text_enum::UnknownWord {
-                        said: text.chars().take(100).collect(),
+                        word: text.chars().take(100).collect(),
                         allowed: [$($text),+].join(", "),
                     }
                 })
@@ -59,8 +59,8 @@ pub(crate) use text_enum;
 
 /// A text that is not a word of the enumeration.
 #[derive(Debug, thiserror::Error)]
-#[error("{said:?} is not one of {allowed}")]
+#[error("{word:?} is not one of {allowed}")]
 pub struct UnknownWord {
-    pub said: String,
+    pub word: String,
     pub allowed: String,
 }

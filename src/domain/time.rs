@@ -23,7 +23,7 @@ impl fmt::Display for InvalidMoment {
 
 /// A parsed day, with its time and zone if the text has them.
 struct Written {
-    at: DateTime,
+    datetime: DateTime,
     has_time: bool,
     zone: Option<Offset>,
 }
@@ -33,22 +33,22 @@ struct Written {
 /// # Errors
 /// Says which part of the text is not understood. Nothing is ignored: a wrong time is worse than an error.
 pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
-    let wrong = |why: &str| {
+    let invalid = |why: &str| {
         let forms =
             "a day (2026-01-31), a day and time (2026-01-31T12:00:00Z; UTC if it has no zone) or an age (2h)";
         InvalidMoment(format!("{text:?} is not a valid time: {why}; allowed is {forms}"))
     };
     if starts_with_a_year(text) {
-        let written = read(text).map_err(wrong)?;
-        return timestamp(&written).map_err(wrong);
+        let written = read(text).map_err(invalid)?;
+        return timestamp(&written).map_err(invalid);
     }
     if has_capital_m(text) {
-        return Err(wrong("the unit M is neither minutes (5m) nor months (5months)"));
+        return Err(invalid("the unit M is neither minutes (5m) nor months (5months)"));
     }
     // humantime accepts a bare 0.
     let age = parse_duration(text).filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
-    let age: Duration = age.ok_or_else(|| wrong("its form is unknown"))?;
-    now.checked_sub(age).map_err(|_| wrong("it is too long ago"))
+    let age: Duration = age.ok_or_else(|| invalid("its form is unknown"))?;
+    now.checked_sub(age).map_err(|_| invalid("it is too long ago"))
 }
 
 /// Parses a number with its unit, such as `30s`, or several of them.
@@ -78,8 +78,8 @@ pub fn parse_zoned(text: &str) -> Result<Timestamp, &'static str> {
 /// for "never".
 fn timestamp(written: &Written) -> Result<Timestamp, &'static str> {
     let offset = written.zone.unwrap_or(Offset::UTC);
-    let at = offset.to_timestamp(written.at).unwrap_or(Timestamp::MAX);
-    if at < YEAR_0 { Err("in UTC it is before the year 0") } else { Ok(at) }
+    let time = offset.to_timestamp(written.datetime).unwrap_or(Timestamp::MAX);
+    if time < YEAR_0 { Err("in UTC it is before the year 0") } else { Ok(time) }
 }
 
 fn starts_with_a_year(text: &str) -> bool {
@@ -92,7 +92,7 @@ fn read(text: &str) -> Result<Written, &'static str> {
     let (date, rest) = split(text, "0000-00-00").ok_or("a day must have the form 2026-01-31")?;
     let date: Date = date.parse().map_err(|_| "there is no such day")?;
     if rest.is_empty() {
-        return Ok(Written { at: date.into(), has_time: false, zone: None });
+        return Ok(Written { datetime: date.into(), has_time: false, zone: None });
     }
     let rest = rest.strip_prefix(['T', 't', ' ']).ok_or("a T must separate the day and the time")?;
     let (minutes, rest) = split(rest, "00:00").ok_or("a time must have the form 12:00:00")?;
@@ -104,7 +104,7 @@ fn read(text: &str) -> Result<Written, &'static str> {
     let second = if second == 60 { 59 } else { second };
     let time = Time::new(number(minutes.get(..2)), number(minutes.get(3..)), second, fraction);
     let time = time.map_err(|_| "there is no such time of day")?;
-    Ok(Written { at: date.to_datetime(time), has_time: true, zone: offset(zone)? })
+    Ok(Written { datetime: date.to_datetime(time), has_time: true, zone: offset(zone)? })
 }
 
 /// The fraction in nanoseconds, and the rest of the text. Digits after the ninth are ignored.
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn moments_are_days_times_or_ages() {
-        for (text, meant) in [
+        for (text, expected) in [
             ("2026-01-31", "2026-01-31T00:00:00Z"),
             ("2026-01-31T12:00:00+01:00", "2026-01-31T11:00:00Z"),
             ("2h", "2026-03-01T10:00:00Z"),
@@ -177,12 +177,12 @@ mod tests {
             ("2026-11-28T23:59:60Z", "2026-11-28T23:59:59Z"),
             ("9999-12-31", "9999-12-30T22:00:00.999999999Z"),
         ] {
-            assert_eq!(parse_moment(text, now()).expect(text).to_string(), meant, "{text}");
+            assert_eq!(parse_moment(text, now()).expect(text).to_string(), expected, "{text}");
         }
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn an_invalid_time_is_rejected() {
         for (text, why) in [
             ("soon", "its form is unknown"),
             ("", "its form is unknown"),

@@ -14,11 +14,12 @@ impl Trace {
     /// Drops a value that is longer than W3C requires anybody to carry, or not printable ASCII. Every copy repeats
     /// it, and the headers of copies have a size limit.
     pub fn of(parent: Option<String>, state: Option<String>) -> Self {
-        let short =
-            |text: &String, most| text.len() <= most && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        let is_valid = |text: &String, max_bytes| {
+            text.len() <= max_bytes && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+        };
         Self {
-            parent: parent.filter(|text| short(text, MAX_PARENT_BYTES)),
-            state: state.filter(|text| short(text, MAX_STATE_BYTES)),
+            parent: parent.filter(|text| is_valid(text, MAX_PARENT_BYTES)),
+            state: state.filter(|text| is_valid(text, MAX_STATE_BYTES)),
         }
     }
 

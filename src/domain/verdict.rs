@@ -88,7 +88,7 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
         Some((_, Some(verdict))) if verdict == "forbid" => {
             let reason = members.get("reason");
             let reason = reason.map(|reason| json::text(reason).unwrap_or_else(|| reason.get().to_owned()));
-            let reason = reason.map(|reason| cut(&reason));
+            let reason = reason.map(|reason| truncate_reason(&reason));
             return Ok(Verdict::Forbid { reason: reason.unwrap_or_else(|| "no reason given".to_owned()) });
         }
         Some((verdict, _)) => {
@@ -121,7 +121,7 @@ pub fn read_verdict(answer: &[u8], event: &Event, max_event_bytes: usize) -> Res
 
 /// The members of the answer's object. `None` if the answer is empty.
 fn members(answer: &[u8]) -> Result<Option<Members<'_>>, BadAnswer> {
-    let refused = |why: String| {
+    let invalid = |why: String| {
         let quote = answer.get(..MAX_QUOTE).unwrap_or(answer);
         let quote = String::from_utf8_lossy(quote);
         unreadable(format!(
@@ -129,17 +129,17 @@ fn members(answer: &[u8]) -> Result<Option<Members<'_>>, BadAnswer> {
         ))
     };
     if let [0x1f, 0x8b, ..] = answer {
-        return Err(refused("compressed; it must not be compressed".to_owned()));
+        return Err(invalid("compressed; it must not be compressed".to_owned()));
     }
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = answer {
-        return Err(refused("UTF-16; it must be UTF-8".to_owned()));
+        return Err(invalid("UTF-16; it must be UTF-8".to_owned()));
     }
     let text = answer.strip_prefix("\u{feff}".as_bytes()).unwrap_or(answer);
-    let text = str::from_utf8(text).map_err(|e| refused(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let text = str::from_utf8(text).map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
-    Members::of(text).map(Some).map_err(|error| refused(error.to_string()))
+    Members::of(text).map(Some).map_err(|error| invalid(error.to_string()))
 }
 
 fn unreadable(error: String) -> BadAnswer {
@@ -147,9 +147,9 @@ fn unreadable(error: String) -> BadAnswer {
 }
 
 /// Cuts a reason to a length that lists, replies and records can hold.
-fn cut(reason: &str) -> String {
+fn truncate_reason(reason: &str) -> String {
     match reason.char_indices().nth(MAX_REASON) {
-        Some((at, _)) => format!("{}…", reason.get(..at).unwrap_or_default()),
+        Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or_default()),
         None => reason.to_owned(),
     }
 }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_an_object_without_a_verdict_and_an_echo_allow() {
+    fn an_empty_answer_and_unchanged_data_allow() {
         for answer in [
             "",
             " \r\n",
@@ -216,12 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_verdict_is_a_failure_that_says_what_was_read() {
+    fn an_invalid_verdict_is_a_failure_that_quotes_the_answer() {
         let utf16: Vec<u8> =
             "\u{feff}{\"verdict\":\"forbid\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let gzip = b"\x1f\x8b\x08\0\0".as_slice();
         let latin1 = b"{\"verdict\":\"forbid\",\"reason\":\"f\xfcr\"}".as_slice();
-        for (answer, said) in [
+        for (answer, expected) in [
             (b"ok".as_slice(), "it begins with \"ok\""),
             (br#"["forbid","because",null]"#, "expected an object"),
             (br#""forbid""#, "expected an object"),
@@ -258,8 +258,8 @@ mod tests {
             (gzip, "compressed"),
             (latin1, "not UTF-8 at byte 31"),
         ] {
-            let BadAnswer { kind, error } = verdict(answer).expect_err(said);
-            assert!(error.contains(said), "{error:?} should say {said:?}");
+            let BadAnswer { kind, error } = verdict(answer).expect_err(expected);
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
             assert_eq!(kind, FailureKind::Transient, "{error}");
         }
     }
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_can_be_read_stands() {
+    fn a_readable_forbid_is_final() {
         let deep =
             format!(r#"{{"verdict":"forbid","reason":"deep","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (answer, expected) in [

@@ -77,7 +77,7 @@ fn envelope_bytes(dt: &str, name: &EventName, object_id: &str, data: &RawValue) 
     Ok(bytes.into())
 }
 
-pub(super) fn is_one(content_type: Option<&str>) -> bool {
+pub(super) fn is_cloud_event(content_type: Option<&str>) -> bool {
     let media_type = content_type.and_then(|t| t.split(';').next()).unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/cloudevents+json")
 }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     fn read_as(content_type: &str, body: &str) -> Result<Event, Malformed> {
-        assert!(is_one(Some(content_type)));
+        assert!(is_cloud_event(Some(content_type)));
         let name: EventName = "clients.update".parse().expect("valid");
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let arrival = Arrival { content_type: Some(content_type), ..Arrival::of(&name, &bytes) };
@@ -107,18 +107,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told() {
-        let whole = r#"{"specversion":"1.0","id":"7","source":"/b","type":"clients.update","subject":"12","time":"2026-01-01T00:00:00Z"}"#;
-        assert!(read_as("application/cloudevents+json", whole).is_ok(), "data may be absent");
-        for (part, told) in [
+    fn an_error_names_the_missing_field() {
+        let complete = r#"{"specversion":"1.0","id":"7","source":"/b","type":"clients.update","subject":"12","time":"2026-01-01T00:00:00Z"}"#;
+        assert!(read_as("application/cloudevents+json", complete).is_ok(), "data may be absent");
+        for (part, expected) in [
             (r#""subject":"12","#, "subject is missing"),
             (r#","time":"2026-01-01T00:00:00Z""#, "time is missing"),
             (r#""id":"7","#, "missing field `id`"),
         ] {
-            let error = read_as("application/cloudevents+json", &whole.replace(part, "")).expect_err(part);
-            assert!(error.to_string().contains(told), "{error}");
+            let error = read_as("application/cloudevents+json", &complete.replace(part, "")).expect_err(part);
+            assert!(error.to_string().contains(expected), "{error}");
         }
-        let old = whole.replace("1.0", "0.3");
+        let old = complete.replace("1.0", "0.3");
         assert!(read_as("application/cloudevents+json", &old).is_err());
     }
 }

@@ -43,7 +43,7 @@ pub fn decode(arrival: &Arrival<'_>, max_bytes: usize) -> Result<Event, Malforme
     let text = std::str::from_utf8(&body)
         .map_err(|e| Malformed(format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
     check_depth(text)?;
-    if cloud_event::is_one(arrival.content_type) {
+    if cloud_event::is_cloud_event(arrival.content_type) {
         cloud_event::read(arrival, text)
     } else {
         envelope(arrival, &body, text)
@@ -55,8 +55,8 @@ fn envelope(arrival: &Arrival<'_>, plain: &Bytes, text: &str) -> Result<Event, M
         parse(text, r#"{"event":{"dt","events_id","object_id"},"data":{}}"#)?;
     check_name("event.events_id", &event.events_id, arrival.name)?;
     check_object("data", data)?;
-    let Arrival { message_id, timestamp: at, body, .. } = *arrival;
-    let derived = || EventId::of_message(message_id, arrival.name.as_str(), at, body);
+    let Arrival { message_id, timestamp: sent_at, body, .. } = *arrival;
+    let derived = || EventId::of_message(message_id, arrival.name.as_str(), sent_at, body);
     Ok(Event {
         id: arrival.known_id.cloned().unwrap_or_else(derived),
         is_identified: message_id.is_some(),
@@ -109,37 +109,40 @@ mod tests {
 
     #[test]
     fn an_object_id_is_a_number_as_written_or_a_string() {
-        let with = |id: &str| decode_as(None, &GOOD.replace(":12,", &format!(":{id},")));
-        assert_eq!(with("123456789012345678901234").expect("a number").object_id, "123456789012345678901234");
-        assert_eq!(with("\"a-7\"").expect("a string").object_id, "a-7");
+        let decode_with_id = |id: &str| decode_as(None, &GOOD.replace(":12,", &format!(":{id},")));
+        assert_eq!(
+            decode_with_id("123456789012345678901234").expect("a number").object_id,
+            "123456789012345678901234"
+        );
+        assert_eq!(decode_with_id("\"a-7\"").expect("a string").object_id, "a-7");
         for bad in ["null", "true", "[1]", "{}", "\"\\u0000\""] {
-            assert!(with(bad).is_err(), "{bad}");
+            assert!(decode_with_id(bad).is_err(), "{bad}");
         }
-        for (bad, told) in [
+        for (bad, expected) in [
             ("1e400", "a number out of range: 1e400"),
             (r#""\ud800""#, "half of a surrogate pair"),
             ("[1]", "it is [1]"),
         ] {
-            let error = with(bad).expect_err(bad).to_string();
-            assert!(error.contains(told), "{error}");
+            let error = decode_with_id(bad).expect_err(bad).to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 
     #[test]
-    fn an_object_is_found_in_what_is_no_event() {
-        let of = |body: &str| object_id_in(body.as_bytes());
-        assert_eq!(of(r#"{"event":{"object_id":12},"data":[]}"#).as_deref(), Some("12"));
-        assert_eq!(of("\u{feff}{\"event\":{\"object_id\":\"a\"}}").as_deref(), Some("a"));
+    fn an_object_id_is_found_in_an_invalid_event() {
+        let object_id_of = |body: &str| object_id_in(body.as_bytes());
+        assert_eq!(object_id_of(r#"{"event":{"object_id":12},"data":[]}"#).as_deref(), Some("12"));
+        assert_eq!(object_id_of("\u{feff}{\"event\":{\"object_id\":\"a\"}}").as_deref(), Some("a"));
         for none in ["", "{}", "[1]", r#"{"event":{"object_id":null}}"#, r#"{"event":{"object_id":1}"#] {
-            assert_eq!(of(none), None, "{none}");
+            assert_eq!(object_id_of(none), None, "{none}");
         }
     }
 
     #[test]
-    fn what_is_malformed_is_told() {
+    fn an_error_says_what_is_malformed() {
         let deep = format!("{}{}", "[".repeat(129), "]".repeat(129));
         let deep = GOOD.replace("true", &deep);
-        for (body, told) in [
+        for (body, expected) in [
             ("", "expected {\"event\""),
             ("not json", "line 1 column"),
             ("[]", "expected an object"),
@@ -152,7 +155,7 @@ mod tests {
             (&deep, "nested deeper than 128"),
         ] {
             let error = decode_as(None, body).expect_err(body).to_string();
-            assert!(error.contains(told), "{error:?} should say {told:?}");
+            assert!(error.contains(expected), "{error:?} should say {expected:?}");
         }
     }
 }

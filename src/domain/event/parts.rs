@@ -52,12 +52,12 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, expected: &str) -> Re
     serde_json::from_str(text).map_err(|e| Malformed(format!("expected {expected}: {e}")))
 }
 
-pub(super) fn check_name(field: &str, said: &str, name: &EventName) -> Result<(), Malformed> {
-    if said == name.as_str() {
+pub(super) fn check_name(field: &str, actual: &str, name: &EventName) -> Result<(), Malformed> {
+    if actual == name.as_str() {
         return Ok(());
     }
-    let said: String = said.chars().take(200).collect();
-    Err(Malformed(format!("{field} is {said:?}, but the event was published as {name}")))
+    let actual: String = actual.chars().take(200).collect();
+    Err(Malformed(format!("{field} is {actual:?}, but the event was published as {name}")))
 }
 
 pub(super) fn check_object(field: &str, value: &RawValue) -> Result<(), Malformed> {
@@ -69,16 +69,16 @@ pub(super) fn check_object(field: &str, value: &RawValue) -> Result<(), Malforme
 }
 
 pub(super) fn object_id(field: &str, raw: &RawValue) -> Result<String, Malformed> {
-    let said = start(raw.get());
+    let excerpt = start(raw.get());
     match serde_json::from_str(raw.get()) {
         Ok(serde_json::Value::String(text)) => check_object_id(field, text),
         // The digits as written: a large number must not become 1e21.
         Ok(serde_json::Value::Number(_)) => check_object_id(field, raw.get().to_owned()),
         Err(_) if raw.get().starts_with('"') => {
-            Err(Malformed(format!("{field} is not valid text: {said} has half of a surrogate pair")))
+            Err(Malformed(format!("{field} is not valid text: {excerpt} has half of a surrogate pair")))
         }
-        Err(_) => Err(Malformed(format!("{field} is a number out of range: {said}"))),
-        Ok(_) => Err(Malformed(format!("{field} must be a number or a string; it is {said}"))),
+        Err(_) => Err(Malformed(format!("{field} is a number out of range: {excerpt}"))),
+        Ok(_) => Err(Malformed(format!("{field} must be a number or a string; it is {excerpt}"))),
     }
 }
 
@@ -109,33 +109,33 @@ fn start(text: &str) -> String {
 /// not of values that it skips.
 pub(in super::super) fn check_depth(text: &str) -> Result<(), Malformed> {
     let bytes = text.as_bytes();
-    let (mut at, mut depth) = (0, 0_usize);
-    while let Some(byte) = bytes.get(at) {
+    let (mut position, mut depth) = (0, 0_usize);
+    while let Some(byte) = bytes.get(position) {
         match byte {
-            b'"' => at = closing_quote(bytes, at + 1),
+            b'"' => position = closing_quote(bytes, position + 1),
             b'{' | b'[' => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    return Err(Malformed(format!("nested deeper than {MAX_DEPTH} at byte {at}")));
+                    return Err(Malformed(format!("nested deeper than {MAX_DEPTH} at byte {position}")));
                 }
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        at += 1;
+        position += 1;
     }
     Ok(())
 }
 
-/// The position of the quote that ends the string beginning at `at`, or the end of the text.
-fn closing_quote(bytes: &[u8], mut at: usize) -> usize {
+/// The position of the quote that ends the string beginning at `position`, or the end of the text.
+fn closing_quote(bytes: &[u8], mut position: usize) -> usize {
     loop {
-        let rest = bytes.get(at..).unwrap_or_default();
+        let rest = bytes.get(position..).unwrap_or_default();
         match memchr::memchr2(b'"', b'\\', rest) {
             None => return bytes.len(),
-            Some(found) if rest.get(found) == Some(&b'"') => return at + found,
+            Some(offset) if rest.get(offset) == Some(&b'"') => return position + offset,
             // The escaped character may be a quote.
-            Some(found) => at += found + 2,
+            Some(offset) => position += offset + 2,
         }
     }
 }

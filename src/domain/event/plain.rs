@@ -23,46 +23,46 @@ const UTF_16: [&[u8]; 4] = [b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{"];
 /// `body` decompressed and without a byte order mark.
 pub(super) fn plain(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
     let too_large = |bytes: &str| {
-        let most = format!("at most {max_bytes} are allowed (worker.max_event_bytes)");
-        Malformed(format!("the body has {bytes} bytes; {most}"))
+        let limit = format!("at most {max_bytes} are allowed (worker.max_event_bytes)");
+        Malformed(format!("the body has {bytes} bytes; {limit}"))
     };
     if body.len() > max_bytes {
         return Err(too_large(&body.len().to_string()));
     }
-    let expanded = expanded(body, encoding, max_bytes)?;
-    if expanded.len() > max_bytes {
+    let decompressed = decompress(body, encoding, max_bytes)?;
+    if decompressed.len() > max_bytes {
         return Err(too_large(&format!("{} compressed and more than {max_bytes} decompressed", body.len())));
     }
-    if UTF_16.iter().any(|start| expanded.starts_with(start)) {
+    if UTF_16.iter().any(|start| decompressed.starts_with(start)) {
         return Err(Malformed("the body is UTF-16: send JSON in UTF-8".to_owned()));
     }
-    Ok(if expanded.starts_with(BOM) { expanded.slice(BOM.len()..) } else { expanded })
+    Ok(if decompressed.starts_with(BOM) { decompressed.slice(BOM.len()..) } else { decompressed })
 }
 
 /// `body` for display: decompressed if the result is text of at most `max_bytes`, else unchanged.
 pub fn readable(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Bytes {
-    match expanded(body, encoding, max_bytes) {
+    match decompress(body, encoding, max_bytes) {
         Ok(text) if text.len() <= max_bytes && std::str::from_utf8(&text).is_ok() => text,
         _ => body.clone(),
     }
 }
 
-fn expanded(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
-    let expanded = if body.starts_with(GZIP) {
-        expand_gzip(body, max_bytes)?
+fn decompress(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result<Bytes, Malformed> {
+    let decompressed = if body.starts_with(GZIP) {
+        decompress_gzip(body, max_bytes)?
     } else if is_zlib(body) {
         let mut decoder = ZlibDecoder::new(&body[..]);
-        let expanded = read("deflate", &mut decoder, max_bytes)?;
-        ends("deflate", decoder.into_inner(), &expanded, max_bytes)?
-    } else if let Some((_, how)) = OTHERS.iter().find(|(start, _)| body.starts_with(start)) {
-        return Err(unread(how));
+        let decompressed = read("deflate", &mut decoder, max_bytes)?;
+        check_end("deflate", decoder.into_inner(), &decompressed, max_bytes)?
+    } else if let Some((_, name)) = OTHERS.iter().find(|(start, _)| body.starts_with(start)) {
+        return Err(unsupported(name));
     } else {
         return by_encoding(body, encoding, max_bytes);
     };
-    if expanded.starts_with(GZIP) || is_zlib(&expanded) {
+    if decompressed.starts_with(GZIP) || is_zlib(&decompressed) {
         return Err(Malformed("the body is compressed twice: compress it once".to_owned()));
     }
-    Ok(expanded)
+    Ok(decompressed)
 }
 
 /// A body whose first bytes show no compression is text, unless it does not look like JSON and its `content_encoding`
@@ -76,19 +76,21 @@ fn by_encoding(body: &Bytes, encoding: Option<&str>, max_bytes: usize) -> Result
         "" | "identity" | "binary" | "utf-8" | "utf8" | "us-ascii" => Ok(body.clone()),
         "deflate" => {
             let mut decoder = DeflateDecoder::new(&body[..]);
-            let expanded = read("deflate", &mut decoder, max_bytes)?;
-            ends("deflate", decoder.into_inner(), &expanded, max_bytes)
+            let decompressed = read("deflate", &mut decoder, max_bytes)?;
+            check_end("deflate", decoder.into_inner(), &decompressed, max_bytes)
         }
         "gzip" | "x-gzip" => {
             Err(Malformed(format!("content_encoding is {encoding}, but the body is not gzip data")))
         }
-        _ => Err(unread(&encoding)),
+        _ => Err(unsupported(&encoding)),
     }
 }
 
-fn unread(how: &str) -> Malformed {
-    let how: String = how.chars().take(60).collect();
-    Malformed(format!("the body is encoded with {how:?}: only gzip and deflate are supported, applied once"))
+fn unsupported(encoding: &str) -> Malformed {
+    let encoding: String = encoding.chars().take(60).collect();
+    Malformed(format!(
+        "the body is encoded with {encoding:?}: only gzip and deflate are supported, applied once"
+    ))
 }
 
 fn is_zlib(body: &[u8]) -> bool {
@@ -96,32 +98,39 @@ fn is_zlib(body: &[u8]) -> bool {
 }
 
 /// Decompresses all members of a gzip body. `cat` of two gzip files makes a file with two members.
-fn expand_gzip(body: &[u8], max_bytes: usize) -> Result<Bytes, Malformed> {
-    let (mut rest, mut expanded) = (body, Vec::new());
-    while rest.starts_with(GZIP) && expanded.len() <= max_bytes {
+fn decompress_gzip(body: &[u8], max_bytes: usize) -> Result<Bytes, Malformed> {
+    let (mut rest, mut decompressed) = (body, Vec::new());
+    while rest.starts_with(GZIP) && decompressed.len() <= max_bytes {
         let mut decoder = GzDecoder::new(rest);
-        expanded.extend_from_slice(&read("gzip", &mut decoder, max_bytes - expanded.len())?);
+        decompressed.extend_from_slice(&read("gzip", &mut decoder, max_bytes - decompressed.len())?);
         rest = decoder.into_inner();
     }
-    ends("gzip", rest, &expanded.into(), max_bytes)
+    check_end("gzip", rest, &decompressed.into(), max_bytes)
 }
 
 /// Reads at most one byte more than `max_bytes`.
-fn read(how: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malformed> {
-    let mut expanded = Vec::new();
-    from.take(max_bytes as u64 + 1)
-        .read_to_end(&mut expanded)
-        .map_err(|e| Malformed(format!("the body is compressed ({how}), but cannot be decompressed: {e}")))?;
-    Ok(expanded.into())
+fn read(compression: &str, from: &mut impl Read, max_bytes: usize) -> Result<Bytes, Malformed> {
+    let mut decompressed = Vec::new();
+    from.take(max_bytes as u64 + 1).read_to_end(&mut decompressed).map_err(|e| {
+        Malformed(format!("the body is compressed ({compression}), but cannot be decompressed: {e}"))
+    })?;
+    Ok(decompressed.into())
 }
 
-/// Fails if bytes follow the end of the compressed data, unless `expanded` is already too large.
-fn ends(how: &str, mut rest: impl BufRead, expanded: &Bytes, max_bytes: usize) -> Result<Bytes, Malformed> {
-    let follows = rest.fill_buf().map_or(0, <[u8]>::len);
-    if follows > 0 && expanded.len() <= max_bytes {
-        return Err(Malformed(format!("the body is compressed ({how}), but {follows} bytes follow its end")));
+/// Fails if bytes follow the end of the compressed data, unless `decompressed` is already too large.
+fn check_end(
+    compression: &str,
+    mut rest: impl BufRead,
+    decompressed: &Bytes,
+    max_bytes: usize,
+) -> Result<Bytes, Malformed> {
+    let extra_bytes = rest.fill_buf().map_or(0, <[u8]>::len);
+    if extra_bytes > 0 && decompressed.len() <= max_bytes {
+        return Err(Malformed(format!(
+            "the body is compressed ({compression}), but {extra_bytes} bytes follow its end"
+        )));
     }
-    Ok(expanded.clone())
+    Ok(decompressed.clone())
 }
 
 #[cfg(test)]
@@ -156,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_found_behind_marks_and_compression() {
+    fn byte_order_marks_and_compression_are_removed() {
         let marked = [BOM, TEXT].concat();
         let members = [gzip(&TEXT[..4]), gzip(&TEXT[4..])].concat().into();
         let levels = (0..=9).map(|level| zlib(TEXT, level));
@@ -172,18 +181,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_expanded_is_told() {
+    fn an_error_says_why_a_body_cannot_be_decompressed() {
         let bomb = gzip(&vec![b' '; 1 << 20]);
         let bombs = [gzip(&[b' '; 3000]), gzip(&[b' '; 3000])].concat();
-        let followed = |body: &Bytes| Bytes::from([&body[..], b"more"].concat());
-        for (body, encoding, told) in [
+        let with_extra_bytes = |body: &Bytes| Bytes::from([&body[..], b"more"].concat());
+        for (body, encoding, expected) in [
             (Bytes::from(vec![b' '; 5001]), "", "has 5001 bytes; at most 5000"),
             (bomb, "", "more than 5000 decompressed"),
             (bombs.into(), "", "more than 5000 decompressed"),
             (gzip(b"{}").slice(..10), "", "compressed (gzip), but cannot be decompressed"),
             (Bytes::from_static(b"\x78\x9cnonsense"), "", "compressed (deflate), but cannot be decompressed"),
-            (followed(&gzip(TEXT)), "", "(gzip), but 4 bytes follow its end"),
-            (followed(&zlib(TEXT, 6)), "", "(deflate), but 4 bytes follow its end"),
+            (with_extra_bytes(&gzip(TEXT)), "", "(gzip), but 4 bytes follow its end"),
+            (with_extra_bytes(&zlib(TEXT, 6)), "", "(deflate), but 4 bytes follow its end"),
             (gzip(&gzip(TEXT)), "gzip, gzip", "compressed twice"),
             (Bytes::from_static(b"\x28\xb5\x2f\xfd$"), "", "encoded with \"zstd\": only gzip and deflate"),
             (Bytes::from_static(b"BZh91AY"), "", "encoded with \"bzip2\""),
@@ -193,13 +202,13 @@ mod tests {
             (Bytes::from_static(b"\xff\xfe{\0}\0"), "", "UTF-16"),
             (Bytes::from_static(b"{\0}\0"), "utf-16", "UTF-16"),
         ] {
-            let error = plain(&body, Some(encoding), 5000).expect_err(told).to_string();
-            assert!(error.contains(told), "{error}");
+            let error = plain(&body, Some(encoding), 5000).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 
     #[test]
-    fn a_letter_is_read_unpacked_where_that_gives_a_text() {
+    fn a_dead_letter_is_shown_decompressed_if_the_result_is_text() {
         assert_eq!(readable(&gzip(b"not json"), None, 100), b"not json"[..]);
         assert_eq!(readable(&deflate(TEXT), Some("deflate"), 100), TEXT);
         for body in

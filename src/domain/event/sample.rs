@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_id_is_published_as_it_was_meant() {
+    fn only_a_canonical_number_becomes_a_number() {
         for (typed, json) in [
             ("12", "12"),
             ("-5", "-5"),
@@ -154,13 +154,13 @@ mod tests {
         for json in ["12", "\"12\"", "12345678901234567890123", "1.50"] {
             assert_eq!(written(json).expect(json).0.get(), json);
         }
-        for (json, told) in [
+        for (json, expected) in [
             ("\"\"", "is empty"),
             ("null", "must be a number or a string"),
             ("1e400", "out of range"),
             (r#""\ud800""#, "half of a surrogate pair"),
         ] {
-            assert!(written(json).expect_err(json).to_string().contains(told), "{json}");
+            assert!(written(json).expect_err(json).to_string().contains(expected), "{json}");
         }
         assert!(ObjectId::typed("").is_err() && ObjectId::typed(&"a".repeat(1025)).is_err());
     }

@@ -80,7 +80,7 @@ pub static SETTINGS: [Setting; 11] = [
         ]),
         group: SettingGroup::Main,
         get: |spec| Some(spec.status.to_string()),
-        set: |spec, text| put(&mut spec.status, text),
+        set: |spec, text| set_or_default(&mut spec.status, text),
         applied: |spec, _| spec.status.to_string(),
     },
     Setting {
@@ -90,7 +90,7 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Number("N"),
         group: SettingGroup::Main,
         get: |spec| Some(spec.priority.to_string()),
-        set: |spec, text| put(&mut spec.priority, text),
+        set: |spec, text| set_or_default(&mut spec.priority, text),
         applied: |spec, _| spec.priority.to_string(),
     },
     Setting {
@@ -100,7 +100,7 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Choice(&[("notify", "Notify"), ("intercept", "Intercept")]),
         group: SettingGroup::Effect,
         get: |spec| Some(spec.mode.to_string()),
-        set: |spec, text| put(&mut spec.mode, text),
+        set: |spec, text| set_or_default(&mut spec.mode, text),
         applied: |spec, _| spec.mode.to_string(),
     },
     Setting {
@@ -113,7 +113,7 @@ pub static SETTINGS: [Setting; 11] = [
         ]),
         group: SettingGroup::Effect,
         get: |spec| Some(spec.on_failure.to_string()),
-        set: |spec, text| put(&mut spec.on_failure, text),
+        set: |spec, text| set_or_default(&mut spec.on_failure, text),
         applied: |spec, _| spec.on_failure().to_string(),
     },
     Setting {
@@ -123,8 +123,8 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Text("DURATION"),
         group: SettingGroup::Limits,
         get: |spec| spec.timeout.map(|timeout| duration(timeout.duration())),
-        set: |spec, text| put_optional(&mut spec.timeout, text, str::parse::<Timeout>),
-        applied: |spec, defaults| own(spec.timeout.is_some(), duration(defaults.timeout_of(spec))),
+        set: |spec, text| set_optional(&mut spec.timeout, text, str::parse::<Timeout>),
+        applied: |spec, defaults| with_note(spec.timeout.is_some(), duration(defaults.timeout_of(spec))),
     },
     Setting {
         name: "max_concurrency",
@@ -136,7 +136,7 @@ pub static SETTINGS: [Setting; 11] = [
         set: |spec, text| {
             let parse =
                 |text: &str| text.parse::<NonZeroU32>().map_err(|_| "must be a whole number, 1 or more");
-            put_optional(&mut spec.max_concurrency, text, parse)
+            set_optional(&mut spec.max_concurrency, text, parse)
         },
         applied: |spec, _| {
             spec.max_concurrency.map_or_else(|| "no limit".to_owned(), |limit| format!("{limit} per worker"))
@@ -150,12 +150,12 @@ pub static SETTINGS: [Setting; 11] = [
         group: SettingGroup::Retry,
         get: |spec| spec.retry.max_attempts.map(|attempts| attempts.to_string()),
         set: |spec, text| {
-            put_optional(&mut spec.retry.max_attempts, text, |t| {
+            set_optional(&mut spec.retry.max_attempts, text, |t| {
                 t.parse().map_err(|_| "must be a whole number")
             })
         },
         applied: |spec, defaults| {
-            own(spec.retry.max_attempts.is_some(), defaults.retry_of(spec).max_attempts.to_string())
+            with_note(spec.retry.max_attempts.is_some(), defaults.retry_of(spec).max_attempts.to_string())
         },
     },
     Setting {
@@ -165,10 +165,10 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Text("DURATION"),
         group: SettingGroup::Retry,
         get: |spec| spec.retry.initial_interval.map(duration),
-        set: |spec, text| put_optional(&mut spec.retry.initial_interval, text, interval),
+        set: |spec, text| set_optional(&mut spec.retry.initial_interval, text, interval),
         applied: |spec, defaults| {
             let applied = defaults.retry_of(spec).initial_interval;
-            own(spec.retry.initial_interval.is_some(), duration(applied))
+            with_note(spec.retry.initial_interval.is_some(), duration(applied))
         },
     },
     Setting {
@@ -178,9 +178,9 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Number("X"),
         group: SettingGroup::Retry,
         get: |spec| spec.retry.multiplier.map(|multiplier| multiplier.to_string()),
-        set: |spec, text| put_optional(&mut spec.retry.multiplier, text, number),
+        set: |spec, text| set_optional(&mut spec.retry.multiplier, text, number),
         applied: |spec, defaults| {
-            own(spec.retry.multiplier.is_some(), defaults.retry_of(spec).multiplier.to_string())
+            with_note(spec.retry.multiplier.is_some(), defaults.retry_of(spec).multiplier.to_string())
         },
     },
     Setting {
@@ -190,9 +190,9 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Text("DURATION"),
         group: SettingGroup::Retry,
         get: |spec| spec.retry.max_interval.map(duration),
-        set: |spec, text| put_optional(&mut spec.retry.max_interval, text, interval),
+        set: |spec, text| set_optional(&mut spec.retry.max_interval, text, interval),
         applied: |spec, defaults| {
-            own(spec.retry.max_interval.is_some(), duration(defaults.retry_of(spec).max_interval))
+            with_note(spec.retry.max_interval.is_some(), duration(defaults.retry_of(spec).max_interval))
         },
     },
     Setting {
@@ -202,9 +202,9 @@ pub static SETTINGS: [Setting; 11] = [
         kind: SettingKind::Number("X"),
         group: SettingGroup::Retry,
         get: |spec| spec.retry.jitter.map(|jitter| jitter.to_string()),
-        set: |spec, text| put_optional(&mut spec.retry.jitter, text, number),
+        set: |spec, text| set_optional(&mut spec.retry.jitter, text, number),
         applied: |spec, defaults| {
-            own(spec.retry.jitter.is_some(), defaults.retry_of(spec).jitter.to_string())
+            with_note(spec.retry.jitter.is_some(), defaults.retry_of(spec).jitter.to_string())
         },
     },
 ];
@@ -226,12 +226,15 @@ impl HandlerSpec {
     }
 }
 
-fn put<T: FromStr<Err: Display> + Default>(field: &mut T, text: Option<&str>) -> Result<(), String> {
+fn set_or_default<T: FromStr<Err: Display> + Default>(
+    field: &mut T,
+    text: Option<&str>,
+) -> Result<(), String> {
     *field = text.map_or_else(|| Ok(T::default()), str::parse).map_err(|error| error.to_string())?;
     Ok(())
 }
 
-fn put_optional<T, E: Display>(
+fn set_optional<T, E: Display>(
     field: &mut Option<T>,
     text: Option<&str>,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -241,7 +244,7 @@ fn put_optional<T, E: Display>(
 }
 
 /// An applied value, with a note if it is not the handler's own.
-fn own(is_own: bool, value: String) -> String {
+fn with_note(is_own: bool, value: String) -> String {
     if is_own { value } else { format!("{value}, as configured") }
 }
 
@@ -291,8 +294,8 @@ mod tests {
     fn an_error_names_its_setting() {
         let mut spec = HandlerSpec::blank();
         let values = SETTINGS.iter().map(|setting| (setting, Some("soon")));
-        let wrong: Vec<_> = spec.set_all(values).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(wrong, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
+        let names: Vec<_> = spec.set_all(values).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
         let retry = [("max_interval", "1s"), ("initial_interval", "5s")];
         let values = retry.map(|(name, text)| {
             (SETTINGS.iter().find(|setting| setting.name == name).expect("a setting"), Some(text))

@@ -37,11 +37,11 @@ impl FromStr for HandlerVersions {
     type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let one = |pair: &str| {
+        let parse_pair = |pair: &str| {
             let (id, version) = pair.split_once('@')?;
             Some((id.parse().ok()?, version.parse().ok()?))
         };
-        let pairs: Option<_> = text.split(',').filter(|pair| !pair.is_empty()).map(one).collect();
+        let pairs: Option<_> = text.split(',').filter(|pair| !pair.is_empty()).map(parse_pair).collect();
         pairs.map(Self).ok_or(InvalidField("handler versions must be id@version, joined by commas"))
     }
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn the_text_form_round_trips() {
         for text in ["", "12@3", "12@3,14@1"] {
             assert_eq!(text.parse::<HandlerVersions>().expect(text).to_string(), text);
         }

@@ -21,13 +21,13 @@ fn the_default_schedule_is_the_designed_one() {
 }
 
 #[test]
-fn the_later_of_retry_after_and_schedule_counts() {
-    let asked = |s| policy().delay_after(1, Some(Duration::from_secs(s))).as_secs();
-    assert_eq!((asked(3), asked(7), asked(1_000_000)), (5, 7, 22_528));
+fn the_longer_of_retry_after_and_schedule_applies() {
+    let delay_for = |s| policy().delay_after(1, Some(Duration::from_secs(s))).as_secs();
+    assert_eq!((delay_for(3), delay_for(7), delay_for(1_000_000)), (5, 7, 22_528));
 }
 
 #[test]
-fn jitter_stays_in_its_share() {
+fn jitter_stays_in_its_range() {
     let policy = RetryPolicy { jitter: 0.2, initial_interval: Duration::from_secs(10), ..policy() };
     for _ in 0..200 {
         assert!((8..=12).contains(&policy.delay_after(1, None).as_secs()));

@@ -143,7 +143,7 @@ impl FromStr for HeaderValue {
 
 /// Whether `text` is a host, such as `crm.example`, `127.0.0.1:81` or `[::1]:81`.
 fn is_host(text: &str) -> bool {
-    let (is_known, port) = if let Some(rest) = text.strip_prefix('[') {
+    let (is_name, port) = if let Some(rest) = text.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else { return false };
         (address.parse::<Ipv6Addr>().is_ok(), port)
     } else {
@@ -154,7 +154,7 @@ fn is_host(text: &str) -> bool {
         (name.len() <= 253 && labels.split('.').all(is_label), port)
     };
     let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    is_known && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    is_name && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// Reads a value from the database, which may be encrypted. Somebody who writes an encrypted value there by other
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_headers_are_refused() {
+    fn reserved_headers_are_rejected() {
         for bad in ["Webhook-Id", "X-Provisioning-Event", "content-length", "a b", ""] {
             assert!(bad.parse::<HeaderName>().is_err(), "{bad:?}");
         }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_names_one() {
+    fn a_host_header_must_name_a_host() {
         let host: HeaderName = "Host".parse().expect("a name");
         for good in [
             "crm",
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_a_value_are_none_of_it() {
+    fn white_space_around_a_value_is_removed() {
         for pasted in [" Bearer x", "Bearer x\t", "  Bearer x \n"] {
             assert_eq!(pasted.parse::<HeaderValue>().expect("a value").as_str(), "Bearer x");
         }
     }
 
     #[test]
-    fn a_value_is_told_to_nobody() {
+    fn a_value_is_never_shown() {
         let value: HeaderValue = "Bearer hunter2".parse().expect("a value");
         assert_eq!(format!("{value:?} {}", serde_json::to_string(&value).expect("json")), "*** \"***\"");
         assert!("enc:v1:AAAA".parse::<HeaderValue>().is_err(), "typed");

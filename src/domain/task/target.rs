@@ -59,15 +59,15 @@ impl HttpTarget {
         }
         let text = text.trim();
         let absolute = if scheme(text).is_some() { text.to_owned() } else { format!("http://{text}") };
-        let url = Url::parse(&absolute).map_err(|error| refuse(text, &error.to_string()))?;
+        let url = Url::parse(&absolute).map_err(|error| invalid_url(text, &error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(refuse(text, "only http and https are supported"));
+            return Err(invalid_url(text, "only http and https are supported"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(with_user());
+            return Err(credentials_error());
         }
         if url.fragment().is_some() {
-            return Err(refuse(text, "a #fragment is never sent: remove it"));
+            return Err(invalid_url(text, "a #fragment is never sent: remove it"));
         }
         Ok(Self(url))
     }
@@ -78,8 +78,8 @@ impl FromStr for HttpTarget {
 
     /// Parses a typed URL. Without a scheme it gets `http://`, because integrators type `120.0.0.1:5000/api`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(slip) = slip(text.trim()) {
-            return Err(slip);
+        if let Some(error) = find_typo(text.trim()) {
+            return Err(error);
         }
         let target = Self::stored(text)?;
         check_host(text, &target.0)?;
@@ -102,14 +102,14 @@ impl From<HttpTarget> for String {
     }
 }
 
-fn refuse(text: &str, why: &str) -> InvalidTask {
+fn invalid_url(text: &str, why: &str) -> InvalidTask {
     // The text may contain a user and password, so do not repeat it.
-    let what = if text.contains('@') { "the value".to_owned() } else { format!("{text:?}") };
-    InvalidTask(format!("{what} is not a valid url: {why}"))
+    let subject = if text.contains('@') { "the value".to_owned() } else { format!("{text:?}") };
+    InvalidTask(format!("{subject} is not a valid url: {why}"))
 }
 
 /// Rejects credentials in a URL, because lists, logs and executions show the URL.
-fn with_user() -> InvalidTask {
+fn credentials_error() -> InvalidTask {
     InvalidTask("a url must not contain a user or password: give an Authorization header instead".into())
 }
 
@@ -121,54 +121,57 @@ fn scheme(text: &str) -> Option<&str> {
 }
 
 /// Detects a typing error that the URL parser would accept as another URL, and suggests the likely meaning.
-fn slip(text: &str) -> Option<InvalidTask> {
-    if let Some(odd) = text.chars().find(|&c| c.is_control() || is_invisible(c)) {
-        let odd = u32::from(odd);
-        return Some(refuse(text, &format!("it has an invisible character (U+{odd:04X}): type it again")));
+fn find_typo(text: &str) -> Option<InvalidTask> {
+    if let Some(invalid) = text.chars().find(|&c| c.is_control() || is_invisible(c)) {
+        let invalid = u32::from(invalid);
+        return Some(invalid_url(
+            text,
+            &format!("it has an invisible character (U+{invalid:04X}): type it again"),
+        ));
     }
     // The path may contain a whole URL (a relay), and the query anything.
     let end = text.find(['/', '\\', '?', '#']).unwrap_or(text.len());
     let (head, rest) = text.split_at(end);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     if path.contains('\\') {
-        return Some(meant(text, "it has a backslash", head, rest));
+        return Some(suggest(text, "it has a backslash", head, rest));
     }
     if head.is_empty() {
-        return Some(meant(
+        return Some(suggest(
             text,
             "it names no host (a url is host:port/path, or begins with http:// or https://)",
             "",
             rest,
         ));
     }
-    if let Some(why) = no_url(head, rest) {
-        return Some(refuse(text, why));
+    if let Some(why) = why_no_host(head, rest) {
+        return Some(invalid_url(text, why));
     }
     if head == ":" {
-        return Some(meant(text, "it has no scheme before ://", "", rest));
+        return Some(suggest(text, "it has no scheme before ://", "", rest));
     }
     let word: String = head.chars().filter(char::is_ascii_alphabetic).collect();
     let is_http = ["http", "https"].iter().any(|name| word.eq_ignore_ascii_case(name));
     let port = head.split_once(':').map(|(_, port)| port);
     match (head.strip_suffix(':'), path.starts_with("//")) {
         (Some(name), true) if ["http", "https"].iter().any(|http| name.eq_ignore_ascii_case(http)) => {
-            slip_after_scheme(text, name, path, rest)
+            find_typo_after_scheme(text, name, path, rest)
         }
-        (_, true) if nearly_http(head).is_some() => Some(meant(text, "its scheme is misspelt", head, rest)),
-        (Some(_), true) => Some(refuse(text, "only http and https are supported")),
+        (_, true) if nearly_http(head).is_some() => Some(suggest(text, "its scheme is misspelt", head, rest)),
+        (Some(_), true) => Some(invalid_url(text, "only http and https are supported")),
         // `http:/x` and `http:x` are misspelt; `http:80/x` and `http/x` are on a host named http.
-        (Some(_), false) if is_http => Some(meant(text, "its scheme is misspelt", head, rest)),
+        (Some(_), false) if is_http => Some(suggest(text, "its scheme is misspelt", head, rest)),
         _ if port.is_some_and(|port| !is_port(port)) && nearly_http(head.split(':').next()?).is_some() => {
             let (name, after) = head.split_once(':')?;
-            Some(meant(text, "its scheme is misspelt", name, &format!("{after}{rest}")))
+            Some(suggest(text, "its scheme is misspelt", name, &format!("{after}{rest}")))
         }
-        (Some(_), false) => Some(refuse(text, "there is no port after the colon")),
-        (None, _) => head.contains('@').then(with_user),
+        (Some(_), false) => Some(invalid_url(text, "there is no port after the colon")),
+        (None, _) => head.contains('@').then(credentials_error),
     }
 }
 
 /// Why a single word is probably not a host, although it could be the name of one.
-fn no_url(head: &str, rest: &str) -> Option<&'static str> {
+fn why_no_host(head: &str, rest: &str) -> Option<&'static str> {
     if !rest.is_empty() {
         return None;
     }
@@ -184,29 +187,29 @@ fn no_url(head: &str, rest: &str) -> Option<&'static str> {
 }
 
 /// Detects a typing error after `http://`.
-fn slip_after_scheme(text: &str, name: &str, path: &str, rest: &str) -> Option<InvalidTask> {
+fn find_typo_after_scheme(text: &str, name: &str, path: &str, rest: &str) -> Option<InvalidTask> {
     let after = path.strip_prefix("//")?;
     if after.starts_with('/') {
-        return Some(meant(text, "it has too many slashes", name, rest));
+        return Some(suggest(text, "it has too many slashes", name, rest));
     }
     let authority = after.split('/').next().unwrap_or_default();
     if authority.is_empty() {
-        return Some(refuse(text, "it names no host"));
+        return Some(invalid_url(text, "it names no host"));
     }
     if authority.contains('@') {
-        return Some(with_user());
+        return Some(credentials_error());
     }
     let inner = authority.split(':').next().unwrap_or_default();
-    let begins_again = ["http", "https"].iter().any(|http| inner.eq_ignore_ascii_case(http))
+    let has_second_scheme = ["http", "https"].iter().any(|http| inner.eq_ignore_ascii_case(http))
         && (authority.ends_with(':') || after.get(authority.len()..)?.starts_with("//"));
-    if begins_again {
+    if has_second_scheme {
         let rest = rest.get(2 + inner.len()..)?;
-        return Some(meant(text, "it has two schemes", inner, rest));
+        return Some(suggest(text, "it has two schemes", inner, rest));
     }
     // `http://www.http://x`
     let path = after.get(authority.len()..)?;
     let label = authority.strip_suffix(':')?.rsplit('.').next().unwrap_or_default();
-    path.starts_with("//").then(|| meant(text, "it has two schemes", label, path))
+    path.starts_with("//").then(|| suggest(text, "it has two schemes", label, path))
 }
 
 fn is_port(text: &str) -> bool {
@@ -225,32 +228,33 @@ fn nearly_http(word: &str) -> Option<&'static str> {
 }
 
 /// Rejects `text`, and suggests `rest` with the scheme that `head` resembles, if that is a valid URL.
-fn meant(text: &str, why: &str, head: &str, rest: &str) -> InvalidTask {
+fn suggest(text: &str, why: &str, head: &str, rest: &str) -> InvalidTask {
     let scheme = nearly_http(head).or(head.is_empty().then_some("http"));
     let rest = rest.trim_start_matches(['/', '\\', ':']).replace('\\', "/");
-    let meaning = scheme.map(|scheme| format!("{scheme}://{rest}"));
+    let suggestion = scheme.map(|scheme| format!("{scheme}://{rest}"));
     // `/api` has no host at all, so there is nothing to suggest.
-    let is_told = !head.is_empty() || text.starts_with("//") || text.starts_with("://");
-    match meaning {
-        Some(url) if is_told && url.parse::<HttpTarget>().is_ok() => {
-            refuse(text, &format!("{why}; did you mean {url}?"))
+    let can_suggest = !head.is_empty() || text.starts_with("//") || text.starts_with("://");
+    match suggestion {
+        Some(url) if can_suggest && url.parse::<HttpTarget>().is_ok() => {
+            invalid_url(text, &format!("{why}; did you mean {url}?"))
         }
-        _ => refuse(text, why),
+        _ => invalid_url(text, why),
     }
 }
 
 /// Rejects port 0 and host names that cannot exist.
 fn check_host(text: &str, url: &Url) -> Result<(), InvalidTask> {
     if url.port() == Some(0) {
-        return Err(refuse(text, "there is no port 0"));
+        return Err(invalid_url(text, "there is no port 0"));
     }
     let Some(name) = url.domain() else { return Ok(()) };
-    if let Some(odd) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
-        return Err(refuse(text, &format!("a host name cannot contain {odd:?}")));
+    if let Some(invalid) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
+    {
+        return Err(invalid_url(text, &format!("a host name cannot contain {invalid:?}")));
     }
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.len() > 253 || name.split('.').any(|label| label.is_empty() || label.len() > 63) {
-        return Err(refuse(
+        return Err(invalid_url(
             text,
             "each part of a host name must have 1 to 63 characters, and the whole name at most 253",
         ));

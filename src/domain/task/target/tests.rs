@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_masked_url_says_where_it_goes_and_no_more() {
+fn a_masked_url_shows_only_the_origin() {
     for (url, masked) in [
         ("https://api.example:8443/bot12:secret/send", "https://api.example:8443/***"),
         ("https://crm.example/?token=secret", "https://crm.example/***"),
@@ -17,7 +17,7 @@ fn a_masked_url_says_where_it_goes_and_no_more() {
 
 #[test]
 fn a_url_may_be_typed_without_scheme() {
-    for (typed, meant) in [
+    for (typed, expected) in [
         ("120.0.0.1:5000/api", "http://120.0.0.1:5000/api"),
         ("localhost:5000", "http://localhost:5000/"),
         ("localhost:8080/x", "http://localhost:8080/x"),
@@ -46,13 +46,13 @@ fn a_url_may_be_typed_without_scheme() {
         ("https://crm.example/u@v", "https://crm.example/u@v"),
         ("https://crm.example/a b", "https://crm.example/a%20b"),
     ] {
-        assert_eq!(typed.parse::<HttpTarget>().expect(typed).as_str(), meant);
+        assert_eq!(typed.parse::<HttpTarget>().expect(typed).as_str(), expected);
     }
 }
 
 #[test]
-fn a_slip_is_refused_with_what_was_meant() {
-    for (typed, meant) in [
+fn a_typo_is_rejected_with_a_suggestion() {
+    for (typed, expected) in [
         ("http://http://x", "http://x"),
         ("http://https://x/y?z=1", "https://x/y?z=1"),
         ("https://http:x", ""),
@@ -81,16 +81,16 @@ fn a_slip_is_refused_with_what_was_meant() {
         ("//x/y", "http://x/y"),
     ] {
         let error = typed.parse::<HttpTarget>().expect_err(typed).to_string();
-        if meant.is_empty() {
+        if expected.is_empty() {
             assert!(!error.contains("did you mean"), "{typed}: {error}");
         } else {
-            assert!(error.ends_with(&format!("did you mean {meant}?")), "{typed}: {error}");
+            assert!(error.ends_with(&format!("did you mean {expected}?")), "{typed}: {error}");
         }
     }
 }
 
 #[test]
-fn what_names_no_host_is_refused() {
+fn a_url_without_a_valid_host_is_rejected() {
     for (typed, why) in [
         ("", "no host"),
         ("   ", "no host"),
@@ -140,7 +140,7 @@ fn what_names_no_host_is_refused() {
 }
 
 #[test]
-fn what_was_saved_before_can_still_be_read() {
+fn stored_urls_can_still_be_read() {
     for stored in ["http://http//x", "http://https/x", "http://c/x", "http://ht!tp//x", "http://x:0/"] {
         let json = format!("{stored:?}");
         let target: HttpTarget = serde_json::from_str(&json).expect(stored);
