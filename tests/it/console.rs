@@ -1,4 +1,4 @@
-//! The console in a browser: Debian's Chromium, driven as a person would. The stories themselves are in `console/*.py`.
+//! The console in a browser: Debian's Chromium, driven as a person would. The tests themselves are in `console/*.py`.
 
 use std::{
     path::Path,
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The browser, where there is one; without it a story is skipped, and says so.
+/// The browser, where there is one; without it a test is skipped, and says so.
 fn chromium() -> Option<String> {
     let found = std::env::var("PROVISIOND_TEST_CHROMIUM").ok().filter(|path| Path::new(path).exists());
     if found.is_none() {
@@ -44,15 +44,15 @@ fn start(world: &World, mut command: Command, log: &str) -> Process {
     Process::new(command.spawn().expect("the program"), path)
 }
 
-/// Lets a story happen in a browser.
-async fn tell(story: &str) {
+/// Runs a test script in a browser.
+async fn run_script(script: &str) {
     let Some(chromium) = chromium() else { return };
     let mut world = World::new().await;
     let console = serve(&mut world).await;
-    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/console");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/console");
     let port = free_port();
     let mut app = Command::new(python());
-    app.arg(stories.join("app.py")).arg(port.to_string());
+    app.arg(scripts.join("app.py")).arg(port.to_string());
     let app = start(&world, app, "app.log");
     world.keep_other(app);
     let big = format!(
@@ -70,7 +70,7 @@ async fn tell(story: &str) {
         };
     }
     browser
-        .arg(stories.join(story))
+        .arg(scripts.join(script))
         .current_dir(world.dir.path())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PROVISIOND", provisiond.get_program())
@@ -89,24 +89,24 @@ async fn tell(story: &str) {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
     })
     .await;
-    let mut browser = start(&world, browser, "story.log");
+    let mut browser = start(&world, browser, "test.log");
     let status = browser.ended(std::time::Duration::from_mins(5)).await;
     println!("{}", browser.log());
-    assert!(status.success(), "the story ended with {status}; it is told above");
+    assert!(status.success(), "the test ended with {status}; its output is above");
     world.end().await;
 }
 
 #[blocking_test]
-async fn an_operator_has_a_morning_in_the_browser() {
-    tell("morning.py").await;
+async fn operator_flow_in_the_browser() {
+    run_script("operator_flow.py").await;
 }
 
 #[blocking_test]
-async fn every_page_bears_a_look_and_hostile_text() {
-    tell("everywhere.py").await;
+async fn every_page_is_accessible_and_safe_with_hostile_text() {
+    run_script("everywhere.py").await;
 }
 
 #[blocking_test]
 async fn a_viewer_changes_nothing_and_no_javascript_is_needed() {
-    tell("others.py").await;
+    run_script("restricted.py").await;
 }

@@ -20,7 +20,7 @@ use crate::support::{Endpoint, Process, World, eventually};
 const MEMORY_KIB: u64 = 24 * 1024;
 
 /// A worker with handlers that mean well, beside which hostile ones are tried.
-struct Stage {
+struct Fixture {
     world: World,
     worker: Process,
     /// Of a handler on the same event, after the hostile one, and of one on another event.
@@ -34,7 +34,7 @@ struct Stage {
     hostile: String,
 }
 
-impl Stage {
+impl Fixture {
     /// With a hostile handler, limited to 3 s, and those of `clients.delete` that are given, by name and flags.
     async fn new(more: &[(&str, &[&str])]) -> Self {
         Self::limited("3s", more).await
@@ -65,16 +65,16 @@ impl Stage {
         let recorder = world.recorder().await;
         world.keep(recorder);
         let worker = world.worker().await;
-        let mut stage =
+        let mut fixture =
             Self { world, worker, neighbours, scratch, descriptors: 0, memory_kib: 0, events: 0, hostile };
         for event in ["clients.create", "clients.update"] {
-            stage.publish(event).await;
+            fixture.publish(event).await;
         }
-        stage.world.wait_for_executions(4, &["--status", "success"]).await;
-        stage.nothing_left().await;
-        stage.descriptors = stage.open_descriptors();
-        stage.memory_kib = stage.worker.anonymous_kib();
-        stage
+        fixture.world.wait_for_executions(4, &["--status", "success"]).await;
+        fixture.assert_nothing_left().await;
+        fixture.descriptors = fixture.open_descriptors();
+        fixture.memory_kib = fixture.worker.anonymous_kib();
+        fixture
     }
 
     /// An event; gives its id.
@@ -86,38 +86,38 @@ impl Stage {
     }
 
     /// Runs a hostile script once, with others beside it, and gives what is recorded of it.
-    async fn endure(&mut self, lines: &str) -> Value {
+    async fn run_hostile(&mut self, lines: &str) -> Value {
         self.world.script("hostile.sh", &format!("#!/bin/sh\n{lines}\n"));
         let before = [self.neighbours[0].count(), self.neighbours[1].count()];
         let begun = Instant::now();
         let event = self.publish("clients.create").await;
-        let mut most = 0;
+        let mut max_kib = 0;
         for n in 1..=5 {
-            let asked = Instant::now();
+            let published_at = Instant::now();
             self.publish("clients.update").await;
             self.neighbours[1].wait_for(before[1] + n).await;
-            assert!(asked.elapsed() < Duration::from_secs(5), "another event is held up: {lines}");
-            most = most.max(self.worker.anonymous_kib());
+            assert!(published_at.elapsed() < Duration::from_secs(5), "another event is held up: {lines}");
+            max_kib = max_kib.max(self.worker.anonymous_kib());
         }
-        let of = ["--handler", &self.hostile, "--event-id", &event];
-        let ended = self.world.wait_for_executions(1, &of).await.remove(0);
-        most = most.max(self.worker.anonymous_kib());
+        let args = ["--handler", &self.hostile, "--event-id", &event];
+        let ended = self.world.wait_for_executions(1, &args).await.remove(0);
+        max_kib = max_kib.max(self.worker.anonymous_kib());
         self.neighbours[0].wait_for(before[0] + 1).await;
         assert!(begun.elapsed() < Duration::from_secs(30), "{:?} for {lines}", begun.elapsed());
-        assert!(most < self.memory_kib + MEMORY_KIB, "{} → {most} KiB for {lines}", self.memory_kib);
+        assert!(max_kib < self.memory_kib + MEMORY_KIB, "{} → {max_kib} KiB for {lines}", self.memory_kib);
         println!(
-            "{:>6} ms, {} → {most} KiB: {}",
+            "{:>6} ms, {} → {max_kib} KiB: {}",
             ended["duration_ms"],
             self.memory_kib,
             lines.escape_debug()
         );
-        self.nothing_left().await;
+        self.assert_nothing_left().await;
         eventually("no descriptor is left", || async { self.open_descriptors() <= self.descriptors }).await;
         fs::remove_file(self.world.dir.path().join("note")).ok();
         self.world.json(&["executions", "show", ended["id"].as_str().unwrap()])
     }
 
-    async fn nothing_left(&self) {
+    async fn assert_nothing_left(&self) {
         let (worker, root) = (self.worker.pid(), self.world.dir.path().to_str().unwrap().to_owned());
         eventually("no process is left", || async { processes(worker, &root).is_empty() }).await;
         // Directories that were left as they were are kept for the next scripts.
@@ -135,27 +135,27 @@ impl Stage {
 
     async fn end(mut self) {
         assert!(self.worker.terminate().await.success());
-        let left = self.scratched();
-        assert!(left.is_empty(), "left behind at the end: {left:?}");
+        let remaining = self.scratched();
+        assert!(remaining.is_empty(), "left behind at the end: {remaining:?}");
         self.world.end().await;
     }
 }
 
-/// Children of the worker, zombies too, and whatever has something of this story in its command line.
-fn processes(worker: u32, story: &str) -> Vec<String> {
+/// Children of the worker, zombies too, and whatever contains `marker` in its command line.
+fn processes(worker: u32, marker: &str) -> Vec<String> {
     let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     let ours = all.filter(|dir| {
         let read = |file: &str| fs::read(dir.join(file)).unwrap_or_default();
         let stat = String::from_utf8_lossy(&read("stat")).into_owned();
         let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
-        parent == Some(worker) || String::from_utf8_lossy(&read("cmdline")).contains(story)
+        parent == Some(worker) || String::from_utf8_lossy(&read("cmdline")).contains(marker)
     });
     ours.map(|dir| fs::read_to_string(dir.join("stat")).unwrap_or_default())
         .filter(|s| !s.is_empty())
         .collect()
 }
 
-fn failed(execution: &Value, with: &str) {
+fn assert_failed_with(execution: &Value, with: &str) {
     assert_eq!(execution["status"], "fail", "{execution:#}");
     let error = execution["error"].as_str().unwrap();
     assert!(error.contains(with), "{error:?} should say {with:?}");
@@ -163,9 +163,9 @@ fn failed(execution: &Value, with: &str) {
 
 #[blocking_test]
 async fn who_flees_is_caught() {
-    let mut stage = Stage::new(&[]).await;
+    let mut fixture = Fixture::new(&[]).await;
     // Each has fled before its script ends well.
-    for flight in [
+    for escape in [
         "(sh -c 'echo $$ > $0; sleep 1000' $1 &) &",
         "setsid sh -c 'echo $$ > $0; exec sleep 1000' $1 &",
         "(setsid sh -c 'trap \"\" TERM HUP INT; echo $$ > $0; sleep 1000; sleep 1000' $1 &) & wait",
@@ -174,61 +174,62 @@ async fn who_flees_is_caught() {
         // It fills its directory while it is being removed.
         "(setsid sh -c 'echo $$ > $0; n=0; while :; do n=$((n+1)); mkdir -p d$n; echo x > d$n/f; done' $1 &) &",
     ] {
-        let ended = stage.endure(&format!("{flight}\nuntil [ -s $1 ]; do :; done; echo done")).await;
+        let ended = fixture.run_hostile(&format!("{escape}\nuntil [ -s $1 ]; do :; done; echo done")).await;
         assert_eq!((&ended["status"], &ended["response"]["stdout"]), (&json!("success"), &json!("done\n")));
     }
-    stage.end().await;
+    fixture.end().await;
 }
 
 #[blocking_test]
 async fn who_does_not_end_is_ended() {
-    let mut stage = Stage::new(&[]).await;
+    let mut fixture = Fixture::new(&[]).await;
     let bomb = "n=${2:-0}; if [ $n -lt 6 ]; then $0 x $((n+1)) & setsid $0 x $((n+1)) & fi; trap '' TERM; sleep 1000; sleep 1000";
     for lines in
         ["trap '' TERM HUP INT; while :; do sleep 1000; done", "exec <&- >&- 2>&-; exec sleep 1000", bomb]
     {
-        let ended = stage.endure(lines).await;
-        failed(&ended, "did not end within 3s and was killed");
+        let ended = fixture.run_hostile(lines).await;
+        assert_failed_with(&ended, "did not end within 3s and was killed");
         let duration = ended["duration_ms"].as_u64().unwrap();
         assert!(duration < 6000, "{duration} ms: {lines}");
     }
     // 127 processes that are done at once; those that fled are more than the limit of what runs at a time.
-    let ended =
-        stage.endure("n=${2:-0}; [ $n -ge 6 ] || { $0 x $((n+1)) & setsid $0 x $((n+1)) & }; exit 0").await;
+    let ended = fixture
+        .run_hostile("n=${2:-0}; [ $n -ge 6 ] || { $0 x $((n+1)) & setsid $0 x $((n+1)) & }; exit 0")
+        .await;
     assert_eq!(ended["status"], "success");
-    stage.end().await;
+    fixture.end().await;
 }
 
 #[blocking_test]
 async fn who_writes_without_end_fills_nothing() {
-    let mut stage = Stage::new(&[]).await;
-    let ended = stage.endure("exec cat /dev/zero").await;
-    failed(&ended, "did not end within 3s");
+    let mut fixture = Fixture::new(&[]).await;
+    let ended = fixture.run_hostile("exec cat /dev/zero").await;
+    assert_failed_with(&ended, "did not end within 3s");
     assert_eq!(ended["response"]["truncated"], true);
     let kept = ended["response"]["stdout"].as_str().unwrap();
     assert!(kept.chars().count() < 65_600 && kept.contains("bytes left out"), "{}", kept.len());
-    let ended = stage.endure("exec <&-; echo fine").await;
+    let ended = fixture.run_hostile("exec <&-; echo fine").await;
     assert_eq!((&ended["status"], &ended["response"]["stdout"]), (&json!("success"), &json!("fine\n")));
-    stage.end().await;
+    fixture.end().await;
 }
 
 #[blocking_test]
 async fn much_output_and_a_full_directory_leave_nothing() {
     // How long that much takes is the machine's affair.
-    let mut stage = Stage::limited("20s", &[]).await;
+    let mut fixture = Fixture::limited("20s", &[]).await;
     let lines = "echo begin; seq 2000000; seq 2000000 >&2; echo end";
-    let ended = stage.endure(lines).await;
+    let ended = fixture.run_hostile(lines).await;
     let stdout = ended["response"]["stdout"].as_str().unwrap();
     assert!(stdout.starts_with("begin\n1\n") && stdout.ends_with("2000000\nend\n"));
     // 64 MiB, two thousand files, and directories that nobody may look into.
     let lines =
         "head -c 67108864 /dev/zero > big; mkdir -p a/b/c; seq 2000 | (cd a/b; xargs touch); chmod 0 a/b a .";
-    let ended = stage.endure(lines).await;
+    let ended = fixture.run_hostile(lines).await;
     assert_eq!(ended["status"], "success", "{ended:#}");
-    let ended = stage.endure("rm -rf \"$PWD\"; ln -s / \"$PWD\"").await;
+    let ended = fixture.run_hostile("rm -rf \"$PWD\"; ln -s / \"$PWD\"").await;
     assert_eq!(ended["status"], "success", "{ended:#}");
     assert!(fs::metadata("/etc").is_ok(), "a link is removed, not what it leads to");
-    stage.end().await;
+    fixture.end().await;
 }
 
 #[blocking_test]
@@ -242,8 +243,8 @@ async fn what_is_not_to_be_run_is_not_run() {
     ];
     let flags = refusals.map(|(script, _)| ["--script", script]);
     let handlers: Vec<_> = flags.iter().map(|flags| (flags[1], &flags[..])).collect();
-    let mut stage = Stage::new(&handlers).await;
-    let root = stage.world.dir.path().to_owned();
+    let mut fixture = Fixture::new(&handlers).await;
+    let root = fixture.world.dir.path().to_owned();
     let outside = tempfile::tempdir().unwrap();
     let evil = outside.path().join("evil.sh");
     let note = outside.path().join("note");
@@ -251,26 +252,27 @@ async fn what_is_not_to_be_run_is_not_run() {
     fs::set_permissions(&evil, PermissionsExt::from_mode(0o755)).unwrap();
     symlink(&evil, root.join("leaves.sh")).unwrap();
     for (name, mode) in [("open.sh", 0o777), ("plain.sh", 0o644)] {
-        stage.world.script(name, "#!/bin/sh\n");
+        fixture.world.script(name, "#!/bin/sh\n");
         fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode)).unwrap();
     }
     fs::create_dir(root.join("shared")).unwrap();
-    stage.world.script("shared/own.sh", "#!/bin/sh\n");
+    fixture.world.script("shared/own.sh", "#!/bin/sh\n");
     fs::set_permissions(root.join("shared"), PermissionsExt::from_mode(0o777)).unwrap();
     let create = ["handlers", "create", "--name", "x", "--event", "clients.archive", "--script", "leaves.sh"];
-    let created = stage.world.run(&create);
+    let created = fixture.world.run(&create);
     assert!(created.assert_done().stderr().contains("warning: the script cannot run with the configuration"));
-    let check = stage.world.run(&["check"]);
+    let check = fixture.world.run(&["check"]);
     assert_eq!(check.output.status.code(), Some(1));
-    stage.publish("clients.delete").await;
-    let letters = stage.world.wait_for_dead_letters(refusals.len()).await;
+    fixture.publish("clients.delete").await;
+    let dead_letters = fixture.world.wait_for_dead_letters(refusals.len()).await;
     for (script, why) in refusals {
         assert!(check.stdout().contains(why), "{}", check.stdout());
-        let letter = letters.iter().find(|letter| letter["handler_name"] == script).unwrap();
-        assert!(letter["error"].as_str().unwrap().contains(why), "{letter:#}");
-        assert_eq!(letter["reason"], "permanent");
+        let dead_letter =
+            dead_letters.iter().find(|dead_letter| dead_letter["handler_name"] == script).unwrap();
+        assert!(dead_letter["error"].as_str().unwrap().contains(why), "{dead_letter:#}");
+        assert_eq!(dead_letter["reason"], "permanent");
     }
-    stage.end().await;
+    fixture.end().await;
     assert!(!note.exists());
 }
 
@@ -279,13 +281,13 @@ async fn what_is_not_to_be_run_is_not_run() {
 async fn what_changes_between_look_and_start_is_not_run() {
     const EVENTS: usize = 150;
     let flags = ["--script", "flips.sh", "--max-attempts", "1"];
-    let mut stage = Stage::new(&[("flips", &flags)]).await;
-    let root = stage.world.dir.path().to_owned();
+    let mut fixture = Fixture::new(&[("flips", &flags)]).await;
+    let root = fixture.world.dir.path().to_owned();
     let outside = tempfile::tempdir().unwrap();
     let (evil, note) = (outside.path().join("evil.sh"), outside.path().join("note"));
     fs::write(&evil, format!("#!/bin/sh\necho ran >> {}\n", note.display())).unwrap();
     fs::set_permissions(&evil, PermissionsExt::from_mode(0o755)).unwrap();
-    let targets = [stage.world.script("fine.sh", "#!/bin/sh\ncat > /dev/null\n"), evil];
+    let targets = [fixture.world.script("fine.sh", "#!/bin/sh\ncat > /dev/null\n"), evil];
     let stop = Arc::new(AtomicBool::new(false));
     let flipping = std::thread::spawn({
         let (stop, root) = (Arc::clone(&stop), root.clone());
@@ -307,41 +309,41 @@ async fn what_changes_between_look_and_start_is_not_run() {
         }
     });
     for _ in 0..EVENTS {
-        stage.publish("clients.delete").await;
+        fixture.publish("clients.delete").await;
     }
-    let ended = stage.world.wait_for_executions(EVENTS, &["--event", "clients.delete"]).await;
+    let ended = fixture.world.wait_for_executions(EVENTS, &["--event", "clients.delete"]).await;
     stop.store(true, Ordering::Relaxed);
     let flips = flipping.join().unwrap();
     let (fine, refused): (Vec<_>, Vec<_>) = ended.iter().partition(|e| e["status"] == "success");
     println!("{flips} flips, {} ran, {} were refused", fine.len(), refused.len());
     assert!(!fine.is_empty() && !refused.is_empty());
     for execution in refused {
-        failed(execution, "lies outside of script.roots");
+        assert_failed_with(execution, "lies outside of script.roots");
     }
     assert!(!note.exists(), "what lies outside was run");
-    stage.nothing_left().await;
-    stage.end().await;
+    fixture.assert_nothing_left().await;
+    fixture.end().await;
 }
 
 #[blocking_test]
 async fn a_script_that_is_deleted_while_it_waits_is_tried_again() {
     let flags = ["--script", "waits.sh", "--max-concurrency", "1", "--initial-interval", "1s"];
-    let mut stage = Stage::new(&[("waits", &flags)]).await;
-    let go = stage.world.dir.path().join("go");
+    let mut fixture = Fixture::new(&[("waits", &flags)]).await;
+    let go = fixture.world.dir.path().join("go");
     let lines = format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\n", go.display());
-    let script = stage.world.script("waits.sh", &lines);
+    let script = fixture.world.script("waits.sh", &lines);
     for _ in 0..2 {
-        stage.publish("clients.delete").await;
+        fixture.publish("clients.delete").await;
     }
     let path = script.to_str().unwrap().to_owned();
     eventually("the first runs", || async { !processes(u32::MAX, &path).is_empty() }).await;
     fs::remove_file(&script).unwrap();
     fs::write(&go, "").unwrap();
-    let failures = stage.world.wait_for_executions(1, &["--status", "fail"]).await;
-    failed(&failures[0], "the script could not be started");
+    let failures = fixture.world.wait_for_executions(1, &["--status", "fail"]).await;
+    assert_failed_with(&failures[0], "the script could not be started");
     assert_eq!(failures[0]["disposition"], "retrying");
-    stage.world.script("waits.sh", &lines);
-    stage.world.wait_for_executions(2, &["--status", "success", "--event", "clients.delete"]).await;
-    stage.nothing_left().await;
-    stage.end().await;
+    fixture.world.script("waits.sh", &lines);
+    fixture.world.wait_for_executions(2, &["--status", "success", "--event", "clients.delete"]).await;
+    fixture.assert_nothing_left().await;
+    fixture.end().await;
 }

@@ -91,7 +91,7 @@ async fn a_second_installation_is_refused_when_the_broker_comes_back() {
 
     let amqp_url = world.variable("PROVISIOND_AMQP__URL");
     let mut link = Proxy::closed(address(&amqp_url));
-    world.set("amqp.url", &link.lead(&amqp_url));
+    world.set("amqp.url", &link.redirect(&amqp_url));
     let mut late = world.spawn(&["--roles", "worker,recorder,console"]);
     eventually("it waits for the broker", || async { late.log().contains("cannot connect to RabbitMQ") })
         .await;

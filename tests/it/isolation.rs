@@ -18,7 +18,7 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     firewall.forbid(b"EICAR-STANDARD-ANTIVIRUS");
     // Fewer than wait in each queue: what was taken one at a time ends the caution.
     world.set("worker.concurrency", "5");
-    world.set("amqp.url", &firewall.lead(&world.amqp_url));
+    world.set("amqp.url", &firewall.redirect(&world.amqp_url));
     let endpoint = Endpoint::ok().await;
     for event in EVENTS {
         world.handler(event, event, &["--http", &endpoint.url("/")]);
@@ -58,7 +58,7 @@ async fn a_broker_that_goes_away_again_and_again_is_no_suspicion() {
     let mut world = World::new().await;
     let mut link = Proxy::amqp(address(&world.amqp_url));
     link.open();
-    world.set("amqp.url", &link.lead(&world.amqp_url));
+    world.set("amqp.url", &link.redirect(&world.amqp_url));
     let worker = world.worker().await;
     let has = |what: &str, times: usize| worker.log().matches(what).count() >= times;
     for time in 1..=4 {
@@ -82,7 +82,7 @@ async fn fewer_channels_than_queues_are_enough() {
     let mut link = Proxy::amqp(address(&world.amqp_url));
     link.open();
     link.limit_channels(8);
-    world.set("amqp.url", &link.lead(&world.amqp_url));
+    world.set("amqp.url", &link.redirect(&world.amqp_url));
     let endpoint = Endpoint::ok().await;
     let events = world.json(&["events", "list"]);
     let events: Vec<_> =

@@ -23,7 +23,7 @@ async fn publish(world: &World, events: std::ops::Range<u64>) {
 /// A worker of which nobody reads what it logs, unless with what is given back.
 async fn worker(world: &World) -> (Process, PipeReader) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    let worker = world.spawn_telling(&["--roles", "worker"], Some(Stdio::from(writer)));
+    let worker = world.spawn_with_stderr(&["--roles", "worker"], Some(Stdio::from(writer)));
     world.wait_for_consumer("events.clients.create").await;
     (worker, reader)
 }

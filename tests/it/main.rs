@@ -1,4 +1,4 @@
-//! Stories against the real services: RabbitMQ and PostgreSQL, with the real program as separate processes.
+//! Tests against the real services: RabbitMQ and PostgreSQL, with the real program as separate processes.
 //!
 //! Each test has its own prefix and database, so all can run at the same time.
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{Endpoint, Kind, Process, Proxy, Reply, Step, World, address, console, eventually};
 
 /// Where a process tells of itself.
-pub async fn told_at(process: &Process) -> String {
+pub async fn metrics_address(process: &Process) -> String {
     let found = || {
         let log = process.log();
         let line = log.lines().find(|line| line.contains("serving /metrics"))?;
@@ -81,7 +81,7 @@ async fn the_metrics_say_what_happened() {
     let retry = ["--initial-interval", "1s", "--jitter", "0"];
     world.handler("flaky", "clients.update", &[&["--http", &flaky.url("/")], &retry[..]].concat());
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    let (at, of_recorder) = (told_at(&worker).await, told_at(&recorder).await);
+    let (at, of_recorder) = (metrics_address(&worker).await, metrics_address(&recorder).await);
     for object in 0..3 {
         publish(&world, "clients.create", object).await;
     }
@@ -148,11 +148,11 @@ async fn the_metrics_say_what_happened() {
 async fn a_process_is_ready_while_its_broker_is_there() {
     let mut world = World::new().await;
     let mut proxy = Proxy::amqp(address(&world.amqp_url));
-    world.set("amqp.url", &proxy.lead(&world.amqp_url));
+    world.set("amqp.url", &proxy.redirect(&world.amqp_url));
     let slow = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(3))).await;
     world.handler("slow", "clients.create", &["--http", &slow.url("/")]);
     let mut worker = world.spawn(&["--roles", "worker"]);
-    let at = told_at(&worker).await;
+    let at = metrics_address(&worker).await;
     let (ready, well) = (format!("{at}/readyz"), format!("{at}/healthz"));
     assert_eq!(
         (status(&ready).await, status(&well).await),
@@ -204,12 +204,12 @@ async fn a_wedged_consumer_is_rebuilt() {
     let mut world = World::new().await;
     let mut proxy = Proxy::amqp(address(&world.amqp_url));
     proxy.open();
-    world.set("amqp.url", &proxy.lead(&world.amqp_url));
+    world.set("amqp.url", &proxy.redirect(&world.amqp_url));
     world.set("worker.concurrency", "3");
     let endpoint = Endpoint::ok().await;
     world.handler("quick", "clients.create", &["--http", &endpoint.url("/"), "--timeout", "1s"]);
     let worker = world.worker().await;
-    let at = told_at(&worker).await;
+    let at = metrics_address(&worker).await;
     proxy.swallow(&[Step::Confirm(Kind::Result)]);
     for object in 0..10 {
         publish(&world, "clients.create", object).await;

@@ -67,7 +67,7 @@ async fn through_a_pooler_of_sessions_everything_works() {
     let mut world = World::new().await;
     let Some(pooler) = Pooler::start(&world, "session").await else { return world.abandon().await };
     let direct = world.variable("PROVISIOND_DATABASE__URL");
-    world.set("database.url", &pooler.lead(&direct));
+    world.set("database.url", &pooler.redirect(&direct));
     world.serve().await;
     world.run(&["check"]).assert_done();
     // A worker that runs hears of a new handler at once, not when it next looks by itself.
@@ -96,7 +96,7 @@ async fn a_pooler_of_transactions_is_refused_with_a_sentence() {
     let mut world = World::new().await;
     let Some(pooler) = Pooler::start(&world, "transaction").await else { return world.abandon().await };
     let direct = world.variable("PROVISIOND_DATABASE__URL");
-    world.set("database.url", &pooler.lead(&direct));
+    world.set("database.url", &pooler.redirect(&direct));
     let checked = world.run(&["check"]);
     assert!(checked.stdout().contains("pool_mode = session"), "{}", checked.stdout());
     for roles in ["worker", "recorder", "console"] {

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{
-    monitoring::{get, told_at},
+    monitoring::{get, metrics_address},
     start::behind_proxies,
 };
 use crate::support::{
@@ -142,7 +142,7 @@ async fn a_retry_that_is_in_the_broker_twice_is_called_once() {
     let mut world = World::new().await;
     let mut link = Proxy::amqp(address(&world.amqp_url));
     link.open();
-    world.set("amqp.url", &link.lead(&world.amqp_url));
+    world.set("amqp.url", &link.redirect(&world.amqp_url));
     world.set("telemetry.log", "info,provisiond::worker=debug");
     let endpoint = Endpoint::start(|_, before| Reply::status(if before == 0 { 503 } else { 200 })).await;
     world.handler("flaky", EVENT, &["--http", &endpoint.url("/"), "--initial-interval", "8s"]);
@@ -304,7 +304,7 @@ async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
     // Longer than a slot is waited for.
     tokio::time::sleep(Duration::from_secs(35).saturating_sub(begun.elapsed())).await;
     stopped.signal(Signal::SIGCONT);
-    let at = told_at(&stopped).await;
+    let at = metrics_address(&stopped).await;
     eventually("it has settled what it had in hand", || async {
         let (_, metrics) = get(&format!("{at}/metrics")).await;
         let in_hand =

@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    monitoring::told_at,
+    monitoring::metrics_address,
     support::{Endpoint, Process, Reply, World, console, eventually, rabbitmqctl},
 };
 
@@ -58,7 +58,7 @@ async fn rights_that_are_taken_away_are_told_once_and_missed_no_longer_than_they
     let user = User::new(&mut world);
     world.set("telemetry.listen", "127.0.0.1:0");
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    let (worker_at, recorder_at) = (told_at(&worker).await, told_at(&recorder).await);
+    let (worker_at, recorder_at) = (metrics_address(&worker).await, metrics_address(&recorder).await);
     let published = AtomicU64::new(0);
     // Of each connection: that it was lost, and why there is no other.
     for (missed, kept, reconnects, most) in [

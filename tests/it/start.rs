@@ -13,8 +13,8 @@ use crate::support::{
 pub(crate) fn behind_proxies(world: &mut World) -> (Proxy, Proxy) {
     let (broker, postgres) =
         (Proxy::closed(address(&world.amqp_url)), Proxy::closed(address(&world.database_url)));
-    world.set("amqp.url", &broker.lead(&world.amqp_url));
-    world.set("database.url", &postgres.lead(&world.database_url));
+    world.set("amqp.url", &broker.redirect(&world.amqp_url));
+    world.set("database.url", &postgres.redirect(&world.database_url));
     (broker, postgres)
 }
 

@@ -158,7 +158,7 @@ async fn searches_through_text_keep_nobody_else_waiting() {
     world.set("database.pool_size", "8");
     world.set("telemetry.listen", "127.0.0.1:0");
     let api = Api::start(&mut world).await;
-    let monitoring = crate::monitoring::told_at(&api.process).await;
+    let monitoring = crate::monitoring::metrics_address(&api.process).await;
     for (table, path) in [
         ("executions", "/executions?data=anna"),
         ("executions", "/executions?error=anna"),

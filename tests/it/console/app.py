@@ -1,4 +1,4 @@
-"""The README's Flask app; it refuses one name, so that a story can mend it. No requests are logged: nobody reads them."""
+"""The README's Flask app; it refuses one name, so that a test can repair it. No requests are logged: nobody reads them."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What the stories in a browser have in common: Chromium as a person has it, and a witness of what went wrong in it."""
+"""What the browser tests have in common: Chromium as a person has it, and a witness of what went wrong in it."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]
 # Whatever takes longer than this on a busy machine is a failure.
-PATIENCE = 20_000
+TIMEOUT_MS = 20_000
 
 
 class Browser:
@@ -25,18 +25,18 @@ class Browser:
         self.chromium = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=ARGUMENTS)
         self.context = self.chromium.new_context(
             base_url=BASE, viewport={"width": width, "height": 900}, color_scheme=scheme, **context)
-        self.context.set_default_timeout(PATIENCE)
+        self.context.set_default_timeout(TIMEOUT_MS)
         self.errors, self.elsewhere = [], []
-        self.context.on("console", self._said)
+        self.context.on("console", self._record_message)
         self.context.on("weberror", lambda error: self.errors.append(str(error.error)))
-        self.context.on("request", self._asked)
+        self.context.on("request", self._record_request)
         self.page = self.context.new_page()
 
-    def _said(self, message):
+    def _record_message(self, message):
         if message.type in ("error", "warning"):
             self.errors.append(f"{message.text} ({message.location.get('url')})")
 
-    def _asked(self, request):
+    def _record_request(self, request):
         if not request.url.startswith((BASE + "/", "data:")):
             self.elsewhere.append(request.url)
 
@@ -48,7 +48,7 @@ class Browser:
         self.page.wait_for_url("**/")
 
     def expect_errors(self, *fragments):
-        """Takes note of errors that belong to the story: a refused form is logged by the browser itself."""
+        """Takes note of errors that belong to the test: a refused form is logged by the browser itself."""
         left = [error for error in self.errors if not any(fragment in error for fragment in fragments)]
         self.errors.clear()
         assert not left, f"the browser's console says {left}"
@@ -95,14 +95,14 @@ def provisiond(*arguments):
     return json.loads(ran.stdout.strip().splitlines()[-1] if "--wait" in arguments else ran.stdout)
 
 
-def story(told):
-    """Runs a story, and leaves a picture of where it stopped."""
+def run_test(test):
+    """Runs a test, and leaves a picture of where it stopped."""
     with sync_playwright() as playwright:
         browser = Browser(playwright)
         try:
-            told(playwright, browser)
+            test(playwright, browser)
             browser.end()
         except BaseException:
             browser.page.screenshot(path="stopped.png", full_page=True)
-            print(f"the story stopped at {browser.page.url}; errors: {browser.errors}", flush=True)
+            print(f"the test stopped at {browser.page.url}; errors: {browser.errors}", flush=True)
             raise

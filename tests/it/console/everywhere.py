@@ -4,7 +4,7 @@ import os
 
 from playwright.sync_api import expect
 
-from browser import MainThread, axe, story
+from browser import MainThread, axe, run_test
 from hostile import HOSTILE, arrange, forms, pages, rows
 
 
@@ -86,9 +86,9 @@ def a_mebibyte_does_not_freeze(browser):
 
 
 def everywhere(_playwright, browser):
-    execution, letter = arrange()
+    execution, dead_letter = arrange()
     browser.sign_in()
-    found = [fault for path in pages(execution, letter) + forms(letter) for fault in looks_at(browser, path)]
+    found = [fault for path in pages(execution, dead_letter) + forms(dead_letter) for fault in looks_at(browser, path)]
     assert not found, "\n".join(found)
     expect(browser.page.get_by_role("button", name="Sign out")).to_be_visible()
     browser.page.goto(f"/executions/{execution}")
@@ -100,4 +100,4 @@ def everywhere(_playwright, browser):
     a_mebibyte_does_not_freeze(browser)
 
 
-story(everywhere)
+run_test(everywhere)

@@ -12,7 +12,7 @@ TURNED = f"{HOSTILE}\u202eevil"
 
 
 def arrange():
-    """Leaves it, and tells an execution and a dead letter of it."""
+    """Leaves it, and tells an execution and a dead dead_letter of it."""
     provisiond("handlers", "create", "--name", f"Bad {HOSTILE}", "--event", "clients.create", "--http", f"{APP}/hostile",
                "--header", "x-secret: hunter2-is-secret")
     provisiond("handlers", "create", "--name", "x" * 200, "--event", "clients.update", "--http", f"{APP}/echo?{'y' * 500}")
@@ -34,17 +34,17 @@ def rows(command, *arguments):
     raise AssertionError(f"there are no {command} {arguments}")
 
 
-def pages(execution, letter):
+def pages(execution, dead_letter):
     return [
         "/", "/?period=day", "/handlers", "/handlers?status=archived", "/handlers/1", "/handlers/2",
         "/executions", "/executions?data=window.hacked", f"/executions?object_id={TURNED}", f"/executions/{execution}",
-        "/dead-letters", "/dead-letters?state=any&text=nothing", f"/dead-letters/{letter}", "/events", "/replays",
+        "/dead-letters", "/dead-letters?state=any&text=nothing", f"/dead-letters/{dead_letter}", "/events", "/replays",
     ]
 
 
-def forms(letter):
+def forms(dead_letter):
     return [
         "/handlers/new", "/handlers/1/edit", "/handlers/1/delete", "/handlers/1/test", "/handlers/1/secret",
         "/events/new", "/events/publish", "/events/clients.archive/remove", "/dead-letters/replay",
-        f"/dead-letters/discard?id={letter}", f"/dead-letters/{letter}/edit", "/executions/replay?status=fail",
+        f"/dead-letters/discard?id={dead_letter}", f"/dead-letters/{dead_letter}/edit", "/executions/replay?status=fail",
     ]

@@ -13,7 +13,7 @@ async fn worker_behind_a_link(world: &mut World) -> (Process, Proxy) {
     let mut link = Proxy::closed(address(&world.database_url));
     link.open();
     let direct = world.database_url.clone();
-    world.set("database.url", &link.lead(&direct));
+    world.set("database.url", &link.redirect(&direct));
     let worker = world.worker().await;
     world.set("database.url", &direct);
     (worker, link)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     checker::{Allowed, Verdict, judge},
-    facts::{Execution, Facts, Letter},
+    facts::{DeadLetter, Execution, Facts},
     receivers::Call,
 };
 
@@ -25,8 +25,8 @@ fn call(event: u64, handler: i64) -> Call {
     Call { event_id: format!("e{event}"), handler, attempt: 1 }
 }
 
-fn letter(event: u64, handler: i64, plan: &[i64]) -> Letter {
-    Letter {
+fn dead_letter(event: u64, handler: i64, plan: &[i64]) -> DeadLetter {
+    DeadLetter {
         event_id: Some(format!("e{event}")),
         run_id: Some(format!("e{event}")),
         handler: Some(handler),
@@ -69,9 +69,9 @@ fn every_demand_can_fail() {
         ("1 ends are missing", |facts| facts.missing = 1),
         ("1 execution ids are in the table twice", |facts| facts.executions.push(execution(1, 1))),
         ("1 dead letters are there twice", |facts| {
-            facts.letters = vec![letter(7, 2, &[2]), letter(7, 2, &[2])];
+            facts.dead_letters = vec![dead_letter(7, 2, &[2]), dead_letter(7, 2, &[2])];
         }),
-        ("1 dead letters are not earned", |facts| facts.letters.push(letter(1, 2, &[2]))),
+        ("1 dead letters are not earned", |facts| facts.dead_letters.push(dead_letter(1, 2, &[2]))),
         ("1 calls were repeated", |facts| facts.calls.push(call(1, 1))),
         ("1 calls are not recorded", |facts| facts.calls.push(call(8, 1))),
         ("1 calls are recorded that no handler saw", |facts| drop(facts.calls.pop())),
@@ -79,9 +79,9 @@ fn every_demand_can_fail() {
             facts.executions.push(Execution { id: "another".to_owned(), ..execution(1, 1) });
         }),
     ];
-    for (told, change) in demands {
+    for (expected, change) in demands {
         let wrong = judged(change).wrong;
-        assert!(wrong.iter().any(|wrong| wrong.contains(told)), "{told:?} is not told: {wrong:?}");
+        assert!(wrong.iter().any(|wrong| wrong.contains(expected)), "{expected:?} is not told: {wrong:?}");
     }
 }
 
@@ -91,7 +91,7 @@ fn a_dead_letter_answers_for_its_whole_plan() {
         facts.confirmed.insert(9);
         facts.executions.extend([execution(9, 1), execution(9, 2)]);
         facts.calls.extend([call(9, 1), call(9, 2)]);
-        facts.letters.push(letter(9, 3, &[3, 4]));
+        facts.dead_letters.push(dead_letter(9, 3, &[3, 4]));
     });
     assert_eq!((verdict.lost, verdict.ended), (0, 4), "{:?}", verdict.wrong);
 }
@@ -100,9 +100,9 @@ fn a_dead_letter_answers_for_its_whole_plan() {
 fn what_a_deleted_queue_held_is_counted_apart() {
     let mut facts = good();
     facts.confirmed.insert(7);
-    facts.excusable.insert(7);
-    let verdict = judge(&facts, Allowed { excused: 1, ..Allowed::default() });
-    assert_eq!((verdict.confirmed, verdict.ended, verdict.excused, verdict.lost), (4, 3, 1, 0));
+    facts.may_be_lost.insert(7);
+    let verdict = judge(&facts, Allowed { lost_with_queue: 1, ..Allowed::default() });
+    assert_eq!((verdict.confirmed, verdict.ended, verdict.lost_with_queue, verdict.lost), (4, 3, 1, 0));
     assert!(verdict.wrong.is_empty(), "{:?}", verdict.wrong);
     assert!(!judge(&facts, Allowed::default()).wrong.is_empty(), "but only as many as it can have held");
 }

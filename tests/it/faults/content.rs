@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{HANDLERS, Scene, Setup},
+    fault_rig::{FaultRig, HANDLERS, Setup},
 };
 use serde_json::json;
 
@@ -27,18 +27,18 @@ async fn events_twice(form: Form) {
     let name = "every event published twice, deduplicated";
     let settings = &[("worker.deduplicate", "1h")];
     let setup = Setup { times: 2, rate: 60, settings, ..Setup::default() };
-    let mut scene = Scene::with(name, form, setup).await;
+    let mut rig = FaultRig::with(name, form, setup).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        scene.recovered().await;
+        rig.random_moment().await;
+        rig.recovered().await;
     }
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 /// Every result reaches the recorder twice, and is one row.
 async fn results_twice(form: Form) {
-    let mut scene = Scene::begin("every result delivered twice", form).await;
-    let broker = Broker::connect(&scene.world.amqp_url, &scene.world.broker.prefix).await;
+    let mut rig = FaultRig::begin("every result delivered twice", form).await;
+    let broker = Broker::connect(&rig.world.amqp_url, &rig.world.broker.prefix).await;
     let queue = broker.bind_own_queue("results", "#").await;
     let results = broker.consume(&queue).await;
     let repeated = Arc::new(AtomicUsize::new(0));
@@ -51,60 +51,60 @@ async fn results_twice(form: Form) {
         results.for_each_concurrent(256, again).await;
     });
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        scene.recovered().await;
+        rig.random_moment().await;
+        rig.recovered().await;
     }
-    while scene.load.next() < form.events() {
-        scene.load.wait_for(50).await;
+    while rig.load.next() < form.events() {
+        rig.load.wait_for(50).await;
     }
     let wanted = HANDLERS * usize::try_from(form.events()).expect("a number");
     eventually("every result is published again", || async { repeated.load(Ordering::SeqCst) >= wanted })
         .await;
     repeating.abort();
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 /// Garbage of every kind becomes dead letters, and good events are none the worse.
 async fn garbage_among_events(form: Form) {
-    let mut scene = Scene::begin("garbage among good events", form).await;
+    let mut rig = FaultRig::begin("garbage among good events", form).await;
     let kinds = garbage::kinds();
     for round in 0..form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         for (kind, body, _) in &kinds {
             let id = format!("garbage-{round}-{kind}");
-            scene.world.broker.publish("clients.create", Some(&id), body).await;
+            rig.world.broker.publish("clients.create", Some(&id), body).await;
         }
-        scene.recovered().await;
+        rig.recovered().await;
     }
     let wanted = i64::try_from(kinds.len() * form.injections()).expect("a number");
-    let letters =
+    let dead_letters =
         "SELECT count(*) FROM dead_letters WHERE reason = 'malformed' AND event_id LIKE 'garbage-%'";
     eventually("every piece of garbage is a dead letter", || async {
-        scene.world.count(letters).await >= wanted
+        rig.world.count(dead_letters).await >= wanted
     })
     .await;
-    assert_eq!(scene.world.count(letters).await, wanted);
-    scene.end(Allowed::default()).await;
+    assert_eq!(rig.world.count(dead_letters).await, wanted);
+    rig.end(Allowed::default()).await;
 }
 
 /// Properties and headers of every kind that the client library cannot read become dead letters. No connection is lost by
 /// them, so there is nothing to recover from.
 async fn poison_among_events(form: Form) {
     let setup = Setup { workers: 3, ..Setup::default() };
-    let mut scene = Scene::with("unreadable properties among good events", form, setup).await;
-    let exchange = scene.world.broker.name("events");
-    let mut publisher = RawPublisher::connect(&scene.world.amqp_url).await;
+    let mut rig = FaultRig::with("unreadable properties among good events", form, setup).await;
+    let exchange = rig.world.broker.name("events");
+    let mut publisher = RawPublisher::connect(&rig.world.amqp_url).await;
     let mut wanted = 0;
-    let lost = |scene: &Scene| -> usize {
-        let processes = scene.workers.iter().chain([&scene.recorder]);
+    let lost = |rig: &FaultRig| -> usize {
+        let processes = rig.workers.iter().chain([&rig.recorder]);
         processes.map(|process| process.log().matches("connection to the broker lost").count()).sum()
     };
     // RabbitMQ 3.10 may close one at the start: it hands out a quorum queue that is being declared by another (`noproc`).
-    let before = lost(&scene);
+    let before = lost(&rig);
     // Without a message id, an event is its body.
     let mut object_ids = 666_000..;
     for round in 0..form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         for ((flags, properties, _), object_id) in unreadable_properties().into_iter().zip(&mut object_ids) {
             // Those whose id cannot be read are all one event to the checker.
             if round > 0 && flags & MESSAGE_ID != 0 {
@@ -115,15 +115,16 @@ async fn poison_among_events(form: Form) {
             match publisher.publish(&exchange, b"clients.create", sent, body.as_bytes()).await {
                 Ok(()) => wanted += 1,
                 // A broker that reads what it passes on refuses it itself, with the publisher's connection.
-                Err(_) => publisher = RawPublisher::connect(&scene.world.amqp_url).await,
+                Err(_) => publisher = RawPublisher::connect(&rig.world.amqp_url).await,
             }
         }
-        scene.recovered().await;
+        rig.recovered().await;
     }
     assert!(wanted > 0, "the broker took none of them");
-    let letters = "SELECT count(*) FROM dead_letters WHERE reason = 'malformed'";
-    eventually("all of them are dead letters", || async { scene.world.count(letters).await >= wanted }).await;
-    assert_eq!(scene.world.count(letters).await, wanted);
-    assert_eq!(lost(&scene), before);
-    scene.end(Allowed::default()).await;
+    let dead_letters = "SELECT count(*) FROM dead_letters WHERE reason = 'malformed'";
+    eventually("all of them are dead letters", || async { rig.world.count(dead_letters).await >= wanted })
+        .await;
+    assert_eq!(rig.world.count(dead_letters).await, wanted);
+    assert_eq!(lost(&rig), before);
+    rig.end(Allowed::default()).await;
 }

@@ -16,11 +16,11 @@ pub struct Facts {
     /// Those of them that the platform published more than once.
     pub published_again: BTreeSet<u64>,
     /// What may have been in a queue when that was deleted, which is outside the guarantee.
-    pub excusable: BTreeSet<u64>,
+    pub may_be_lost: BTreeSet<u64>,
     /// Handler ids and names.
     pub handlers: BTreeMap<i64, &'static str>,
     pub executions: Vec<Execution>,
-    pub letters: Vec<Letter>,
+    pub dead_letters: Vec<DeadLetter>,
     pub calls: Vec<Call>,
     /// Events and handlers that neither succeeded nor have a dead letter, as PostgreSQL counts them.
     pub missing: i64,
@@ -38,7 +38,7 @@ pub struct Execution {
 }
 
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     pub event_id: Option<String>,
     pub run_id: Option<String>,
     pub handler: Option<i64>,
@@ -46,7 +46,7 @@ pub struct Letter {
     pub plan: Vec<i64>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// Whether it answers for what `handler` owed to its event. A letter without a plan is planned afresh when it is replayed.
     pub fn covers(&self, handler: i64) -> bool {
         self.plan.is_empty() || self.plan.contains(&handler)
@@ -80,7 +80,7 @@ impl Facts {
     pub async fn gather(
         world: &World,
         published: &BTreeMap<u64, Published>,
-        excusable: &BTreeSet<u64>,
+        may_be_lost: &BTreeSet<u64>,
         receivers: &Receivers,
     ) -> Self {
         let executions = "SELECT id::text, event_id, handler_id, attempt, disposition,
@@ -93,8 +93,8 @@ impl Facts {
             disposition: row.get(4),
             was_refused: row.get(5),
         });
-        let letters = "SELECT event_id, run_id, handler_id, reason, plan FROM dead_letters";
-        let letters = world.rows(letters, &[]).await.into_iter().map(|row| Letter {
+        let dead_letters = "SELECT event_id, run_id, handler_id, reason, plan FROM dead_letters";
+        let dead_letters = world.rows(dead_letters, &[]).await.into_iter().map(|row| DeadLetter {
             event_id: row.get(0),
             run_id: row.get(1),
             handler: row.get(2),
@@ -107,13 +107,13 @@ impl Facts {
             confirmed,
             published_again: published
                 .iter()
-                .filter(|(_, how)| how.again)
+                .filter(|(_, published)| published.was_republished)
                 .map(|(number, _)| *number)
                 .collect(),
-            excusable: excusable.clone(),
+            may_be_lost: may_be_lost.clone(),
             handlers: receivers.names.clone(),
             executions: executions.collect(),
-            letters: letters.collect(),
+            dead_letters: dead_letters.collect(),
             calls: receivers.calls(),
         }
     }

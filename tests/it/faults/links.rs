@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{CUT, HEARTBEAT, Scene, Setup},
+    fault_rig::{FaultRig, HEARTBEAT, MAX_REPEATED_BY_CUT, Setup},
 };
-use crate::support::{Garble, Mode, Way, eventually};
+use crate::support::{Direction, Garble, Mode, eventually};
 
 both_forms!(
     consumer_cut,
@@ -22,91 +22,91 @@ both_forms!(
 );
 
 /// Within which a link is noticed on which nothing is answered although it can be heard, and another one made.
-const UNANSWERED: Duration = HEARTBEAT.saturating_mul(4).saturating_add(Duration::from_secs(5));
-const LOST: &str = "connection to the broker lost";
+const UNANSWERED_MAX_RECOVERY: Duration = HEARTBEAT.saturating_mul(4).saturating_add(Duration::from_secs(5));
+const CONNECTION_LOST: &str = "connection to the broker lost";
 /// Within which a link that stands still is noticed, and another one made.
-const FROZEN: Duration = HEARTBEAT.saturating_mul(2).saturating_add(Duration::from_secs(5));
+const FROZEN_MAX_RECOVERY: Duration = HEARTBEAT.saturating_mul(2).saturating_add(Duration::from_secs(5));
 
 /// Allowed where a worker lost its connections so many times.
 fn lost_connections(times: usize) -> Allowed {
-    Allowed { repeated: CUT * times, ..Allowed::default() }
+    Allowed { repeated: MAX_REPEATED_BY_CUT * times, ..Allowed::default() }
 }
 
 async fn consumer_cut(form: Form) {
-    let mut scene = Scene::begin("consumer connection cut", form).await;
+    let mut rig = FaultRig::begin("consumer connection cut", form).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        assert_eq!(scene.links.worker.cut("worker: consume"), 1, "there is one such connection");
-        scene.recovered().await;
+        rig.random_moment().await;
+        assert_eq!(rig.links.worker.cut("worker: consume"), 1, "there is one such connection");
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 async fn all_cut(form: Form) {
-    let mut scene = Scene::begin("every connection to the broker cut", form).await;
+    let mut rig = FaultRig::begin("every connection to the broker cut", form).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         // One consumes, one publishes, and one answers those who ask.
-        assert_eq!(scene.links.worker.cut(""), 3);
+        assert_eq!(rig.links.worker.cut(""), 3);
         // The third looks at queues now and then.
-        assert!((2..=3).contains(&scene.links.recorder.cut("")));
-        scene.recovered().await;
+        assert!((2..=3).contains(&rig.links.recorder.cut("")));
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 /// Frozen for longer than the heartbeat, and then well again.
 async fn worker_frozen(form: Form) {
-    let mut scene = Scene::begin("worker's connections frozen", form).await;
-    scene.patience = FROZEN;
+    let mut rig = FaultRig::begin("worker's connections frozen", form).await;
+    rig.max_recovery = FROZEN_MAX_RECOVERY;
     for injection in 1..=form.injections() {
-        scene.random_moment().await;
-        scene.links.worker.set(Mode::Frozen);
+        rig.random_moment().await;
+        rig.links.worker.set(Mode::Frozen);
         // Both of its connections.
-        scene.says(&scene.workers[0], LOST, 2 * injection).await;
-        tokio::time::sleep(form.away()).await;
-        scene.links.worker.set(Mode::Open);
-        scene.recovered().await;
+        rig.wait_for_log(&rig.workers[0], CONNECTION_LOST, 2 * injection).await;
+        tokio::time::sleep(form.outage()).await;
+        rig.links.worker.set(Mode::Open);
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 /// Frozen for ever; only new connections are well.
 async fn worker_stranded(form: Form) {
-    let mut scene = Scene::begin("worker's connections half-open", form).await;
-    scene.patience = FROZEN;
+    let mut rig = FaultRig::begin("worker's connections half-open", form).await;
+    rig.max_recovery = FROZEN_MAX_RECOVERY;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        scene.links.worker.strand();
-        scene.recovered().await;
+        rig.random_moment().await;
+        rig.links.worker.strand();
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 async fn recorder_frozen(form: Form) {
-    let mut scene = Scene::begin("recorder's connections half-open", form).await;
-    scene.patience = FROZEN;
+    let mut rig = FaultRig::begin("recorder's connections half-open", form).await;
+    rig.max_recovery = FROZEN_MAX_RECOVERY;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        scene.links.recorder.strand();
-        scene.recovered().await;
+        rig.random_moment().await;
+        rig.links.recorder.strand();
+        rig.recovered().await;
     }
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 async fn slowed(form: Form) {
-    let mut scene = Scene::begin("connections slowed to 10 KB/s", form).await;
+    let mut rig = FaultRig::begin("connections slowed to 10 KB/s", form).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        scene.links.worker.set(Mode::Slow(10_000));
-        scene.links.recorder.set(Mode::Slow(10_000));
-        tokio::time::sleep(form.away()).await;
-        scene.links.worker.set(Mode::Open);
-        scene.links.recorder.set(Mode::Open);
-        scene.recovered().await;
+        rig.random_moment().await;
+        rig.links.worker.set(Mode::Slow(10_000));
+        rig.links.recorder.set(Mode::Slow(10_000));
+        tokio::time::sleep(form.outage()).await;
+        rig.links.worker.set(Mode::Open);
+        rig.links.recorder.set(Mode::Open);
+        rig.recovered().await;
     }
     // A link that is slow is not lost; but a heartbeat may be late behind what waits.
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 /// A frame or message that arrives as noise, each way, at the worker and at the recorder.
@@ -120,40 +120,40 @@ async fn lengthened(form: Form) {
 }
 
 async fn garble(name: &'static str, form: Form, how: Garble) {
-    let mut scene = Scene::begin(name, form).await;
-    scene.patience = UNANSWERED;
+    let mut rig = FaultRig::begin(name, form).await;
+    rig.max_recovery = UNANSWERED_MAX_RECOVERY;
     for _ in 0..form.injections() {
-        for way in [Way::There, Way::Back] {
-            scene.random_moment().await;
-            scene.links.worker.garble(way, how);
-            scene.recovered().await;
-            scene.random_moment().await;
-            scene.links.recorder.garble(way, how);
-            scene.recovered().await;
+        for direction in [Direction::ToService, Direction::ToProcess] {
+            rig.random_moment().await;
+            rig.links.worker.garble(direction, how);
+            rig.recovered().await;
+            rig.random_moment().await;
+            rig.links.recorder.garble(direction, how);
+            rig.recovered().await;
         }
     }
-    scene.end(lost_connections(2 * form.injections())).await;
+    rig.end(lost_connections(2 * form.injections())).await;
 }
 
 /// A broker that accepts connections and never says a word, 100 times.
 async fn never_answers(form: Form) {
     // Many nodes that are the same: they are dialled one after the other, without a pause.
-    let mut scene = Scene::with(
+    let mut rig = FaultRig::with(
         "broker accepts and never answers, 100 times",
         form,
         Setup { urls: 25, settings: &[("amqp.connect_timeout", "100ms")], ..Setup::default() },
     )
     .await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        scene.links.worker.set(Mode::Frozen);
-        scene.links.worker.cut("");
-        let before = scene.links.worker.accepted();
-        eventually("100 dials", || async { scene.links.worker.accepted() >= before + 100 }).await;
-        let grown = scene.has_not_grown().await;
+        rig.random_moment().await;
+        rig.links.worker.set(Mode::Frozen);
+        rig.links.worker.cut("");
+        let before = rig.links.worker.accepted();
+        eventually("100 dials", || async { rig.links.worker.accepted() >= before + 100 }).await;
+        let grown = rig.has_not_grown().await;
         assert!(grown.is_empty(), "{grown:?}");
-        scene.links.worker.set(Mode::Open);
-        scene.recovered().await;
+        rig.links.worker.set(Mode::Open);
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }

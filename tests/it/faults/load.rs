@@ -25,7 +25,7 @@ use crate::support::{World, envelope, eventually};
 
 /// With more events than this in the queue the platform waits: a recovery is to be seen on any machine, and not how long
 /// a slow one needs for what piled up.
-const MOST_AHEAD: u32 = 300;
+const MAX_QUEUE_DEPTH: u32 = 300;
 
 /// Publishes that wait for their confirm at a time.
 const WINDOW: usize = 256;
@@ -44,7 +44,7 @@ struct State {
     times: usize,
     next: AtomicU64,
     /// At least so many events are published.
-    least: u64,
+    min_events: u64,
     /// No more than needed.
     ending: AtomicBool,
     confirmed: Mutex<BTreeMap<u64, Published>>,
@@ -54,24 +54,24 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub struct Published {
     /// Whether the first try was not confirmed: the broker may have it twice.
-    pub again: bool,
+    pub was_republished: bool,
 }
 
-type Fate = (u64, lapin::Result<bool>);
+type PublishResult = (u64, lapin::Result<bool>);
 
 pub fn event_id(number: u64) -> String {
     format!("e{number}")
 }
 
 impl Load {
-    pub fn start(world: &World, per_second: u32, least: u64, times: usize) -> Self {
+    pub fn start(world: &World, per_second: u32, min_events: u64, times: usize) -> Self {
         let state = Arc::new(State {
             url: format!("{}?heartbeat=5", world.amqp_url),
             exchange: world.broker.name("events"),
             period: Duration::from_secs(1) / per_second,
             times,
             next: AtomicU64::new(0),
-            least,
+            min_events,
             ending: AtomicBool::new(false),
             confirmed: Mutex::default(),
         });
@@ -110,14 +110,14 @@ impl Drop for Load {
 }
 
 async fn publish(state: Arc<State>) {
-    let mut again = Vec::new();
+    let mut republish = Vec::new();
     loop {
         if let Ok(connection) = Connection::connect(&state.url, ConnectionProperties::default()).await
             && let Ok(channel) = connection.create_channel().await
             && channel.confirm_select(ConfirmSelectOptions::default()).await.is_ok()
         {
-            again = state.session(&connection, &channel, again).await;
-            if again.is_empty() && state.is_over() {
+            republish = state.session(&connection, &channel, republish).await;
+            if republish.is_empty() && state.is_over() {
                 let _ = connection.close(200, "done".into()).await;
                 return;
             }
@@ -128,33 +128,33 @@ async fn publish(state: Arc<State>) {
 
 impl State {
     fn is_over(&self) -> bool {
-        self.ending.load(Ordering::SeqCst) && self.next.load(Ordering::SeqCst) >= self.least
+        self.ending.load(Ordering::SeqCst) && self.next.load(Ordering::SeqCst) >= self.min_events
     }
 
     /// Publishes until the end or the loss of the connection; gives what is unconfirmed then.
-    async fn session(&self, connection: &Connection, channel: &Channel, again: Vec<u64>) -> Vec<u64> {
-        let repeated: BTreeSet<u64> = again.iter().copied().collect();
-        let mut unconfirmed: FuturesUnordered<BoxFuture<Fate>> =
-            again.into_iter().map(|number| self.one(channel, number).boxed()).collect();
+    async fn session(&self, connection: &Connection, channel: &Channel, republish: Vec<u64>) -> Vec<u64> {
+        let repeated: BTreeSet<u64> = republish.iter().copied().collect();
+        let mut unconfirmed: FuturesUnordered<BoxFuture<PublishResult>> =
+            republish.into_iter().map(|number| self.publish_event(channel, number).boxed()).collect();
         let mut tick = tokio::time::interval(self.period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut look = tokio::time::interval(Duration::from_millis(250));
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let (mut lost, mut is_ahead) = (Vec::new(), false);
+        let mut depth_check = tokio::time::interval(Duration::from_millis(250));
+        depth_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let (mut lost, mut is_backlogged) = (Vec::new(), false);
         loop {
             tokio::select! {
-                Some((number, fate)) = unconfirmed.next() => match fate {
+                Some((number, result)) = unconfirmed.next() => match result {
                     Ok(true) => {
-                        let published = Published { again: repeated.contains(&number) };
+                        let published = Published { was_republished: repeated.contains(&number) };
                         self.confirmed.lock().expect("unpoisoned").insert(number, published);
                     }
-                    Ok(false) => unconfirmed.push(self.one(channel, number).boxed()),
+                    Ok(false) => unconfirmed.push(self.publish_event(channel, number).boxed()),
                     Err(_) => lost.push(number),
                 },
-                _ = look.tick(), if lost.is_empty() => is_ahead = self.is_ahead(connection).await,
-                _ = tick.tick(), if lost.is_empty() && !is_ahead && unconfirmed.len() < WINDOW && !self.is_over() => {
+                _ = depth_check.tick(), if lost.is_empty() => is_backlogged = self.is_backlogged(connection).await,
+                _ = tick.tick(), if lost.is_empty() && !is_backlogged && unconfirmed.len() < WINDOW && !self.is_over() => {
                     let number = self.next.fetch_add(1, Ordering::SeqCst);
-                    unconfirmed.push(self.one(channel, number).boxed());
+                    unconfirmed.push(self.publish_event(channel, number).boxed());
                 }
                 else => {}
             }
@@ -165,7 +165,7 @@ impl State {
     }
 
     /// Whether the queue holds much; not if nobody knows.
-    async fn is_ahead(&self, connection: &Connection) -> bool {
+    async fn is_backlogged(&self, connection: &Connection) -> bool {
         let depth = async {
             let channel = connection.create_channel().await.ok()?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -176,11 +176,11 @@ impl State {
             Some(queue.message_count())
         };
         let depth = tokio::time::timeout(Duration::from_secs(1), depth).await;
-        depth.ok().flatten().is_some_and(|depth| depth > MOST_AHEAD)
+        depth.ok().flatten().is_some_and(|depth| depth > MAX_QUEUE_DEPTH)
     }
 
     /// One event, until the broker says yes (true) or no to each of its publishes.
-    async fn one(&self, channel: &Channel, number: u64) -> Fate {
+    async fn publish_event(&self, channel: &Channel, number: u64) -> PublishResult {
         let body = envelope(EVENT, number, &serde_json::json!({"number": number}));
         for _ in 0..self.times {
             let properties = BasicProperties::default()

@@ -8,11 +8,11 @@
 mod checker;
 mod checker_tests;
 mod facts;
+mod fault_rig;
 mod load;
 mod receivers;
 mod report;
 mod rolling;
-mod scene;
 
 mod broken;
 mod content;
@@ -24,7 +24,7 @@ mod steps;
 
 use std::time::Duration;
 
-use scene::{PREFETCH, UNDER_WAY};
+use fault_rig::{MAX_IN_FLIGHT, PREFETCH};
 
 /// How much of a fault is shown.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +46,15 @@ impl Form {
     }
 
     /// How long something is away.
-    const fn away(self) -> Duration {
+    const fn outage(self) -> Duration {
         if self.is_long { Duration::from_secs(65) } else { Duration::from_secs(3) }
     }
 
     /// What a worker that is killed may repeat: of each delivery what ran, and what was not recorded a second later.
     /// The short form shares its machine, and once a recorder that got no core for seconds has recorded nothing of what
     /// was under way.
-    const fn killed(self, times: usize) -> usize {
-        let busy = if self.is_long { 0 } else { UNDER_WAY };
+    const fn max_repeated_by_kill(self, times: usize) -> usize {
+        let busy = if self.is_long { 0 } else { MAX_IN_FLIGHT };
         busy + 2 * PREFETCH * times
     }
 }

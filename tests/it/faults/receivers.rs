@@ -40,7 +40,7 @@ fn gate(number: u64, attempt: u64) -> u16 {
 }
 
 /// Whether the event of this number earns a dead letter of that handler.
-pub fn earns_letter(number: u64, handler: &str) -> bool {
+pub fn earns_dead_letter(number: u64, handler: &str) -> bool {
     match handler {
         "flaky" => flaky(number, 1) == 404,
         "gate" => gate(number, 2) == 500,
@@ -49,12 +49,12 @@ pub fn earns_letter(number: u64, handler: &str) -> bool {
 }
 
 /// Changes what a handler answers: given its name, the event's number and the attempt.
-pub type Twist = Box<dyn FnMut(&str, u64, u64) -> Option<Reply> + Send>;
+pub type ReplyOverride = Box<dyn FnMut(&str, u64, u64) -> Option<Reply> + Send>;
 
 /// The endpoint of all four, and their ids.
 pub struct Receivers {
     pub endpoint: Endpoint,
-    twist: Arc<Mutex<Option<Twist>>>,
+    reply_override: Arc<Mutex<Option<ReplyOverride>>>,
     /// By id.
     pub names: BTreeMap<i64, &'static str>,
 }
@@ -70,18 +70,21 @@ pub struct Call {
 impl Receivers {
     /// Makes the handlers; a first retry comes after `interval`.
     pub async fn start(world: &World, interval: &str) -> Self {
-        let twist: Arc<Mutex<Option<Twist>>> = Arc::default();
-        let twisted = Arc::clone(&twist);
+        let reply_override: Arc<Mutex<Option<ReplyOverride>>> = Arc::default();
+        let current_override = Arc::clone(&reply_override);
         let endpoint = Endpoint::start(move |call, _| {
             let (name, answer, _) =
                 HANDLERS.iter().find(|(name, ..)| call.path[1..] == **name).expect("a handler");
             let attempt = call.header("x-provisioning-attempt").parse().expect("a number");
             let number = call.object_id();
-            let mut twist = twisted.lock().expect("unpoisoned");
-            twist.as_mut().and_then(|twist| twist(name, number, attempt)).unwrap_or_else(|| {
-                // Long enough for something to be running at every moment.
-                Reply::status(answer(number, attempt)).after(Duration::from_millis(20))
-            })
+            let mut reply_override = current_override.lock().expect("unpoisoned");
+            reply_override
+                .as_mut()
+                .and_then(|reply_override| reply_override(name, number, attempt))
+                .unwrap_or_else(|| {
+                    // Long enough for something to be running at every moment.
+                    Reply::status(answer(number, attempt)).after(Duration::from_millis(20))
+                })
         })
         .await;
         let mut names = BTreeMap::new();
@@ -90,11 +93,14 @@ impl Receivers {
             let common = ["--http", &url, "--priority", &priority, "--initial-interval", interval];
             names.insert(world.handler(name, EVENT, &[&common, flags].concat()), name);
         }
-        Self { endpoint, twist, names }
+        Self { endpoint, reply_override, names }
     }
 
-    pub fn twist(&self, twist: impl FnMut(&str, u64, u64) -> Option<Reply> + Send + 'static) {
-        *self.twist.lock().expect("unpoisoned") = Some(Box::new(twist));
+    pub fn override_reply(
+        &self,
+        reply_override: impl FnMut(&str, u64, u64) -> Option<Reply> + Send + 'static,
+    ) {
+        *self.reply_override.lock().expect("unpoisoned") = Some(Box::new(reply_override));
     }
 
     pub fn calls(&self) -> Vec<Call> {

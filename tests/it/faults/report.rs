@@ -7,16 +7,16 @@ use super::{Form, checker::Verdict};
 const HEAD: &str = "| fault | injections | confirmed | ended | lost | repeated | recovery |\n\
                     |---|--:|--:|--:|--:|--:|--:|\n";
 
-pub fn tell(form: Form, fault: &str, injections: usize, verdict: &Verdict, recoveries: &[Duration]) {
+pub fn write(form: Form, fault: &str, injections: usize, verdict: &Verdict, recoveries: &[Duration]) {
     let mut recovery = String::new();
     match recoveries.iter().max() {
         Some(slowest) => write!(recovery, "{:.1} s", slowest.as_secs_f64()).expect("a string"),
         None => recovery.push('–'),
     }
     let Verdict { confirmed, ended, lost, repeated, .. } = verdict;
-    let ended = match verdict.excused {
+    let ended = match verdict.lost_with_queue {
         0 => ended.to_string(),
-        excused => format!("{ended} (+{excused} deleted with their queue)"),
+        lost_with_queue => format!("{ended} (+{lost_with_queue} deleted with their queue)"),
     };
     println!(
         "{fault}: {injections} injections, {confirmed} confirmed, {ended} ended, {lost} lost, {repeated} repeated, \

@@ -9,10 +9,10 @@ use rand::RngExt;
 use super::{
     Form, both_forms,
     checker::Allowed,
-    scene::{CUT, Scene},
+    fault_rig::{FaultRig, MAX_REPEATED_BY_CUT},
 };
 use crate::support::{
-    Kind::{Buried, Copy, HandOver, Letter, Result, Retrying},
+    Kind::{Copy, DeadLetter, DeadLettered, HandOver, Result, Retrying},
     Reply,
     Step::{self, Ack, Confirm, Deliver, Publish},
     Strike,
@@ -49,10 +49,10 @@ const WORKER: [Moment; 13] = [
     (Publish(Retrying), Before, RARE),
     (Confirm(Retrying), Before, RARE),
     // The handler has failed for good.
-    (Publish(Letter), Before, RARE),
-    (Confirm(Letter), Before, RARE),
-    (Publish(Buried), Before, RARE),
-    (Confirm(Buried), Before, RARE),
+    (Publish(DeadLetter), Before, RARE),
+    (Confirm(DeadLetter), Before, RARE),
+    (Publish(DeadLettered), Before, RARE),
+    (Confirm(DeadLettered), Before, RARE),
 ];
 
 /// Of the recorder: before the rows are committed, after it, and when the broker knows.
@@ -61,109 +61,109 @@ const RECORDER: [Moment; 3] = [(Deliver, After, OFTEN), (Ack, Before, 5), (Ack, 
 /// What a drain publishes.
 const HAND_OVER: [Moment; 2] = [(Publish(HandOver), Before, 1), (Confirm(HandOver), Before, 1)];
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const STEP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What may be repeated when a worker lost everything so many times.
 fn crashes(form: Form, times: usize) -> Allowed {
-    let repeated = form.killed(times);
+    let repeated = form.max_repeated_by_kill(times);
     Allowed { repeated, unrecorded: repeated, ..Allowed::default() }
 }
 
 async fn worker_killed(form: Form) {
-    let mut scene = Scene::begin("worker killed between two steps", form).await;
+    let mut rig = FaultRig::begin("worker killed between two steps", form).await;
     for (step, when, most) in WORKER.repeat(form.injections()) {
-        let nth = scene.rng.random_range(1..=most);
-        let strike = Strike::Kill(scene.workers[0].pid());
-        let struck = scene.links.worker.strike(step, nth, when, strike);
-        happens(step, struck).await;
-        scene.workers[0].ended(PATIENCE).await;
-        scene.start_worker(0);
-        scene.injected();
-        scene.recovered().await;
+        let nth = rig.rng.random_range(1..=most);
+        let strike = Strike::Kill(rig.workers[0].pid());
+        let fired = rig.links.worker.strike(step, nth, when, strike);
+        wait_for_step(step, fired).await;
+        rig.workers[0].ended(STEP_TIMEOUT).await;
+        rig.start_worker(0);
+        rig.record_injection();
+        rig.recovered().await;
     }
-    scene.end(crashes(form, WORKER.len() * form.injections())).await;
+    rig.end(crashes(form, WORKER.len() * form.injections())).await;
 }
 
 async fn worker_cut(form: Form) {
-    let mut scene = Scene::begin("worker's connection cut between two steps", form).await;
+    let mut rig = FaultRig::begin("worker's connection cut between two steps", form).await;
     for (step, when, most) in WORKER.repeat(form.injections()) {
-        let nth = scene.rng.random_range(1..=most);
-        let struck = scene.links.worker.strike(step, nth, when, Strike::Cut);
-        happens(step, struck).await;
-        scene.injected();
-        scene.recovered().await;
+        let nth = rig.rng.random_range(1..=most);
+        let fired = rig.links.worker.strike(step, nth, when, Strike::Cut);
+        wait_for_step(step, fired).await;
+        rig.record_injection();
+        rig.recovered().await;
     }
-    let repeated = CUT * WORKER.len() * form.injections();
-    scene.end(Allowed { repeated, ..Allowed::default() }).await;
+    let repeated = MAX_REPEATED_BY_CUT * WORKER.len() * form.injections();
+    rig.end(Allowed { repeated, ..Allowed::default() }).await;
 }
 
 async fn killed_at_a_hand_over(form: Form) {
-    let mut scene = Scene::begin("worker killed while it hands over at a drain", form).await;
-    linger(&scene);
+    let mut rig = FaultRig::begin("worker killed while it hands over at a drain", form).await;
+    slow_first_handler(&rig);
     for (step, when, nth) in HAND_OVER.repeat(form.injections()) {
-        scene.random_moment().await;
-        let strike = Strike::Kill(scene.workers[0].pid());
-        let struck = scene.links.worker.strike(step, nth, when, strike);
-        scene.workers[0].signal(Signal::SIGTERM);
-        happens(step, struck).await;
-        scene.workers[0].ended(PATIENCE).await;
-        scene.start_worker(0);
-        scene.recovered().await;
+        rig.random_moment().await;
+        let strike = Strike::Kill(rig.workers[0].pid());
+        let fired = rig.links.worker.strike(step, nth, when, strike);
+        rig.workers[0].signal(Signal::SIGTERM);
+        wait_for_step(step, fired).await;
+        rig.workers[0].ended(STEP_TIMEOUT).await;
+        rig.start_worker(0);
+        rig.recovered().await;
     }
-    scene.end(crashes(form, HAND_OVER.len() * form.injections())).await;
+    rig.end(crashes(form, HAND_OVER.len() * form.injections())).await;
 }
 
 async fn cut_at_a_hand_over(form: Form) {
-    let mut scene = Scene::begin("connection cut while a drain hands over", form).await;
-    linger(&scene);
+    let mut rig = FaultRig::begin("connection cut while a drain hands over", form).await;
+    slow_first_handler(&rig);
     for (step, when, nth) in HAND_OVER.repeat(form.injections()) {
-        scene.random_moment().await;
-        let struck = scene.links.worker.strike(step, nth, when, Strike::Cut);
-        scene.workers[0].signal(Signal::SIGTERM);
-        happens(step, struck).await;
-        let status = scene.workers[0].ended(PATIENCE).await;
-        assert!(status.success(), "ended with {status}; its log:\n{}", scene.workers[0].log());
-        scene.start_worker(0);
-        scene.recovered().await;
+        rig.random_moment().await;
+        let fired = rig.links.worker.strike(step, nth, when, Strike::Cut);
+        rig.workers[0].signal(Signal::SIGTERM);
+        wait_for_step(step, fired).await;
+        let status = rig.workers[0].ended(STEP_TIMEOUT).await;
+        assert!(status.success(), "ended with {status}; its log:\n{}", rig.workers[0].log());
+        rig.start_worker(0);
+        rig.recovered().await;
     }
-    scene.end(crashes(form, HAND_OVER.len() * form.injections())).await;
+    rig.end(crashes(form, HAND_OVER.len() * form.injections())).await;
 }
 
 async fn recorder_killed(form: Form) {
-    let mut scene = Scene::begin("recorder killed before and after its commit", form).await;
+    let mut rig = FaultRig::begin("recorder killed before and after its commit", form).await;
     for (step, when, most) in RECORDER.repeat(form.injections()) {
-        let nth = scene.rng.random_range(1..=most);
-        let struck = scene.links.recorder.strike(step, nth, when, Strike::Kill(scene.recorder.pid()));
-        happens(step, struck).await;
-        scene.recorder.ended(PATIENCE).await;
-        scene.start_recorder();
-        scene.injected();
-        scene.recovered().await;
+        let nth = rig.rng.random_range(1..=most);
+        let fired = rig.links.recorder.strike(step, nth, when, Strike::Kill(rig.recorder.pid()));
+        wait_for_step(step, fired).await;
+        rig.recorder.ended(STEP_TIMEOUT).await;
+        rig.start_recorder();
+        rig.record_injection();
+        rig.recovered().await;
     }
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 async fn recorder_cut(form: Form) {
-    let mut scene = Scene::begin("recorder's connection cut before and after its commit", form).await;
+    let mut rig = FaultRig::begin("recorder's connection cut before and after its commit", form).await;
     for (step, when, most) in RECORDER.repeat(form.injections()) {
-        let nth = scene.rng.random_range(1..=most);
-        let struck = scene.links.recorder.strike(step, nth, when, Strike::Cut);
-        happens(step, struck).await;
-        scene.injected();
-        scene.recovered().await;
+        let nth = rig.rng.random_range(1..=most);
+        let fired = rig.links.recorder.strike(step, nth, when, Strike::Cut);
+        wait_for_step(step, fired).await;
+        rig.record_injection();
+        rig.recovered().await;
     }
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 /// The first handler takes its time, so that some event is always between two of them when a drain begins: also where each
 /// runs alone, since all that is in hand came three times.
-fn linger(scene: &Scene) {
-    scene.receivers.twist(|handler, _, _| {
+fn slow_first_handler(rig: &FaultRig) {
+    rig.receivers.override_reply(|handler, _, _| {
         (handler == "steady").then(|| Reply::status(200).after(Duration::from_millis(400)))
     });
 }
 
-async fn happens(step: Step, struck: tokio::sync::oneshot::Receiver<()>) {
-    let struck = tokio::time::timeout(PATIENCE, struck).await;
-    struck.unwrap_or_else(|_| panic!("{step:?} was never seen")).expect("the link lives");
+async fn wait_for_step(step: Step, fired: tokio::sync::oneshot::Receiver<()>) {
+    let fired = tokio::time::timeout(STEP_TIMEOUT, fired).await;
+    fired.unwrap_or_else(|_| panic!("{step:?} was never seen")).expect("the link lives");
 }

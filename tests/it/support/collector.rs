@@ -56,9 +56,9 @@ fn spans_in(call: &Call) -> Vec<Span> {
     assert_eq!(call.header("content-type"), "application/x-protobuf");
     let request = ExportTraceServiceRequest::decode(call.body.clone()).expect("an export of spans");
     let mut found = Vec::new();
-    for of in request.resource_spans {
-        let resource = table(&of.resource.expect("a resource").attributes);
-        for span in of.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+    for resource_spans in request.resource_spans {
+        let resource = table(&resource_spans.resource.expect("a resource").attributes);
+        for span in resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let status = span.status.clone().unwrap_or_default();
             found.push(Span {
                 trace_id: hex(&span.trace_id),

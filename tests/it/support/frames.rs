@@ -17,12 +17,12 @@ pub enum Kind {
     /// A result that says that a retry is under way.
     Retrying,
     /// A result that says that there is a dead letter.
-    Buried,
+    DeadLettered,
     /// A retry copy.
     Copy,
     /// A copy that is to arrive at once.
     HandOver,
-    Letter,
+    DeadLetter,
     Other,
 }
 
@@ -48,10 +48,10 @@ pub struct Unit {
 
 /// Which way the bytes flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the process to its service.
-    There,
-    Back,
+    ToService,
+    ToProcess,
 }
 
 /// What both directions of one connection know of it.
@@ -63,12 +63,12 @@ pub struct Shared {
 
 /// Cuts one direction of a connection into units.
 pub struct Framer {
-    way: Way,
+    direction: Direction,
     shared: Shared,
     buffer: Vec<u8>,
     /// The protocol header, with which a client begins.
-    preface: usize,
-    open: HashMap<u16, Message>,
+    protocol_header_size: usize,
+    incomplete: HashMap<u16, Message>,
 }
 
 /// A message whose body is not complete.
@@ -88,21 +88,21 @@ fn short_text(bytes: &[u8]) -> String {
 }
 
 impl Framer {
-    pub fn new(way: Way, shared: Shared) -> Self {
-        let preface = if way == Way::There { 8 } else { 0 };
-        Self { way, shared, buffer: Vec::new(), preface, open: HashMap::new() }
+    pub fn new(direction: Direction, shared: Shared) -> Self {
+        let protocol_header_size = if direction == Direction::ToService { 8 } else { 0 };
+        Self { direction, shared, buffer: Vec::new(), protocol_header_size, incomplete: HashMap::new() }
     }
 
     /// The units that are complete with `bytes`.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Unit> {
         self.buffer.extend_from_slice(bytes);
         let mut units = Vec::new();
-        if self.preface > 0 && self.buffer.len() >= self.preface {
-            let bytes = self.buffer.drain(..self.preface).collect();
-            self.preface = 0;
+        if self.protocol_header_size > 0 && self.buffer.len() >= self.protocol_header_size {
+            let bytes = self.buffer.drain(..self.protocol_header_size).collect();
+            self.protocol_header_size = 0;
             units.push(Unit { bytes, step: Step::Other });
         }
-        while self.preface == 0 && self.buffer.len() >= 7 {
+        while self.protocol_header_size == 0 && self.buffer.len() >= 7 {
             let size = usize::try_from(number(&self.buffer[3..7])).expect("a size") + 8;
             if self.buffer.len() < size {
                 break;
@@ -118,8 +118,8 @@ impl Framer {
         let payload = &frame[7..frame.len() - 1];
         match frame[0] {
             1 => self.method(channel, frame),
-            2 | 3 if self.open.contains_key(&channel) => {
-                let message = self.open.get_mut(&channel).expect("it was looked up");
+            2 | 3 if self.incomplete.contains_key(&channel) => {
+                let message = self.incomplete.get_mut(&channel).expect("it was looked up");
                 if frame[0] == 2 {
                     message.missing = number(&payload[4..12]);
                 } else {
@@ -130,7 +130,7 @@ impl Framer {
                 if message.missing > 0 {
                     return None;
                 }
-                let message = self.open.remove(&channel).expect("it was looked up");
+                let message = self.incomplete.remove(&channel).expect("it was looked up");
                 Some(self.message(channel, message))
             }
             _ => Some(Unit { bytes: frame, step: Step::Other }),
@@ -150,7 +150,7 @@ impl Framer {
                 self.begin(channel, frame, None);
                 return None;
             }
-            (60, 80) if self.way == Way::There => Step::Ack,
+            (60, 80) if self.direction == Direction::ToService => Step::Ack,
             (60, 80) => match self.shared.published.lock().expect("unpoisoned").get(&channel) {
                 Some(kind) => Step::Confirm(*kind),
                 None => Step::Other,
@@ -162,7 +162,7 @@ impl Framer {
     }
 
     fn begin(&mut self, channel: u16, bytes: Vec<u8>, exchange: Option<String>) {
-        self.open.insert(channel, Message { bytes, exchange, body: Vec::new(), missing: u64::MAX });
+        self.incomplete.insert(channel, Message { bytes, exchange, body: Vec::new(), missing: u64::MAX });
     }
 
     fn message(&mut self, channel: u16, message: Message) -> Unit {
@@ -175,19 +175,19 @@ impl Framer {
 }
 
 fn kind_of(exchange: &str, body: &[u8]) -> Kind {
-    let says = |disposition: &str| {
-        let wanted = format!("\"disposition\":\"{disposition}\"");
-        body.windows(wanted.len()).any(|window| window == wanted.as_bytes())
+    let has_disposition = |disposition: &str| {
+        let needle = format!("\"disposition\":\"{disposition}\"");
+        body.windows(needle.len()).any(|window| window == needle.as_bytes())
     };
     if exchange.ends_with(".results") {
         return match () {
-            () if says("retrying") => Kind::Retrying,
-            () if says("dead_lettered") => Kind::Buried,
+            () if has_disposition("retrying") => Kind::Retrying,
+            () if has_disposition("dead_lettered") => Kind::DeadLettered,
             () => Kind::Result,
         };
     }
     match exchange {
-        _ if exchange.ends_with(".dead-letters") => Kind::Letter,
+        _ if exchange.ends_with(".dead-letters") => Kind::DeadLetter,
         _ if exchange.ends_with(".delay.v1.deliver") => Kind::HandOver,
         _ if exchange.contains(".delay.v1.") => Kind::Copy,
         _ => Kind::Other,

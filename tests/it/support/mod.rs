@@ -1,4 +1,4 @@
-//! The stage of a story: a prefix on the broker, a database, endpoints, and processes of provisiond.
+//! What a test needs: a prefix on the broker, a database, endpoints, and processes of provisiond.
 
 mod broker;
 mod collector;
@@ -16,7 +16,7 @@ mod world;
 pub use broker::Broker;
 pub use collector::{Collector, Span};
 pub use endpoint::{Call, Endpoint, Reply};
-pub use frames::{Kind, Step, Way};
+pub use frames::{Direction, Kind, Step};
 pub use process::{Process, Vitals};
 pub use proxy::{Garble, Mode, Proxy, Strike, When};
 pub use services::{Cluster, Policy, Services, rabbitmqctl};

@@ -25,7 +25,7 @@ pub struct Vitals {
 pub struct Process {
     child: Child,
     pub log: std::path::PathBuf,
-    /// Outlives the directory of its story.
+    /// Outlives the directory of its test.
     log_file: File,
     /// It takes what the others have done.
     pub records: bool,

@@ -23,7 +23,7 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use super::frames::{Framer, Shared, Step, Unit, Way};
+use super::frames::{Direction, Framer, Shared, Step, Unit};
 
 /// A port that leads to `target` while it is open, and refuses while it is closed.
 pub struct Proxy {
@@ -71,13 +71,13 @@ pub enum Strike {
     Cut,
 }
 
-struct Trip {
+struct PendingStrike {
     step: Step,
     /// How many of them still pass.
     left: usize,
     when: When,
     strike: Strike,
-    struck: oneshot::Sender<()>,
+    done: oneshot::Sender<()>,
 }
 
 struct Link {
@@ -85,7 +85,7 @@ struct Link {
     amqp: bool,
     /// Of the connections that are made from now on; the last one. Those before it are of connections that are stranded.
     modes: Mutex<Vec<watch::Sender<Mode>>>,
-    trips: Mutex<Vec<Trip>>,
+    pending_strikes: Mutex<Vec<PendingStrike>>,
     /// Never arrives.
     swallowed: Mutex<Vec<Step>>,
     /// Channels that the broker allows on a connection, as the process hears it; 0: as it says itself.
@@ -122,7 +122,7 @@ impl Proxy {
             target,
             amqp,
             modes: Mutex::new(vec![watch::Sender::new(Mode::Open)]),
-            trips: Mutex::default(),
+            pending_strikes: Mutex::default(),
             swallowed: Mutex::default(),
             channel_max: AtomicU16::new(0),
             forbidden: Mutex::default(),
@@ -139,7 +139,7 @@ impl Proxy {
     }
 
     /// `url` of its target, led through here.
-    pub fn lead(&self, url: &str) -> String {
+    pub fn redirect(&self, url: &str) -> String {
         url.replace(&self.link.target.to_string(), &self.address.to_string())
     }
 
@@ -174,18 +174,18 @@ impl Proxy {
         connections.retain(|connection| !connection.task.is_finished());
         let before = connections.len();
         connections.retain(|connection| {
-            let is_meant = connection.name.lock().expect("unpoisoned").contains(name);
-            if is_meant {
+            let matches = connection.name.lock().expect("unpoisoned").contains(name);
+            if matches {
                 connection.task.abort();
             }
-            !is_meant
+            !matches
         });
         before - connections.len()
     }
 
     /// The next unit (of AMQP a frame or message, else what is read at a time) arrives as noise.
-    pub fn garble(&self, way: Way, how: Garble) {
-        self.link.garbled[way as usize].store(how as u32, Ordering::SeqCst);
+    pub fn garble(&self, direction: Direction, garble: Garble) {
+        self.link.garbled[direction as usize].store(garble as u32, Ordering::SeqCst);
     }
 
     /// From now on these steps never arrive; everything else does.
@@ -193,9 +193,9 @@ impl Proxy {
         *self.link.swallowed.lock().expect("unpoisoned") = steps.to_vec();
     }
 
-    /// From now on the broker allows at most `most` channels on a connection.
-    pub fn limit_channels(&self, most: u16) {
-        self.link.channel_max.store(most, Ordering::SeqCst);
+    /// From now on the broker allows at most `max_channels` channels on a connection.
+    pub fn limit_channels(&self, max_channels: u16) {
+        self.link.channel_max.store(max_channels, Ordering::SeqCst);
     }
 
     /// From now on a connection ends when these bytes are to come to the process, and they do not arrive.
@@ -205,10 +205,10 @@ impl Proxy {
 
     /// Strikes at the `nth` `step` from now on. What is returned resolves when it has.
     pub fn strike(&self, step: Step, nth: usize, when: When, strike: Strike) -> oneshot::Receiver<()> {
-        let (struck, told) = oneshot::channel();
-        let trip = Trip { step, left: nth, when, strike, struck };
-        self.link.trips.lock().expect("unpoisoned").push(trip);
-        told
+        let (done, receiver) = oneshot::channel();
+        let pending_strike = PendingStrike { step, left: nth, when, strike, done };
+        self.link.pending_strikes.lock().expect("unpoisoned").push(pending_strike);
+        receiver
     }
 }
 
@@ -229,30 +229,31 @@ fn socket(address: SocketAddr) -> TcpSocket {
 }
 
 async fn accept(listener: TcpListener, link: Arc<Link>) {
-    while let Ok((near, _)) = listener.accept().await {
+    while let Ok((process, _)) = listener.accept().await {
         link.accepted.fetch_add(1, Ordering::SeqCst);
         let name = Arc::new(Mutex::new(String::new()));
-        let forwarding = tokio::spawn(forward(Arc::clone(&link), near, Arc::clone(&name)));
+        let forwarding = tokio::spawn(forward(Arc::clone(&link), process, Arc::clone(&name)));
         let mut connections = link.connections.lock().expect("unpoisoned");
         connections.retain(|connection| !connection.task.is_finished());
         connections.push(Forwarding { name, task: forwarding.abort_handle() });
     }
 }
 
-async fn forward(link: Arc<Link>, near: TcpStream, name: Arc<Mutex<String>>) {
+async fn forward(link: Arc<Link>, process: TcpStream, name: Arc<Mutex<String>>) {
     let mode = link.modes.lock().expect("unpoisoned").last().expect("a mode").subscribe();
     // A frozen link reaches nobody.
     let _ = mode.clone().wait_for(|mode| *mode != Mode::Frozen).await;
-    let Ok(far) = TcpStream::connect(link.target).await else { return };
-    let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+    let Ok(service) = TcpStream::connect(link.target).await else { return };
+    let _ = (process.set_nodelay(true), service.set_nodelay(true));
+    let ((from_process, to_process), (from_service, to_service)) =
+        (process.into_split(), service.into_split());
     let shared = Shared::default();
-    let framer = |way| link.amqp.then(|| Framer::new(way, shared.clone()));
-    let pump = |way| Pump { link: &link, name: &name, way, framer: framer(way) };
+    let framer = |direction| link.amqp.then(|| Framer::new(direction, shared.clone()));
+    let pump = |direction| Pump { link: &link, name: &name, direction, framer: framer(direction) };
     // A strike that ends the connection ends both ways at once.
     let _ = tokio::try_join!(
-        pump(Way::There).run(near_read, far_write, mode.clone()),
-        pump(Way::Back).run(far_read, near_write, mode.clone())
+        pump(Direction::ToService).run(from_process, to_service, mode.clone()),
+        pump(Direction::ToProcess).run(from_service, to_process, mode.clone())
     );
 }
 
@@ -263,7 +264,7 @@ struct Cut;
 struct Pump<'a> {
     link: &'a Link,
     name: &'a Mutex<String>,
-    way: Way,
+    direction: Direction,
     framer: Option<Framer>,
 }
 
@@ -275,7 +276,7 @@ impl Pump<'_> {
         mut mode: watch::Receiver<Mode>,
     ) -> Result<(), Cut> {
         let mut buffer = vec![0; 64 << 10];
-        let mut taken = true;
+        let mut delivered = true;
         loop {
             let _ = mode.wait_for(|mode| *mode != Mode::Frozen).await;
             let count = tokio::select! {
@@ -289,7 +290,7 @@ impl Pump<'_> {
             }
             for unit in self.units(&buffer[..count]) {
                 // What a dead process is sent is thrown away, while what it said before still arrives.
-                taken = taken && self.pass(unit, &mut to, &mut mode).await?;
+                delivered = delivered && self.pass(unit, &mut to, &mut mode).await?;
             }
         }
     }
@@ -313,32 +314,32 @@ impl Pump<'_> {
         if self.link.swallowed.lock().expect("unpoisoned").contains(&unit.step) {
             return Ok(true);
         }
-        if self.way == Way::Back && self.link.is_forbidden(&unit.bytes) {
+        if self.direction == Direction::ToProcess && self.link.is_forbidden(&unit.bytes) {
             return Err(Cut);
         }
-        let most = self.link.channel_max.load(Ordering::SeqCst);
-        if most != 0 && unit.bytes.get(7..11) == Some(&CONNECTION_TUNE) {
-            unit.bytes[11..13].copy_from_slice(&most.to_be_bytes());
+        let max_channels = self.link.channel_max.load(Ordering::SeqCst);
+        if max_channels != 0 && unit.bytes.get(7..11) == Some(&CONNECTION_TUNE) {
+            unit.bytes[11..13].copy_from_slice(&max_channels.to_be_bytes());
         }
-        let trip = self.link.trip(unit.step);
-        if let Some(Trip { when: When::Before, .. }) = trip {
-            trip.expect("it matched").spring();
+        let pending_strike = self.link.take_due_strike(unit.step);
+        if let Some(PendingStrike { when: When::Before, .. }) = pending_strike {
+            pending_strike.expect("it matched").carry_out();
             return Err(Cut);
         }
-        match self.link.garbled[self.way as usize].swap(0, Ordering::SeqCst) {
+        match self.link.garbled[self.direction as usize].swap(0, Ordering::SeqCst) {
             0 => {}
             // The length of an AMQP frame comes after its type and its channel.
-            how if how == Garble::Length as u32 => unit.bytes[3] = 0x7f,
+            garble if garble == Garble::Length as u32 => unit.bytes[3] = 0x7f,
             _ => unit.bytes.fill_with(rand::random),
         }
-        let taken = write(&unit.bytes, to, mode).await;
-        match trip {
-            Some(trip) => {
-                let ends = matches!(trip.strike, Strike::Cut);
-                trip.spring();
-                if ends { Err(Cut) } else { Ok(taken) }
+        let delivered = write(&unit.bytes, to, mode).await;
+        match pending_strike {
+            Some(pending_strike) => {
+                let ends = matches!(pending_strike.strike, Strike::Cut);
+                pending_strike.carry_out();
+                if ends { Err(Cut) } else { Ok(delivered) }
             }
-            None => Ok(taken),
+            None => Ok(delivered),
         }
     }
 }
@@ -364,22 +365,22 @@ impl Link {
         forbidden.as_ref().is_some_and(|this| bytes.windows(this.len()).any(|part| part == this))
     }
 
-    fn trip(&self, step: Step) -> Option<Trip> {
+    fn take_due_strike(&self, step: Step) -> Option<PendingStrike> {
         if step == Step::Other {
             return None;
         }
-        let mut trips = self.trips.lock().expect("unpoisoned");
-        let at = trips.iter().position(|trip| trip.step == step)?;
-        trips[at].left -= 1;
-        (trips[at].left == 0).then(|| trips.remove(at))
+        let mut pending_strikes = self.pending_strikes.lock().expect("unpoisoned");
+        let index = pending_strikes.iter().position(|pending_strike| pending_strike.step == step)?;
+        pending_strikes[index].left -= 1;
+        (pending_strikes[index].left == 0).then(|| pending_strikes.remove(index))
     }
 }
 
-impl Trip {
-    fn spring(self) {
+impl PendingStrike {
+    fn carry_out(self) {
         if let Strike::Kill(pid) = self.strike {
             let _ = kill(Pid::from_raw(pid.try_into().expect("a pid")), Signal::SIGKILL);
         }
-        let _ = self.struck.send(());
+        let _ = self.done.send(());
     }
 }

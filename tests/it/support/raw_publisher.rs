@@ -95,7 +95,7 @@ impl RawPublisher {
             let mut payload = vec![0; size as usize + 1];
             self.0.read_exact(&mut payload).await.expect("a whole frame");
             if head[0] == METHOD {
-                let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+                let number = |offset: usize| u16::from_be_bytes([payload[offset], payload[offset + 1]]);
                 return ((number(0), number(2)), payload[4..].to_vec());
             }
         }

@@ -88,10 +88,10 @@ impl Cluster {
         // A node that was stopped before the others waits for them.
         join_all(nodes.map(|node| run_in(node, &["start", "rabbitmq"]))).await;
         for node in nodes {
-            let status = told(node, &["status"]).await;
+            let status = try_run(node, &["status"]).await;
             let words: Vec<_> = status.lines().next().expect("a line").split_whitespace().collect();
-            let after = |word: &str| words.iter().position(|w| *w == word).map(|at| words[at + 1]);
-            names.push(after("node").expect("a node").to_owned());
+            let word_after = |word: &str| words.iter().position(|w| *w == word).map(|index| words[index + 1]);
+            names.push(word_after("node").expect("a node").to_owned());
             let address = words.iter().find(|word| word.starts_with("127.0.0.1:")).expect("an address");
             urls.push(format!("amqp://guest:guest@{address}/%2f"));
         }
@@ -145,14 +145,14 @@ async fn run(args: &[&str]) -> String {
 /// Runs `script/services` for the instance `.local/<name>`, and gives what it printed.
 async fn run_in(name: &str, args: &[&str]) -> String {
     let output = output(name, args).await;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "script/services {args:?} of {name} failed:\n{said}{complaints}");
-    said
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "script/services {args:?} of {name} failed:\n{stdout}{stderr}");
+    stdout
 }
 
 /// What it printed, whether or not it did what it was asked.
-async fn told(name: &str, args: &[&str]) -> String {
+async fn try_run(name: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output(name, args).await.stdout).into_owned()
 }
 

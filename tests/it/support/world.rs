@@ -204,11 +204,11 @@ impl World {
 
     /// Starts `serve` without waiting for it.
     pub fn spawn(&self, args: &[&str]) -> Process {
-        self.spawn_telling(args, None)
+        self.spawn_with_stderr(args, None)
     }
 
     /// Starts `serve`, which has standard error from elsewhere if it is given.
-    pub fn spawn_telling(&self, args: &[&str], stderr: Option<Stdio>) -> Process {
+    pub fn spawn_with_stderr(&self, args: &[&str], stderr: Option<Stdio>) -> Process {
         let number = self.logs.fetch_add(1, Ordering::Relaxed);
         let path: PathBuf = self.dir.path().join(format!("serve-{number}.log"));
         let log = File::create(&path).expect("a log");
@@ -255,11 +255,11 @@ impl World {
     async fn consuming(&self, process: Process, queue: &str) -> Process {
         // More than there were: counted from when this process has not had the time to connect. The broker may still count
         // one that has just gone, so the least that was seen is what there was.
-        let least = Cell::new(u32::MAX);
+        let min_consumers = Cell::new(u32::MAX);
         eventually(&format!("a consumer of {queue}; the log:\n{}", process.log()), || async {
             let consumers = self.broker.depth(queue).await.map_or(0, |(_, consumers)| consumers);
-            least.set(least.get().min(consumers));
-            consumers > least.get()
+            min_consumers.set(min_consumers.get().min(consumers));
+            consumers > min_consumers.get()
         })
         .await;
         process
@@ -321,18 +321,18 @@ impl World {
         path
     }
 
-    /// Ends the story: every process ends well, and nothing is left in a queue. Who records ends when all is recorded.
+    /// Ends the test: every process ends well, and nothing is left in a queue. Who records ends when all is recorded.
     pub async fn end(mut self) {
         let processes = std::mem::take(&mut self.processes);
         let (recorders, others): (Vec<_>, Vec<_>) = processes.into_iter().partition(|p| p.records);
         end_well(others).await;
         if !recorders.is_empty() {
-            let left = || async { self.left_in(SHARED_QUEUES.map(str::to_owned)).await };
-            eventually("all is recorded", || async { left().await.is_empty() }).await;
+            let remaining = || async { self.left_in(SHARED_QUEUES.map(str::to_owned)).await };
+            eventually("all is recorded", || async { remaining().await.is_empty() }).await;
         }
         end_well(recorders).await;
-        let left = self.left_in_queues().await;
-        assert!(left.is_empty(), "messages are left in {left:?}");
+        let remaining = self.left_in_queues().await;
+        assert!(remaining.is_empty(), "messages are left in {remaining:?}");
         let events = self.event_names();
         self.remove(&events).await;
         self.ended = true;
@@ -346,17 +346,17 @@ impl World {
     }
 
     async fn left_in(&self, queues: impl IntoIterator<Item = String>) -> Vec<(String, u32)> {
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         for queue in queues {
             match self.broker.depth(&queue).await {
                 Some((0, _)) | None => {}
-                Some((messages, _)) => left.push((queue, messages)),
+                Some((messages, _)) => remaining.push((queue, messages)),
             }
         }
-        left
+        remaining
     }
 
-    /// Ends a story that leaves messages on purpose.
+    /// Ends a test that leaves messages on purpose.
     pub async fn abandon(mut self) {
         self.processes.clear();
         let events = self.event_names();
@@ -415,11 +415,11 @@ impl Ran {
     }
 
     /// It failed with this exit code, and said so.
-    pub fn assert_failed(&self, code: i32, said: &str) -> &Self {
+    pub fn assert_failed(&self, code: i32, message: &str) -> &Self {
         assert_eq!(self.output.status.code(), Some(code), "provisiond {}: {}", self.args, self.stderr());
         assert!(
-            self.stderr().contains(said),
-            "provisiond {} should say {said:?}:\n{}",
+            self.stderr().contains(message),
+            "provisiond {} should say {message:?}:\n{}",
             self.args,
             self.stderr()
         );

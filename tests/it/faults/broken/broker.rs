@@ -4,7 +4,7 @@ use crate::{
     faults::{
         Form, both_forms,
         checker::Allowed,
-        scene::{Scene, Setup, UNDER_WAY},
+        fault_rig::{FaultRig, MAX_IN_FLIGHT, Setup},
     },
     support::{Reply, Services},
 };
@@ -14,72 +14,72 @@ both_forms!(killed, restarted, away, killed_with_a_full_ladder);
 /// Worker and recorder come back at their own times: a delivery that comes again may be asked about before what was
 /// published of it is recorded.
 fn lost_connections(times: usize) -> Allowed {
-    Allowed { repeated: UNDER_WAY * times, ..Allowed::default() }
+    Allowed { repeated: MAX_IN_FLIGHT * times, ..Allowed::default() }
 }
 
 async fn killed(form: Form) {
     let services = Services::breakable().await;
     let setup = Setup { services: Some(&services), ..Setup::default() };
-    let mut scene = Scene::with("broker killed (SIGKILL)", form, setup).await;
+    let mut rig = FaultRig::with("broker killed (SIGKILL)", form, setup).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         services.kill("rabbitmq").await;
         services.start().await;
-        scene.recovered().await;
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 async fn restarted(form: Form) {
     let services = Services::breakable().await;
     let setup = Setup { services: Some(&services), ..Setup::default() };
-    let mut scene = Scene::with("broker restarted", form, setup).await;
+    let mut rig = FaultRig::with("broker restarted", form, setup).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         services.stop("rabbitmq").await;
         services.start().await;
-        scene.recovered().await;
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 async fn away(form: Form) {
     let services = Services::breakable().await;
     let setup = Setup { services: Some(&services), ..Setup::default() };
-    let mut scene = Scene::with("broker away", form, setup).await;
+    let mut rig = FaultRig::with("broker away", form, setup).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         services.stop("rabbitmq").await;
-        tokio::time::sleep(form.away()).await;
+        tokio::time::sleep(form.outage()).await;
         services.start().await;
-        scene.recovered().await;
+        rig.recovered().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }
 
 /// Every event has a retry that waits in the broker when that is killed.
 async fn killed_with_a_full_ladder(form: Form) {
     let services = Services::breakable().await;
     let setup = Setup { services: Some(&services), interval: "4s", ..Setup::default() };
-    let mut scene = Scene::with("broker killed with a full delay ladder", form, setup).await;
+    let mut rig = FaultRig::with("broker killed with a full delay ladder", form, setup).await;
     for _ in 0..form.injections() {
-        scene
-            .receivers
-            .twist(|handler, _, attempt| ((handler, attempt) == ("flaky", 1)).then(|| Reply::status(503)));
-        scene.load.wait_for(200).await;
-        scene.random_moment().await;
+        rig.receivers.override_reply(|handler, _, attempt| {
+            ((handler, attempt) == ("flaky", 1)).then(|| Reply::status(503))
+        });
+        rig.load.wait_for(200).await;
+        rig.random_moment().await;
         // On all levels: once its circuit is open, the handler's retries wait for longer than its schedule says.
-        let queues = scene.world.left_in_queues().await;
+        let queues = rig.world.left_in_queues().await;
         let waiting: u32 = queues.iter().filter(|(queue, _)| queue.contains("delay")).map(|(_, n)| n).sum();
         services.kill("rabbitmq").await;
         // Well again at all events: the first probe closes the circuit.
-        scene
-            .receivers
-            .twist(|handler, _, attempt| ((handler, attempt) == ("flaky", 1)).then(|| Reply::status(200)));
+        rig.receivers.override_reply(|handler, _, attempt| {
+            ((handler, attempt) == ("flaky", 1)).then(|| Reply::status(200))
+        });
         services.start().await;
         assert!(waiting > 30, "only {waiting} retries were waiting");
-        scene.recovered().await;
-        scene.world.reconnect().await;
+        rig.recovered().await;
+        rig.world.reconnect().await;
     }
-    scene.end(lost_connections(form.injections())).await;
+    rig.end(lost_connections(form.injections())).await;
 }

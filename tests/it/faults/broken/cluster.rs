@@ -4,7 +4,7 @@ use crate::{
     faults::{
         Form,
         checker::Allowed,
-        scene::{Scene, Setup},
+        fault_rig::{FaultRig, Setup},
     },
     support::Cluster,
 };
@@ -16,19 +16,19 @@ const FORM: Form = Form::LONG;
 async fn the_node_that_is_connected_to_is_killed_long() {
     let cluster = Cluster::start().await;
     let setup = Setup { cluster: Some(&cluster), ..Setup::default() };
-    let mut scene = Scene::with("cluster: node of the worker killed", FORM, setup).await;
+    let mut rig = FaultRig::with("cluster: node of the worker killed", FORM, setup).await;
     for _ in 0..FORM.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         cluster.kill(0).await;
         // The next node is tried: nothing needs to come back.
-        scene.recovered().await;
+        rig.recovered().await;
         cluster.revive(0).await;
         // Back to the first node, for the next time.
-        scene.replace_worker(0).await;
-        scene.recovered().await;
+        rig.replace_worker(0).await;
+        rig.recovered().await;
     }
-    let repeated = FORM.killed(FORM.injections());
-    scene.end(Allowed { repeated, ..Allowed::default() }).await;
+    let repeated = FORM.max_repeated_by_kill(FORM.injections());
+    rig.end(Allowed { repeated, ..Allowed::default() }).await;
     cluster.stop().await;
 }
 
@@ -37,18 +37,18 @@ async fn the_node_that_is_connected_to_is_killed_long() {
 async fn the_majority_is_lost_and_restored_long() {
     let cluster = Cluster::start().await;
     let setup = Setup { cluster: Some(&cluster), ..Setup::default() };
-    let mut scene = Scene::with("cluster: majority lost and restored", FORM, setup).await;
+    let mut rig = FaultRig::with("cluster: majority lost and restored", FORM, setup).await;
     for _ in 0..FORM.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         cluster.kill(0).await;
         cluster.kill(1).await;
-        tokio::time::sleep(FORM.away() / 6).await;
+        tokio::time::sleep(FORM.outage() / 6).await;
         cluster.revive(0).await;
         // Two of three are a majority.
-        scene.recovered().await;
+        rig.recovered().await;
         cluster.revive(1).await;
     }
-    let repeated = FORM.killed(FORM.injections());
-    scene.end(Allowed { repeated, ..Allowed::default() }).await;
+    let repeated = FORM.max_repeated_by_kill(FORM.injections());
+    rig.end(Allowed { repeated, ..Allowed::default() }).await;
     cluster.stop().await;
 }

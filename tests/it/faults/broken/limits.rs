@@ -8,7 +8,7 @@ use crate::{
     faults::{
         Form, both_forms,
         checker::Allowed,
-        scene::{CUT, Scene, Setup, UNDER_WAY},
+        fault_rig::{FaultRig, MAX_IN_FLIGHT, MAX_REPEATED_BY_CUT, Setup},
     },
     support::{Endpoint, Reply, Services, World, console::Api, eventually},
 };
@@ -19,19 +19,19 @@ both_forms!(memory_alarm, consumer_timeout);
 async fn memory_alarm(form: Form) {
     let services = Services::breakable().await;
     let setup = Setup { services: Some(&services), ..Setup::default() };
-    let mut scene = Scene::with("memory alarm set and lifted", form, setup).await;
+    let mut rig = FaultRig::with("memory alarm set and lifted", form, setup).await;
     for injection in 1..=form.injections() {
-        scene.random_moment().await;
+        rig.random_moment().await;
         services.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
-        scene.says(&scene.workers[0], "the broker blocks publishers", injection).await;
-        let before = scene.receivers.endpoint.count();
-        tokio::time::sleep(form.away()).await;
-        let called = scene.receivers.endpoint.count() - before;
-        assert!(called <= UNDER_WAY, "{called} calls while nothing could be published");
+        rig.wait_for_log(&rig.workers[0], "the broker blocks publishers", injection).await;
+        let before = rig.receivers.endpoint.count();
+        tokio::time::sleep(form.outage()).await;
+        let called = rig.receivers.endpoint.count() - before;
+        assert!(called <= MAX_IN_FLIGHT, "{called} calls while nothing could be published");
         services.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
-        scene.recovered().await;
+        rig.recovered().await;
     }
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 /// A handler takes longer than the broker lets a delivery be unacknowledged: the channel is closed, everything on it
@@ -46,28 +46,28 @@ async fn consumer_timeout(form: Form) {
         ])
         .await;
     let setup = Setup { services: Some(&services), ..Setup::default() };
-    let mut scene = Scene::with("consumer timeout hit", form, setup).await;
+    let mut rig = FaultRig::with("consumer timeout hit", form, setup).await;
     for injection in 1..=form.injections() {
-        scene.random_moment().await;
-        let (slow, mut was_slow) = (scene.load.next() + 5, false);
-        scene.receivers.twist(move |handler, number, _| {
+        rig.random_moment().await;
+        let (slow, mut was_slow) = (rig.load.next() + 5, false);
+        rig.receivers.override_reply(move |handler, number, _| {
             let is_slow =
                 (handler, number) == ("steady", slow) && !std::mem::replace(&mut was_slow, number == slow);
             is_slow.then(|| Reply::status(200).after(Duration::from_secs(10)))
         });
-        scene.says(&scene.workers[0], "consumer lost: starting it again", injection).await;
-        scene.struck_now();
-        scene.recovered().await;
+        rig.wait_for_log(&rig.workers[0], "consumer lost: starting it again", injection).await;
+        rig.reset_recovery_start();
+        rig.recovered().await;
     }
     // The slow calls go on, though the broker has given their deliveries to others: they are not to be handed over.
     let slow = "SELECT count(*) FROM executions WHERE duration_ms >= 10000";
     eventually("the slow calls are recorded", || async {
-        scene.world.count(slow).await >= i64::try_from(form.injections()).expect("a number")
+        rig.world.count(slow).await >= i64::try_from(form.injections()).expect("a number")
     })
     .await;
-    let repeated = CUT * form.injections();
+    let repeated = MAX_REPEATED_BY_CUT * form.injections();
     services.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 1800000)."]).await;
-    scene.end(Allowed { repeated, ..Allowed::default() }).await;
+    rig.end(Allowed { repeated, ..Allowed::default() }).await;
 }
 
 /// Who publishes by hand meanwhile is told that the event may run all the same, and it does.
@@ -104,10 +104,10 @@ async fn what_was_replayed_to_a_broker_that_blocks_runs_once() {
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
     world.publish("clients.create", Some("e1"), 1, &json!({})).await;
-    let letter = world.wait_for_dead_letters(1).await[0]["id"].as_str().expect("an id").to_owned();
+    let dead_letter = world.wait_for_dead_letters(1).await[0]["id"].as_str().expect("an id").to_owned();
     let api = Api::start(&mut world).await;
     services.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
-    let begun = api.post(&format!("/dead-letters/{letter}/replay"), &json!({})).await.expect(202);
+    let begun = api.post(&format!("/dead-letters/{dead_letter}/replay"), &json!({})).await.expect(202);
     let replay = format!("/replays/{}", begun["id"]);
     let stopped = || async {
         let job = api.get(&replay).await;
@@ -123,10 +123,10 @@ async fn what_was_replayed_to_a_broker_that_blocks_runs_once() {
     services.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
     endpoint.wait_for(2).await;
     world.wait_for_executions(2, &["--event-id", "e1"]).await;
-    assert_eq!(world.json(&["dead-letters", "show", &letter])["state"], "open");
+    assert_eq!(world.json(&["dead-letters", "show", &dead_letter])["state"], "open");
     assert_eq!(api.post(&format!("{replay}/resume"), &json!({})).await.status, 202);
     eventually("the letter is closed", || async {
-        world.json(&["dead-letters", "show", &letter])["state"] == "replayed"
+        world.json(&["dead-letters", "show", &dead_letter])["state"] == "replayed"
     })
     .await;
     assert_eq!((api.get(&replay).await["replayed"].clone(), endpoint.count()), (json!(1), 2));

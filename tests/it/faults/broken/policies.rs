@@ -6,7 +6,7 @@ use crate::{
     faults::{
         Form, both_forms,
         checker::Allowed,
-        scene::{Scene, Setup},
+        fault_rig::{FaultRig, Setup},
     },
     support::{
         Endpoint, Services, World,
@@ -15,31 +15,31 @@ use crate::{
     },
 };
 
-both_forms!(hurried);
+both_forms!(early_retries);
 
-/// A policy on the queues whose names match the pattern, until [`clear`].
-async fn set(services: &Services, world: &World, pattern: &str, definition: &Value) {
+/// A policy on the queues whose names match the pattern, until [`clear_policy`].
+async fn set_policy(services: &Services, world: &World, pattern: &str, definition: &Value) {
     let pattern = format!("^{}{pattern}", world.broker.name("").replace('.', "[.]"));
     let definition = definition.to_string();
     services.ctl(&["set_policy", &world.broker.prefix, &pattern, &definition, "--apply-to", "queues"]).await;
 }
 
-async fn clear(services: &Services, world: &World) {
+async fn clear_policy(services: &Services, world: &World) {
     services.ctl(&["clear_policy", &world.broker.prefix]).await;
 }
 
 /// Retries come before their time, and none is lost.
-async fn hurried(form: Form) {
+async fn early_retries(form: Form) {
     let services = Services::breakable().await;
     let setup = Setup { services: Some(&services), interval: "4s", ..Setup::default() };
-    let mut scene = Scene::with("a policy that hurries", form, setup).await;
+    let mut rig = FaultRig::with("a policy that hurries", form, setup).await;
     for _ in 0..form.injections() {
-        scene.random_moment().await;
-        set(&services, &scene.world, "delay[.]", &json!({ "message-ttl": 300 })).await;
-        scene.recovered().await;
-        clear(&services, &scene.world).await;
+        rig.random_moment().await;
+        set_policy(&services, &rig.world, "delay[.]", &json!({ "message-ttl": 300 })).await;
+        rig.recovered().await;
+        clear_policy(&services, &rig.world).await;
     }
-    scene.end(Allowed::default()).await;
+    rig.end(Allowed::default()).await;
 }
 
 fn policies(world: &World) -> Vec<Value> {
@@ -48,35 +48,37 @@ fn policies(world: &World) -> Vec<Value> {
     report.into_iter().filter(|finding| finding["what"] == "policies").collect()
 }
 
-fn found(world: &World) -> (String, String) {
-    let told = |finding: &Value| finding["found"].as_str().expect("a text").to_owned();
+fn policy_findings(world: &World) -> (String, String) {
+    let text = |finding: &Value| finding["found"].as_str().expect("a text").to_owned();
     let findings = policies(world);
     let states: Vec<_> = findings.iter().map(|finding| finding["state"].as_str().expect("a state")).collect();
-    (states.join(","), findings.iter().map(told).collect::<Vec<_>>().join("\n"))
+    (states.join(","), findings.iter().map(text).collect::<Vec<_>>().join("\n"))
 }
 
 #[blocking_test]
 async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, Some(&services.database_url)).await;
-    let (state, text) = found(&world);
+    let (state, text) = policy_findings(&world);
     assert!(state == "ok" && text.contains("amqp.management_url"), "{state} {text}");
     world.set("amqp.management_url", &services.start_management().await);
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     let worker = world.worker().await;
-    eventually("the management API tells of the queues", || async { found(&world).1.contains("no policy") })
-        .await;
+    eventually("the management API tells of the queues", || async {
+        policy_findings(&world).1.contains("no policy")
+    })
+    .await;
 
-    set(&services, &world, "", &json!({ "message-ttl": 700 })).await;
-    let told = format!("the policy {:?} (message-ttl 700) drops unprocessed messages", world.broker.prefix);
-    eventually("check tells of the policy", || async { found(&world).1.contains(&told) }).await;
-    let (state, text) = found(&world);
+    set_policy(&services, &world, "", &json!({ "message-ttl": 700 })).await;
+    let harm = format!("the policy {:?} (message-ttl 700) drops unprocessed messages", world.broker.prefix);
+    eventually("check tells of the policy", || async { policy_findings(&world).1.contains(&harm) }).await;
+    let (state, text) = policy_findings(&world);
     assert_eq!(state, "failed,failed", "{text}");
     assert!(text.contains("delivers retries too early") && text.contains("and 17 more"), "{text}");
     assert!(text.contains(&world.broker.name("execution-log")), "{text}");
     let status = world.run(&["status"]).stdout();
-    assert!(status.contains(&told) && status.contains("too early"), "{status}");
+    assert!(status.contains(&harm) && status.contains("too early"), "{status}");
     let console = Api::start(&mut world).await;
     let harmful = console.get("/stats").await["policies"]["harmful"].clone();
     let harms: Vec<_> = harmful.as_array().expect("a list").iter().map(|policy| &policy["harm"]).collect();
@@ -95,8 +97,9 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
     world.run(&["events", "add", "clients.odd"]).assert_done();
     world.rows("DELETE FROM event_types WHERE name = 'clients.odd'", &[]).await;
     eventually("check and status tell of the queue", || async {
-        let told = |ran: &str| world.run(&[ran]).stdout().contains("provisiond events add clients.odd");
-        told("check") && told("status")
+        let names_queue =
+            |command: &str| world.run(&[command]).stdout().contains("provisiond events add clients.odd");
+        names_queue("check") && names_queue("status")
     })
     .await;
 
@@ -107,10 +110,10 @@ async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
         .await;
     let recorder = world.recorder().await;
 
-    clear(&services, &world).await;
-    eventually("the policy is gone", || async { found(&world).0 == "ok" }).await;
+    clear_policy(&services, &world).await;
+    eventually("the policy is gone", || async { policy_findings(&world).0 == "ok" }).await;
     world.set("amqp.management_url", "http://guest:wrong@127.0.0.1:1");
-    let (state, text) = found(&world);
+    let (state, text) = policy_findings(&world);
     assert!(state == "warning" && text.contains("cannot read") && !text.contains("wrong"), "{state} {text}");
     services.stop_management().await;
     for process in [worker, again, recorder] {

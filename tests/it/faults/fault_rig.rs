@@ -1,4 +1,4 @@
-//! The stage of a fault: workers and a recorder behind links that can be broken, under load.
+//! The rig of a fault test: workers and a recorder behind links that can be broken, under load.
 
 mod ending;
 
@@ -20,13 +20,13 @@ pub const HANDLERS: usize = 4;
 /// Events a second: with four handlers on each, two cores are busy.
 pub const RATE: u32 = 150;
 /// Everything that can be under way in a worker.
-pub const UNDER_WAY: usize = PREFETCH * HANDLERS;
+pub const MAX_IN_FLIGHT: usize = PREFETCH * HANDLERS;
 /// What a worker that loses its connections may repeat. It knows what it runs, and waits for the record of that; only
 /// copies that were sent and not confirmed are sent again.
-pub const CUT: usize = PREFETCH;
+pub const MAX_REPEATED_BY_CUT: usize = PREFETCH;
 /// In these tests; the default is longer, and would only be waited for.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
-const RECOVERY: Duration = Duration::from_secs(15);
+const MAX_RECOVERY: Duration = Duration::from_secs(15);
 
 /// How a fault is set up.
 #[derive(Clone, Copy)]
@@ -67,7 +67,7 @@ pub struct Links {
     pub postgres: Proxy,
 }
 
-pub struct Scene {
+pub struct FaultRig {
     pub world: World,
     pub form: Form,
     pub rng: StdRng,
@@ -77,15 +77,15 @@ pub struct Scene {
     pub recorder: Process,
     pub load: Load,
     /// What was published before this number may have been in a queue that was deleted.
-    pub excusable: u64,
+    pub may_be_lost_before: u64,
     /// A recovery may take so long.
-    pub patience: Duration,
+    pub max_recovery: Duration,
     name: &'static str,
     /// The nodes, as the processes are told; the first is behind the link.
     brokers: Vec<String>,
     injections: usize,
     /// The first event that was published after the last injection.
-    struck: u64,
+    recovery_start: u64,
     recoveries: Vec<Duration>,
     /// Of the workers and the recorder, before the fault.
     before: Vec<Vitals>,
@@ -97,7 +97,7 @@ enum Role {
     Recorder,
 }
 
-impl Scene {
+impl FaultRig {
     pub async fn begin(name: &'static str, form: Form) -> Self {
         Self::with(name, form, Setup::default()).await
     }
@@ -134,9 +134,9 @@ impl Scene {
         links.open();
         let workers = (0..setup.workers).map(|_| spawn(&mut world, &links, &brokers, Role::Worker)).collect();
         let recorder = spawn(&mut world, &links, &brokers, Role::Recorder);
-        consumed(&world, setup.workers).await;
+        wait_for_consumers(&world, setup.workers).await;
         let load = Load::start(&world, setup.rate, form.events(), setup.times);
-        let mut scene = Self {
+        let mut rig = Self {
             rng: StdRng::seed_from_u64(seed),
             world,
             form,
@@ -145,41 +145,41 @@ impl Scene {
             workers,
             recorder,
             load,
-            excusable: 0,
-            patience: RECOVERY,
+            may_be_lost_before: 0,
+            max_recovery: MAX_RECOVERY,
             name,
             brokers,
             injections: 0,
-            struck: 0,
+            recovery_start: 0,
             recoveries: Vec::new(),
             before: Vec::new(),
         };
-        scene.load.wait_for(100).await;
-        scene.before = scene.vitals();
-        scene
+        rig.load.wait_for(100).await;
+        rig.before = rig.vitals();
+        rig
     }
 
     fn vitals(&self) -> Vec<Vitals> {
-        let apart = self.receivers.endpoint.address;
-        self.workers.iter().chain([&self.recorder]).map(|process| process.vitals(apart)).collect()
+        let endpoint = self.receivers.endpoint.address;
+        self.workers.iter().chain([&self.recorder]).map(|process| process.vitals(endpoint)).collect()
     }
 
     /// Lets the load run on to a moment that is different every time. The injection follows.
     pub async fn random_moment(&mut self) {
         let more = self.rng.random_range(20..120);
         self.load.wait_for(more).await;
-        self.injected();
+        self.record_injection();
     }
 
     /// An injection at a moment that the fault itself chose.
-    pub fn injected(&mut self) {
+    pub fn record_injection(&mut self) {
         self.injections += 1;
-        self.struck_now();
+        self.reset_recovery_start();
     }
 
     /// What is published from now on shows the recovery.
-    pub fn struck_now(&mut self) {
-        self.struck = self.load.next();
+    pub fn reset_recovery_start(&mut self) {
+        self.recovery_start = self.load.next();
     }
 
     pub async fn kill_worker(&mut self, number: usize) {
@@ -199,21 +199,21 @@ impl Scene {
     /// been run after this moment, and a row of such an event is written. (Not the same row: after an hour without
     /// Postgres the results of that hour come first.)
     pub async fn recovered(&mut self) {
-        let healed = SystemTime::now();
+        let restored = SystemTime::now();
         let sql = "SELECT min(started_at + duration_ms * interval '1 ms') FILTER (WHERE started_at > $1), \
                    min(recorded_at) FROM executions WHERE recorded_at > $1 \
                    AND CASE WHEN event_id ~ '^e[0-9]+$' THEN substr(event_id, 2)::bigint >= $2 END";
-        let struck = i64::try_from(self.struck).expect("a number");
+        let recovery_start = i64::try_from(self.recovery_start).expect("a number");
         let deadline = Instant::now() + Duration::from_mins(2);
         let (ran, wrote): (SystemTime, SystemTime) = loop {
-            let row = &self.world.rows(sql, &[&healed, &struck]).await[0];
+            let row = &self.world.rows(sql, &[&restored, &recovery_start]).await[0];
             if let (Some(ran), Some(wrote)) = (row.get(0), row.get(1)) {
                 break (ran, wrote);
             }
             assert!(Instant::now() < deadline, "{}: no recovery; the logs:\n{}", self.name, self.logs());
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
-        let took = ran.max(wrote).duration_since(healed).unwrap_or_default();
+        let took = ran.max(wrote).duration_since(restored).unwrap_or_default();
         println!("{}: injection {}, recovered in {took:.1?}", self.name, self.injections);
         self.recoveries.push(took);
     }
@@ -222,8 +222,8 @@ impl Scene {
     pub fn logs(&self) -> String {
         let end = |process: &Process| {
             let log = process.log();
-            let is_news = |line: &&str| !line.contains("worker::attempt") && !line.contains("gave up: ");
-            let lines: Vec<_> = log.lines().filter(is_news).collect();
+            let is_relevant = |line: &&str| !line.contains("worker::attempt") && !line.contains("gave up: ");
+            let lines: Vec<_> = log.lines().filter(is_relevant).collect();
             let last = log.lines().last().unwrap_or_default();
             let lines = lines[lines.len().saturating_sub(60)..].join("\n");
             format!("--- {}\n{lines}\nthe last line: {last}\n", process.log.display())
@@ -239,21 +239,21 @@ impl Scene {
     }
 
     /// Waits until the log of `process` says `what` the `times`th time.
-    pub async fn says(&self, process: &Process, what: &str, times: usize) {
-        eventually(&format!("{what:?} in {}", process.log.display()), || async {
-            process.log().matches(what).count() >= times
+    pub async fn wait_for_log(&self, process: &Process, text: &str, times: usize) {
+        eventually(&format!("{text:?} in {}", process.log.display()), || async {
+            process.log().matches(text).count() >= times
         })
         .await;
     }
 }
 
 /// Waits until every worker and the recorder consume.
-async fn consumed(world: &World, workers: usize) {
+async fn wait_for_consumers(world: &World, workers: usize) {
     let queues =
         [(format!("events.{EVENT}"), workers), ("execution-log".into(), 1), ("dead-letters".into(), 1)];
     for (queue, consumers) in queues {
         eventually(&format!("{consumers} consumers of {queue}"), || async {
-            world.broker.depth(&queue).await.is_some_and(|(_, found)| found as usize == consumers)
+            world.broker.depth(&queue).await.is_some_and(|(_, count)| count as usize == consumers)
         })
         .await;
     }
@@ -266,8 +266,8 @@ fn spawn(world: &mut World, links: &Links, brokers: &[String], role: Role) -> Pr
     };
     let (amqp_url, database_url) = (world.amqp_url.clone(), world.database_url.clone());
     // Only the first node has the address that is replaced.
-    world.set("amqp.url", &link.lead(&brokers.join(",")));
-    world.set("database.url", &links.postgres.lead(&database_url));
+    world.set("amqp.url", &link.redirect(&brokers.join(",")));
+    world.set("database.url", &links.postgres.redirect(&database_url));
     let process = world.spawn(&["--roles", role]);
     // What the test itself asks goes straight there.
     world.set("amqp.url", &amqp_url);

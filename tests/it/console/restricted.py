@@ -4,22 +4,22 @@ import time
 
 from playwright.sync_api import expect
 
-from browser import Browser, story
+from browser import Browser, run_test
 from hostile import APP, arrange, forms, pages
 
 CHANGES = "main form[method=post], main [href$='/edit'], main [href$='/new'], main [href$='/delete'], main [href*='/replay?']"
 
 
 def viewer_changes_nothing(viewer):
-    execution, letter = arrange()
+    execution, dead_letter = arrange()
     viewer.sign_in("vic")
     page = viewer.page
-    for path in pages(execution, letter):
+    for path in pages(execution, dead_letter):
         page.goto(path)
         expect(page.locator(CHANGES)).to_have_count(0)
     expect(page.locator(".whoami")).to_contain_text("viewer")
     # And if somebody asks all the same:
-    for path in forms(letter):
+    for path in forms(dead_letter):
         assert page.goto(path).status == 403, path
     csrf = page.goto("/handlers") and page.locator("[name=csrf]").first.get_attribute("value")
     status = page.evaluate(
@@ -59,9 +59,9 @@ def works_without_scripts(playwright):
     plain.end()
 
 
-def others(playwright, browser):
+def restricted(playwright, browser):
     viewer_changes_nothing(browser)
     works_without_scripts(playwright)
 
 
-story(others)
+run_test(restricted)

@@ -1,11 +1,11 @@
-"""An operator's morning, at the browser and mostly at the keyboard."""
+"""What an operator does in the browser, mostly with the keyboard."""
 
 import os
 import re
 
 from playwright.sync_api import expect
 
-from browser import PASSWORD, provisiond, story
+from browser import PASSWORD, provisiond, run_test
 
 APP = os.environ["APP"]
 
@@ -119,7 +119,7 @@ def sees_it_live(browser):
     expect(first.get_by_role("link", name="Details")).to_be_focused()
 
 
-def mends_a_dead_letter(browser):
+def repairs_a_dead_letter(browser):
     page = browser.page
     publish(page, "Bob")
     expect(page.locator("#list tbody tr")).to_contain_text("dead letter")
@@ -227,10 +227,10 @@ def finds_an_edit_stale(browser):
     provisiond("handlers", "update", "1", "--priority", "7")
     dialog.get_by_label("Name", exact=True).fill("CRM of mine")
     dialog.get_by_role("button", name="Save").click()
-    told = dialog.get_by_role("alert")
-    expect(told).to_contain_text("Somebody changed this handler while you edited it")
-    expect(told.locator("del")).to_have_text("1")
-    expect(told.locator("ins")).to_have_text("7")
+    alert = dialog.get_by_role("alert")
+    expect(alert).to_contain_text("Somebody changed this handler while you edited it")
+    expect(alert.locator("del")).to_have_text("1")
+    expect(alert.locator("ins")).to_have_text("7")
     expect(dialog.get_by_label("Name", exact=True)).to_have_value("CRM of mine")
     assert provisiond("handlers", "show", "1")["name"] == "CRM", "nothing was saved"
     browser.expect_errors("409")
@@ -279,11 +279,11 @@ def signs_out(browser):
     expect(browser.page).to_have_url(re.compile("/sign-in"))
 
 
-def morning(_playwright, browser):
-    for part in (signs_in, creates_the_handler, tests_the_handler, sees_it_live, mends_a_dead_letter,
+def operator_flow(_playwright, browser):
+    for part in (signs_in, creates_the_handler, tests_the_handler, sees_it_live, repairs_a_dead_letter,
                  replays_and_discards_many, searches, finds_an_edit_stale, switches_off_and_archives, signs_out):
         part(browser)
         print(f"{part.__name__}: well", flush=True)
 
 
-story(morning)
+run_test(operator_flow)
