@@ -73,13 +73,13 @@ async fn what_was_never_called_is_never_given_up() {
         }
     };
     tokio::time::timeout(Duration::from_mins(4), all_ended).await.expect("all end");
-    for letter in world.dead_letters() {
+    for dead_letter in world.dead_letters() {
         let called = failing
             .calls()
             .iter()
-            .filter(|call| letter["object_id"].as_str() == Some(&call.object_id().to_string()))
+            .filter(|call| dead_letter["object_id"].as_str() == Some(&call.object_id().to_string()))
             .count();
-        assert_eq!((letter["attempts"].as_u64(), called), (Some(3), 3), "{letter}");
+        assert_eq!((dead_letter["attempts"].as_u64(), called), (Some(3), 3), "{dead_letter}");
     }
     world.abandon().await;
 }

@@ -17,12 +17,12 @@ async fn what_the_broker_gives_up_is_recorded() {
     world.broker.publish_with("clients.create", expiring, body.as_bytes()).await;
     let recorder = world.recorder().await;
     world.keep(recorder);
-    let letters = world.wait_for_dead_letters(1).await;
+    let dead_letters = world.wait_for_dead_letters(1).await;
     assert_eq!(
-        (&letters[0]["reason"], &letters[0]["event_name"]),
+        (&dead_letters[0]["reason"], &dead_letters[0]["event_name"]),
         (&json!("expired"), &json!("clients.create"))
     );
-    assert_eq!((&letters[0]["event_id"], &letters[0]["plan"]), (&json!("e1"), &json!([])));
+    assert_eq!((&dead_letters[0]["event_id"], &dead_letters[0]["plan"]), (&json!("e1"), &json!([])));
     world.end().await;
 }
 

@@ -93,9 +93,9 @@ async fn an_event_type_is_added_and_removed_while_workers_run() {
     assert!(!names.as_array().unwrap().iter().any(|t| t["name"] == "clients.suspend"));
     // From now on it is unrouted, and a dead letter says so.
     world.broker.publish("clients.suspend", Some("gone"), b"{}").await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!(letters[0]["reason"], "unrouted");
-    assert_eq!(letters[0]["event_name"], "clients.suspend");
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(dead_letters[0]["reason"], "unrouted");
+    assert_eq!(dead_letters[0]["event_name"], "clients.suspend");
     world.broker.delete_queue("events.clients.suspend").await;
     world.end().await;
 }

@@ -233,7 +233,7 @@ async fn json_has_the_names_of_the_design() {
     ] {
         assert!(handler.get(key).is_some(), "{key} in {handler}");
     }
-    let letters = world.wait_for_dead_letters(1).await;
+    let dead_letters = world.wait_for_dead_letters(1).await;
     for key in [
         "id",
         "event_id",
@@ -251,7 +251,7 @@ async fn json_has_the_names_of_the_design() {
         "worker",
         "state",
     ] {
-        assert!(letters[0].get(key).is_some(), "{key} in {}", letters[0]);
+        assert!(dead_letters[0].get(key).is_some(), "{key} in {}", dead_letters[0]);
     }
     world.end().await;
 }

@@ -68,14 +68,14 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     let id = world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]);
     world.serve().await;
     publish(&world, "clients.create", EVENTS).await;
-    let letters = world.wait_for_dead_letters(EVENTS).await;
-    for letter in &letters {
-        assert_eq!((&letter["handler_id"], &letter["attempts"]), (&json!(id), &json!(1)));
-        assert_eq!(letter["error"], "answered 400 Bad Request");
+    let dead_letters = world.wait_for_dead_letters(EVENTS).await;
+    for dead_letter in &dead_letters {
+        assert_eq!((&dead_letter["handler_id"], &dead_letter["attempts"]), (&json!(id), &json!(1)));
+        assert_eq!(dead_letter["error"], "answered 400 Bad Request");
     }
     world.wait_for_executions(2 * EVENTS, &[]).await;
 
-    let shown = world.run(&["dead-letters", "show", letters[0]["id"].as_str().unwrap()]).stdout();
+    let shown = world.run(&["dead-letters", "show", dead_letters[0]["id"].as_str().unwrap()]).stdout();
     for told in
         ["broken failed permanently on clients.create", "answered HTTP 400: out of order", "broken (id 2)"]
     {
@@ -127,9 +127,9 @@ async fn a_halted_plan_goes_on_where_it_ended() {
     let third = create("after", &after, "3");
     world.serve().await;
     publish(&world, "clients.create", 1).await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!(letters[0]["plan"], json!([second, third]));
-    let id = letters[0]["id"].as_str().unwrap();
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(dead_letters[0]["plan"], json!([second, third]));
+    let id = dead_letters[0]["id"].as_str().unwrap();
     let shown = world.json(&["dead-letters", "show", id]);
     assert_eq!(
         shown["replay"]["handlers"][1],
@@ -153,9 +153,9 @@ async fn what_would_run_nothing_is_refused_and_stays_open() {
     world.serve().await;
     publish(&world, "clients.create", 1).await;
     world.publish("clients.suspend", Some("unknown"), 7, &json!({})).await;
-    let letters = world.wait_for_dead_letters(2).await;
+    let dead_letters = world.wait_for_dead_letters(2).await;
     let of = |reason: &str| {
-        letters.iter().find(|l| l["reason"] == reason).unwrap()["id"].as_str().unwrap().to_owned()
+        dead_letters.iter().find(|l| l["reason"] == reason).unwrap()["id"].as_str().unwrap().to_owned()
     };
     world.run(&["handlers", "disable", &id]).assert_done();
     let refused = world.run(&["dead-letters", "replay", &of("permanent")]);
@@ -192,8 +192,8 @@ async fn a_malformed_event_is_mended_and_becomes_another_event() {
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
     world.broker.publish("clients.create", Some("broken"), b"{\"event\":\xff").await;
-    let letters = world.wait_for_dead_letters(1).await;
-    let id = letters[0]["id"].as_str().unwrap();
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    let id = dead_letters[0]["id"].as_str().unwrap();
     let refused = world.run(&["dead-letters", "replay", id]);
     assert!(
         refused.stdout().contains("it is not a valid event: the body is not UTF-8"),

@@ -57,29 +57,29 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
         .publish_with("clients.create", properties, envelope("clients.create", 1, &json!({})).as_bytes())
         .await;
 
-    let letters = world.wait_for_dead_letters(garbage.len() + 1).await;
+    let dead_letters = world.wait_for_dead_letters(garbage.len() + 1).await;
     assert_eq!(
         worker.log().matches("dead-lettered malformed event").count(),
-        letters.len(),
+        dead_letters.len(),
         "each is told of"
     );
     world.keep(worker);
     for (id, body, told) in garbage {
-        let letter = letters
+        let dead_letter = dead_letters
             .iter()
-            .find(|letter| letter["event_id"] == id)
+            .find(|dead_letter| dead_letter["event_id"] == id)
             .unwrap_or_else(|| panic!("no letter for {id}"));
-        assert_eq!((&letter["reason"], &letter["plan"]), (&json!("malformed"), &json!([])), "{id}");
-        let error = letter["error"].as_str().unwrap();
+        assert_eq!((&dead_letter["reason"], &dead_letter["plan"]), (&json!("malformed"), &json!([])), "{id}");
+        let error = dead_letter["error"].as_str().unwrap();
         assert!(error.contains(told), "{id}: {error:?} should say {told:?}");
-        let shown = world.json(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
+        let shown = world.json(&["dead-letters", "show", dead_letter["id"].as_str().unwrap()]);
         let kept = match shown["body_base64"].as_str() {
             Some(encoded) => BASE64_STANDARD.decode(encoded).unwrap(),
             None => shown["body"].as_str().unwrap().as_bytes().to_vec(),
         };
         assert_eq!(kept, body, "{id}: its bytes are kept");
     }
-    let headers = letters.iter().find(|letter| letter["event_id"] == "huge-headers").unwrap();
+    let headers = dead_letters.iter().find(|dead_letter| dead_letter["event_id"] == "huge-headers").unwrap();
     assert!(headers["error"].as_str().unwrap().contains("headers"));
 
     let legal = envelope("clients.create", 1, &json!({"name": "a\u{0}b\u{1F600}", "deep": [[[[]]]]}));
@@ -112,8 +112,8 @@ async fn results_that_are_none_do_not_hold_up_the_recorder() {
     }
     world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
-    let letters = world.wait_for_dead_letters(3).await;
-    assert!(letters.iter().all(|letter| letter["reason"] == "malformed"));
+    let dead_letters = world.wait_for_dead_letters(3).await;
+    assert!(dead_letters.iter().all(|dead_letter| dead_letter["reason"] == "malformed"));
     world.end().await;
 }
 
@@ -131,9 +131,12 @@ async fn a_dead_letter_that_postgres_refuses_is_kept_with_its_body() {
     let queue = world.broker.name("dead-letters");
     let options = lapin::options::BasicPublishOptions::default();
     channel.basic_publish("".into(), queue.as_str().into(), options, b"the body", properties).await.unwrap();
-    let letters = world.wait_for_dead_letters(1).await;
-    assert!(letters[0]["error"].as_str().unwrap().contains("its metadata cannot be stored"), "{letters:?}");
-    let shown = world.json(&["dead-letters", "show", letters[0]["id"].as_str().unwrap()]);
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert!(
+        dead_letters[0]["error"].as_str().unwrap().contains("its metadata cannot be stored"),
+        "{dead_letters:?}"
+    );
+    let shown = world.json(&["dead-letters", "show", dead_letters[0]["id"].as_str().unwrap()]);
     assert_eq!(shown["body"], "the body");
     world.end().await;
 }
@@ -147,8 +150,8 @@ async fn headers_of_ours_are_not_believed_on_what_others_publish() {
     headers.insert("x-provisioning-event-id".into(), AMQPValue::LongString("forged".into()));
     let properties = BasicProperties::default().with_message_id("real".into()).with_headers(headers);
     world.broker.publish_with("no.such.event", properties, b"{}").await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["event_id"], &letters[0]["plan"]), (&json!("real"), &json!([])));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!((&dead_letters[0]["event_id"], &dead_letters[0]["plan"]), (&json!("real"), &json!([])));
     world.end().await;
 }
 
@@ -171,13 +174,17 @@ async fn messages_that_are_large_are_held_few_at_a_time() {
     // As long as there is progress: each of them takes the broker seconds on a busy disk.
     for expected in (5..=COUNT).step_by(5) {
         eventually("five more are dead letters", || async {
-            let letters = world.broker.depth("dead-letters").await.map(|(letters, _)| letters as usize);
-            letters >= Some(expected)
+            let dead_letters =
+                world.broker.depth("dead-letters").await.map(|(dead_letters, _)| dead_letters as usize);
+            dead_letters >= Some(expected)
         })
         .await;
     }
     eventually("the small event ran", || async { endpoint.count() == 1 }).await;
-    assert_eq!(world.broker.depth("dead-letters").await.map(|(letters, _)| letters as usize), Some(COUNT));
+    assert_eq!(
+        world.broker.depth("dead-letters").await.map(|(dead_letters, _)| dead_letters as usize),
+        Some(COUNT)
+    );
     let held = worker.peak_kib() / 1024;
     assert!(held < 270, "the worker held {held} MiB of {} MiB", COUNT * 10);
     world.keep(worker);

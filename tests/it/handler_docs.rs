@@ -204,8 +204,8 @@ async fn the_scripts_of_the_page_run() {
     assert_eq!(said, ["client 12 Ann e1_2\n", "client 12 Ann e1_2\n", &first, "done before\n"]);
 
     world.publish("clients.update", Some("e2"), 13, &json!({"id": 13})).await;
-    let letter = world.wait_for_dead_letters(1).await.remove(0);
-    assert_eq!((&letter["handler_name"], &letter["reason"]), (&json!("Sync"), &json!("permanent")));
+    let dead_letter = world.wait_for_dead_letters(1).await.remove(0);
+    assert_eq!((&dead_letter["handler_name"], &dead_letter["reason"]), (&json!("Sync"), &json!("permanent")));
     world.wait_for_executions(6, &[]).await;
     world.end().await;
 }

@@ -82,15 +82,17 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
     assert!(expected.len() >= 8, "{refused} were refused by the broker");
     publish_good(&world, GOOD).await;
 
-    let letters = world.wait_for_dead_letters(expected.len()).await;
+    let dead_letters = world.wait_for_dead_letters(expected.len()).await;
     for said in &expected {
-        let letter = letters.iter().find(|letter| letter["error"].as_str().is_some_and(|e| e.contains(said)));
-        let letter = letter.unwrap_or_else(|| panic!("no letter says {said:?}: {letters:#?}"));
+        let dead_letter = dead_letters
+            .iter()
+            .find(|dead_letter| dead_letter["error"].as_str().is_some_and(|e| e.contains(said)));
+        let dead_letter = dead_letter.unwrap_or_else(|| panic!("no letter says {said:?}: {dead_letters:#?}"));
         assert_eq!(
-            (&letter["reason"], &letter["event_name"]),
+            (&dead_letter["reason"], &dead_letter["event_name"]),
             (&json!("malformed"), &json!("clients.create"))
         );
-        let shown = world.json(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
+        let shown = world.json(&["dead-letters", "show", dead_letter["id"].as_str().unwrap()]);
         assert!(shown["body"].to_string().contains("666"), "its bytes are kept: {shown:#}");
     }
     let good = world.wait_for_executions(4 * usize::try_from(GOOD).unwrap(), &["--status", "success"]).await;
@@ -100,7 +102,7 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
         assert!(!process.log().contains("connection to the broker lost"), "{}", process.log());
     }
     // One is replayed like any other.
-    let mended = letters[0]["id"].as_str().unwrap();
+    let mended = dead_letters[0]["id"].as_str().unwrap();
     world.run(&["dead-letters", "replay", mended, "--yes"]).assert_done();
     endpoint.wait_for(good.len() + 1).await;
     world.keep(worker);
@@ -118,17 +120,17 @@ async fn a_routing_key_that_cannot_be_read_is_shown_as_far_as_it_can() {
     for key in [b"clients.\xe4ndern".as_slice(), b"\xff\xfe\x00", b"no.such.event"] {
         publisher.publish(&exchange, key, (MESSAGE_ID, &id), b"{}").await.expect("taken");
     }
-    let letters = world.wait_for_dead_letters(3).await;
+    let dead_letters = world.wait_for_dead_letters(3).await;
     let said = |what: &str| {
-        letters.iter().any(|letter| {
-            letter["reason"] == json!("unrouted")
-                && letter["error"].as_str().is_some_and(|e| e.contains(what))
+        dead_letters.iter().any(|dead_letter| {
+            dead_letter["reason"] == json!("unrouted")
+                && dead_letter["error"].as_str().is_some_and(|e| e.contains(what))
         })
     };
-    assert!(said("routing_key is not UTF-8 (636c69656e74732ee46e6465726e)"), "{letters:#?}");
-    assert!(said("routing_key is not UTF-8 (fffe00)"), "{letters:#?}");
-    assert!(said("\"no.such.event\": it is not in the catalogue"), "{letters:#?}");
-    let names: Vec<&Value> = letters.iter().map(|letter| &letter["event_name"]).collect();
+    assert!(said("routing_key is not UTF-8 (636c69656e74732ee46e6465726e)"), "{dead_letters:#?}");
+    assert!(said("routing_key is not UTF-8 (fffe00)"), "{dead_letters:#?}");
+    assert!(said("\"no.such.event\": it is not in the catalogue"), "{dead_letters:#?}");
+    let names: Vec<&Value> = dead_letters.iter().map(|dead_letter| &dead_letter["event_name"]).collect();
     assert!(names.contains(&&json!("clients.\u{fffd}ndern")), "{names:?}");
     assert!(!recorder.log().contains("connection to the broker lost"), "{}", recorder.log());
     world.keep(recorder);
@@ -169,12 +171,12 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
     for body in [&deep, &wide, &lines] {
         world.broker.publish("clients.create", None, body.as_bytes()).await;
     }
-    let letters = world.wait_for_dead_letters(3).await;
+    let dead_letters = world.wait_for_dead_letters(3).await;
     let (viewer, _) = api.sign_in("vic").await;
     let (operator, csrf) = api.sign_in("ann").await;
     let before = api.process.peak_kib() / 1024;
-    for letter in &letters {
-        let path = format!("/dead-letters/{}", letter["id"].as_str().unwrap());
+    for dead_letter in &dead_letters {
+        let path = format!("/dead-letters/{}", dead_letter["id"].as_str().unwrap());
         for (path, cookie) in [(format!("{path}?whole=yes"), &viewer), (format!("{path}/edit"), &operator)] {
             let page = answer(api.request("GET", &path).header("cookie", cookie)).await;
             assert_eq!(page.status, 200, "{path}");
@@ -186,7 +188,7 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
         let look = api.request("POST", &format!("{path}/edit")).header("cookie", &operator);
         let look = answer(look.header("sec-fetch-site", "same-origin").form(&form)).await;
         assert!(look.text.len() < 12 << 20, "{} bytes", look.text.len());
-        let shown = world.run(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
+        let shown = world.run(&["dead-letters", "show", dead_letter["id"].as_str().unwrap()]);
         assert!(shown.assert_done().stdout().len() < 8 << 20);
     }
     let grown = api.process.peak_kib() / 1024 - before;
@@ -211,9 +213,9 @@ async fn who_sets_our_mark_has_their_own_message_refused() {
         let sent = (HEADERS, table.as_slice());
         publisher.publish(&exchange, b"clients.create", sent, body.as_bytes()).await.expect("confirmed");
     }
-    let letters = world.wait_for_dead_letters(3).await;
-    for letter in &letters {
-        let error = letter["error"].as_str().expect("why");
+    let dead_letters = world.wait_for_dead_letters(3).await;
+    for dead_letter in &dead_letters {
+        let error = dead_letter["error"].as_str().expect("why");
         assert!(
             error.contains("x-provisioning-unreadable is reserved for provisiond")
                 || error.contains("forged"),

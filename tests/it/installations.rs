@@ -78,8 +78,8 @@ async fn a_second_installation_is_refused_when_the_broker_comes_back() {
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     world.serve().await;
     world.publish("clients.create", None, 1, &json!({})).await;
-    let letters = world.wait_for_dead_letters(1).await;
-    let replay = ["dead-letters", "replay", letters[0]["id"].as_str().expect("an id"), "--yes"];
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    let replay = ["dead-letters", "replay", dead_letters[0]["id"].as_str().expect("an id"), "--yes"];
 
     // From now on this database is another one.
     let ours = world.rows("SELECT id FROM installation", &[]).await[0].get::<_, uuid::Uuid>(0);
@@ -114,25 +114,25 @@ async fn forget_handlers(world: &World) {
 }
 
 /// That a replay of this letter, whose handler's number another one has, is refused, and everything says so before.
-fn assert_no_replay(world: &World, letter: &str) {
-    let shown = world.run(&["dead-letters", "show", letter]);
+fn assert_no_replay(world: &World, dead_letter: &str) {
+    let shown = world.run(&["dead-letters", "show", dead_letter]);
     let text = shown.assert_done().stdout();
     assert!(text.contains("nothing: no handler of its plan is enabled"), "{text}");
     assert!(text.contains("old (id 1, deleted, new has this id now: skipped)"), "{text}");
-    let shown = world.json(&["dead-letters", "show", letter]);
+    let shown = world.json(&["dead-letters", "show", dead_letter]);
     let handler = &shown["replay"]["handlers"][0];
     assert_eq!(
         (&handler["name"], &handler["replaced_by"], &handler["enabled"], &handler["deleted"]),
         (&json!("old"), &json!("new"), &json!(false), &json!(true)),
         "{shown}"
     );
-    let planned = world.run(&["dead-letters", "replay", letter, "--dry-run"]);
+    let planned = world.run(&["dead-letters", "replay", dead_letter, "--dry-run"]);
     let text = planned.assert_done().stdout();
     assert!(text.contains("old (id 1)") && text.contains("another handler has this id now"), "{text}");
-    world.run(&["dead-letters", "replay", letter]).assert_failed(1, "");
+    world.run(&["dead-letters", "replay", dead_letter]).assert_failed(1, "");
     let replayed = world.run(&["dead-letters", "replay", "--event-id", "e2", "--yes"]);
     assert!(replayed.stdout().contains("another handler now has the id 1"), "{}", replayed.stdout());
-    assert_eq!(world.json(&["dead-letters", "show", letter])["state"], "open");
+    assert_eq!(world.json(&["dead-letters", "show", dead_letter])["state"], "open");
 }
 
 #[blocking_test]
@@ -166,8 +166,8 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
         skipped[0]["error"].as_str().is_some_and(|error| error.contains("restored from a backup")),
         "{skipped:?}"
     );
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_no_replay(&world, letters[0]["id"].as_str().expect("an id"));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_no_replay(&world, dead_letters[0]["id"].as_str().expect("an id"));
     assert_eq!(new.count(), 0, "it was not meant");
     world.publish("clients.create", None, 3, &json!({})).await;
     new.wait_for(1).await;

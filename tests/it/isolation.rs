@@ -39,8 +39,11 @@ async fn what_ends_each_connection_that_it_comes_on_holds_up_no_other_event() {
     let all = NEIGHBOURS * EVENTS.len() as u64;
     let executions = world.wait_for_executions(usize::try_from(all).expect("few"), &[]).await;
     assert!(executions.iter().all(|execution| execution["status"] == "success"));
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("virus")));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(
+        (&dead_letters[0]["reason"], &dead_letters[0]["event_id"]),
+        (&json!("expired"), &json!("virus"))
+    );
     let mut called: Vec<_> = endpoint.calls().iter().map(|c| c.header("webhook-id").to_owned()).collect();
     called.sort_unstable();
     called.dedup();

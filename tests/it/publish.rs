@@ -163,9 +163,9 @@ async fn a_dead_letter_of_a_compressed_event_is_kept_unpacked() {
     world.wait_for_dead_letters(2).await;
     let found = world.json(&["dead-letters", "list", "--text", "Anna", "--object-id", "7"]);
     assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
-    for letter in found.as_array().expect("a list") {
-        let shown = world.json(&["dead-letters", "show", letter["id"].as_str().expect("an id")]);
-        let body = if letter["reason"] == "malformed" { &broken } else { &whole };
+    for dead_letter in found.as_array().expect("a list") {
+        let shown = world.json(&["dead-letters", "show", dead_letter["id"].as_str().expect("an id")]);
+        let body = if dead_letter["reason"] == "malformed" { &broken } else { &whole };
         assert_eq!(shown["body"], json!(body));
     }
     world.end().await;

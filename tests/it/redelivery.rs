@@ -194,10 +194,10 @@ async fn an_event_that_takes_its_worker_down_is_given_up_and_its_neighbours_are_
     world.keep(worker);
     // Three among its neighbours, and then alone.
     assert_eq!(crashes, 8);
-    let letters = world.wait_for_dead_letters(1).await;
-    let letter = &letters[0];
-    assert_eq!((&letter["reason"], &letter["object_id"]), (&json!("crash_loop"), &json!("13")));
-    assert_eq!(letter["plan"], json!([deadly]), "what had ended is not in it");
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    let dead_letter = &dead_letters[0];
+    assert_eq!((&dead_letter["reason"], &dead_letter["object_id"]), (&json!("crash_loop"), &json!("13")));
+    assert_eq!(dead_letter["plan"], json!([deadly]), "what had ended is not in it");
     let counted = || async { world.count("SELECT count(*) FROM suspects").await == 0 };
     eventually("what ended is not counted any more", counted).await;
     let executions = world.wait_for_executions(59, &[]).await;

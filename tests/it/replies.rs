@@ -133,8 +133,11 @@ async fn no_answer_goes_into_a_queue_of_our_own() {
         assert!(told.ends_with(" is a queue of provisiond itself"), "{told}");
         assert_eq!((&execution["status"], &execution["handler"]), (&json!("skipped"), &Value::Null));
     }
-    let letters = world.wait_for_dead_letters(own.len()).await;
-    assert!(letters.iter().all(|letter| letter["event_name"] == "clients.create"), "{letters:#?}");
+    let dead_letters = world.wait_for_dead_letters(own.len()).await;
+    assert!(
+        dead_letters.iter().all(|dead_letter| dead_letter["event_name"] == "clients.create"),
+        "{dead_letters:#?}"
+    );
     assert_eq!(worker.log().matches("reply_to is a queue of provisiond itself").count(), 2 * own.len());
     world.keep(worker);
     world.keep(recorder);

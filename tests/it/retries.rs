@@ -88,14 +88,14 @@ async fn not_found_is_a_dead_letter_at_once_and_gone_disables_the_handler() {
     world.serve().await;
     publish(&world, "clients.create", "e1").await;
     publish(&world, "clients.update", "e2").await;
-    let letters = world.wait_for_dead_letters(2).await;
-    let letter = letters.iter().find(|letter| letter["event_id"] == "e1").unwrap();
-    assert_eq!(letter["reason"], "permanent");
-    assert_eq!(letter["error"], "answered 404 Not Found");
-    assert_eq!((&letter["handler_id"], &letter["handler_name"]), (&json!(id), &json!("missing")));
-    assert_eq!((&letter["attempts"], &letter["plan"]), (&json!(1), &json!([id])));
+    let dead_letters = world.wait_for_dead_letters(2).await;
+    let dead_letter = dead_letters.iter().find(|dead_letter| dead_letter["event_id"] == "e1").unwrap();
+    assert_eq!(dead_letter["reason"], "permanent");
+    assert_eq!(dead_letter["error"], "answered 404 Not Found");
+    assert_eq!((&dead_letter["handler_id"], &dead_letter["handler_name"]), (&json!(id), &json!("missing")));
+    assert_eq!((&dead_letter["attempts"], &dead_letter["plan"]), (&json!(1), &json!([id])));
     assert_eq!(missing.count(), 1);
-    let shown = world.json(&["dead-letters", "show", letter["id"].as_str().unwrap()]);
+    let shown = world.json(&["dead-letters", "show", dead_letter["id"].as_str().unwrap()]);
     assert_eq!(shown["executions"][0]["response"]["body"], "no such client");
     assert_eq!(shown["executions"][0]["disposition"], "dead_lettered");
 
@@ -116,9 +116,11 @@ async fn attempts_that_are_used_up_end_as_a_dead_letter() {
     world.handler("CRM", "clients.create", &flags);
     world.serve().await;
     publish(&world, "clients.create", "e1").await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["attempts"]), (&json!("exhausted"), &json!(2)));
-    assert!(letters[0]["first_failed_at"].as_str().unwrap() < letters[0]["died_at"].as_str().unwrap());
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!((&dead_letters[0]["reason"], &dead_letters[0]["attempts"]), (&json!("exhausted"), &json!(2)));
+    assert!(
+        dead_letters[0]["first_failed_at"].as_str().unwrap() < dead_letters[0]["died_at"].as_str().unwrap()
+    );
     assert_eq!(endpoint.count(), 2);
     world.wait_for_executions(2, &["--status", "fail"]).await;
     world.end().await;
@@ -163,8 +165,8 @@ async fn a_halting_handler_that_fails_for_good_takes_the_rest_into_its_dead_lett
         world.handler("waiting", "clients.create", &["--http", &waiting.url("/"), "--priority", "2"]);
     world.serve().await;
     publish(&world, "clients.create", "e1").await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!(letters[0]["plan"], json!([first, second]));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(dead_letters[0]["plan"], json!([first, second]));
     world.wait_for_executions(1, &[]).await;
     assert_eq!(waiting.count(), 0);
     world.end().await;
@@ -235,8 +237,8 @@ async fn a_slow_answer_times_out_and_does_not_slow_others() {
     publish(&world, "clients.update", "fast").await;
     fast.wait_for(1).await;
     assert!(begun.elapsed() < Duration::from_secs(3), "the other queue waited");
-    let letters = world.wait_for_dead_letters(1).await;
-    assert!(letters[0]["error"].as_str().unwrap().contains("no answer within 3s"), "{letters:?}");
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert!(dead_letters[0]["error"].as_str().unwrap().contains("no answer within 3s"), "{dead_letters:?}");
     world.wait_for_executions(2, &[]).await;
     world.end().await;
 }

@@ -52,9 +52,9 @@ async fn exit_codes_say_whether_to_try_again() {
     for event in ["clients.create", "clients.update", "clients.delete"] {
         world.publish(event, Some(event), 1, &json!({})).await;
     }
-    let letters = world.wait_for_dead_letters(2).await;
+    let dead_letters = world.wait_for_dead_letters(2).await;
     let error = |id: &str| {
-        letters.iter().find(|l| l["event_id"] == id).unwrap()["error"].as_str().unwrap().to_owned()
+        dead_letters.iter().find(|l| l["event_id"] == id).unwrap()["error"].as_str().unwrap().to_owned()
     };
     assert!(error("clients.create").contains("65"), "{}", error("clients.create"));
     assert!(error("clients.delete").contains("outside of script.roots"), "{}", error("clients.delete"));
@@ -165,9 +165,9 @@ async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
         }
         world.serve().await;
         world.publish("clients.create", Some("e1"), 1, &json!({})).await;
-        let letters = world.wait_for_dead_letters(scripts.len()).await;
+        let dead_letters = world.wait_for_dead_letters(scripts.len()).await;
         for (_, told) in scripts {
-            let errors = letters.iter().map(|letter| letter["error"].as_str().unwrap());
+            let errors = dead_letters.iter().map(|dead_letter| dead_letter["error"].as_str().unwrap());
             assert!(
                 errors.clone().any(|error| error.contains(told)),
                 "{told}: {:?}",

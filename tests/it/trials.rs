@@ -113,12 +113,17 @@ async fn a_denied_address_is_refused_when_saved_when_tested_and_when_called() {
     for event in ["clients.update", "clients.delete"] {
         world.publish(event, None, 1, &json!({})).await;
     }
-    let letters = world.wait_for_dead_letters(2).await;
+    let dead_letters = world.wait_for_dead_letters(2).await;
     assert!(
-        letters.iter().all(|letter| letter["reason"] == "permanent" && letter["attempts"] == 1),
-        "{letters:?}"
+        dead_letters
+            .iter()
+            .all(|dead_letter| dead_letter["reason"] == "permanent" && dead_letter["attempts"] == 1),
+        "{dead_letters:?}"
     );
-    assert!(letters.iter().any(|letter| letter["error"].as_str().unwrap().contains(denied)), "{letters:?}");
+    assert!(
+        dead_letters.iter().any(|dead_letter| dead_letter["error"].as_str().unwrap().contains(denied)),
+        "{dead_letters:?}"
+    );
     assert_eq!(endpoint.count(), 0);
     world.wait_for_executions(2, &[]).await;
     world.end().await;

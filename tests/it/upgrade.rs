@@ -60,10 +60,10 @@ async fn a_full_database_of_the_previous_version_is_all_there_after_the_upgrade(
     the_handlers_are_there(&world);
     the_executions_are_there(&world);
     for state in ["open", "replayed", "discarded"] {
-        assert_eq!(letters(&world, state).len(), 500, "{state}");
+        assert_eq!(dead_letters(&world, state).len(), 500, "{state}");
     }
     let discarded =
-        world.json(&["dead-letters", "show", letters(&world, "discarded")[0]["id"].as_str().unwrap()]);
+        world.json(&["dead-letters", "show", dead_letters(&world, "discarded")[0]["id"].as_str().unwrap()]);
     assert!(discarded.to_string().contains("the CRM has it"), "{discarded}");
 
     // And work goes on where it stood: a new event, a letter, an execution, and the replay that was stopped.
@@ -72,10 +72,13 @@ async fn a_full_database_of_the_previous_version_is_all_there_after_the_upgrade(
     endpoint.wait_for(2).await;
     world.json(&["dead-letters", "replay", "--resume", "2", "--yes"]);
     endpoint.wait_for(22).await;
-    let letter = letters(&world, "open").into_iter().find(|letter| letter["reason"] == "exhausted").unwrap();
-    world.run(&["dead-letters", "replay", letter["id"].as_str().unwrap()]).assert_done();
+    let dead_letter = dead_letters(&world, "open")
+        .into_iter()
+        .find(|dead_letter| dead_letter["reason"] == "exhausted")
+        .unwrap();
+    world.run(&["dead-letters", "replay", dead_letter["id"].as_str().unwrap()]).assert_done();
     endpoint.wait_for(23).await;
-    assert_eq!(letters(&world, "open").len(), 500 - 21);
+    assert_eq!(dead_letters(&world, "open").len(), 500 - 21);
     let execution = &world.executions(&["--disposition", "dead_lettered"])[0];
     world.run(&["executions", "replay", execution["id"].as_str().unwrap()]).assert_done();
     endpoint.wait_for(24).await;
@@ -83,7 +86,7 @@ async fn a_full_database_of_the_previous_version_is_all_there_after_the_upgrade(
     world.end().await;
 }
 
-fn letters(world: &World, state: &str) -> Vec<Value> {
+fn dead_letters(world: &World, state: &str) -> Vec<Value> {
     let list = world.json(&["dead-letters", "list", "--state", state, "--limit", "10000"]);
     list.as_array().unwrap().clone()
 }
@@ -242,8 +245,11 @@ async fn members_and_headers_of_a_newer_version_are_ignored() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     world.wait_for_executions(2, &["--status", "success"]).await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["plan"]), (&json!("permanent"), &json!([handler])));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(
+        (&dead_letters[0]["reason"], &dead_letters[0]["plan"]),
+        (&json!("permanent"), &json!([handler]))
+    );
 
     // A copy: of one handler's second attempt, with a header more.
     let plan = handler.to_string();

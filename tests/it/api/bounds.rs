@@ -59,12 +59,17 @@ async fn exports_that_nobody_reads_hold_little_and_leave_room() {
         unread.push(begin(&api, "/api/v1/dead-letters/export").await);
     }
     // Bytes, so the bodies are neither cut nor bent.
-    let letters: Vec<serde_json::Value> =
+    let dead_letters: Vec<serde_json::Value> =
         whole.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let objects: Vec<&str> = letters.iter().filter_map(|letter| letter["object_id"].as_str()).collect();
+    let objects: Vec<&str> =
+        dead_letters.iter().filter_map(|dead_letter| dead_letter["object_id"].as_str()).collect();
     let expected: Vec<String> = (1..=LETTERS).map(|n| n.to_string()).collect();
     assert_eq!(objects, expected, "newest first, each once");
-    assert!(letters.iter().all(|letter| letter["body"].as_str().is_some_and(|body| body.len() == 1 << 20)));
+    assert!(
+        dead_letters
+            .iter()
+            .all(|dead_letter| dead_letter["body"].as_str().is_some_and(|body| body.len() == 1 << 20))
+    );
 
     let fifth = export().await;
     assert_eq!(fifth.status, 503, "{}", fifth.text);

@@ -12,7 +12,7 @@ TURNED = f"{HOSTILE}\u202eevil"
 
 
 def arrange():
-    """Leaves it, and tells an execution and a dead dead_letter of it."""
+    """Leaves it, and tells an execution and a dead letter of it."""
     provisiond("handlers", "create", "--name", f"Bad {HOSTILE}", "--event", "clients.create", "--http", f"{APP}/hostile",
                "--header", "x-secret: hunter2-is-secret")
     provisiond("handlers", "create", "--name", "x" * 200, "--event", "clients.update", "--http", f"{APP}/echo?{'y' * 500}")

@@ -33,15 +33,17 @@ async fn peeking_leaves_the_queue_as_it_was() {
 
     let peek = |args: &[&str]| -> Value { world.json(&[&["dead-letters", "peek"], args].concat()) };
     let order = |peeked: &Value| -> Vec<String> {
-        let letters = peeked.as_array().unwrap().iter();
-        letters.map(|letter| letter["dead_letter"]["id"].as_str().unwrap().to_owned()).collect()
+        let dead_letters = peeked.as_array().unwrap().iter();
+        dead_letters
+            .map(|dead_letter| dead_letter["dead_letter"]["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let first = peek(&["--limit", "200"]);
     assert_eq!(order(&first).len(), 60);
-    let letter = &first[0]["dead_letter"];
-    assert_eq!((&letter["handler_name"], &letter["attempts"]), (&json!("broken"), &json!(1)));
+    let dead_letter = &first[0]["dead_letter"];
+    assert_eq!((&dead_letter["handler_name"], &dead_letter["attempts"]), (&json!("broken"), &json!(1)));
     assert_eq!(
-        (&letter["reason"], &letter["error"]),
+        (&dead_letter["reason"], &dead_letter["error"]),
         (&json!("permanent"), &json!("answered 400 Bad Request"))
     );
     let body: Value = serde_json::from_str(first[0]["body"].as_str().unwrap()).unwrap();
@@ -75,8 +77,8 @@ async fn what_nobody_takes_can_be_peeked_at_before_the_recorder_has_it() {
     assert_eq!((&peeked[0]["event_id"], &peeked[0]["body"]), (&json!("e1"), &json!("anything")));
     let recorder = world.recorder().await;
     world.keep(recorder);
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!(letters[0]["reason"], "unrouted");
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(dead_letters[0]["reason"], "unrouted");
     let said = world.run(&["dead-letters", "peek"]).stderr();
     assert!(said.contains("the recorder is up to date"), "{said}");
     world.end().await;
@@ -93,10 +95,16 @@ async fn what_expires_by_a_policy_is_told_and_replayed() {
     assert!(worker.terminate().await.success());
     let policy = Policy::set(&world, "events.clients.create", &json!({"message-ttl": 500}));
     world.publish("clients.create", Some("late"), 1, &json!({})).await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("late")));
-    assert_eq!((&letters[0]["event_name"], &letters[0]["plan"]), (&json!("clients.create"), &json!([])));
-    let error = letters[0]["error"].as_str().unwrap();
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(
+        (&dead_letters[0]["reason"], &dead_letters[0]["event_id"]),
+        (&json!("expired"), &json!("late"))
+    );
+    assert_eq!(
+        (&dead_letters[0]["event_name"], &dead_letters[0]["plan"]),
+        (&json!("clients.create"), &json!([]))
+    );
+    let error = dead_letters[0]["error"].as_str().unwrap();
     assert!(error.contains("events.clients.create for longer than a policy allows"), "{error}");
     drop(policy);
     let worker = world.worker().await;
@@ -125,9 +133,12 @@ async fn what_is_delivered_too_often_and_never_called_is_no_crash_loop() {
         let options = BasicRejectOptions { requeue: true };
         channel.basic_reject(message.delivery.delivery_tag, options).await.unwrap();
     }
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("often")));
-    assert!(letters[0]["error"].as_str().unwrap().contains("delivery limit"));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(
+        (&dead_letters[0]["reason"], &dead_letters[0]["event_id"]),
+        (&json!("expired"), &json!("often"))
+    );
+    assert!(dead_letters[0]["error"].as_str().unwrap().contains("delivery limit"));
     world.end().await;
 }
 
@@ -141,7 +152,10 @@ async fn a_message_that_expires_by_itself_is_told_too() {
     let properties = BasicProperties::default().with_message_id("short".into()).with_expiration("200".into());
     let body = envelope("clients.create", 1, &json!({}));
     world.broker.publish_with("clients.create", properties, body.as_bytes()).await;
-    let letters = world.wait_for_dead_letters(1).await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["event_id"]), (&json!("expired"), &json!("short")));
+    let dead_letters = world.wait_for_dead_letters(1).await;
+    assert_eq!(
+        (&dead_letters[0]["reason"], &dead_letters[0]["event_id"]),
+        (&json!("expired"), &json!("short"))
+    );
     world.end().await;
 }

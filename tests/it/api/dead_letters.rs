@@ -31,7 +31,7 @@ async fn publish(api: &Api, object_id: i64) -> Value {
     published
 }
 
-async fn letters(api: &Api, count: usize) -> Vec<Value> {
+async fn wait_for_dead_letters(api: &Api, count: usize) -> Vec<Value> {
     let list =
         || async { api.get("/dead-letters?state=open&limit=500").await["items"].as_array().unwrap().clone() };
     eventually(&format!("{count} dead letters"), || async { list().await.len() == count }).await;
@@ -43,9 +43,9 @@ async fn a_dead_letter_is_read_mended_and_replayed() {
     let mut world = World::new().await;
     let (api, endpoint, status) = broken(&mut world).await;
     let event_id = publish(&api, 1).await["event_id"].as_str().unwrap().to_owned();
-    let letter = letters(&api, 1).await.remove(0);
-    assert_eq!((&letter["reason"], &letter["event_id"]), (&json!("permanent"), &json!(event_id)));
-    let path = format!("/dead-letters/{}", letter["id"].as_str().unwrap());
+    let dead_letter = wait_for_dead_letters(&api, 1).await.remove(0);
+    assert_eq!((&dead_letter["reason"], &dead_letter["event_id"]), (&json!("permanent"), &json!(event_id)));
+    let path = format!("/dead-letters/{}", dead_letter["id"].as_str().unwrap());
     // The letter may be recorded before the execution.
     eventually("its execution", || async { api.get(&path).await["executions"][0].is_object() }).await;
     let shown = api.get(&path).await;
@@ -97,7 +97,7 @@ async fn many_are_counted_replayed_stopped_and_resumed() {
     for object in 0..30 {
         publish(&api, object).await;
     }
-    let open = letters(&api, 30).await;
+    let open = wait_for_dead_letters(&api, 30).await;
     for (body, named) in [
         (json!({}), "/filter"),
         (json!({"filter": {}}), "/filter"),
@@ -148,15 +148,16 @@ async fn letters_are_paged_exported_and_discarded() {
     for object in 0..7 {
         publish(&api, object).await;
     }
-    let all: Vec<Value> = letters(&api, 7).await.iter().map(|letter| letter["id"].clone()).collect();
+    let all: Vec<Value> =
+        wait_for_dead_letters(&api, 7).await.iter().map(|dead_letter| dead_letter["id"].clone()).collect();
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
         let page = api.get(&format!("/dead-letters?limit=3{after}")).await;
-        seen.extend(page["items"].as_array().unwrap().iter().map(|letter| letter["id"].clone()));
+        seen.extend(page["items"].as_array().unwrap().iter().map(|dead_letter| dead_letter["id"].clone()));
         if seen.len() == 3 {
             // What comes meanwhile is newer, and moves nothing.
             publish(&api, 100).await;
-            letters(&api, 8).await;
+            wait_for_dead_letters(&api, 8).await;
         }
         let Some(next) = page["next"].as_str() else { break };
         after = format!("&after={next}");
