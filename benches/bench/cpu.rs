@@ -21,14 +21,14 @@ pub struct Used {
 impl Used {
     /// What was used since `before`, for each 10,000 of `count`.
     pub fn since(self, before: Self, count: u64) -> Self {
-        let share = |part: fn(&Self) -> Seconds| (part(&self) - part(&before)) * 10_000.0 / count as f64;
+        let per_10k = |part: fn(&Self) -> Seconds| (part(&self) - part(&before)) * 10_000.0 / count as f64;
         Self {
-            worker: share(|used| used.worker),
-            worker_itself: share(|used| used.worker_itself),
-            recorder: share(|used| used.recorder),
-            broker: share(|used| used.broker),
-            postgres: share(|used| used.postgres),
-            target: share(|used| used.target),
+            worker: per_10k(|used| used.worker),
+            worker_itself: per_10k(|used| used.worker_itself),
+            recorder: per_10k(|used| used.recorder),
+            broker: per_10k(|used| used.broker),
+            postgres: per_10k(|used| used.postgres),
+            target: per_10k(|used| used.target),
         }
     }
 }
@@ -72,17 +72,19 @@ pub fn of_tree(root: u32) -> Seconds {
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let all: BTreeMap<u32, Stat> = numbers.filter_map(|pid| Some((pid, stat(pid)?))).collect();
-    let below = |pid: &u32| {
-        let mut at = Some(*pid);
-        while let Some(pid) = at {
+    let is_descendant = |pid: &u32| {
+        let mut ancestor = Some(*pid);
+        while let Some(pid) = ancestor {
             if pid == root {
                 return true;
             }
-            at = all.get(&pid).map(|stat| stat.parent).filter(|parent| *parent != 0);
+            ancestor = all.get(&pid).map(|stat| stat.parent).filter(|parent| *parent != 0);
         }
         false
     };
-    seconds(all.iter().filter(|(pid, _)| below(pid)).map(|(_, stat)| stat.own + stat.waited_for).sum())
+    seconds(
+        all.iter().filter(|(pid, _)| is_descendant(pid)).map(|(_, stat)| stat.own + stat.waited_for).sum(),
+    )
 }
 
 /// Resident memory in MiB: now, and at most so far.

@@ -18,12 +18,12 @@ impl Table {
 
     /// Adds a row of values that were measured several times: the spread of each value, with `digits` after
     /// the point.
-    pub fn spreads<const N: usize>(&mut self, what: String, measured: &[[f64; N]], digits: [usize; N]) {
+    pub fn spreads<const N: usize>(&mut self, label: String, measured: &[[f64; N]], digits: [usize; N]) {
         let cell = |column: usize| {
             let values: Vec<_> = measured.iter().map(|one| one[column]).collect();
             spread(&values, digits[column])
         };
-        self.row([what].into_iter().chain((0..N).map(cell)).collect());
+        self.row([label].into_iter().chain((0..N).map(cell)).collect());
     }
 
     pub fn print(&self) -> String {
@@ -60,7 +60,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// The median, and the range of the values.
 pub fn spread(values: &[f64], digits: usize) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{:.digits$} ({least:.digits$}–{most:.digits$})", median(values.iter().copied()))
+    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.digits$} ({min:.digits$}–{max:.digits$})", median(values.iter().copied()))
 }

@@ -55,8 +55,8 @@ type Shared = Arc<Mutex<Seen>>;
 
 fn sent(body: &[u8]) -> Option<u64> {
     const KEY: &[u8] = br#""sent":"#;
-    let at = body.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let digits = body[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    let index = body.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let digits = body[index..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
@@ -80,8 +80,9 @@ async fn calls(State(shared): State<Shared>) -> String {
     let mut calls = seen.calls.clone();
     seen.latencies.sort_unstable();
     if !seen.latencies.is_empty() {
-        let at = |share: f64| seen.latencies[((seen.latencies.len() - 1) as f64 * share) as usize];
-        calls.latency = [at(0.5), at(0.99), at(0.999), at(1.0)];
+        let percentile =
+            |fraction: f64| seen.latencies[((seen.latencies.len() - 1) as f64 * fraction) as usize];
+        calls.latency = [percentile(0.5), percentile(0.99), percentile(0.999), percentile(1.0)];
     }
     serde_json::to_string(&calls).expect("JSON")
 }

@@ -52,7 +52,7 @@ async fn a_retry_that_misses_its_queue_is_sent_again() {
 }
 
 #[blocking_test]
-async fn dead_letters_can_stay_in_the_broker_with_all_their_facts() {
+async fn dead_letters_can_stay_in_the_broker_with_all_their_metadata() {
     let mut world = World::new().await;
     world.set("recorder.drain_dead_letters", "false");
     let endpoint = Endpoint::start(|_, _| Reply::status(404)).await;
@@ -74,14 +74,14 @@ async fn dead_letters_can_stay_in_the_broker_with_all_their_facts() {
             Some(AMQPValue::LongString(text)) => text.to_string(),
             other => panic!("{name} is {other:?}"),
         };
-        let facts: Value = serde_json::from_str(&text("x-provisioning-dead-letter")).unwrap();
-        assert_eq!(facts["id"], text("x-provisioning-id"));
-        assert_eq!(facts["reason"], text("x-provisioning-reason"));
+        let meta: Value = serde_json::from_str(&text("x-provisioning-dead-letter")).unwrap();
+        assert_eq!(meta["id"], text("x-provisioning-id"));
+        assert_eq!(meta["reason"], text("x-provisioning-reason"));
         reasons.push(text("x-provisioning-reason"));
-        if facts["reason"] == "permanent" {
+        if meta["reason"] == "permanent" {
             assert_eq!(message.data, body.as_bytes());
             assert_eq!(
-                (&facts["handler_id"], &facts["event_id"], &facts["object_id"]),
+                (&meta["handler_id"], &meta["event_id"], &meta["object_id"]),
                 (&json!(id), &json!("e1"), &json!("7"))
             );
             assert_eq!(message.routing_key.as_str(), "clients.create");
@@ -110,12 +110,12 @@ async fn a_queue_that_exists_otherwise_is_used_and_told() {
     world.publish("clients.create", Some("e1"), 1, &json!({})).await;
     world.wait_for_executions(1, &["--status", "success"]).await;
     let checked = world.run(&["check"]);
-    let told = checked.assert_done().stdout();
+    let stdout = checked.assert_done().stdout();
     assert!(
-        told.contains(&queue)
-            && told.contains("exists with different arguments")
-            && told.contains("x-dead-letter-exchange"),
-        "{told}"
+        stdout.contains(&queue)
+            && stdout.contains("exists with different arguments")
+            && stdout.contains("x-dead-letter-exchange"),
+        "{stdout}"
     );
     world.end().await;
 }

@@ -153,9 +153,12 @@ async fn a_wrong_configuration_and_absent_services_are_told() {
         .env("PROVISIOND_WORKER__CONCURENCY", "5")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&misspelt.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&misspelt.stderr).into_owned();
     assert_eq!(misspelt.status.code(), Some(1));
-    assert!(said.contains("worker.concurency") && said.contains("did you mean worker.concurrency"), "{said}");
+    assert!(
+        stderr.contains("worker.concurency") && stderr.contains("did you mean worker.concurrency"),
+        "{stderr}"
+    );
     world.set("amqp.url", "amqp://guest:s3cret@127.0.0.1:1/%2f");
     world
         .run(&["publish", "clients.create", "--object-id", "1"])

@@ -41,8 +41,8 @@ async fn publish(world: &World, round: u64) {
     }
 }
 
-async fn told(process: &Process, what: &str) {
-    eventually(&format!("{what:?} is told"), || async { process.log().contains(what) }).await;
+async fn wait_for_log(process: &Process, text: &str) {
+    eventually(&format!("{text:?} is told"), || async { process.log().contains(text) }).await;
 }
 
 #[blocking_test]
@@ -60,8 +60,8 @@ async fn a_host_that_is_a_hundred_days_ahead_deletes_nothing() {
         return world.abandon().await;
     }
     let recorder = world.recorder().await;
-    told(&recorder, "this host's clock is 100 days ahead of the database's clock").await;
-    told(&recorder, "no old records are deleted while clocks differ").await;
+    wait_for_log(&recorder, "this host's clock is 100 days ahead of the database's clock").await;
+    wait_for_log(&recorder, "no old records are deleted while clocks differ").await;
     eventually("status tells of it", || async {
         let status = String::from_utf8(world.run(&["status"]).output.stdout).expect("text");
         status.contains("its clock is 100 days ahead of the database's clock")
@@ -71,7 +71,7 @@ async fn a_host_that_is_a_hundred_days_ahead_deletes_nothing() {
     assert!(check.contains("this host's clock is 100 days ahead of the database's clock"), "{check}");
     assert_eq!(world.count("SELECT count(*) FROM executions").await, i64::try_from(EVENTS).expect("a count"));
     jump(&world, "+0d");
-    told(&recorder, "this host's clock agrees with the database's again").await;
+    wait_for_log(&recorder, "this host's clock agrees with the database's again").await;
     world.keep(recorder);
     set_right(&mut world);
     world.end().await;

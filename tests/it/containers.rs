@@ -59,7 +59,7 @@ fn mounted(world: &World, mounts: &str, user: Option<&str>) -> Option<Command> {
     Some(command)
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -77,7 +77,11 @@ async fn scripts_of_a_config_map_run_from_its_read_only_mount() {
     assert!(refused.stdout().contains("could be replaced by anybody"), "{}", refused.stdout());
     if let Some(mut command) = mounted(&world, &read_only(&volume), None) {
         let output = command.args(["handlers", "test", &id]).output().expect("unshare");
-        assert!(output.status.success() && said(&output).contains("synced"), "{}", said(&output));
+        assert!(
+            output.status.success() && output_text(&output).contains("synced"),
+            "{}",
+            output_text(&output)
+        );
     }
     world.end().await;
 }
@@ -136,7 +140,11 @@ async fn a_script_on_a_noexec_mount_is_refused_with_what_to_do() {
             return world.abandon().await;
         };
         let output = command.args(args).output().expect("unshare");
-        assert!(!output.status.success() && said(&output).contains(remedy), "{args:?}: {}", said(&output));
+        assert!(
+            !output.status.success() && output_text(&output).contains(remedy),
+            "{args:?}: {}",
+            output_text(&output)
+        );
     }
     world.end().await;
 }

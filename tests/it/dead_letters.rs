@@ -76,10 +76,10 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     world.wait_for_executions(2 * EVENTS, &[]).await;
 
     let shown = world.run(&["dead-letters", "show", dead_letters[0]["id"].as_str().unwrap()]).stdout();
-    for told in
+    for expected in
         ["broken failed permanently on clients.create", "answered HTTP 400: out of order", "broken (id 2)"]
     {
-        assert!(shown.contains(told), "{told:?} is missing:\n{shown}");
+        assert!(shown.contains(expected), "{expected:?} is missing:\n{shown}");
     }
     let listed = world.run(&["dead-letters", "list", "--limit", "1"]);
     assert!(listed.stdout().ends_with("150 open: 150 permanent of broken\n"), "{}", listed.stdout());
@@ -154,18 +154,18 @@ async fn what_would_run_nothing_is_refused_and_stays_open() {
     publish(&world, "clients.create", 1).await;
     world.publish("clients.suspend", Some("unknown"), 7, &json!({})).await;
     let dead_letters = world.wait_for_dead_letters(2).await;
-    let of = |reason: &str| {
+    let id_of = |reason: &str| {
         dead_letters.iter().find(|l| l["reason"] == reason).unwrap()["id"].as_str().unwrap().to_owned()
     };
     world.run(&["handlers", "disable", &id]).assert_done();
-    let refused = world.run(&["dead-letters", "replay", &of("permanent")]);
+    let refused = world.run(&["dead-letters", "replay", &id_of("permanent")]);
     assert_eq!(refused.output.status.code(), Some(1));
     assert!(
         refused.stdout().contains("refused 1: handler 1 is not enabled for clients.create"),
         "{}",
         refused.stdout()
     );
-    let refused = world.run(&["dead-letters", "replay", &of("unrouted")]);
+    let refused = world.run(&["dead-letters", "replay", &id_of("unrouted")]);
     assert!(refused.stdout().contains("no handler is enabled for clients.suspend"), "{}", refused.stdout());
     assert_eq!(world.dead_letters().len(), 2);
 
@@ -237,15 +237,15 @@ async fn letters_are_found_discarded_and_exported() {
     world.broker.publish("clients.create", Some("text"), bytes).await;
     world.broker.publish("clients.update", Some("raw"), b"\xff\x00 needle").await;
     world.wait_for_dead_letters(2).await;
-    let found = |args: &[&str]| -> Vec<String> {
+    let listed_ids = |args: &[&str]| -> Vec<String> {
         let listed = world.json(&[&["dead-letters", "list"], args].concat());
         listed.as_array().unwrap().iter().map(|l| l["event_id"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(found(&["--text", "NEEDLE"]), ["raw"]);
-    assert_eq!(found(&["--text", "café"]), ["text"]);
-    assert_eq!(found(&["--event", "clients.create", "--since", "1h"]), ["text"]);
-    assert!(found(&["--until", "1h"]).is_empty());
-    assert!(found(&["--object", "12"]).is_empty());
+    assert_eq!(listed_ids(&["--text", "NEEDLE"]), ["raw"]);
+    assert_eq!(listed_ids(&["--text", "café"]), ["text"]);
+    assert_eq!(listed_ids(&["--event", "clients.create", "--since", "1h"]), ["text"]);
+    assert!(listed_ids(&["--until", "1h"]).is_empty());
+    assert!(listed_ids(&["--object", "12"]).is_empty());
 
     let exported = world.run(&["dead-letters", "export"]).stdout();
     let exported: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -263,6 +263,6 @@ async fn letters_are_found_discarded_and_exported() {
         (&discarded[0]["event_id"], &discarded[0]["state_note"]),
         (&json!("raw"), &json!("a test of theirs"))
     );
-    assert_eq!(found(&[]), ["text"]);
+    assert_eq!(listed_ids(&[]), ["text"]);
     world.end().await;
 }

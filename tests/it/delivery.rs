@@ -141,16 +141,16 @@ async fn an_intercept_handler_modifies_and_forbids() {
     world.serve().await;
     world.publish("clients.update", Some("e1"), 5, &json!({"name": "old"})).await;
     let executions = world.wait_for_executions(3, &[]).await;
-    let of = |name: &str| executions.iter().find(|e| e["handler"]["name"] == name).unwrap();
+    let execution_of = |name: &str| executions.iter().find(|e| e["handler"]["name"] == name).unwrap();
     assert_eq!(
-        (&of("modifying")["disposition"], &of("modifying")["modified"]),
+        (&execution_of("modifying")["disposition"], &execution_of("modifying")["modified"]),
         (&json!("done"), &json!(true))
     );
     assert_eq!(
-        (&of("forbidding")["disposition"], &of("forbidding")["error"]),
+        (&execution_of("forbidding")["disposition"], &execution_of("forbidding")["error"]),
         (&json!("forbidden"), &json!("in debt"))
     );
-    assert_eq!(of("never")["disposition"], "not_reached");
+    assert_eq!(execution_of("never")["disposition"], "not_reached");
     assert_eq!(forbidding.calls()[0].json()["data"], json!({"name": "changed"}));
     assert_eq!(never.count(), 0);
     world.end().await;

@@ -91,21 +91,21 @@ fn floor(module: &str) -> usize {
 
 /// The modules that a text names after `crate::`, also in `use crate::{a, b::c}`.
 fn imported(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        let before = text[..at].chars().next_back();
+    let mut modules = Vec::new();
+    for (index, _) in text.match_indices("crate::") {
+        let before = text[..index].chars().next_back();
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
             continue;
         }
-        let rest = &text[at + "crate::".len()..];
+        let rest = &text[index + "crate::".len()..];
         match rest.strip_prefix('{') {
-            Some(group) => found.extend(top_level(group)),
-            None => found.push(
+            Some(group) => modules.extend(top_level(group)),
+            None => modules.push(
                 rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().expect("a word").to_owned(),
             ),
         }
     }
-    found
+    modules
 }
 
 /// The first words of a `{…}` group's entries.

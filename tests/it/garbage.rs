@@ -64,14 +64,14 @@ async fn garbage_becomes_dead_letters_with_reasons_and_its_bytes() {
         "each is told of"
     );
     world.keep(worker);
-    for (id, body, told) in garbage {
+    for (id, body, expected) in garbage {
         let dead_letter = dead_letters
             .iter()
             .find(|dead_letter| dead_letter["event_id"] == id)
             .unwrap_or_else(|| panic!("no letter for {id}"));
         assert_eq!((&dead_letter["reason"], &dead_letter["plan"]), (&json!("malformed"), &json!([])), "{id}");
         let error = dead_letter["error"].as_str().unwrap();
-        assert!(error.contains(told), "{id}: {error:?} should say {told:?}");
+        assert!(error.contains(expected), "{id}: {error:?} should say {expected:?}");
         let shown = world.json(&["dead-letters", "show", dead_letter["id"].as_str().unwrap()]);
         let kept = match shown["body_base64"].as_str() {
             Some(encoded) => BASE64_STANDARD.decode(encoded).unwrap(),
@@ -121,11 +121,11 @@ async fn results_that_are_none_do_not_hold_up_the_recorder() {
 async fn a_dead_letter_that_postgres_refuses_is_kept_with_its_body() {
     let mut world = World::new().await;
     world.serve().await;
-    let facts = json!({"id": uuid::Uuid::new_v4(), "event_id": "e1", "run_id": "e1", "event_name": "x".repeat(5000),
+    let meta = json!({"id": uuid::Uuid::new_v4(), "event_id": "e1", "run_id": "e1", "event_name": "x".repeat(5000),
         "object_id": null, "reason": "permanent", "error": "no", "handler_id": null, "handler_name": null, "attempts": 1,
         "plan": [], "first_failed_at": null, "died_at": "-009000-01-01T00:00:00Z", "worker": null});
     let mut headers = FieldTable::default();
-    headers.insert("x-provisioning-dead-letter".into(), AMQPValue::LongString(facts.to_string().into()));
+    headers.insert("x-provisioning-dead-letter".into(), AMQPValue::LongString(meta.to_string().into()));
     let properties = BasicProperties::default().with_headers(headers);
     let channel = world.broker.connection.create_channel().await.unwrap();
     let queue = world.broker.name("dead-letters");
@@ -185,14 +185,14 @@ async fn messages_that_are_large_are_held_few_at_a_time() {
         world.broker.depth("dead-letters").await.map(|(dead_letters, _)| dead_letters as usize),
         Some(COUNT)
     );
-    let held = worker.peak_kib() / 1024;
-    assert!(held < 270, "the worker held {held} MiB of {} MiB", COUNT * 10);
+    let peak_mib = worker.peak_kib() / 1024;
+    assert!(peak_mib < 270, "the worker held {peak_mib} MiB of {} MiB", COUNT * 10);
     world.keep(worker);
 
     let recorder = world.recorder().await;
     world.wait_for_dead_letters(COUNT).await;
-    let held = recorder.peak_kib() / 1024;
-    assert!(held < 270, "the recorder held {held} MiB of {} MiB", COUNT * 10);
+    let peak_mib = recorder.peak_kib() / 1024;
+    assert!(peak_mib < 270, "the recorder held {peak_mib} MiB of {} MiB", COUNT * 10);
     world.keep(recorder);
     world.end().await;
 }

@@ -36,8 +36,8 @@ async fn answers_within(url: &str, limit: Duration) {
 
 fn listening_for_health(process: &Process) -> String {
     let log = process.log();
-    let told = log.lines().find(|line| line.contains("/healthz")).expect("it says where");
-    let line: serde_json::Value = serde_json::from_str(told).expect("JSON");
+    let log_line = log.lines().find(|line| line.contains("/healthz")).expect("it says where");
+    let line: serde_json::Value = serde_json::from_str(log_line).expect("JSON");
     line["address"].as_str().expect("an address").to_owned()
 }
 
@@ -56,11 +56,11 @@ async fn half_requests_keep_nobody_out() {
     let console = listening(&process).await;
     let health = listening_for_health(&process);
     let console_address = console.trim_start_matches("http://").to_owned();
-    let (one, other) = (
+    let (health_connections, console_connections) = (
         half_requests(&health, 600, HALF_A_HEAD).await,
         half_requests(&console_address, 600, HALF_A_HEAD).await,
     );
-    assert!(one.len() == 600 && other.len() == 600, "they could connect");
+    assert!(health_connections.len() == 600 && console_connections.len() == 600, "they could connect");
     answers_within(&format!("http://{health}/healthz"), Duration::from_secs(3)).await;
     answers_within(&format!("{console}/healthz"), Duration::from_secs(3)).await;
     for half in [HALF_A_FORM, HALF_A_BODY] {
@@ -76,7 +76,7 @@ async fn half_requests_keep_nobody_out() {
     let done = world.wait_for_executions(20, &["--status", "success"]).await;
     assert!(done.iter().all(|execution| execution["attempt"] == 1));
     // Their time is bounded too.
-    drop(one);
+    drop(health_connections);
     let mut waiting = half_requests(&health, 1, HALF_A_HEAD).await.pop().expect("one");
     let mut rest = Vec::new();
     let closed = tokio::io::AsyncReadExt::read_to_end(&mut waiting, &mut rest);
@@ -95,8 +95,8 @@ async fn want_of_descriptors_is_no_failure_of_a_handler() {
     let endpoint = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(1))).await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/"), "--max-attempts", "1"]);
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    let most = descriptors(&worker) + 3;
-    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    let max_descriptors = descriptors(&worker) + 3;
+    let limit = Rlimit { current: Some(max_descriptors), maximum: Some(max_descriptors) };
     prlimit(Pid::from_raw(worker.pid().try_into().unwrap()), Resource::Nofile, limit).unwrap();
     for n in 0..40 {
         world.publish("clients.create", Some(&format!("e{n}")), n, &json!({})).await;

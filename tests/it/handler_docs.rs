@@ -31,9 +31,9 @@ fn blocks() -> Vec<Block> {
 /// The program that is to be saved as `name`, and the commands of the first shell block after it.
 pub fn example(name: &str) -> (String, String) {
     let blocks = blocks();
-    let at = blocks.iter().position(|block| block.info.ends_with(&format!(" {name}"))).expect(name);
-    let commands = blocks[at..].iter().find(|block| block.info == "sh").expect("commands");
-    (blocks[at].code.clone(), commands.code.clone())
+    let index = blocks.iter().position(|block| block.info.ends_with(&format!(" {name}"))).expect(name);
+    let commands = blocks[index..].iter().find(|block| block.info == "sh").expect("commands");
+    (blocks[index].code.clone(), commands.code.clone())
 }
 
 /// Types commands into a shell in which `provisiond` is this one; gives what each printed as JSON.
@@ -83,12 +83,13 @@ fn post(port: u16, secret: &str, age: i64, signed: &str, body: &str) -> u16 {
 
 /// Whether the program is there; says so if it is not.
 fn is_there(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let there = there.is_ok_and(|status| status.success());
-    if !there {
+    let installed =
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let installed = installed.is_ok_and(|status| status.success());
+    if !installed {
         println!("SKIPPED: {program} is not installed, so its example in docs/handlers.md was not run");
     }
-    there
+    installed
 }
 
 /// Runs one of the HTTP examples. `typed_port` is the one of the page.
@@ -124,8 +125,8 @@ async fn http_example(name: &str, typed_port: u16, start: impl Fn(u16) -> Comman
         world.broker.publish("clients.create", Some("e1"), body.as_bytes()).await;
         let done = world.wait_for_executions(times, &["--status", "success"]).await.remove(0);
         let shown = world.json(&["executions", "show", done["id"].as_str().unwrap()]);
-        let said: Value = serde_json::from_str(shown["response"]["body"].as_str().unwrap()).unwrap();
-        assert_eq!(said, json!({"status": answer}));
+        let response: Value = serde_json::from_str(shown["response"]["body"].as_str().unwrap()).unwrap();
+        assert_eq!(response, json!({"status": answer}));
     }
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("client 12"), "{log}");
@@ -194,14 +195,14 @@ async fn the_scripts_of_the_page_run() {
         world.broker.publish("clients.update", Some("e1"), body.as_bytes()).await;
         world.wait_for_executions(2 * times, &["--status", "success"]).await;
     }
-    let mut said: Vec<String> = Vec::new();
+    let mut outputs: Vec<String> = Vec::new();
     for execution in world.executions(&[]) {
         let shown = world.json(&["executions", "show", execution["id"].as_str().unwrap()]);
-        said.push(shown["response"]["stdout"].as_str().unwrap().to_owned());
+        outputs.push(shown["response"]["stdout"].as_str().unwrap().to_owned());
     }
-    said.sort();
+    outputs.sort();
     let first = format!("clients.update of 12: {} bytes\n", body.len());
-    assert_eq!(said, ["client 12 Ann e1_2\n", "client 12 Ann e1_2\n", &first, "done before\n"]);
+    assert_eq!(outputs, ["client 12 Ann e1_2\n", "client 12 Ann e1_2\n", &first, "done before\n"]);
 
     world.publish("clients.update", Some("e2"), 13, &json!({"id": 13})).await;
     let dead_letter = world.wait_for_dead_letters(1).await.remove(0);

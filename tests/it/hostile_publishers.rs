@@ -43,7 +43,7 @@ pub fn unreadable_properties() -> Vec<(u16, Vec<u8>, String)> {
         ),
         (deep, "nested deeper than 32"),
     ];
-    let tables = tables.map(|(table, said)| (HEADERS, long(&table), said.to_owned()));
+    let tables = tables.map(|(table, error)| (HEADERS, long(&table), error.to_owned()));
     texts.into_iter().chain(tables).collect()
 }
 
@@ -68,11 +68,11 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
     publish_good(&world, 0).await;
     let mut expected = Vec::new();
     let mut refused = 0;
-    for (n, (flags, properties, said)) in (0..).zip(unreadable_properties()) {
+    for (n, (flags, properties, error)) in (0..).zip(unreadable_properties()) {
         let body = envelope("clients.create", 666_000 + n, &json!({}));
         let sent = (flags, properties.as_slice());
         if publisher.publish(&exchange, b"clients.create", sent, body.as_bytes()).await.is_ok() {
-            expected.push(said);
+            expected.push(error);
         } else {
             // A broker that reads what it passes on refuses it itself, with the publisher's connection.
             refused += 1;
@@ -83,11 +83,12 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
     publish_good(&world, GOOD).await;
 
     let dead_letters = world.wait_for_dead_letters(expected.len()).await;
-    for said in &expected {
+    for error in &expected {
         let dead_letter = dead_letters
             .iter()
-            .find(|dead_letter| dead_letter["error"].as_str().is_some_and(|e| e.contains(said)));
-        let dead_letter = dead_letter.unwrap_or_else(|| panic!("no letter says {said:?}: {dead_letters:#?}"));
+            .find(|dead_letter| dead_letter["error"].as_str().is_some_and(|e| e.contains(error)));
+        let dead_letter =
+            dead_letter.unwrap_or_else(|| panic!("no dead letter says {error:?}: {dead_letters:#?}"));
         assert_eq!(
             (&dead_letter["reason"], &dead_letter["event_name"]),
             (&json!("malformed"), &json!("clients.create"))
@@ -102,8 +103,8 @@ async fn what_cannot_be_read_becomes_a_dead_letter_and_costs_nobody_else() {
         assert!(!process.log().contains("connection to the broker lost"), "{}", process.log());
     }
     // One is replayed like any other.
-    let mended = dead_letters[0]["id"].as_str().unwrap();
-    world.run(&["dead-letters", "replay", mended, "--yes"]).assert_done();
+    let replayed = dead_letters[0]["id"].as_str().unwrap();
+    world.run(&["dead-letters", "replay", replayed, "--yes"]).assert_done();
     endpoint.wait_for(good.len() + 1).await;
     world.keep(worker);
     world.keep(recorder);
@@ -121,15 +122,15 @@ async fn a_routing_key_that_cannot_be_read_is_shown_as_far_as_it_can() {
         publisher.publish(&exchange, key, (MESSAGE_ID, &id), b"{}").await.expect("taken");
     }
     let dead_letters = world.wait_for_dead_letters(3).await;
-    let said = |what: &str| {
+    let has_error = |text: &str| {
         dead_letters.iter().any(|dead_letter| {
             dead_letter["reason"] == json!("unrouted")
-                && dead_letter["error"].as_str().is_some_and(|e| e.contains(what))
+                && dead_letter["error"].as_str().is_some_and(|e| e.contains(text))
         })
     };
-    assert!(said("routing_key is not UTF-8 (636c69656e74732ee46e6465726e)"), "{dead_letters:#?}");
-    assert!(said("routing_key is not UTF-8 (fffe00)"), "{dead_letters:#?}");
-    assert!(said("\"no.such.event\": it is not in the catalogue"), "{dead_letters:#?}");
+    assert!(has_error("routing_key is not UTF-8 (636c69656e74732ee46e6465726e)"), "{dead_letters:#?}");
+    assert!(has_error("routing_key is not UTF-8 (fffe00)"), "{dead_letters:#?}");
+    assert!(has_error("\"no.such.event\": it is not in the catalogue"), "{dead_letters:#?}");
     let names: Vec<&Value> = dead_letters.iter().map(|dead_letter| &dead_letter["event_name"]).collect();
     assert!(names.contains(&&json!("clients.\u{fffd}ndern")), "{names:?}");
     assert!(!recorder.log().contains("connection to the broker lost"), "{}", recorder.log());
@@ -185,9 +186,9 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
         // Every line is another one.
         let edited = "2\n".repeat(450_000);
         let form = [("csrf", csrf.as_str()), ("body", &edited), ("step", "review")];
-        let look = api.request("POST", &format!("{path}/edit")).header("cookie", &operator);
-        let look = answer(look.header("sec-fetch-site", "same-origin").form(&form)).await;
-        assert!(look.text.len() < 12 << 20, "{} bytes", look.text.len());
+        let review = api.request("POST", &format!("{path}/edit")).header("cookie", &operator);
+        let review = answer(review.header("sec-fetch-site", "same-origin").form(&form)).await;
+        assert!(review.text.len() < 12 << 20, "{} bytes", review.text.len());
         let shown = world.run(&["dead-letters", "show", dead_letter["id"].as_str().unwrap()]);
         assert!(shown.assert_done().stdout().len() < 8 << 20);
     }

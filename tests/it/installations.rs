@@ -17,7 +17,7 @@ async fn other_database(world: &mut World) -> String {
     ours
 }
 
-fn found(world: &World) -> Value {
+fn installation_finding(world: &World) -> Value {
     let ran = world.run(&["check", "--output", "json"]);
     let report: Vec<Value> = serde_json::from_slice(&ran.output.stdout).expect("JSON");
     report.into_iter().find(|finding| finding["what"] == "installation").expect("a finding")
@@ -26,11 +26,11 @@ fn found(world: &World) -> Value {
 #[blocking_test]
 async fn a_second_installation_is_refused_until_it_takes_over() {
     let mut world = World::new().await;
-    assert_eq!(found(&world)["state"], "ok", "nobody has it yet");
+    assert_eq!(installation_finding(&world)["state"], "ok", "nobody has it yet");
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    assert_eq!(found(&world)["state"], "ok");
+    assert_eq!(installation_finding(&world)["state"], "ok");
 
     let ours = other_database(&mut world).await;
     for roles in ["worker", "recorder", "console", "worker,recorder"] {
@@ -39,7 +39,7 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
         let log = refused.log();
         assert!(log.contains("belongs to installation") && log.contains("take-over"), "{log}");
     }
-    let finding = found(&world);
+    let finding = installation_finding(&world);
     assert_eq!(finding["state"], "failed", "{finding}");
     for object in 0..20 {
         world.publish("clients.create", None, object, &json!({})).await;
@@ -50,10 +50,10 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
 
     // This database takes the other's place, while a recorder of that runs.
     world.run(&["take-over"]).assert_failed(1, &world.broker.name("execution-log"));
-    let told = world.json(&["take-over", "--force"]);
-    assert!(told["before"].as_str().is_some_and(|before| before.starts_with("installation ")), "{told}");
+    let report = world.json(&["take-over", "--force"]);
+    assert!(report["before"].as_str().is_some_and(|before| before.starts_with("installation ")), "{report}");
     assert_eq!(world.json(&["take-over"])["before"], Value::Null);
-    assert_eq!(found(&world)["state"], "ok");
+    assert_eq!(installation_finding(&world)["state"], "ok");
     eventually("the other's recorder is refused", || async {
         recorder.log().contains("belongs to installation")
     })
@@ -65,7 +65,7 @@ async fn a_second_installation_is_refused_until_it_takes_over() {
     world.keep(recorder);
     let theirs = world.variable("PROVISIOND_DATABASE__URL");
     world.set("database.url", &ours);
-    assert_eq!(found(&world)["state"], "failed", "now the first one is refused");
+    assert_eq!(installation_finding(&world)["state"], "failed", "now the first one is refused");
     let name = theirs.rsplit('/').next().expect("a name");
     world.admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
     world.abandon().await;
@@ -179,7 +179,7 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
 #[blocking_test]
 async fn an_event_type_that_the_database_has_forgotten_is_told() {
     let mut world = World::new().await;
-    let told = |world: &World| {
+    let event_type_finding = |world: &World| {
         let ran = world.run(&["check", "--output", "json"]);
         let report: Vec<Value> = serde_json::from_slice(&ran.output.stdout).expect("JSON");
         report.into_iter().find(|finding| finding["what"] == "event types")
@@ -189,19 +189,19 @@ async fn an_event_type_that_the_database_has_forgotten_is_told() {
     let body = envelope("clients.odd", 1, &json!({}));
     world.broker.publish("clients.odd", None, body.as_bytes()).await;
     world.wait_for_executions(1, &["--event", "clients.odd"]).await;
-    assert_eq!(told(&world), None);
+    assert_eq!(event_type_finding(&world), None);
     assert!(worker.terminate().await.success());
 
     // As a restore of the database to a moment before it was added.
     world.rows("DELETE FROM event_types WHERE name = 'clients.odd'", &[]).await;
     world.broker.publish("clients.odd", None, body.as_bytes()).await;
     world.broker.publish("clients.odd", None, body.as_bytes()).await;
-    let finding = told(&world).expect("a finding");
+    let finding = event_type_finding(&world).expect("a finding");
     let text = finding["found"].as_str().expect("a text");
     assert!(text.contains(": 2 wait") && text.contains("provisiond events add clients.odd"), "{text}");
     assert_eq!(finding["state"], "warning");
     world.run(&["events", "add", "clients.odd"]).assert_done();
-    assert_eq!(told(&world), None);
+    assert_eq!(event_type_finding(&world), None);
     world.keep(recorder);
     world.abandon().await;
 }

@@ -63,7 +63,7 @@ async fn a_broker_that_goes_away_again_and_again_is_no_suspicion() {
     link.open();
     world.set("amqp.url", &link.redirect(&world.amqp_url));
     let worker = world.worker().await;
-    let has = |what: &str, times: usize| worker.log().matches(what).count() >= times;
+    let has = |text: &str, times: usize| worker.log().matches(text).count() >= times;
     for time in 1..=4 {
         link.close().await;
         // Of each of its connections; what is said a second time is said at the level of debug.

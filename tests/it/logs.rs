@@ -28,12 +28,12 @@ async fn worker(world: &World) -> (Process, PipeReader) {
     (worker, reader)
 }
 
-fn at(world: &World, path: &str) -> String {
+fn telemetry_url(world: &World, path: &str) -> String {
     format!("http://{}{path}", world.variable("PROVISIOND_TELEMETRY__LISTEN"))
 }
 
 async fn lost(world: &World) -> u64 {
-    let (_, text) = get(&at(world, "/metrics")).await;
+    let (_, text) = get(&telemetry_url(world, "/metrics")).await;
     let line = text.lines().find(|line| line.starts_with("provisiond_log_lines_lost_total ")).expect(&text);
     line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect(line)
 }
@@ -51,15 +51,15 @@ async fn every_line_about_an_event_names_it() {
     let worker = world.worker().await;
     world.publish("clients.create", Some("bad"), 1, &json!({})).await;
     world.broker.publish("clients.create", Some("garbage"), b"no JSON").await;
-    let has = |what: &str| worker.log().contains(what);
+    let has = |text: &str| worker.log().contains(text);
     eventually("both are dead letters", || async {
         has("gave up: published dead letter") && has("dead-lettered malformed event")
     })
     .await;
     let log = worker.log();
     // The last one may be half written.
-    let whole = log.rfind('\n').and_then(|end| log.get(..end)).expect("lines");
-    let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    let complete_lines = log.rfind('\n').and_then(|end| log.get(..end)).expect("lines");
+    let lines = complete_lines.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
     let of_events: Vec<_> = lines.filter(|line| line.get("spans").is_some()).collect();
     let messages = ["attempt", "gave up: published dead letter", "dead-lettered malformed event"];
     for (message, id, of_handler) in
@@ -88,20 +88,21 @@ async fn a_collector_that_is_stuck_holds_up_nothing() {
     let (mut worker, reader) = worker(&world).await;
     publish(&world, 0..EVENTS).await;
     failing.wait_for(usize::try_from(EVENTS).expect("a count")).await;
-    assert_eq!(get(&at(&world, "/healthz")).await.0, 200);
-    assert_eq!(get(&at(&world, "/readyz")).await.0, 200);
+    assert_eq!(get(&telemetry_url(&world, "/healthz")).await.0, 200);
+    assert_eq!(get(&telemetry_url(&world, "/readyz")).await.0, 200);
     assert!(lost(&world).await > 0, "all of it found room");
 
     // The collector comes back.
     let mut lines = BufReader::new(reader).lines();
-    let told = tokio::task::spawn_blocking(move || {
-        let told = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("lost log lines")));
+    let lost_line = tokio::task::spawn_blocking(move || {
+        let lost_line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("lost log lines")));
         std::thread::spawn(move || lines.count());
-        told
+        lost_line
     });
-    let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("told").unwrap();
-    let told = told.expect("a line").expect("a line");
-    assert!(told.contains("the reader of standard error was too slow"), "{told}");
+    let lost_line =
+        tokio::time::timeout(Duration::from_secs(30), lost_line).await.expect("the warning in time").unwrap();
+    let lost_line = lost_line.expect("a line").expect("a line");
+    assert!(lost_line.contains("the reader of standard error was too slow"), "{lost_line}");
     assert!(worker.terminate().await.success());
     world.abandon().await;
 }
@@ -115,9 +116,9 @@ async fn sigterm_drains_while_nobody_reads_the_log() {
     let (mut worker, _reader) = worker(&world).await;
     publish(&world, 0..300).await;
     failing.wait_for(300).await;
-    let asked = Instant::now();
+    let begun = Instant::now();
     assert!(worker.terminate().await.success());
-    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
     world.abandon().await;
 }
 

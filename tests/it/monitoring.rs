@@ -14,14 +14,14 @@ use crate::support::{Endpoint, Kind, Process, Proxy, Reply, Step, World, address
 
 /// Where a process tells of itself.
 pub async fn metrics_address(process: &Process) -> String {
-    let found = || {
+    let logged_address = || {
         let log = process.log();
         let line = log.lines().find(|line| line.contains("serving /metrics"))?;
         let line: Value = serde_json::from_str(line).ok()?;
         Some(format!("http://{}", line["address"].as_str()?))
     };
-    eventually("where metrics are told", || async { found().is_some() }).await;
-    found().expect("an address")
+    eventually("the log names the metrics address", || async { logged_address().is_some() }).await;
+    logged_address().expect("an address")
 }
 
 pub(crate) async fn get(url: &str) -> (u16, String) {
@@ -34,8 +34,8 @@ async fn status(url: &str) -> u16 {
 }
 
 /// The series and their values.
-async fn metrics(at: &str) -> BTreeMap<String, f64> {
-    let (status, text) = get(&format!("{at}/metrics")).await;
+async fn metrics(base_url: &str) -> BTreeMap<String, f64> {
+    let (status, text) = get(&format!("{base_url}/metrics")).await;
     assert_eq!(status, 200);
     let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     samples
@@ -81,7 +81,7 @@ async fn the_metrics_say_what_happened() {
     let retry = ["--initial-interval", "1s", "--jitter", "0"];
     world.handler("flaky", "clients.update", &[&["--http", &flaky.url("/")], &retry[..]].concat());
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    let (at, of_recorder) = (metrics_address(&worker).await, metrics_address(&recorder).await);
+    let (base_url, recorder_url) = (metrics_address(&worker).await, metrics_address(&recorder).await);
     for object in 0..3 {
         publish(&world, "clients.create", object).await;
     }
@@ -91,15 +91,15 @@ async fn the_metrics_say_what_happened() {
     publish(&world, "clients.renamed", 1).await;
     world.wait_for_executions(9, &[]).await;
 
-    let (_, text) = get(&format!("{at}/metrics")).await;
+    let (_, text) = get(&format!("{base_url}/metrics")).await;
     lint(&text);
-    lint(&get(&format!("{of_recorder}/metrics")).await.1);
-    let found = metrics(&at).await;
+    lint(&get(&format!("{recorder_url}/metrics")).await.1);
+    let values = metrics(&base_url).await;
     let attempts = |event: &str, handler: &str, outcome: &str| {
         let series = format!(
             "provisiond_attempts_total{{event=\"{event}\",handler=\"{handler}\",outcome=\"{outcome}\"}}"
         );
-        found.get(&series).copied()
+        values.get(&series).copied()
     };
     assert_eq!(attempts("clients.create", &first.to_string(), "success"), Some(3.0));
     assert_eq!(attempts("clients.create", &second.to_string(), "permanent"), Some(3.0));
@@ -123,20 +123,20 @@ async fn the_metrics_say_what_happened() {
         ("provisiond_consumers_wedged", 0.0),
         ("provisiond_published_total{purpose=\"results\"}", 9.0),
     ] {
-        assert_eq!(found.get(series), Some(&value), "{series}");
+        assert_eq!(values.get(series), Some(&value), "{series}");
     }
     let info = format!(
         "provisiond_handler_info{{handler=\"{first}\",name=\"says \\\"hello\\\"\",event=\"clients.create\"}}"
     );
-    assert_eq!(found.get(&info), Some(&1.0));
+    assert_eq!(values.get(&info), Some(&1.0));
     eventually("the recorder has written and counted", || async {
-        let found = metrics(&of_recorder).await;
+        let values = metrics(&recorder_url).await;
         let queue = format!("provisiond_queue_messages{{queue=\"{}\"}}", world.broker.name("execution-log"));
-        found.get("provisiond_recorder_rows_total{table=\"executions\"}") == Some(&9.0)
-            && found.get("provisiond_recorder_rows_total{table=\"dead_letters\"}") == Some(&4.0)
-            && found.get("provisiond_dead_letters_total{event=\"other\",reason=\"unrouted\"}") == Some(&1.0)
-            && found.get("provisiond_dead_letters_open") == Some(&4.0)
-            && found.get(&queue) == Some(&0.0)
+        values.get("provisiond_recorder_rows_total{table=\"executions\"}") == Some(&9.0)
+            && values.get("provisiond_recorder_rows_total{table=\"dead_letters\"}") == Some(&4.0)
+            && values.get("provisiond_dead_letters_total{event=\"other\",reason=\"unrouted\"}") == Some(&1.0)
+            && values.get("provisiond_dead_letters_open") == Some(&4.0)
+            && values.get(&queue) == Some(&0.0)
     })
     .await;
     world.keep(worker);
@@ -152,31 +152,31 @@ async fn a_process_is_ready_while_its_broker_is_there() {
     let slow = Endpoint::start(|_, _| Reply::status(200).after(Duration::from_secs(3))).await;
     world.handler("slow", "clients.create", &["--http", &slow.url("/")]);
     let mut worker = world.spawn(&["--roles", "worker"]);
-    let at = metrics_address(&worker).await;
-    let (ready, well) = (format!("{at}/readyz"), format!("{at}/healthz"));
+    let base_url = metrics_address(&worker).await;
+    let (readyz, healthz) = (format!("{base_url}/readyz"), format!("{base_url}/healthz"));
     assert_eq!(
-        (status(&ready).await, status(&well).await),
+        (status(&readyz).await, status(&healthz).await),
         (503, 200),
         "well, and not ready without a broker"
     );
     proxy.open();
-    eventually("ready", || async { status(&ready).await == 200 }).await;
+    eventually("ready", || async { status(&readyz).await == 200 }).await;
     proxy.close().await;
-    eventually("not ready", || async { status(&ready).await == 503 }).await;
-    let (_, why) = get(&ready).await;
+    eventually("not ready", || async { status(&readyz).await == 503 }).await;
+    let (_, why) = get(&readyz).await;
     assert!(why.contains("worker: consume") && why.contains("\"ok\":false"), "{why}");
-    assert_eq!(status(&well).await, 200, "that others are away is no fault of its own");
-    world.set("telemetry.listen", at.trim_start_matches("http://"));
+    assert_eq!(status(&healthz).await, 200, "that others are away is no fault of its own");
+    world.set("telemetry.listen", base_url.trim_start_matches("http://"));
     world.run(&["health"]).assert_done();
     world.run(&["health", "--ready"]).assert_failed(1, "worker: consume");
     proxy.open();
-    eventually("ready again", || async { status(&ready).await == 200 }).await;
+    eventually("ready again", || async { status(&readyz).await == 200 }).await;
     world.run(&["health", "--ready"]).assert_done();
 
     publish(&world, "clients.create", 1).await;
     slow.wait_for(1).await;
     worker.signal(Signal::SIGTERM);
-    eventually("not ready while it drains", || async { status(&ready).await == 503 }).await;
+    eventually("not ready while it drains", || async { status(&readyz).await == 503 }).await;
     assert!(worker.ended(Duration::from_secs(30)).await.success());
     world.run(&["health"]).assert_failed(1, "no answer from");
     let recorder = world.recorder().await;
@@ -188,8 +188,8 @@ async fn a_process_is_ready_while_its_broker_is_there() {
 #[blocking_test]
 async fn an_address_that_was_chosen_must_be_free() {
     let mut world = World::new().await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    world.set("telemetry.listen", &taken.local_addr().expect("an address").to_string());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    world.set("telemetry.listen", &listener.local_addr().expect("an address").to_string());
     let mut process = world.spawn(&["--roles", "worker"]);
     assert_eq!(process.ended(Duration::from_secs(30)).await.code(), Some(1));
     assert!(process.log().contains("telemetry.listen"), "{}", process.log());
@@ -209,21 +209,21 @@ async fn a_wedged_consumer_is_rebuilt() {
     let endpoint = Endpoint::ok().await;
     world.handler("quick", "clients.create", &["--http", &endpoint.url("/"), "--timeout", "1s"]);
     let worker = world.worker().await;
-    let at = metrics_address(&worker).await;
+    let base_url = metrics_address(&worker).await;
     proxy.swallow(&[Step::Confirm(Kind::Result)]);
     for object in 0..10 {
         publish(&world, "clients.create", object).await;
     }
     let rebuilt = || async {
         let series = "provisiond_consumers_rebuilt_total{event=\"clients.create\"}";
-        metrics(&at).await.get(series).copied().unwrap_or_default()
+        metrics(&base_url).await.get(series).copied().unwrap_or_default()
     };
-    let within = |what: &'static str, seconds: u64, so: &'static str| {
-        let at = at.clone();
+    let wait_for_health = |failure: &'static str, seconds: u64, expected: &'static str| {
+        let base_url = base_url.clone();
         async move {
             let deadline = std::time::Instant::now() + Duration::from_secs(seconds);
-            while status(&format!("{at}/healthz")).await.to_string() != so {
-                assert!(std::time::Instant::now() < deadline, "{what}");
+            while status(&format!("{base_url}/healthz")).await.to_string() != expected {
+                assert!(std::time::Instant::now() < deadline, "{failure}");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
@@ -234,11 +234,11 @@ async fn a_wedged_consumer_is_rebuilt() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     println!("rebuilt after {:?}", begun.elapsed());
-    assert_eq!(status(&format!("{at}/healthz")).await, 200, "it is given a chance");
-    within("that it did not help is told", 180, "503").await;
+    assert_eq!(status(&format!("{base_url}/healthz")).await, 200, "it is given a chance");
+    wait_for_health("that it did not help is told", 180, "503").await;
     println!("not well after {:?}", begun.elapsed());
     proxy.swallow(&[]);
-    within("well again", 240, "200").await;
+    wait_for_health("well again", 240, "200").await;
     // What had no confirm was run again, and recorded each time.
     let recorder = world.recorder().await;
     eventually("every event has run", || async {

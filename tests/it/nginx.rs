@@ -26,15 +26,15 @@ impl Nginx {
             return None;
         };
         let (dir, port) = (tempfile::tempdir().expect("a directory"), free_port());
-        let at = dir.path().display();
+        let dir_path = dir.path().display();
         let user = if nix::unistd::Uid::effective().is_root() { "user root;" } else { "" };
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {at}/{name};\n"))
+            .map(|name| format!("{name}_temp_path {dir_path}/{name};\n"))
             .concat();
         let text = format!(
-            "{user}\ndaemon off;\nmaster_process off;\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+            "{user}\ndaemon off;\nmaster_process off;\npid {dir_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
              server {{\nlisten 127.0.0.1:{port};\n{}\n}}\n}}\n",
-            locations.replace("{dir}", &at.to_string())
+            locations.replace("{dir}", &dir_path.to_string())
         );
         let (settings, log) = (dir.path().join("nginx.conf"), dir.path().join("log"));
         std::fs::write(&settings, text).expect("written");
@@ -125,8 +125,8 @@ async fn the_console_works_below_a_path_that_is_taken_off_or_handed_on() {
         let (cookie, _) = api.sign_in("ann").await;
         let refused = answer(api.request("GET", "/handlers").header("accept", "text/html")).await;
         assert_eq!((refused.status, refused.header("location")), (303, "/ops/sign-in?next=%2Fhandlers"));
-        let led = page(&api, &cookie, "/sign-in?next=%2Fhandlers").await;
-        assert_eq!((led.status, led.header("location")), (303, "/ops/handlers"));
+        let redirected = page(&api, &cookie, "/sign-in?next=%2Fhandlers").await;
+        assert_eq!((redirected.status, redirected.header("location")), (303, "/ops/handlers"));
         let made = api.post("/events", &json!({"event": "clients.create", "object_id": called})).await;
         assert!(made.header("location").starts_with("/ops/api/v1/executions"), "{made:?}");
         endpoint.wait_for(called).await;

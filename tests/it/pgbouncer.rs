@@ -54,11 +54,11 @@ impl Pooler {
         Some(Self { _process: process, _dir: dir, port })
     }
 
-    fn lead(&self, url: &str) -> String {
-        let mut led = url::Url::parse(url).expect("a url");
-        led.set_port(Some(self.port)).expect("a port");
-        led.set_host(Some("127.0.0.1")).expect("a host");
-        led.into()
+    fn redirect(&self, url: &str) -> String {
+        let mut redirected = url::Url::parse(url).expect("a url");
+        redirected.set_port(Some(self.port)).expect("a port");
+        redirected.set_host(Some("127.0.0.1")).expect("a host");
+        redirected.into()
     }
 }
 

@@ -153,9 +153,9 @@ async fn marks_compression_and_odd_times_are_read() {
 async fn a_dead_letter_of_a_compressed_event_is_kept_unpacked() {
     let mut world = World::new().await;
     world.serve().await;
-    let whole = envelope("clients.create", 7, &json!({"name": "Anna"}));
-    let broken = whole.replace("clients.create", "clients.delete");
-    for (event, body) in [("clients.create", &broken), ("clients.nowhere", &whole)] {
+    let valid = envelope("clients.create", 7, &json!({"name": "Anna"}));
+    let broken = valid.replace("clients.create", "clients.delete");
+    for (event, body) in [("clients.create", &broken), ("clients.nowhere", &valid)] {
         let mut zipped = GzEncoder::new(Vec::new(), Compression::default());
         zipped.write_all(body.as_bytes()).expect("compressed");
         world.broker.publish(event, None, &zipped.finish().expect("compressed")).await;
@@ -165,7 +165,7 @@ async fn a_dead_letter_of_a_compressed_event_is_kept_unpacked() {
     assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
     for dead_letter in found.as_array().expect("a list") {
         let shown = world.json(&["dead-letters", "show", dead_letter["id"].as_str().expect("an id")]);
-        let body = if dead_letter["reason"] == "malformed" { &broken } else { &whole };
+        let body = if dead_letter["reason"] == "malformed" { &broken } else { &valid };
         assert_eq!(shown["body"], json!(body));
     }
     world.end().await;
@@ -227,11 +227,11 @@ async fn an_object_id_is_the_same_however_it_is_published() {
     let counts = ["12", "\"12\"", "-5", "\"007\"", large].map(sent);
     assert_eq!(counts, [2, 1, 1, 1, 2]);
 
-    for (json, told) in
+    for (json, expected) in
         [("\"\"", "is empty"), ("1e400", "out of range"), ("null", "must be a number or a string")]
     {
         let refused = by_rest(json).await;
-        assert!(refused.status == 422 && refused.text.contains(told), "{json}: {}", refused.text);
+        assert!(refused.status == 422 && refused.text.contains(expected), "{json}: {}", refused.text);
     }
     by_hand("").assert_failed(2, "is empty");
     world
@@ -247,11 +247,14 @@ async fn an_object_id_is_the_same_however_it_is_published() {
     assert!(refused.status == 422 && refused.text.contains("is given twice"), "{}", refused.text);
 
     let (cookie, _) = api.sign_in("vic").await;
-    for (asked, led) in
+    for (path, location) in
         [("/executions/?status=fail", "/executions?status=fail"), ("/handlers//", "/handlers")]
     {
-        let answered = answer(api.request("GET", asked).header("cookie", &cookie)).await;
-        assert_eq!((answered.status, answered.headers["location"].to_str().expect("a text")), (308, led));
+        let answered = answer(api.request("GET", path).header("cookie", &cookie)).await;
+        assert_eq!(
+            (answered.status, answered.headers["location"].to_str().expect("a text")),
+            (308, location)
+        );
     }
     let odd = answer(api.request("GET", "//evil.example/").header("cookie", &cookie)).await;
     assert_eq!(odd.status, 404);

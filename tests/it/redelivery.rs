@@ -149,9 +149,9 @@ async fn a_retry_that_is_in_the_broker_twice_is_called_once() {
     let recorder = world.recorder().await;
     world.keep(recorder);
     let worker = world.worker().await;
-    let struck = link.strike(Step::Confirm(Kind::Copy), 1, When::Before, Strike::Cut);
+    let confirm_cut = link.strike(Step::Confirm(Kind::Copy), 1, When::Before, Strike::Cut);
     world.broker.publish(EVENT, Some("e1"), body(1).as_bytes()).await;
-    struck.await.expect("the copy is in the broker, and its worker does not know it");
+    confirm_cut.await.expect("the copy is in the broker, and its worker does not know it");
     eventually("both copies have come", || async {
         worker.log().contains("resuming the run without its recorded handlers")
     })
@@ -283,11 +283,11 @@ async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
         Reply::status(200).after(Duration::from_secs(if is_slow { 20 } else { 0 }))
     })
     .await;
-    let most = AT_A_TIME.to_string();
+    let max_concurrency = AT_A_TIME.to_string();
     world.handler(
         "CRM",
         EVENT,
-        &["--http", &endpoint.url("/"), "--max-concurrency", &most, "--timeout", "5m"],
+        &["--http", &endpoint.url("/"), "--max-concurrency", &max_concurrency, "--timeout", "5m"],
     );
     let recorder = world.recorder().await;
     world.keep(recorder);
@@ -304,9 +304,9 @@ async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
     // Longer than a slot is waited for.
     tokio::time::sleep(Duration::from_secs(35).saturating_sub(begun.elapsed())).await;
     stopped.signal(Signal::SIGCONT);
-    let at = metrics_address(&stopped).await;
+    let base_url = metrics_address(&stopped).await;
     eventually("it has settled what it had in hand", || async {
-        let (_, metrics) = get(&format!("{at}/metrics")).await;
+        let (_, metrics) = get(&format!("{base_url}/metrics")).await;
         let in_hand =
             |line: &&str| line.starts_with("provisiond_deliveries_in_flight{") && !line.ends_with(" 0");
         metrics.lines().filter(in_hand).count() == 0
@@ -315,9 +315,9 @@ async fn what_was_put_off_is_not_called_when_another_worker_did_it_meanwhile() {
     world.keep(stopped);
     world.keep(other);
     eventually("nothing waits any more", || async { world.left_in_queues().await.is_empty() }).await;
-    let again = endpoint.count() - count;
+    let repeated = endpoint.count() - count;
     // Those that ran when it was stopped, and a few of which the database did not say in time that they were done.
-    assert!(again <= 2 * AT_A_TIME, "{again} calls were repeated");
+    assert!(repeated <= 2 * AT_A_TIME, "{repeated} calls were repeated");
     world.end().await;
 }
 

@@ -39,7 +39,7 @@ async fn ask(world: &World, bodies: &[String]) -> Vec<(f64, Value)> {
         .collect()
 }
 
-fn asked(object: u64) -> String {
+fn event_body(object: u64) -> String {
     envelope("clients.create", object, &json!({"id": object}))
 }
 
@@ -69,23 +69,24 @@ async fn a_publisher_that_asks_is_answered_with_the_verdict() {
     );
     world.handler("after", "clients.create", &["--http", &target("/after"), "--priority", "3"]);
     world.serve().await;
-    let bodies = [asked(1), asked(2), asked(3), asked(4), "no event".to_owned()];
+    let bodies = [event_body(1), event_body(2), event_body(3), event_body(4), "no event".to_owned()];
     let answers = ask(&world, &bodies).await;
 
-    let told = |n: usize| (&answers[n].1["verdict"], &answers[n].1["reason"], &answers[n].1["data"]);
+    let reply = |n: usize| (&answers[n].1["verdict"], &answers[n].1["reason"], &answers[n].1["data"]);
     let (none, id) = (Value::Null, |n: u64| json!({"id": n}));
-    assert_eq!(told(0), (&json!("allow"), &none, &id(1)), "what a notify handler answers changes nothing");
-    assert_eq!(told(1), (&json!("forbid"), &json!("too much debt"), &id(2)));
-    assert_eq!(told(2), (&json!("allow"), &none, &json!({"id": 3, "limit": 100})));
+    assert_eq!(reply(0), (&json!("allow"), &none, &id(1)), "what a notify handler answers changes nothing");
+    assert_eq!(reply(1), (&json!("forbid"), &json!("too much debt"), &id(2)));
+    assert_eq!(reply(2), (&json!("allow"), &none, &json!({"id": 3, "limit": 100})));
     let unanswered = format!("handler {judge} has not answered yet");
-    assert_eq!(told(3), (&json!("pending"), &json!(unanswered), &id(4)));
+    assert_eq!(reply(3), (&json!("pending"), &json!(unanswered), &id(4)));
     assert_eq!((&answers[4].1["verdict"], &answers[4].1["data"]), (&json!("pending"), &none));
     assert!(answers[4].1["reason"].as_str().is_some_and(|why| why.starts_with("malformed: expected")));
     let dispositions: Vec<_> = answers[1].1["executions"].as_array().expect("an array").iter().collect();
-    let of = |n: usize| (&dispositions[n]["handler"]["name"], &dispositions[n]["disposition"]);
-    assert_eq!(of(0), (&json!("notes"), &json!("done")));
-    assert_eq!(of(1), (&json!("judge"), &json!("forbidden")));
-    assert_eq!(of(2), (&json!("after"), &json!("not_reached")));
+    let handler_disposition =
+        |n: usize| (&dispositions[n]["handler"]["name"], &dispositions[n]["disposition"]);
+    assert_eq!(handler_disposition(0), (&json!("notes"), &json!("done")));
+    assert_eq!(handler_disposition(1), (&json!("judge"), &json!("forbidden")));
+    assert_eq!(handler_disposition(2), (&json!("after"), &json!("not_reached")));
     println!("milliseconds: {:?}", answers.iter().map(|(ms, _)| *ms).collect::<Vec<_>>());
     let fastest = answers.iter().map(|(ms, _)| *ms).fold(f64::INFINITY, f64::min);
     assert!(fastest < 1000.0, "the fastest answer took {fastest} ms");
@@ -106,7 +107,7 @@ async fn an_answer_that_nobody_awaits_holds_up_nothing() {
     world.serve().await;
     for object in 0..20 {
         let properties = lapin::BasicProperties::default().with_reply_to("no-such-queue".into());
-        world.broker.publish_with("clients.create", properties, asked(object).as_bytes()).await;
+        world.broker.publish_with("clients.create", properties, event_body(object).as_bytes()).await;
     }
     world.wait_for_executions(20, &[]).await;
     world.end().await;
@@ -118,27 +119,31 @@ async fn no_answer_goes_into_a_queue_of_our_own() {
     let endpoint = judge().await;
     world.handler("judge", "clients.create", &["--http", &endpoint.url("/judge"), "--mode", "intercept"]);
     let (worker, recorder) = (world.worker().await, world.recorder().await);
-    let own = ["execution-log", "dead-letters", "unrouted", "events.clients.update", "delay.v1.level-3"];
-    for (n, queue) in (10..).zip(own) {
+    let own_queues =
+        ["execution-log", "dead-letters", "unrouted", "events.clients.update", "delay.v1.level-3"];
+    for (n, queue) in (10..).zip(own_queues) {
         let reply_to = world.broker.name(queue);
         let properties = lapin::BasicProperties::default().with_reply_to(reply_to.as_str().into());
-        world.broker.publish_with("clients.create", properties.clone(), asked(n).as_bytes()).await;
+        world.broker.publish_with("clients.create", properties.clone(), event_body(n).as_bytes()).await;
         // What is malformed is answered as well.
         let malformed = format!("[{n}]");
         world.broker.publish_with("clients.create", properties, malformed.as_bytes()).await;
     }
-    world.wait_for_executions(own.len(), &["--status", "success"]).await;
-    for execution in world.wait_for_executions(own.len(), &["--disposition", "not_answered"]).await {
-        let told = execution["error"].as_str().expect("why");
-        assert!(told.ends_with(" is a queue of provisiond itself"), "{told}");
+    world.wait_for_executions(own_queues.len(), &["--status", "success"]).await;
+    for execution in world.wait_for_executions(own_queues.len(), &["--disposition", "not_answered"]).await {
+        let error = execution["error"].as_str().expect("why");
+        assert!(error.ends_with(" is a queue of provisiond itself"), "{error}");
         assert_eq!((&execution["status"], &execution["handler"]), (&json!("skipped"), &Value::Null));
     }
-    let dead_letters = world.wait_for_dead_letters(own.len()).await;
+    let dead_letters = world.wait_for_dead_letters(own_queues.len()).await;
     assert!(
         dead_letters.iter().all(|dead_letter| dead_letter["event_name"] == "clients.create"),
         "{dead_letters:#?}"
     );
-    assert_eq!(worker.log().matches("reply_to is a queue of provisiond itself").count(), 2 * own.len());
+    assert_eq!(
+        worker.log().matches("reply_to is a queue of provisiond itself").count(),
+        2 * own_queues.len()
+    );
     world.keep(worker);
     world.keep(recorder);
     world.end().await;
@@ -155,7 +160,7 @@ async fn a_name_that_the_broker_cannot_bear_costs_results_nothing() {
         // RabbitMQ 3.10 closes the connection that publishes there.
         let reply_to = format!("amq.rabbitmq.reply-to.{name}");
         let properties = lapin::BasicProperties::default().with_reply_to(reply_to.as_str().into());
-        world.broker.publish_with("clients.create", properties, asked(n).as_bytes()).await;
+        world.broker.publish_with("clients.create", properties, event_body(n).as_bytes()).await;
     }
     world.wait_for_executions(names.len(), &["--status", "success"]).await;
     // Results, copies and dead letters are on another connection than replies.

@@ -37,12 +37,12 @@ async fn unavailable_twice_and_then_well_takes_three_attempts() {
     publish(&world, "clients.create", "e1").await;
     let executions = world.wait_for_executions(3, &["--event-id", "e1"]).await;
 
-    let told: Vec<_> = executions
+    let dispositions: Vec<_> = executions
         .iter()
         .rev()
         .map(|e| (e["attempt"].as_i64().unwrap(), e["disposition"].as_str().unwrap()))
         .collect();
-    assert_eq!(told, [(1, "retrying"), (2, "retrying"), (3, "done")]);
+    assert_eq!(dispositions, [(1, "retrying"), (2, "retrying"), (3, "done")]);
     let first = executions.last().unwrap();
     assert_eq!(first["error"], "answered 503 Service Unavailable");
     assert_eq!(first["max_attempts"], 4);
@@ -148,9 +148,15 @@ async fn halt_keeps_later_handlers_waiting_and_continue_does_not() {
     publish(&world, "clients.update", "halted").await;
     world.wait_for_executions(6, &[]).await;
 
-    let at = |endpoint: &Endpoint, n: usize| endpoint.calls()[n].at;
-    assert!(at(&second, 0) < at(&first, 1), "continue: the second ran before the first succeeded");
-    assert!(at(&waiting, 0) > at(&halting, 1), "halt: the second waited until the first succeeded");
+    let call_time = |endpoint: &Endpoint, n: usize| endpoint.calls()[n].at;
+    assert!(
+        call_time(&second, 0) < call_time(&first, 1),
+        "continue: the second ran before the first succeeded"
+    );
+    assert!(
+        call_time(&waiting, 0) > call_time(&halting, 1),
+        "halt: the second waited until the first succeeded"
+    );
     assert_eq!((first.count(), second.count(), halting.count(), waiting.count()), (2, 1, 2, 1));
     world.end().await;
 }

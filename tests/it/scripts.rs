@@ -114,13 +114,13 @@ async fn what_a_script_sees(uid: Option<u32>, settings: &[(&str, &str)]) -> Stri
 #[blocking_test]
 async fn a_script_sees_three_descriptors_and_nothing_of_the_worker() {
     // As the worker's own user, which may read all of another process of its own: root, above all.
-    let own = geteuid().as_raw();
+    let own_uid = geteuid().as_raw();
     for settings in [&[][..], &[("script.limits.open_files", "64")]] {
         let seen = what_a_script_sees(None, settings).await;
         assert!(!seen.contains("descriptor "), "{seen}");
-        assert!(own == 0 || seen.contains("sees nothing"), "{seen}");
+        assert!(own_uid == 0 || seen.contains("sees nothing"), "{seen}");
     }
-    if own != 0 {
+    if own_uid != 0 {
         return;
     }
     // Without a session of its own it could type into the terminal of who started the worker.
@@ -166,11 +166,11 @@ async fn what_the_system_cannot_start_is_refused_the_same_way_with_limits() {
         world.serve().await;
         world.publish("clients.create", Some("e1"), 1, &json!({})).await;
         let dead_letters = world.wait_for_dead_letters(scripts.len()).await;
-        for (_, told) in scripts {
+        for (_, expected) in scripts {
             let errors = dead_letters.iter().map(|dead_letter| dead_letter["error"].as_str().unwrap());
             assert!(
-                errors.clone().any(|error| error.contains(told)),
-                "{told}: {:?}",
+                errors.clone().any(|error| error.contains(expected)),
+                "{expected}: {:?}",
                 errors.collect::<Vec<_>>()
             );
         }

@@ -75,9 +75,9 @@ async fn a_worker_without_the_key_puts_off_and_never_calls_unsigned() {
     world.set("secrets.key", NEXT);
     let check = world.run(&["check"]);
     assert_eq!(check.output.status.code(), Some(1));
-    let told =
+    let expected =
         "a secret of handler 1 (CRM) cannot be used, so its attempts are deferred: it cannot be decrypted";
-    assert!(check.stdout().contains(told), "{}", check.stdout());
+    assert!(check.stdout().contains(expected), "{}", check.stdout());
     world.run(&["migrate"]).assert_failed(1, "cannot be decrypted and stay as they are: 1");
     let recorder = world.recorder().await;
     world.keep(recorder);

@@ -72,7 +72,7 @@ async fn the_standard_library_verifies_our_requests_also_during_a_rotation() {
     assert_eq!(first.header("webhook-signature").split(' ').count(), 1);
     assert_eq!(second.header("webhook-signature").split(' ').count(), 2);
     let during = received(second, &new);
-    let at: i64 = second.header("webhook-timestamp").parse().unwrap();
+    let timestamp: i64 = second.header("webhook-timestamp").parse().unwrap();
     let none = "No matching signature found";
     let cases = [
         (received(first, &old), "verified"),
@@ -81,15 +81,18 @@ async fn the_standard_library_verifies_our_requests_also_during_a_rotation() {
         (during.clone(), "verified"),
         (with(during.clone(), "/body", format!("{} ", during["body"].as_str().unwrap())), none),
         (with(during.clone(), "/headers/webhook-id", "e2_1"), none),
-        (with(during.clone(), "/headers/webhook-timestamp", (at - 1).to_string()), none),
+        (with(during.clone(), "/headers/webhook-timestamp", (timestamp - 1).to_string()), none),
         (
-            with(during.clone(), "/headers/webhook-timestamp", (at - 600).to_string()),
+            with(during.clone(), "/headers/webhook-timestamp", (timestamp - 600).to_string()),
             "Message timestamp too old",
         ),
-        (with(during, "/headers/webhook-timestamp", (at + 600).to_string()), "Message timestamp too new"),
+        (
+            with(during, "/headers/webhook-timestamp", (timestamp + 600).to_string()),
+            "Message timestamp too new",
+        ),
     ];
-    let said = verify(&cases.iter().map(|(case, _)| case.clone()).collect::<Vec<_>>());
-    assert_eq!(said, cases.iter().map(|(_, said)| *said).collect::<Vec<_>>());
+    let results = verify(&cases.iter().map(|(case, _)| case.clone()).collect::<Vec<_>>());
+    assert_eq!(results, cases.iter().map(|(_, expected)| *expected).collect::<Vec<_>>());
     world.wait_for_executions(1, &[]).await;
     world.end().await;
 }

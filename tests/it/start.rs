@@ -33,10 +33,14 @@ async fn serve_starts_before_its_services_and_works_once_they_are_there() {
     })
     .await;
     let console = listening(&process).await;
-    let asked = |path: &str| answer(client().get(format!("{console}{path}")));
-    assert_eq!(asked("/healthz").await.status, 200);
-    let told = asked("/api/v1/handlers").await;
-    assert!(matches!(told.status, 401 | 503), "the console answers before Postgres does: {}", told.text);
+    let get = |path: &str| answer(client().get(format!("{console}{path}")));
+    assert_eq!(get("/healthz").await.status, 200);
+    let handlers = get("/api/v1/handlers").await;
+    assert!(
+        matches!(handlers.status, 401 | 503),
+        "the console answers before Postgres does: {}",
+        handlers.text
+    );
     postgres.open();
     eventually("it waits for the broker and says so", || async {
         process.log().contains("cannot connect to the broker")
@@ -125,8 +129,8 @@ async fn an_idle_worker_is_small() {
     let mut world = World::new().await;
     let worker = world.worker().await;
     // Without the pages of the program itself: those of a debug build are several times a release's.
-    let own = worker.anonymous_kib();
-    assert!(own <= 16 * 1024, "an idle worker takes {own} KiB of its own");
+    let memory_kib = worker.anonymous_kib();
+    assert!(memory_kib <= 16 * 1024, "an idle worker takes {memory_kib} KiB of its own");
     world.keep(worker);
     world.end().await;
 }

@@ -47,13 +47,13 @@ async fn a_process_is_seen_while_it_runs() {
     })
     .await;
     let seen = world.seen("worker");
-    let told = &seen[0]["report"]["worker"];
+    let report = &seen[0]["report"]["worker"];
     assert_eq!(seen.len(), 1);
     assert_eq!(
-        (&told["events"], &told["handlers"], &told["circuits"]),
+        (&report["events"], &report["handlers"], &report["circuits"]),
         (&json!(["#"]), &json!(1), &json!([]))
     );
-    assert!(told["registry_read_at"].is_string() && seen[0]["pid"].is_u64());
+    assert!(report["registry_read_at"].is_string() && seen[0]["pid"].is_u64());
     assert_eq!(world.seen("recorder").len(), 1, "the other process is its own");
 
     world.publish_events("clients.create", 3).await;
@@ -200,8 +200,8 @@ async fn a_retry_that_does_not_come_back_is_told() {
     world.wait_for_executions(2, &["--disposition", "retrying"]).await;
     assert_eq!(world.status()["waiting"]["overdue_retries"], 0);
     let version = world.run(&["check"]);
-    let found = version.assert_done().stdout();
-    assert!(found.contains("RabbitMQ ") && !found.contains("have not run"), "{found}");
+    let stdout = version.assert_done().stdout();
+    assert!(stdout.contains("RabbitMQ ") && !stdout.contains("have not run"), "{stdout}");
 
     // As if the broker kept one of them, and had given the other back.
     let late = "UPDATE executions SET retry_at = now() - interval '3 minutes'";
@@ -212,8 +212,8 @@ async fn a_retry_that_does_not_come_back_is_told() {
         FROM executions x WHERE object_id = '0') again";
     world.rows(again, &[]).await;
     let status = world.run(&["status"]);
-    let told = status.assert_done().stdout();
-    assert!(told.contains("1 were due more than two minutes ago"), "{told}");
+    let stdout = status.assert_done().stdout();
+    assert!(stdout.contains("1 were due more than two minutes ago"), "{stdout}");
     assert_eq!(world.status()["waiting"]["overdue_retries"], 1);
     let checked = world.run(&["check"]);
     assert!(

@@ -38,11 +38,11 @@ async fn publish(world: &World, id: &str, trace: Option<&str>) {
 
 /// The attempts of a handler, in their order.
 fn attempts<'a>(spans: &'a [Span], handler: &str) -> Vec<&'a Span> {
-    let of =
+    let belongs_to_handler =
         |span: &&Span| span.attributes.get("provisiond.handler.name").is_some_and(|name| name == handler);
-    let mut found: Vec<&Span> = spans.iter().filter(of).collect();
-    found.sort_by_key(|span| span.attributes["provisiond.attempt"].clone());
-    found
+    let mut attempts: Vec<&Span> = spans.iter().filter(belongs_to_handler).collect();
+    attempts.sort_by_key(|span| span.attributes["provisiond.attempt"].clone());
+    attempts
 }
 
 /// The `traceparent` by which whoever is called goes on below `span`.
@@ -110,15 +110,15 @@ async fn three_attempts_hang_below_the_publishers_span() {
     assert_eq!(shown["response"]["stdout"], below(script));
     assert_eq!((&shown["trace_id"], &*script.attributes["process.exit.code"]), (&json!(TRACE), "0"));
 
-    let mut told = Vec::new();
+    let mut traceparents = Vec::new();
     while let Some(result) = world.broker.take(&results).await {
         let headers = result.properties.headers().clone().unwrap_or_default();
-        told.push(headers.inner()["traceparent"].as_long_string().unwrap().to_string());
+        traceparents.push(headers.inner()["traceparent"].as_long_string().unwrap().to_string());
     }
     let mut expected: Vec<_> = spans.iter().map(below).collect();
-    told.sort();
+    traceparents.sort();
     expected.sort();
-    assert_eq!(told, expected, "each result carries the span of its attempt");
+    assert_eq!(traceparents, expected, "each result carries the span of its attempt");
     let lines = log_lines(&worker, "attempt");
     assert!(lines.len() == 4 && lines.iter().all(|line| line["trace_id"] == TRACE), "{lines:?}");
     world.keep(worker);
@@ -187,8 +187,8 @@ async fn events_flow_without(collector: &str) {
     let begun = Instant::now();
     assert!(worker.terminate().await.success());
     assert!(begun.elapsed() < Duration::from_secs(6), "its end took {:?}", begun.elapsed());
-    let told = log_lines(&worker, "the collector accepts no spans: dropping them; events still run");
-    assert!(told.len() == 1 && told[0]["level"] == "WARN", "{}", worker.log());
+    let warnings = log_lines(&worker, "the collector accepts no spans: dropping them; events still run");
+    assert!(warnings.len() == 1 && warnings[0]["level"] == "WARN", "{}", worker.log());
     world.wait_for_executions(EVENTS + 1, &["--status", "success"]).await;
     world.end().await;
 }

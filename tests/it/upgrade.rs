@@ -113,8 +113,8 @@ fn the_executions_are_there(world: &World) {
     ] {
         assert_eq!(world.executions(filter).len(), count, "{filter:?}");
     }
-    let found = world.executions(&["--object-id", "77"]);
-    let shown = world.json(&["executions", "show", found[4]["id"].as_str().unwrap()]);
+    let executions = world.executions(&["--object-id", "77"]);
+    let shown = world.json(&["executions", "show", executions[4]["id"].as_str().unwrap()]);
     assert_eq!(shown["request"]["data"]["name"], "Zoë 77\u{0}", "{shown}");
     assert_eq!(shown["response"]["body"], "answer 77", "{shown}");
 }
@@ -157,9 +157,9 @@ async fn a_database_that_a_newer_version_migrated_is_worked_with() {
 async fn a_database_that_no_release_made_is_refused() {
     let world = World::new().await;
     batch(&world, "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 2").await;
-    let said = "migration V2__inbox in the database differs";
-    world.run(&["migrate"]).assert_failed(1, said);
-    world.run(&["serve"]).assert_failed(1, said);
+    let message = "migration V2__inbox in the database differs";
+    world.run(&["migrate"]).assert_failed(1, message);
+    world.run(&["serve"]).assert_failed(1, message);
     assert!(world.run(&["check"]).stdout().contains("between the database and this program: V2__inbox;"));
     world.abandon().await;
 }
@@ -231,13 +231,13 @@ async fn members_and_headers_of_a_newer_version_are_ignored() {
     world.broker.publish_to("execution-log", result.to_string().as_bytes()).await;
 
     // A dead letter.
-    let mut facts = json!({"id": uuid::Uuid::new_v4(), "event_id": "e2", "run_id": "e2", "event_name": EVENT,
+    let mut meta = json!({"id": uuid::Uuid::new_v4(), "event_id": "e2", "run_id": "e2", "event_name": EVENT,
         "object_id": "2", "reason": "permanent", "error": "no", "handler_id": handler, "handler_name": "CRM", "attempts": 1,
         "plan": [handler], "first_failed_at": null, "died_at": "2026-01-01T00:00:00Z",
         "worker": {"host": "h", "pid": 1, "version": "9.9.9"}});
-    add_members(&mut facts);
+    add_members(&mut meta);
     let headers =
-        text_headers(&[("x-provisioning-dead-letter", &facts.to_string()), ("x-provisioning-tomorrow", "1")]);
+        text_headers(&[("x-provisioning-dead-letter", &meta.to_string()), ("x-provisioning-tomorrow", "1")]);
     let body = envelope(EVENT, 2, &json!({}));
     let queue = world.broker.name("dead-letters");
     publish(&world, "", &queue, BasicProperties::default().with_headers(headers), body.as_bytes()).await;
@@ -264,8 +264,8 @@ async fn members_and_headers_of_a_newer_version_are_ignored() {
     let body = envelope(EVENT, 3, &json!({}));
     publish(&world, &world.broker.name("delay.v1.deliver"), &key, properties, body.as_bytes()).await;
     let executions = world.wait_for_executions(1, &["--object-id", "3"]).await;
-    let told = ["attempt", "run_id"].map(|name| &executions[0][name]);
-    assert_eq!(told, [&json!(2), &json!("r3")], "{executions:?}");
+    let members = ["attempt", "run_id"].map(|name| &executions[0][name]);
+    assert_eq!(members, [&json!(2), &json!("r3")], "{executions:?}");
     assert_eq!(endpoint.count(), 3, "the plan is believed: the other handler is not called");
     world.end().await;
 }

@@ -46,23 +46,24 @@ const HEAD: &[&str] = &[
 
 fn row(name: String, all: &[Measured], ceiling: Option<&[Measured]>) -> Vec<String> {
     let each = |field: fn(&Measured) -> f64| all.iter().map(field).collect::<Vec<_>>();
-    let middle = |all: &[Measured], field: fn(&Measured) -> f64| median(all.iter().map(field));
-    let share = |field: fn(&Measured) -> f64| {
-        ceiling
-            .map_or_else(String::new, |ceiling| format!("{:.2}", middle(all, field) / middle(ceiling, field)))
+    let median_of = |all: &[Measured], field: fn(&Measured) -> f64| median(all.iter().map(field));
+    let ratio = |field: fn(&Measured) -> f64| {
+        ceiling.map_or_else(String::new, |ceiling| {
+            format!("{:.2}", median_of(all, field) / median_of(ceiling, field))
+        })
     };
     vec![
         name,
         spread(&each(|one| one.per_second), 0),
-        share(|one| one.per_second),
+        ratio(|one| one.per_second),
         spread(&each(|one| one.used.worker), 2),
-        share(|one| one.used.worker),
-        format!("{:.2}", middle(all, |one| one.used.recorder)),
-        format!("{:.1}", middle(all, |one| one.recorded_after)),
-        format!("{:.2}", middle(all, |one| one.used.broker)),
-        format!("{:.2}", middle(all, |one| one.used.postgres)),
-        format!("{:.2}", middle(all, |one| one.used.target)),
-        format!("{:.0}", middle(all, |one| one.memory)),
+        ratio(|one| one.used.worker),
+        format!("{:.2}", median_of(all, |one| one.used.recorder)),
+        format!("{:.1}", median_of(all, |one| one.recorded_after)),
+        format!("{:.2}", median_of(all, |one| one.used.broker)),
+        format!("{:.2}", median_of(all, |one| one.used.postgres)),
+        format!("{:.2}", median_of(all, |one| one.used.target)),
+        format!("{:.0}", median_of(all, |one| one.memory)),
     ]
 }
 
@@ -79,11 +80,11 @@ async fn in_turn(bench: &Bench, lines: &[(String, Contender, Work)]) -> BTreeMap
 }
 
 pub async fn contenders(bench: &Bench) -> Table {
-    let mut who = vec![Contender::Minimal, Contender::Worker, Contender::WorkerAndRecorder];
-    who.extend(
+    let mut compared = vec![Contender::Minimal, Contender::Worker, Contender::WorkerAndRecorder];
+    compared.extend(
         ["node", "aio-pika", "celery"].into_iter().filter(|name| installed(name)).map(Contender::Peer),
     );
-    let lines: Vec<_> = who
+    let lines: Vec<_> = compared
         .into_iter()
         .map(|contender| {
             // Slow contenders get fewer events.

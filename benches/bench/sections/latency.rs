@@ -15,20 +15,20 @@ const PER_SECOND: u32 = 200;
 pub async fn measure(bench: &Bench) -> Table {
     let head = ["", "p50 ms", "p99 ms", "p99.9 ms", "worker cpu/10k"];
     let mut table = Table::new(format!("Latency at {PER_SECOND} events/s, publish to handler"), &head);
-    let who = [Contender::Minimal, Contender::Worker];
+    let contenders = [Contender::Minimal, Contender::Worker];
     let mut measured = [const { Vec::new() }; 2];
     for _ in 0..bench.rounds {
-        for (contender, measured) in who.iter().zip(&mut measured) {
-            measured.push(once(bench, *contender).await);
+        for (contender, measured) in contenders.iter().zip(&mut measured) {
+            measured.push(measure_once(bench, *contender).await);
         }
     }
-    for (contender, measured) in who.iter().zip(measured) {
+    for (contender, measured) in contenders.iter().zip(measured) {
         table.spreads(contender.name(), &measured, [2, 2, 2, 2]);
     }
     table
 }
 
-async fn once(bench: &Bench, contender: Contender) -> [f64; 4] {
+async fn measure_once(bench: &Bench, contender: Contender) -> [f64; 4] {
     let count = bench.scaled(4_000);
     let world = prepare(bench, &Work::HTTP).await;
     let mut process = [contender.spawn(bench, &world, &Work::HTTP)];

@@ -25,7 +25,7 @@ async fn rows(world: &World) -> u64 {
     world.count("SELECT count(*) FROM executions").await.try_into().expect("a count")
 }
 
-async fn once(bench: &Bench) -> (Rows, Rows) {
+async fn measure_once(bench: &Bench) -> (Rows, Rows) {
     let work = Work { count: bench.scaled(Work::HTTP.count), ..Work::HTTP };
     let world = prepare(bench, &work).await;
     load::publish(&world, ONE, work.count, work.bytes, None).await;
@@ -82,19 +82,20 @@ pub async fn measure(bench: &Bench) -> Table {
     let mut table = Table::new("Recorder alone, results waiting", &head);
     let (mut recorded, mut copied) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds {
-        let (ours, ceiling) = once(bench).await;
+        let (ours, ceiling) = measure_once(bench).await;
         recorded.push(ours);
         copied.push(ceiling);
     }
     for (name, rows) in [("COPY", copied), ("recorder", recorded)] {
-        let middle = |part: fn(&Used) -> f64| format!("{:.3}", median(rows.iter().map(|one| part(&one.1))));
+        let median_of =
+            |part: fn(&Used) -> f64| format!("{:.3}", median(rows.iter().map(|one| part(&one.1))));
         let rates: Vec<f64> = rows.iter().map(|one| one.0).collect();
         table.row(vec![
             name.to_owned(),
             spread(&rates, 0),
-            middle(|used| used.recorder),
-            middle(|used| used.postgres),
-            middle(|used| used.broker),
+            median_of(|used| used.recorder),
+            median_of(|used| used.postgres),
+            median_of(|used| used.broker),
         ]);
     }
     table

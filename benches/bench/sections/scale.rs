@@ -17,24 +17,25 @@ use crate::{
 pub async fn workers(bench: &Bench) -> Table {
     let head = ["", "processes", "events/s", "of one", "cpu/10k (all)", "broker"];
     let mut table = Table::new("Scale: calls of 20 ms, 16 at a time in each process", &head);
-    let lines = [Contender::Minimal, Contender::Worker].map(|who| [1, 2, 4].map(|workers| (who, workers)));
+    let lines = [Contender::Minimal, Contender::Worker]
+        .map(|contender| [1, 2, 4].map(|workers| (contender, workers)));
     let mut all = lines.map(|line| line.map(|_| Vec::new()));
     for _ in 0..bench.rounds {
-        for ((who, workers), measured) in lines.iter().flatten().zip(all.iter_mut().flatten()) {
+        for ((contender, workers), measured) in lines.iter().flatten().zip(all.iter_mut().flatten()) {
             let count = bench.scaled(6_000 * *workers as u64);
             let work = Work { workers: *workers, count, path: "/slow", concurrency: 16, ..Work::HTTP };
-            measured.push(drain(bench, *who, &work).await);
+            measured.push(drain(bench, *contender, &work).await);
         }
     }
     for (line, all) in lines.iter().zip(&all) {
-        let one = median(all[0].iter().map(|one| one.per_second));
-        for ((who, workers), measured) in line.iter().zip(all) {
+        let baseline = median(all[0].iter().map(|one| one.per_second));
+        for ((contender, workers), measured) in line.iter().zip(all) {
             let rates: Vec<f64> = measured.iter().map(|one| one.per_second).collect();
             table.row(vec![
-                who.name(),
+                contender.name(),
                 workers.to_string(),
                 spread(&rates, 0),
-                format!("{:.2}", median(rates.iter().copied()) / one),
+                format!("{:.2}", median(rates.iter().copied()) / baseline),
                 format!("{:.2}", median(measured.iter().map(|one| one.used.worker))),
                 format!("{:.2}", median(measured.iter().map(|one| one.used.broker))),
             ]);
@@ -69,8 +70,8 @@ pub async fn memory(bench: &Bench) -> Table {
     bench.target.reset().await;
     let mut running = start().await;
     let (mut begun, mut done) = (Instant::now(), 0);
-    for share in [0.01, 0.1, 0.25, 0.5, 0.75, 1.0] {
-        let wanted = (work.count as f64 * share) as u64;
+    for fraction in [0.01, 0.1, 0.25, 0.5, 0.75, 1.0] {
+        let wanted = (work.count as f64 * fraction) as u64;
         let mut count = done;
         while count < wanted {
             tokio::time::sleep(Duration::from_millis(50)).await;

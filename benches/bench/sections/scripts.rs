@@ -17,7 +17,7 @@ const SCRIPTS: [(&str, u64); 3] = [("true", 8_000), ("sh", 5_000), ("python3", 6
 
 fn bare(bench: &Bench, script: &str, count: u64) -> Measured {
     let program = std::env::current_exe().expect("this program");
-    let used = || Used { worker: cpu::of(std::process::id()), ..Used::default() };
+    let used = || Used { worker: cpu::ratio(std::process::id()), ..Used::default() };
     let before = used();
     let output = std::process::Command::new(program)
         .args(["spawning", &bench.script(script), &count.to_string()])
@@ -67,20 +67,21 @@ pub async fn measure(bench: &Bench) -> Table {
         }
         let rates: Vec<Vec<f64>> =
             measured.iter().map(|all| all.iter().map(|one| one.per_second).collect()).collect();
-        let of = |rates: &[f64], ceiling: &[f64]| {
+        let ratio = |rates: &[f64], ceiling: &[f64]| {
             format!("{:.2}", median(rates.iter().copied()) / median(ceiling.iter().copied()))
         };
         let names = contenders.iter().map(|(contender, _)| contender.name());
         for (number, name) in std::iter::once("bare spawning".to_owned()).chain(names).enumerate() {
-            let middle = |part: fn(&Used) -> f64| median(measured[number].iter().map(|one| part(&one.used)));
+            let median_of =
+                |part: fn(&Used) -> f64| median(measured[number].iter().map(|one| part(&one.used)));
             table.row(vec![
                 format!("{script}: {name}"),
                 spread(&rates[number], 0),
-                of(&rates[number], &rates[0]),
-                of(&rates[number], &rates[1]),
-                format!("{:.1}", middle(|used| used.worker)),
-                format!("{:.1}", middle(|used| used.worker_itself)),
-                format!("{:.2}", middle(|used| used.broker)),
+                ratio(&rates[number], &rates[0]),
+                ratio(&rates[number], &rates[1]),
+                format!("{:.1}", median_of(|used| used.worker)),
+                format!("{:.1}", median_of(|used| used.worker_itself)),
+                format!("{:.2}", median_of(|used| used.broker)),
             ]);
         }
     }

@@ -97,12 +97,12 @@ FROM generate_series(0, 1439) minute, (VALUES ('done'), ('retrying'), ('dead_let
 INSERT INTO event_minutes
 SELECT date_trunc('minute', now()) - minute * interval '1 min', name, 100 FROM generate_series(0, 1439) minute, event_types";
 
-async fn fill(world: &World, executions: u64, letters: u64) {
-    let told = |sql: &str| {
+async fn fill(world: &World, executions: u64, dead_letters: u64) {
+    let with_counts = |sql: &str| {
         sql.replace("DAYS", &DAYS.to_string())
             .replace("COUNT", &executions.to_string())
             .replace("HANDLERS", &HANDLERS.to_string())
-            .replace("LETTERS", &letters.to_string())
+            .replace("LETTERS", &dead_letters.to_string())
     };
     let run = async |sql: String| {
         let (client, connection) =
@@ -111,17 +111,19 @@ async fn fill(world: &World, executions: u64, letters: u64) {
         client.batch_execute(&sql).await.expect("filled");
     };
     run("CREATE EXTENSION IF NOT EXISTS pg_trgm".to_owned()).await;
-    run(told(PARTITIONS)).await;
-    run(told("INSERT INTO handlers (name, event, task)
+    run(with_counts(PARTITIONS)).await;
+    run(with_counts("INSERT INTO handlers (name, event, task)
         SELECT 'bench ' || n, 'clients.update', jsonb_build_object('type', 'http', 'url', 'http://127.0.0.1:9/') FROM generate_series(1, HANDLERS) n"))
     .await;
-    run(told(FILL_COUNTS)).await;
+    run(with_counts(FILL_COUNTS)).await;
     let part = |from: u64, to: u64| {
-        told(FILL_EXECUTIONS).replace("FROM_NUMBER", &from.to_string()).replace("TO_NUMBER", &to.to_string())
+        with_counts(FILL_EXECUTIONS)
+            .replace("FROM_NUMBER", &from.to_string())
+            .replace("TO_NUMBER", &to.to_string())
     };
     let middle = executions / 2;
     tokio::join!(run(part(1, middle)), run(part(middle + 1, executions)));
-    run(told(FILL_LETTERS)).await;
+    run(with_counts(FILL_LETTERS)).await;
     run("ANALYZE".to_owned()).await;
     run("CHECKPOINT".to_owned()).await;
 }
@@ -140,7 +142,7 @@ async fn index_text(world: &mut World) {
 }
 
 /// Milliseconds for every page: the first request, the median of the next requests, and the most of those.
-async fn look(api: &Api, cookie: &str) -> Vec<[f64; 3]> {
+async fn measure_pages(api: &Api, cookie: &str) -> Vec<[f64; 3]> {
     let mut all = Vec::new();
     for (name, path) in PAGES {
         let mut times = Vec::new();
@@ -158,20 +160,20 @@ async fn look(api: &Api, cookie: &str) -> Vec<[f64; 3]> {
 }
 
 pub async fn measure(bench: &Bench) -> Table {
-    let (executions, letters) = (bench.scaled(EXECUTIONS), bench.scaled(LETTERS));
+    let (executions, dead_letters) = (bench.scaled(EXECUTIONS), bench.scaled(LETTERS));
     let mut world = World::new().await;
     world.set("telemetry.log", "info");
     let api = Api::start(&mut world).await;
     let (cookie, _) = api.sign_in("ann").await;
-    let empty = look(&api, &cookie).await;
-    fill(&world, executions, letters).await;
+    let empty = measure_pages(&api, &cookie).await;
+    fill(&world, executions, dead_letters).await;
     index_text(&mut world).await;
-    let full = look(&api, &cookie).await;
+    let full = measure_pages(&api, &cookie).await;
     assert!(api.end().await.success(), "the console ended badly");
     world.abandon().await;
 
     let title = format!(
-        "Console: {executions} executions over {DAYS} days, {letters} dead letters, {HANDLERS} handlers"
+        "Console: {executions} executions over {DAYS} days, {dead_letters} dead letters, {HANDLERS} handlers"
     );
     let head = ["page", "ms", "most of 20", "first look", "with nothing in the tables"];
     let mut table = Table::new(title, &head);

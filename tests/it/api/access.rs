@@ -62,7 +62,7 @@ async fn nothing_answers_without_access() {
     let document = [("GET".to_owned(), "/api/v1/openapi.json".to_owned())];
     for (method, path) in api_paths.chain(others).chain(document) {
         let bare = || api.request(&method, &path);
-        for (what, request) in [
+        for (case, request) in [
             ("without anything", bare()),
             ("with a wrong token", bare().bearer_auth("pvd_wrong")),
             ("with a token in a form of its own", bare().header("authorization", &api.keys.operator)),
@@ -71,7 +71,7 @@ async fn nothing_answers_without_access() {
             // A token goes before a cookie, and is not made good by one.
         ] {
             let refused = answer(filled(request, &method)).await;
-            assert_eq!(refused.status, 401, "{method} {path} {what}: {}", refused.text);
+            assert_eq!(refused.status, 401, "{method} {path} {case}: {}", refused.text);
             assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"provisiond\"");
         }
     }
@@ -125,7 +125,7 @@ async fn what_another_site_sends_with_our_cookie_is_refused() {
     let body = json!({"name": "x", "event": "clients.create", "task": {"type": "http", "url": "127.0.0.1/"}});
     let post = || api.request("POST", "/api/v1/handlers").header("cookie", &cookie).json(&body);
     let host = api.url.strip_prefix("http://").unwrap();
-    for (what, request) in [
+    for (case, request) in [
         ("cross-site", post().header("sec-fetch-site", "cross-site").header("x-csrf-token", &csrf)),
         ("a sibling", post().header("sec-fetch-site", "same-site").header("x-csrf-token", &csrf)),
         ("another origin", post().header("origin", "http://evil.example").header("x-csrf-token", &csrf)),
@@ -134,7 +134,7 @@ async fn what_another_site_sends_with_our_cookie_is_refused() {
         ("another token", post().header("sec-fetch-site", "same-origin").header("x-csrf-token", "x")),
     ] {
         let refused = answer(request).await;
-        assert_eq!(refused.status, 403, "{what}: {}", refused.text);
+        assert_eq!(refused.status, 403, "{case}: {}", refused.text);
     }
     // A form of another site, which needs no script.
     let form =
@@ -184,8 +184,8 @@ async fn a_link_from_elsewhere_shows_its_page_and_changes_nothing() {
         "/replays",
         "/sign-out",
     ] {
-        let asked = answer(link(path)).await;
-        assert!(asked.status < 500, "{path}: {}", asked.status);
+        let answered = answer(link(path)).await;
+        assert!(answered.status < 500, "{path}: {}", answered.status);
         let form =
             api.request("POST", path).header("cookie", &cookie).header("origin", "https://evil.example");
         let sent = answer(form.header("sec-fetch-site", "cross-site").form(&[("csrf", &csrf)])).await;

@@ -53,14 +53,14 @@ async fn exports_that_nobody_reads_hold_little_and_leave_room() {
 
     let export = || async { answer(api.api("GET", "/dead-letters/export")).await };
     let at_rest = api.process.begin_peak_kib();
-    let whole = export().await;
+    let export_answer = export().await;
     let mut unread = Vec::new();
     for _ in 0..4 {
         unread.push(begin(&api, "/api/v1/dead-letters/export").await);
     }
     // Bytes, so the bodies are neither cut nor bent.
     let dead_letters: Vec<serde_json::Value> =
-        whole.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        export_answer.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let objects: Vec<&str> =
         dead_letters.iter().filter_map(|dead_letter| dead_letter["object_id"].as_str()).collect();
     let expected: Vec<String> = (1..=LETTERS).map(|n| n.to_string()).collect();
@@ -132,10 +132,10 @@ async fn live_pages_leave_room_for_others() {
     api.get("/handlers").await;
     drop(live);
     eventually("there is room again", || async {
-        let one = begin(&api, "/executions/live").await;
+        let connection = begin(&api, "/executions/live").await;
         let mut status = [0; 11];
-        let mut one = one;
-        one.read_exact(&mut status).await.is_ok() && String::from_utf8_lossy(&status).contains("200")
+        let mut connection = connection;
+        connection.read_exact(&mut status).await.is_ok() && String::from_utf8_lossy(&status).contains("200")
     })
     .await;
     world.keep(api.process);
@@ -196,12 +196,12 @@ async fn searches_through_text_keep_nobody_else_waiting() {
     let lock = lock(&world, "dead_letters").await;
     let searches: Vec<_> =
         (0..6).map(|_| tokio::spawn(answer(api.api("GET", "/dead-letters?text=anna")))).collect();
-    let mut told = Vec::new();
+    let mut answers = Vec::new();
     for search in searches {
-        told.push(search.await.expect("an answer"));
+        answers.push(search.await.expect("an answer"));
     }
-    let busy = told.iter().find(|answer| answer.text.contains("too many text searches"));
-    let busy = busy.unwrap_or_else(|| panic!("{told:?}"));
+    let busy = answers.iter().find(|answer| answer.text.contains("too many text searches"));
+    let busy = busy.unwrap_or_else(|| panic!("{answers:?}"));
     assert_eq!((busy.status, busy.header("retry-after")), (503, "5"));
     drop(lock);
     world.keep(api.process);

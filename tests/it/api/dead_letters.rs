@@ -106,8 +106,8 @@ async fn many_are_counted_replayed_stopped_and_resumed() {
         let refused = api.post("/dead-letters/replay", &body).await;
         assert_eq!((refused.status, refused.named()), (422, vec![named.to_owned()]));
     }
-    let asked = json!({"filter": {"handler": 1, "since": "2h"}, "dry_run": true});
-    let plan = api.post("/dead-letters/replay", &asked).await.expect(200);
+    let request = json!({"filter": {"handler": 1, "since": "2h"}, "dry_run": true});
+    let plan = api.post("/dead-letters/replay", &request).await.expect(200);
     assert_eq!((&plan["total"], &plan["lines"][0]["handler_name"]), (&json!(30), &json!("CRM")));
     assert_eq!(world.count("SELECT count(*) FROM replays").await, 0, "counting begins nothing");
 

@@ -63,8 +63,8 @@ async fn the_document_is_valid_and_shown_as_a_page() {
 
     if let Some(mut validator) = tool("openapi-spec-validator") {
         let output = validator.arg(&file).output().expect("the validator");
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{}", told.chars().take(2000).collect::<String>());
+        let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}", output_text.chars().take(2000).collect::<String>());
     }
     world.keep(api.process);
     world.end().await;
@@ -90,13 +90,13 @@ async fn the_api_does_what_its_document_says() {
         .args(["--generation-deterministic", "--max-examples", "5"])
         .output()
         .expect("schemathesis");
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    let failures = told.find("= FAILURES =").or(told.find("= ERRORS =")).unwrap_or_default();
-    assert!(output.status.success(), "{}", told.get(failures..).unwrap_or(&told));
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failures = output_text.find("= FAILURES =").or(output_text.find("= ERRORS =")).unwrap_or_default();
+    assert!(output.status.success(), "{}", output_text.get(failures..).unwrap_or(&output_text));
     let document: Value = api.get("/openapi.json").await;
     let operations: usize =
         document["paths"].as_object().unwrap().values().map(|item| item.as_object().unwrap().len()).sum();
-    assert!(told.contains(&format!("Tested: {operations}")), "{told}");
+    assert!(output_text.contains(&format!("Tested: {operations}")), "{output_text}");
     assert!(!api.process.log().contains("\"ERROR\""), "{}", api.process.log());
     world.keep(api.process);
     world.abandon().await;

@@ -35,13 +35,13 @@ async fn a_handler_is_created_changed_and_deleted() {
     assert_eq!((known.status, known.text.as_str()), (304, ""));
 
     // What was shown can be sent back: what is masked stays as it is stored.
-    let mut whole = shown.json();
+    let mut edited = shown.json();
     for read_only in ["id", "signed", "created_at", "updated_at", "version"] {
-        whole.as_object_mut().unwrap().remove(read_only);
+        edited.as_object_mut().unwrap().remove(read_only);
     }
-    whole["name"] = json!("CRM 2");
-    whole["task"]["headers"]["x-more"] = json!("1");
-    let replaced = change(&api, "PUT", &path, "\"1\"", &whole).await;
+    edited["name"] = json!("CRM 2");
+    edited["task"]["headers"]["x-more"] = json!("1");
+    let replaced = change(&api, "PUT", &path, "\"1\"", &edited).await;
     assert_eq!((replaced.status, replaced.header("etag")), (200, "\"2\""), "{}", replaced.text);
     let stored: String = world.rows("SELECT task::text FROM handlers", &[]).await[0].get(0);
     assert!(stored.contains("Bearer s3cret") && stored.contains("x-more"), "{stored}");

@@ -157,10 +157,10 @@ async fn without_users_a_link_lets_one_in_once() {
     let mut open = world.command();
     open.args(["serve"]).env("PROVISIOND_CONSOLE__LISTEN", "0.0.0.0:0");
     let refused = open.output().expect("the program");
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        !refused.status.success() && told.contains("console.listen") && told.contains("loopback"),
-        "{told}"
+        !refused.status.success() && stderr.contains("console.listen") && stderr.contains("loopback"),
+        "{stderr}"
     );
     let mut world = world;
     world.keep(api.process);

@@ -53,12 +53,16 @@ async fn peeking_leaves_the_queue_as_it_was() {
         assert_eq!(order(&peek(&["--limit", "5"])), order(&first)[..5]);
         assert_eq!(world.broker.depth("dead-letters").await.unwrap().0, 60);
     }
-    let said = world.run(&["dead-letters", "peek", "--limit", "5"]);
-    let told = "recorder.drain_dead_letters is false";
-    assert!(said.stderr().contains("60 wait in") && said.stderr().contains(told), "{}", said.stderr());
+    let peek_output = world.run(&["dead-letters", "peek", "--limit", "5"]);
+    let expected = "recorder.drain_dead_letters is false";
+    assert!(
+        peek_output.stderr().contains("60 wait in") && peek_output.stderr().contains(expected),
+        "{}",
+        peek_output.stderr()
+    );
     world.set("recorder.drain_dead_letters", "true");
-    let said = world.run(&["dead-letters", "peek"]);
-    assert!(said.stderr().contains("no recorder is running"), "{}", said.stderr());
+    let peek_output = world.run(&["dead-letters", "peek"]);
+    assert!(peek_output.stderr().contains("no recorder is running"), "{}", peek_output.stderr());
     world.run(&["dead-letters", "peek", "--queue", "events"]).assert_failed(2, "dead-letters, unrouted");
     assert_eq!(drained(&world, "dead-letters").await, order(&first), "nothing was lost or moved");
     drained(&world, "execution-log").await;
@@ -79,8 +83,8 @@ async fn what_nobody_takes_can_be_peeked_at_before_the_recorder_has_it() {
     world.keep(recorder);
     let dead_letters = world.wait_for_dead_letters(1).await;
     assert_eq!(dead_letters[0]["reason"], "unrouted");
-    let said = world.run(&["dead-letters", "peek"]).stderr();
-    assert!(said.contains("the recorder is up to date"), "{said}");
+    let stderr = world.run(&["dead-letters", "peek"]).stderr();
+    assert!(stderr.contains("the recorder is up to date"), "{stderr}");
     world.end().await;
 }
 

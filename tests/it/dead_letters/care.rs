@@ -66,11 +66,14 @@ async fn ctrl_c_stops_between_two_letters() {
     broken.endpoint.wait_for(EVENTS + 10).await;
     kill(Pid::from_raw(stopped.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     let output = stopped.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("asked to stop; resume it with provisiond dead-letters replay --resume"), "{said}");
-    let left = world.dead_letters().len();
-    assert!((1..=90).contains(&left), "{left} are left");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("asked to stop; resume it with provisiond dead-letters replay --resume"),
+        "{stderr}"
+    );
+    let remaining = world.dead_letters().len();
+    assert!((1..=90).contains(&remaining), "{remaining} are left");
     let resumed = world.json(&["dead-letters", "replay", "--resume", "1"]);
     assert_eq!(resumed["replayed"], EVENTS);
     world.run(&["dead-letters", "replay", "--resume", "1"]).assert_failed(1, "finished");

@@ -70,8 +70,8 @@ async fn a_handler_that_was_off_is_called_alone_and_the_event_as_a_whole() {
     world.wait_for_executions(1, &["--handler", &id, "--status", "success"]).await;
     assert_eq!((other.count(), flaky.count()), (1, 2), "that handler alone");
     // Two executions of the event are one event.
-    let whole = replay(&world, &["--event", "--event-id", "e0"]);
-    assert_eq!(whole["replayed"], 1);
+    let report = replay(&world, &["--event", "--event-id", "e0"]);
+    assert_eq!(report["replayed"], 1);
     world.wait_for_executions(2, &["--handler", "1", "--status", "success"]).await;
     world.wait_for_executions(2, &["--handler", &id, "--status", "success"]).await;
     assert_eq!((other.count(), flaky.count()), (2, 3), "the whole event");

@@ -9,7 +9,7 @@ use super::{Mendable, publish, replay};
 use crate::support::{Endpoint, Mode, Process, Proxy, World, address, eventually, query};
 
 /// A worker that reaches the database, and so hears of changes, as its link lets it.
-async fn worker_behind_a_link(world: &mut World) -> (Process, Proxy) {
+async fn worker_behind_link(world: &mut World) -> (Process, Proxy) {
     let mut link = Proxy::closed(address(&world.database_url));
     link.open();
     let direct = world.database_url.clone();
@@ -32,11 +32,11 @@ async fn thaw_after(link: Arc<Proxy>, database_url: String, replayed: i64) {
 #[blocking_test]
 async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
     let mut world = World::new().await;
-    let (broken, well, new) = (Mendable::down().await, Endpoint::ok().await, Endpoint::ok().await);
+    let (broken, healthy, new) = (Mendable::down().await, Endpoint::ok().await, Endpoint::ok().await);
     let id = world.handler("CRM", "clients.create", &["--http", &broken.endpoint.url("/")]).to_string();
     let recorder = world.recorder().await;
     world.keep(recorder);
-    let (worker, link) = worker_behind_a_link(&mut world).await;
+    let (worker, link) = worker_behind_link(&mut world).await;
     world.keep(worker);
     let (link, database_url) = (Arc::new(link), world.database_url.clone());
     publish(&world, "clients.create", 1).await;
@@ -44,9 +44,9 @@ async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
 
     link.set(Mode::Frozen);
     tokio::spawn(thaw_after(Arc::clone(&link), database_url.clone(), 1));
-    world.run(&["handlers", "update", &id, "--http", &well.url("/")]).assert_done();
+    world.run(&["handlers", "update", &id, "--http", &healthy.url("/")]).assert_done();
     assert_eq!(replay(&world, &["--handler", &id])["replayed"], 1);
-    well.wait_for(1).await;
+    healthy.wait_for(1).await;
     assert_eq!(broken.endpoint.count(), 1, "it is not called where it was");
 
     // Also what is planned afresh meets a handler that is new.
@@ -54,8 +54,8 @@ async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
     link.set(Mode::Frozen);
     tokio::spawn(thaw_after(Arc::clone(&link), database_url, 2));
     world.handler("new", "clients.create", &["--http", &new.url("/")]);
-    let whole = ["executions", "replay", "--disposition", "done", "--whole-event", "--yes"];
-    world.run(&whole).assert_done();
+    let replay_args = ["executions", "replay", "--disposition", "done", "--whole-event", "--yes"];
+    world.run(&replay_args).assert_done();
     new.wait_for(1).await;
     world.end().await;
 }
@@ -70,7 +70,7 @@ struct OneByOne {
     broken: Endpoint,
     id: String,
     /// Another one for the same events.
-    well: Endpoint,
+    healthy: Endpoint,
 }
 
 impl OneByOne {
@@ -79,23 +79,23 @@ impl OneByOne {
     async fn with_letters() -> Self {
         let mut world = World::new().await;
         world.set("worker.concurrency", "1");
-        let (broken, well) = (Mendable::down().await.endpoint, Endpoint::ok().await);
+        let (broken, healthy) = (Mendable::down().await.endpoint, Endpoint::ok().await);
         let id = world.handler("CRM", "clients.create", &["--http", &broken.url("/")]).to_string();
-        world.handler("other", "clients.create", &["--http", &well.url("/")]);
+        world.handler("other", "clients.create", &["--http", &healthy.url("/")]);
         let recorder = world.recorder().await;
         world.keep(recorder);
-        let (worker, link) = worker_behind_a_link(&mut world).await;
+        let (worker, link) = worker_behind_link(&mut world).await;
         publish(&world, "clients.create", Self::LETTERS).await;
         world.wait_for_dead_letters(Self::LETTERS).await;
         world.wait_for_executions(2 * Self::LETTERS, &[]).await;
-        Self { world, worker, link, broken, id, well }
+        Self { world, worker, link, broken, id, healthy }
     }
 
     /// Whatever each of the copies that wait does, an event behind them comes soon.
     async fn go_on_at_once(&self) {
         let begun = Instant::now();
         publish(&self.world, "clients.create", 1).await;
-        self.well.wait_for(Self::LETTERS + 1).await;
+        self.healthy.wait_for(Self::LETTERS + 1).await;
         assert!(begun.elapsed() < Duration::from_secs(12), "held up for {:?}", begun.elapsed());
     }
 }

@@ -176,8 +176,8 @@ async fn the_users_of_the_broker_suffice_and_reach_nothing_else() {
         publish(&platform, "", "others").await,
         publish(&platform, &format!("{prefix}.results"), "clients.create.success").await,
     ] {
-        let said = refused.expect_err("refused");
-        assert!(said.contains(ACCESS_REFUSED), "{said}");
+        let message = refused.expect_err("refused");
+        assert!(message.contains(ACCESS_REFUSED), "{message}");
     }
     publish(&worker_url, "", "others").await.expect("replies go by the default exchange");
 

@@ -30,9 +30,9 @@ for source in [path for part in ("telemetry", "monitoring", "worker") for path i
 wrong = []
 
 
-def expect(holds, what):
+def expect(holds, message):
     if not holds:
-        wrong.append(what)
+        wrong.append(message)
 
 
 def load(path):
@@ -81,9 +81,9 @@ def alerts():
 
 def commands(page):
     """What the page tells to type has the options that it names."""
-    told = re.findall(r"`(?:provisiond )?((?:executions|dead-letters|handlers|events) [a-z]+[^`]*)`", page)
-    expect(len(told) > 20, "the commands of docs/operations.md were not found")
-    for command in told:
+    typed = re.findall(r"`(?:provisiond )?((?:executions|dead-letters|handlers|events) [a-z]+[^`]*)`", page)
+    expect(len(typed) > 20, "the commands of docs/operations.md were not found")
+    for command in typed:
         words = [os.environ["PROVISIOND"], *command.split()[:2], "--help"]
         help = subprocess.run(words, capture_output=True, text=True)
         expect(help.returncode == 0, f"docs/operations.md: {command}")

@@ -93,9 +93,9 @@ async fn exists(world: &World, relation: &str) -> bool {
 }
 
 /// A replay of what was given up, and of an execution.
-async fn what_failed_is_replayed(world: &World, id: i64, well: &Endpoint) {
+async fn what_failed_is_replayed(world: &World, id: i64, healthy: &Endpoint) {
     world.wait_for_dead_letters(1).await;
-    world.json(&["handlers", "update", &id.to_string(), "--http", &well.url("/"), "--status", "enabled"]);
+    world.json(&["handlers", "update", &id.to_string(), "--http", &healthy.url("/"), "--status", "enabled"]);
     eventually("the letter is replayed", || async {
         let replay = world.run(&["dead-letters", "replay", "--handler", &id.to_string(), "--yes"]);
         replay.output.status.success()
@@ -114,7 +114,7 @@ async fn each_role_does_its_work_with_the_rights_it_has() {
     let mut least = Least::set_up().await;
     // Yesterday is only indexed an hour after its end: what comes in late is waited for.
     let (ended, old) = (make_day(&least, 2).await, make_day(&least, 200).await);
-    let well = Endpoint::ok().await;
+    let healthy = Endpoint::ok().await;
     let gone = Endpoint::start(|_, _| Reply::status(410)).await;
     least.become_role("worker");
     least.world.set("worker.deduplicate", "1h");
@@ -126,7 +126,7 @@ async fn each_role_does_its_work_with_the_rights_it_has() {
     let world = &least.world;
 
     // The console creates and changes, the command line too; the worker takes it up.
-    api.handler("CRM", &well.url("/")).await;
+    api.handler("CRM", &healthy.url("/")).await;
     let id = world.handler("gone", "clients.create", &["--http", &gone.url("/")]);
     world.json(&["handlers", "update", &id.to_string(), "--priority", "5"]);
     world.json(&["handlers", "rotate-secret", &id.to_string()]);
@@ -143,7 +143,7 @@ async fn each_role_does_its_work_with_the_rights_it_has() {
     })
     .await;
 
-    what_failed_is_replayed(world, id, &well).await;
+    what_failed_is_replayed(world, id, &healthy).await;
     api.get("/stats").await;
 
     // The recorder keeps house. It deletes nothing before the database's clock has gone for ten minutes.

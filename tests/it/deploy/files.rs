@@ -7,10 +7,10 @@ use super::file;
 
 fn run(mut command: Command) {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let said =
+    let output_text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    println!("{said}");
+    assert!(output.status.success(), "{output_text}");
+    println!("{output_text}");
 }
 
 /// One part of `check.py`.

@@ -31,9 +31,9 @@ fn commands(line: &str) -> Vec<Vec<String>> {
 
 /// The arguments of provisiond, where it is what is run: after variables, `sudo` and the like.
 fn arguments(words: &[String]) -> Option<&[String]> {
-    let at = words.iter().position(|word| word == "provisiond" || word.ends_with("/provisiond"))?;
+    let index = words.iter().position(|word| word == "provisiond" || word.ends_with("/provisiond"))?;
     let is_prefix = |word: &String| word.contains('=') || word == "sudo" || word == "exec" || word == "!";
-    words[..at].iter().all(is_prefix).then(|| &words[at + 1..])
+    words[..index].iter().all(is_prefix).then(|| &words[index + 1..])
 }
 
 /// What is wrong with a command.
@@ -54,8 +54,8 @@ fn wrong(arguments: &[String], helps: &mut BTreeMap<Vec<String>, Result<String, 
         Err(error) => return Some(error.clone()),
     };
     let is_known = |flag: &str| {
-        help.match_indices(flag).any(|(at, _)| {
-            let rest = &help[at + flag.len()..];
+        help.match_indices(flag).any(|(index, _)| {
+            let rest = &help[index + flag.len()..];
             !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
         })
     };

@@ -45,10 +45,10 @@ fn rendered() -> String {
     let mut text = format!("{HEAD}\n{head}");
     let mut section = String::new();
     for Key { name, default, comment } in keys {
-        let (of, _) = name.rsplit_once('.').expect("a section");
-        if of != section {
-            of.clone_into(&mut section);
-            write!(text, "\n## {of}\n").expect("a string");
+        let (new_section, _) = name.rsplit_once('.').expect("a section");
+        if new_section != section {
+            new_section.clone_into(&mut section);
+            write!(text, "\n## {new_section}\n").expect("a string");
         }
         let variable = format!("PROVISIOND_{}", name.to_uppercase().replace('.', "__"));
         let alias = match name.as_str() {
@@ -68,13 +68,13 @@ fn the_configuration_reference_is_that_of_this_version() {
     if std::env::var_os(WRITE).is_some() {
         fs::write(&path, &rendered).expect("written");
     }
-    let there = fs::read_to_string(&path).unwrap_or_default();
+    let on_disk = fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        there == rendered,
+        on_disk == rendered,
         "docs/configuration.md is out of date: {WRITE}=1 cargo test --test it docs::configuration"
     );
     for key in keys() {
-        assert!(there.contains(&format!("\n### {key}\n")), "{key} is not in docs/configuration.md");
+        assert!(on_disk.contains(&format!("\n### {key}\n")), "{key} is not in docs/configuration.md");
     }
 }
 

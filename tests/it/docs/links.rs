@@ -41,8 +41,8 @@ fn every_link_between_the_documents_leads_somewhere() {
                 };
                 let path =
                     target.strip_prefix(root().canonicalize().expect("the root")).expect("in the sources");
-                let of = documents.iter().find(|other| Path::new(&other.path) == path);
-                let is_there = |anchor| of.is_none_or(|other| anchors(other).contains(anchor));
+                let target_document = documents.iter().find(|other| Path::new(&other.path) == path);
+                let is_there = |anchor| target_document.is_none_or(|other| anchors(other).contains(anchor));
                 if anchor.is_some_and(|anchor| !is_there(anchor)) {
                     broken.push(format!("{}: {link} has no such heading", line.place));
                 }

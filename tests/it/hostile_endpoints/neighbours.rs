@@ -14,7 +14,7 @@ use crate::support::{Endpoint, World, hostile::Authority};
 const BURST: u64 = 600;
 const ROUNDS: usize = 9;
 /// By how many percent a neighbour may be slower.
-const SLOWER: f64 = 20.0;
+const MAX_SLOWDOWN_PERCENT: f64 = 20.0;
 
 const HOSTILE: &str = "clients.create";
 const HARMLESS: &str = "clients.update";
@@ -51,7 +51,7 @@ impl Neighbours {
     /// A burst of `event`, whose neighbour is at `endpoint`, and of another event.
     async fn burst(&self, world: &World, event: &str, endpoint: &Endpoint) -> Took {
         let begun = Instant::now();
-        let all_came = async |endpoint: &Endpoint| {
+        let wait_for_burst = async |endpoint: &Endpoint| {
             let goal = endpoint.count() + usize::try_from(BURST).unwrap();
             while endpoint.count() < goal {
                 assert!(begun.elapsed() < Duration::from_mins(1), "a neighbour is stopped");
@@ -68,13 +68,14 @@ impl Neighbours {
                 join_all(some.flat_map(|n| [publish(event, n), publish(OTHER, n)])).await;
             }
         };
-        let (mine, other, ()) = tokio::join!(all_came(endpoint), all_came(&self.other), publish_all);
+        let (mine, other, ()) =
+            tokio::join!(wait_for_burst(endpoint), wait_for_burst(&self.other), publish_all);
         (mine, other)
     }
 }
 
 /// By how many percent the second is slower than the first, for one part of what was taken.
-fn slower(harmless: &[Took], hostile: &[Took], part: fn(&Took) -> Duration) -> f64 {
+fn slowdown_percent(harmless: &[Took], hostile: &[Took], part: fn(&Took) -> Duration) -> f64 {
     let median = |took: &[Took]| {
         let mut all: Vec<_> = took.iter().map(part).collect();
         all.sort();
@@ -108,15 +109,15 @@ async fn hostile_endpoints_do_not_slow_their_neighbours_long() {
             harmless.push(neighbours.burst(&world, HARMLESS, &neighbours.harmless).await);
             hostile.push(neighbours.burst(&world, HOSTILE, &neighbours.hostile).await);
         }
-        let same = slower(&harmless, &hostile, |took| took.0);
-        let other = slower(&harmless, &hostile, |took| took.1);
+        let same = slowdown_percent(&harmless, &hostile, |took| took.0);
+        let other = slowdown_percent(&harmless, &hostile, |took| took.1);
         let circuit = if is_open { "open" } else { "closed" };
         println!("{:<26} {circuit:>8} {same:>13.0} % {other:>13.0} %", case.does);
-        if is_open && same.max(other) > SLOWER {
+        if is_open && same.max(other) > MAX_SLOWDOWN_PERCENT {
             beyond.push((case.does, same, other));
         }
         drop(worker);
         world.abandon().await;
     }
-    assert!(beyond.is_empty(), "slower by more than {SLOWER} %: {beyond:?}");
+    assert!(beyond.is_empty(), "slower by more than {MAX_SLOWDOWN_PERCENT} %: {beyond:?}");
 }
