@@ -94,7 +94,7 @@ async fn dead_letters_can_stay_in_the_broker_with_all_their_metadata() {
 }
 
 #[blocking_test]
-async fn a_queue_that_exists_otherwise_is_used_and_told() {
+async fn a_queue_with_other_arguments_is_used_and_reported() {
     let mut world = World::new().await;
     let queue = world.broker.name("events.clients.create");
     let channel = world.broker.connection.create_channel().await.unwrap();

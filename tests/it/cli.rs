@@ -145,7 +145,7 @@ async fn errors_say_what_is_wrong_and_what_to_do() {
 }
 
 #[blocking_test]
-async fn a_wrong_configuration_and_absent_services_are_told() {
+async fn a_wrong_configuration_and_absent_services_are_reported() {
     let mut world = World::without_database().await;
     let misspelt = world
         .command()
@@ -315,7 +315,7 @@ async fn help_leads_a_new_user() {
 }
 
 #[blocking_test]
-async fn what_cannot_be_seen_is_escaped_and_no_part_of_a_name() {
+async fn invisible_characters_are_escaped_and_refused_in_names() {
     let world = World::new().await;
     let create = |name: &str| {
         world.run(&[

@@ -3,7 +3,7 @@
 mod broker;
 mod care;
 mod executions;
-mod mended;
+mod repaired;
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use crate::support::{Endpoint, Reply, World, envelope};
 
 /// An endpoint that is down until it is mended.
-struct Mendable {
+struct Repairable {
     endpoint: Endpoint,
     up: Arc<AtomicBool>,
 }
 
-impl Mendable {
+impl Repairable {
     async fn down() -> Self {
         let up = Arc::new(AtomicBool::new(false));
         let is_up = Arc::clone(&up);
@@ -35,7 +35,7 @@ impl Mendable {
         Self { endpoint, up }
     }
 
-    fn mend(&self) {
+    fn repair(&self) {
         self.up.store(true, Ordering::Relaxed);
     }
 }
@@ -63,7 +63,7 @@ fn replay(world: &World, args: &[&str]) -> Value {
 async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     const EVENTS: usize = 150;
     let mut world = World::new().await;
-    let (healthy, broken) = (Endpoint::ok().await, Mendable::down().await);
+    let (healthy, broken) = (Endpoint::ok().await, Repairable::down().await);
     world.handler("healthy", "clients.create", &["--http", &healthy.url("/")]);
     let id = world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]);
     world.serve().await;
@@ -92,7 +92,7 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
     world.run(&["dead-letters", "replay"]).assert_failed(2, "which dead letters?");
     assert_eq!(world.dead_letters().len(), EVENTS, "nothing was replayed yet");
 
-    broken.mend();
+    broken.repair();
     let report = replay(&world, &["--handler", &id.to_string()]);
     assert_eq!((&report["replayed"], &report["state"]), (&json!(EVENTS), &json!("finished")));
     assert_eq!((&report["failed"], &report["first_attempts"]), (&json!(0), &json!(EVENTS)));
@@ -116,7 +116,7 @@ async fn what_failed_while_an_endpoint_was_down_is_replayed_and_nothing_else() {
 #[blocking_test]
 async fn a_halted_plan_goes_on_where_it_ended() {
     let mut world = World::new().await;
-    let (before, broken, after) = (Endpoint::ok().await, Mendable::down().await, Endpoint::ok().await);
+    let (before, broken, after) = (Endpoint::ok().await, Repairable::down().await, Endpoint::ok().await);
     let create = |name, endpoint: &Endpoint, priority| {
         let url = endpoint.url("/");
         let args = ["--http", &url, "--priority", priority, "--on-failure", "halt"];
@@ -135,7 +135,7 @@ async fn a_halted_plan_goes_on_where_it_ended() {
         shown["replay"]["handlers"][1],
         json!({"id": third, "name": "after", "enabled": true, "deleted": false, "replaced_by": null})
     );
-    broken.mend();
+    broken.repair();
     assert_eq!(replay(&world, &[id])["replayed"], 1);
     world.wait_for_executions(4, &[]).await;
     assert_eq!((before.count(), broken.endpoint.count(), after.count()), (1, 2, 1));
@@ -148,7 +148,7 @@ async fn a_halted_plan_goes_on_where_it_ended() {
 #[blocking_test]
 async fn what_would_run_nothing_is_refused_and_stays_open() {
     let mut world = World::new().await;
-    let broken = Mendable::down().await;
+    let broken = Repairable::down().await;
     let id = world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]).to_string();
     world.serve().await;
     publish(&world, "clients.create", 1).await;
@@ -186,7 +186,7 @@ async fn what_would_run_nothing_is_refused_and_stays_open() {
 }
 
 #[blocking_test]
-async fn a_malformed_event_is_mended_and_becomes_another_event() {
+async fn a_malformed_event_is_edited_and_becomes_another_event() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
@@ -230,7 +230,7 @@ async fn a_malformed_event_is_mended_and_becomes_another_event() {
 }
 
 #[blocking_test]
-async fn letters_are_found_discarded_and_exported() {
+async fn dead_letters_are_found_discarded_and_exported() {
     let mut world = World::new().await;
     world.serve().await;
     let bytes: &[u8] = b"{\"name\":\"caf\xc3\xa9\"";

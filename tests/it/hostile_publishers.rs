@@ -161,7 +161,7 @@ async fn what_cannot_be_read_can_be_peeked_at() {
 }
 
 #[blocking_test]
-async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
+async fn showing_a_body_takes_a_few_times_its_size() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
     let (worker, recorder) = (world.worker().await, world.recorder().await);
@@ -201,7 +201,7 @@ async fn a_body_costs_who_looks_at_it_a_few_times_its_size() {
 }
 
 #[blocking_test]
-async fn who_sets_our_mark_has_their_own_message_refused() {
+async fn messages_with_a_reserved_header_are_dead_lettered() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);

@@ -162,7 +162,7 @@ fn assert_failed_with(execution: &Value, with: &str) {
 }
 
 #[blocking_test]
-async fn who_flees_is_caught() {
+async fn processes_that_escape_their_script_are_killed() {
     let mut fixture = Fixture::new(&[]).await;
     // Each has fled before its script ends well.
     for escape in [
@@ -181,7 +181,7 @@ async fn who_flees_is_caught() {
 }
 
 #[blocking_test]
-async fn who_does_not_end_is_ended() {
+async fn scripts_that_do_not_end_are_killed() {
     let mut fixture = Fixture::new(&[]).await;
     let bomb = "n=${2:-0}; if [ $n -lt 6 ]; then $0 x $((n+1)) & setsid $0 x $((n+1)) & fi; trap '' TERM; sleep 1000; sleep 1000";
     for lines in
@@ -201,7 +201,7 @@ async fn who_does_not_end_is_ended() {
 }
 
 #[blocking_test]
-async fn who_writes_without_end_fills_nothing() {
+async fn endless_output_fills_nothing() {
     let mut fixture = Fixture::new(&[]).await;
     let ended = fixture.run_hostile("exec cat /dev/zero").await;
     assert_failed_with(&ended, "did not end within 3s");
@@ -233,7 +233,7 @@ async fn much_output_and_a_full_directory_leave_nothing() {
 }
 
 #[blocking_test]
-async fn what_is_not_to_be_run_is_not_run() {
+async fn files_that_must_not_run_are_refused() {
     let refusals = [
         ("leaves.sh", "lies outside of script.roots"),
         ("open.sh", "is writable by others"),
@@ -278,7 +278,7 @@ async fn what_is_not_to_be_run_is_not_run() {
 
 /// A link that leads now to a script within the roots, now to one outside: what was looked at is what runs.
 #[blocking_test]
-async fn what_changes_between_look_and_start_is_not_run() {
+async fn a_script_that_changes_between_check_and_start_is_not_run() {
     const EVENTS: usize = 150;
     let flags = ["--script", "flips.sh", "--max-attempts", "1"];
     let mut fixture = Fixture::new(&[("flips", &flags)]).await;

@@ -177,7 +177,7 @@ async fn what_waits_for_a_forgotten_handler_never_goes_to_the_one_that_got_its_n
 }
 
 #[blocking_test]
-async fn an_event_type_that_the_database_has_forgotten_is_told() {
+async fn an_event_type_missing_from_the_database_is_reported() {
     let mut world = World::new().await;
     let event_type_finding = |world: &World| {
         let ran = world.run(&["check", "--output", "json"]);

@@ -58,6 +58,6 @@ mod secrets;
 mod signatures;
 mod start;
 mod status;
+mod test_calls;
 mod traces;
-mod trials;
 mod upgrade;

@@ -207,7 +207,7 @@ async fn a_handler_disabled_while_its_retry_waits_is_skipped() {
 }
 
 #[blocking_test]
-async fn a_url_mended_while_its_retry_waits_heals_it() {
+async fn a_url_corrected_while_its_retry_waits_is_used() {
     let mut world = world().await;
     let healthy = Endpoint::ok().await;
     // Nothing listens there.
@@ -220,8 +220,8 @@ async fn a_url_mended_while_its_retry_waits_heals_it() {
     let error = failed[0]["error"].as_str().unwrap();
     assert!(error.contains("refused") && error.contains("127.0.0.1:1"), "{error}");
     world.run(&["handlers", "update", &id, "--http", &healthy.url("/api")]).assert_done();
-    let healed = world.wait_for_executions(1, &["--status", "success"]).await;
-    assert_eq!((&healed[0]["attempt"], healthy.count()), (&json!(2), 1));
+    let succeeded = world.wait_for_executions(1, &["--status", "success"]).await;
+    assert_eq!((&succeeded[0]["attempt"], healthy.count()), (&json!(2), 1));
     world.end().await;
 }
 

@@ -51,7 +51,7 @@ fn warnings(process: &Process) -> usize {
 }
 
 #[blocking_test]
-async fn rights_that_are_taken_away_are_told_once_and_missed_no_longer_than_they_are() {
+async fn missing_rights_are_reported_once_and_recovery_is_prompt() {
     let mut world = World::new().await;
     let endpoint = Endpoint::start(|_, _| Reply::status(200)).await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);

@@ -133,7 +133,7 @@ async fn the_numbers_are_those_of_the_rows() {
 }
 
 #[blocking_test]
-async fn an_open_circuit_is_told() {
+async fn an_open_circuit_is_reported() {
     let mut world = World::new().await;
     world.set("retry.initial_interval", "10m");
     world.set("worker.concurrency", "5");
@@ -164,7 +164,7 @@ async fn an_open_circuit_is_told() {
 }
 
 #[blocking_test]
-async fn queues_are_told_with_what_waits_and_who_consumes() {
+async fn queues_are_reported_with_messages_and_consumers() {
     let world = World::new().await;
     let mut worker = world.worker().await;
     let queue = |name: &str| {
@@ -190,7 +190,7 @@ async fn queues_are_told_with_what_waits_and_who_consumes() {
 }
 
 #[blocking_test]
-async fn a_retry_that_does_not_come_back_is_told() {
+async fn a_retry_that_does_not_come_back_is_reported() {
     let mut world = World::new().await;
     let broken = Endpoint::start(|_, _| Reply::status(500)).await;
     let args = ["--http", &broken.url("/"), "--initial-interval", "1h"];

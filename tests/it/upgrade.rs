@@ -166,7 +166,7 @@ async fn a_database_that_no_release_made_is_refused() {
 
 /// Who migrates apart may be late with it: the log says so, and `check`.
 #[blocking_test]
-async fn a_database_that_is_not_migrated_yet_is_told_of() {
+async fn a_database_that_is_not_migrated_yet_is_reported() {
     let endpoint = Endpoint::ok().await;
     let mut world = previous(&endpoint).await;
     world.set("database.migrate", "false");

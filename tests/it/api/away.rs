@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[blocking_test]
-async fn an_unavailable_database_is_told_and_comes_back_by_itself() {
+async fn an_unavailable_database_is_reported_and_reconnected() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
     let (cookie, _) = api.sign_in("ann").await;
@@ -54,7 +54,7 @@ async fn an_unavailable_database_is_told_and_comes_back_by_itself() {
 }
 
 #[blocking_test]
-async fn an_unavailable_broker_is_told() {
+async fn an_unavailable_broker_is_reported() {
     let mut world = World::new().await;
     // Nobody listens there.
     world.set("amqp.url", "amqp://guest:s3cret@127.0.0.1:1/%2f");

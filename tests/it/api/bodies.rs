@@ -41,7 +41,7 @@ impl Sender {
 }
 
 #[blocking_test]
-async fn who_sends_too_much_still_sees_why_it_is_refused() {
+async fn a_request_body_that_is_too_large_gets_the_reason() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
     let mut sender = Sender::to(&api).await;

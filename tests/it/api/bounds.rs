@@ -20,7 +20,7 @@ const LETTERS: usize = 200;
 const MEMORY_KIB: u64 = 48 * 1024;
 
 /// Messages of a mebibyte, as the recorder keeps them.
-async fn write_large_letters(world: &World) {
+async fn write_large_dead_letters(world: &World) {
     world
         .rows(
             "INSERT INTO dead_letters (id, event_id, run_id, event_name, object_id, reason, error, attempts, plan, died_at, body)
@@ -49,7 +49,7 @@ async fn begin(api: &Api, path: &str) -> TcpStream {
 async fn exports_that_nobody_reads_hold_little_and_leave_room() {
     let mut world = World::new().await;
     let api = Api::start(&mut world).await;
-    write_large_letters(&world).await;
+    write_large_dead_letters(&world).await;
 
     let export = || async { answer(api.api("GET", "/dead-letters/export")).await };
     let at_rest = api.process.begin_peak_kib();

@@ -142,7 +142,7 @@ async fn many_are_counted_replayed_stopped_and_resumed() {
 }
 
 #[blocking_test]
-async fn letters_are_paged_exported_and_discarded() {
+async fn dead_letters_are_paged_exported_and_discarded() {
     let mut world = World::new().await;
     let (api, _endpoint, _) = broken(&mut world).await;
     for object in 0..7 {

@@ -101,7 +101,7 @@ async fn a_session_outlives_the_process_but_not_its_user() {
 }
 
 #[blocking_test]
-async fn who_guesses_is_stopped_and_others_are_not() {
+async fn guessing_passwords_is_stopped_and_others_can_sign_in() {
     let mut world = World::new().await;
     world.set("console.trusted_proxies", "127.0.0.0/8");
     let api = Api::start(&mut world).await;

@@ -6,7 +6,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-use super::{Mendable, publish, replay};
+use super::{Repairable, publish, replay};
 use crate::support::{Endpoint, Policy, World, envelope, eventually};
 
 /// Everything in a queue, in its order, taken out of it.
@@ -22,7 +22,7 @@ async fn drained(world: &World, queue: &str) -> Vec<String> {
 async fn peeking_leaves_the_queue_as_it_was() {
     let mut world = World::new().await;
     world.set("recorder.drain_dead_letters", "false");
-    let broken = Mendable::down().await;
+    let broken = Repairable::down().await;
     world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]);
     let (worker, mut recorder) = (world.worker().await, world.recorder().await);
     world.keep(worker);
@@ -89,7 +89,7 @@ async fn what_nobody_takes_can_be_peeked_at_before_the_recorder_has_it() {
 }
 
 #[blocking_test]
-async fn what_expires_by_a_policy_is_told_and_replayed() {
+async fn an_event_that_expires_by_a_policy_is_reported_and_replayed() {
     let mut world = World::new().await;
     let endpoint = Endpoint::ok().await;
     world.handler("CRM", "clients.create", &["--http", &endpoint.url("/")]);
@@ -147,7 +147,7 @@ async fn what_is_delivered_too_often_and_never_called_is_no_crash_loop() {
 }
 
 #[blocking_test]
-async fn a_message_that_expires_by_itself_is_told_too() {
+async fn a_message_with_its_own_expiration_is_reported() {
     let mut world = World::new().await;
     let mut worker = world.worker().await;
     let recorder = world.recorder().await;

@@ -11,12 +11,12 @@ use nix::{
 };
 use serde_json::json;
 
-use super::{Mendable, calls, publish, replay};
+use super::{Repairable, calls, publish, replay};
 use crate::support::{World, eventually};
 
-async fn with_letters(count: usize) -> (World, Mendable) {
+async fn with_dead_letters(count: usize) -> (World, Repairable) {
     let mut world = World::new().await;
-    let broken = Mendable::down().await;
+    let broken = Repairable::down().await;
     world.handler("broken", "clients.create", &["--http", &broken.endpoint.url("/")]);
     world.serve().await;
     publish(&world, "clients.create", count).await;
@@ -35,8 +35,8 @@ fn spawn_replay(world: &World, args: &[&str]) -> Child {
 #[blocking_test]
 async fn a_replay_killed_half_way_is_resumed() {
     const EVENTS: usize = 200;
-    let (world, broken) = with_letters(EVENTS).await;
-    broken.mend();
+    let (world, broken) = with_dead_letters(EVENTS).await;
+    broken.repair();
     let mut killed = spawn_replay(&world, &["--all", "--rate", "100"]);
     broken.endpoint.wait_for(EVENTS + 60).await;
     killed.kill().expect("killed");
@@ -58,10 +58,10 @@ async fn a_replay_killed_half_way_is_resumed() {
 }
 
 #[blocking_test]
-async fn ctrl_c_stops_between_two_letters() {
+async fn ctrl_c_stops_between_two_dead_letters() {
     const EVENTS: usize = 100;
-    let (world, broken) = with_letters(EVENTS).await;
-    broken.mend();
+    let (world, broken) = with_dead_letters(EVENTS).await;
+    broken.repair();
     let stopped = spawn_replay(&world, &["--all", "--rate", "20"]);
     broken.endpoint.wait_for(EVENTS + 10).await;
     kill(Pid::from_raw(stopped.id().try_into().unwrap()), Signal::SIGINT).unwrap();
@@ -83,10 +83,10 @@ async fn ctrl_c_stops_between_two_letters() {
 }
 
 #[blocking_test]
-async fn two_operators_replay_each_letter_once() {
+async fn two_operators_replay_each_dead_letter_once() {
     const EVENTS: usize = 150;
-    let (world, broken) = with_letters(EVENTS).await;
-    broken.mend();
+    let (world, broken) = with_dead_letters(EVENTS).await;
+    broken.repair();
     let both = [0, 1].map(|_| spawn_replay(&world, &["--event", "clients.create", "--rate", "300"]));
     let reports = both.map(|replay| {
         let output = replay.wait_with_output().unwrap();
@@ -103,7 +103,7 @@ async fn two_operators_replay_each_letter_once() {
 #[blocking_test]
 async fn a_replay_to_an_endpoint_that_is_still_down_stops_by_itself() {
     const EVENTS: usize = 150;
-    let (world, broken) = with_letters(EVENTS).await;
+    let (world, broken) = with_dead_letters(EVENTS).await;
     let failed = world.run(&["dead-letters", "replay", "--all", "--yes", "--rate", "100"]);
     failed
         .assert_failed(1, "first attempts failed; resume it with provisiond dead-letters replay --resume 1");
@@ -111,7 +111,7 @@ async fn a_replay_to_an_endpoint_that_is_still_down_stops_by_itself() {
     assert!((20..100).contains(&replayed), "it stopped after {replayed}");
     // What it had replayed died again, as letters of their own: the attempts start at one.
     world.wait_for_dead_letters(EVENTS).await;
-    broken.mend();
+    broken.repair();
     assert_eq!(world.json(&["dead-letters", "replay", "--resume"])["state"], "finished");
     assert_eq!(replay(&world, &["--all"])["replayed"], replayed);
     assert!(world.dead_letters().is_empty());
@@ -122,8 +122,8 @@ async fn a_replay_to_an_endpoint_that_is_still_down_stops_by_itself() {
 
 #[blocking_test]
 async fn a_replay_keeps_to_its_rate() {
-    let (world, broken) = with_letters(20).await;
-    broken.mend();
+    let (world, broken) = with_dead_letters(20).await;
+    broken.repair();
     let begun = std::time::Instant::now();
     world.json(&["dead-letters", "replay", "--all", "--yes", "--rate", "10"]);
     assert!(begun.elapsed() >= Duration::from_millis(1850), "{:?}", begun.elapsed());

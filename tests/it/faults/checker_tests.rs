@@ -54,7 +54,7 @@ fn judged(change: impl FnOnce(&mut Facts)) -> Verdict {
 }
 
 #[test]
-fn what_ended_well_is_no_fault() {
+fn a_run_that_ended_well_has_no_fault() {
     let verdict = judged(|_| {});
     assert_eq!((verdict.confirmed, verdict.ended, verdict.lost, verdict.repeated), (3, 3, 0, 0));
     assert!(verdict.wrong.is_empty(), "{:?}", verdict.wrong);
@@ -97,7 +97,7 @@ fn a_dead_letter_answers_for_its_whole_plan() {
 }
 
 #[test]
-fn what_a_deleted_queue_held_is_counted_apart() {
+fn events_lost_with_a_deleted_queue_are_counted_separately() {
     let mut facts = good();
     facts.confirmed.insert(7);
     facts.may_be_lost.insert(7);

@@ -88,15 +88,15 @@ impl Process {
 
     /// Its threads and descriptors, but for connections to `apart`: how many of those are kept open depends on how many
     /// calls ran at a time.
-    pub fn vitals(&self, apart: SocketAddr) -> Vitals {
+    pub fn vitals(&self, excluded: SocketAddr) -> Vitals {
         let proc = |rest: &str| format!("/proc/{}/{rest}", self.pid());
-        let apart = format!(":{:04X}", apart.port());
+        let excluded = format!(":{:04X}", excluded.port());
         let connections = std::fs::read_to_string(proc("net/tcp")).expect("a running process");
         // Column 2 is the remote address, column 9 the inode.
         let left_out: BTreeSet<String> = connections
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .filter(|columns| columns.get(2).is_some_and(|remote| remote.ends_with(&apart)))
+            .filter(|columns| columns.get(2).is_some_and(|remote| remote.ends_with(&excluded)))
             .map(|columns| format!("socket:[{}]", columns[9]))
             .collect();
         let descriptors = std::fs::read_dir(proc("fd")).expect("a running process");

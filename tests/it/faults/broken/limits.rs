@@ -72,7 +72,7 @@ async fn consumer_timeout(form: Form) {
 
 /// Who publishes by hand meanwhile is told that the event may run all the same, and it does.
 #[blocking_test]
-async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
+async fn an_event_published_to_a_blocking_broker_may_run_later() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, None).await;
     let endpoint = Endpoint::ok().await;
@@ -97,7 +97,7 @@ async fn what_was_published_to_a_broker_that_blocks_may_run_later() {
 
 /// A replay that the broker does not confirm says that it may still run, and is not run twice.
 #[blocking_test]
-async fn what_was_replayed_to_a_broker_that_blocks_runs_once() {
+async fn a_replay_to_a_blocking_broker_runs_once() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, None).await;
     let endpoint = Endpoint::start(|_, n| Reply::status(if n == 0 { 400 } else { 200 })).await;

@@ -56,7 +56,7 @@ fn policy_findings(world: &World) -> (String, String) {
 }
 
 #[blocking_test]
-async fn what_drops_and_what_hurries_is_told_before_it_does_harm() {
+async fn harmful_policies_are_reported_before_they_do_harm() {
     let services = Services::breakable().await;
     let mut world = World::on(&services.amqp_url, Some(&services.database_url)).await;
     let (state, text) = policy_findings(&world);

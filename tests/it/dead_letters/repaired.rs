@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Mendable, publish, replay};
+use super::{Repairable, publish, replay};
 use crate::support::{Endpoint, Mode, Process, Proxy, World, address, eventually, query};
 
 /// A worker that reaches the database, and so hears of changes, as its link lets it.
@@ -32,7 +32,7 @@ async fn thaw_after(link: Arc<Proxy>, database_url: String, replayed: i64) {
 #[blocking_test]
 async fn a_replay_meets_its_handlers_as_they_were_when_it_was_asked_for() {
     let mut world = World::new().await;
-    let (broken, healthy, new) = (Mendable::down().await, Endpoint::ok().await, Endpoint::ok().await);
+    let (broken, healthy, new) = (Repairable::down().await, Endpoint::ok().await, Endpoint::ok().await);
     let id = world.handler("CRM", "clients.create", &["--http", &broken.endpoint.url("/")]).to_string();
     let recorder = world.recorder().await;
     world.keep(recorder);
@@ -76,10 +76,10 @@ struct OneByOne {
 impl OneByOne {
     const LETTERS: usize = 5;
 
-    async fn with_letters() -> Self {
+    async fn with_dead_letters() -> Self {
         let mut world = World::new().await;
         world.set("worker.concurrency", "1");
-        let (broken, healthy) = (Mendable::down().await.endpoint, Endpoint::ok().await);
+        let (broken, healthy) = (Repairable::down().await.endpoint, Endpoint::ok().await);
         let id = world.handler("CRM", "clients.create", &["--http", &broken.url("/")]).to_string();
         world.handler("other", "clients.create", &["--http", &healthy.url("/")]);
         let recorder = world.recorder().await;
@@ -102,7 +102,7 @@ impl OneByOne {
 
 #[blocking_test]
 async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
-    let mut all = OneByOne::with_letters().await;
+    let mut all = OneByOne::with_dead_letters().await;
     assert!(all.worker.terminate().await.success());
     assert_eq!(replay(&all.world, &["--handler", &all.id])["replayed"], OneByOne::LETTERS);
     all.world.run(&["handlers", "delete", &all.id]).assert_done();
@@ -115,7 +115,7 @@ async fn replays_of_a_handler_that_is_deleted_meanwhile_hold_nothing_up() {
 
 #[blocking_test]
 async fn replays_hold_nothing_up_while_the_database_is_away() {
-    let mut all = OneByOne::with_letters().await;
+    let mut all = OneByOne::with_dead_letters().await;
     all.link.close().await;
     eventually("the worker misses it", || async {
         all.worker.log().contains("using the last known handlers")

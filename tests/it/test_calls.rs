@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{Endpoint, Reply, World};
 
 #[blocking_test]
-async fn a_trial_shows_what_was_sent_and_what_a_worker_would_make_of_it() {
+async fn a_test_call_shows_the_request_and_what_a_worker_would_do() {
     let world = World::new().await;
     let endpoint = Endpoint::start(|call, _| match call.path.as_str() {
         "/gone" => Reply::status(410),
@@ -130,7 +130,7 @@ async fn a_denied_address_is_refused_when_saved_when_tested_and_when_called() {
 }
 
 #[blocking_test]
-async fn files_for_https_that_cannot_be_used_are_told() {
+async fn unusable_tls_files_are_reported() {
     let mut world = World::new().await;
     world.set("http.ca_file", "/nowhere/ca.pem");
     let checked = world.run(&["check"]).stdout();
