@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Endpoint, Reply, World, envelope};
 
-/// An endpoint that is down until it is mended.
+/// An endpoint that is down until it is repaired.
 struct Repairable {
     endpoint: Endpoint,
     up: Arc<AtomicBool>,
