@@ -17,7 +17,7 @@ const SCRIPTS: [(&str, u64); 3] = [("true", 8_000), ("sh", 5_000), ("python3", 6
 
 fn bare(bench: &Bench, script: &str, count: u64) -> Measured {
     let program = std::env::current_exe().expect("this program");
-    let used = || Used { worker: cpu::ratio(std::process::id()), ..Used::default() };
+    let used = || Used { worker: cpu::of(std::process::id()), ..Used::default() };
     let before = used();
     let output = std::process::Command::new(program)
         .args(["spawning", &bench.script(script), &count.to_string()])

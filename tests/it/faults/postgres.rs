@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Form, both_forms, checker::Allowed, rig::FaultRig};
+use super::{Form, both_forms, checker::Allowed, fault_rig::FaultRig};
 use crate::support::{Direction, Garble, Mode};
 
 both_forms!(away, frozen, stranded, garbled, refuses_writes, absent_at_start);
