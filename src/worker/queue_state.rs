@@ -29,7 +29,7 @@ pub(super) struct QueueState {
     held: AtomicUsize,
     waiting: AtomicUsize,
     acknowledged: AtomicU64,
-    last_progress: Mutex<Instant>,
+    last_ended: Mutex<Instant>,
     requeue_token: Mutex<CancellationToken>,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Progress {
     /// At least one delivery waits for admission or a slot, which other deliveries may hold.
     pub has_waiting: bool,
     /// When an attempt or a delivery last ended.
-    pub last_progress: Instant,
+    pub last_ended: Instant,
     /// Deliveries acknowledged so far.
     pub acknowledged: u64,
 }
@@ -67,7 +67,7 @@ impl QueueState {
             held: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             acknowledged: AtomicU64::new(0),
-            last_progress: Mutex::new(Instant::now()),
+            last_ended: Mutex::new(Instant::now()),
             requeue_token: Mutex::default(),
         }
     }
@@ -85,7 +85,7 @@ impl QueueState {
 
     /// Records that an attempt or a delivery has ended.
     pub(super) fn record_progress(&self) {
-        *self.last_progress.lock() = Instant::now();
+        *self.last_ended.lock() = Instant::now();
     }
 
     pub(super) fn note_acknowledged(&self) {
@@ -99,7 +99,7 @@ impl QueueState {
             held,
             is_full: held >= self.taking.load(Ordering::Relaxed).clamp(1, self.limit),
             has_waiting: self.waiting.load(Ordering::Relaxed) > 0,
-            last_progress: *self.last_progress.lock(),
+            last_ended: *self.last_ended.lock(),
             acknowledged: self.acknowledged.load(Ordering::Relaxed),
         }
     }

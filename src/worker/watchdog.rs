@@ -107,9 +107,9 @@ impl Watchdog {
 /// A delivery that waits for a slot or for admission depends on deliveries of other queues. While there is
 /// one, an attempt of any event type counts as progress.
 fn is_stuck(progress: Progress, last_attempt: Instant, longest: Duration, now: Instant) -> bool {
-    let last_progress =
-        if progress.has_waiting { progress.last_progress.max(last_attempt) } else { progress.last_progress };
-    progress.is_full && now.saturating_duration_since(last_progress) > longest
+    let last_ended =
+        if progress.has_waiting { progress.last_ended.max(last_attempt) } else { progress.last_ended };
+    progress.is_full && now.saturating_duration_since(last_ended) > longest
 }
 
 #[cfg(test)]
@@ -120,11 +120,11 @@ mod tests {
     fn a_queue_is_stuck_if_it_is_full_and_nothing_ends() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let progress = |is_full, has_waiting, last_progress| Progress {
+        let progress = |is_full, has_waiting, last_ended| Progress {
             held: 1,
             is_full,
             has_waiting,
-            last_progress: after(last_progress),
+            last_ended: after(last_ended),
             acknowledged: 0,
         };
         for (case, progress, last_attempt, expected) in [
