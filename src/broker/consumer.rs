@@ -3,7 +3,7 @@
 //! Consumers share one connection. If it is lost again and again although the broker is reachable, a message in one of
 //! their queues may be the cause, whatever the fault. Then each consumer opens a dedicated connection, so that such a
 //! message harms no other queue, and takes one delivery at a time, then two, four and so on while the connection lasts.
-//! A consumer whose own connection is stable for a while returns to the shared one when it holds nothing.
+//! A consumer whose own connection is stable for a while returns to the shared one.
 
 use std::{
     pin::pin,
@@ -21,7 +21,7 @@ use lapin::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ enum End {
     Stopped,
     /// Nothing was received, and nothing is unsettled.
     Idle,
-    /// Its own connection was stable, and nothing is unsettled.
+    /// Its own connection was stable. Running deliveries are settled there, while it consumes on the shared one.
     Stable,
     Lost(String),
 }
@@ -127,6 +127,8 @@ struct Place {
     size_prefetch: Option<u16>,
     /// The lower prefetch while a message of the queue may end the connection.
     careful_prefetch: Option<u16>,
+    /// Sessions on connections that it gave up, until their deliveries are settled.
+    draining: JoinSet<()>,
     /// Short-lived connections in a row.
     losses: u32,
     /// The last retry delay while it is hindered.
@@ -166,20 +168,27 @@ impl Place {
         self.hindrance.get_or_insert_with(|| link.hindered(queue, why));
     }
 
-    fn note_stable(&mut self) {
-        self.losses = 0;
-        self.careful_prefetch = None;
-        if !self.is_full {
-            self.own = None;
-        }
+    /// Gives up the connection of its own when the running deliveries of `session` are settled.
+    fn give_up_own(&mut self, session: Session, queue: String) {
+        let own = self.own.take();
+        while self.draining.try_join_next().is_some() {}
+        self.draining.spawn(async move {
+            session.drain(&queue, End::Stable).await;
+            drop(own);
+        });
     }
 }
 
 impl Consumer {
     /// Passes every delivery to `take` until `stop`. Then cancels the consumer, requeues deliveries that were not
     /// taken, and returns when every delivery is settled.
-    pub async fn run(self, stop: CancellationToken, mut take: impl FnMut(Delivery)) {
+    pub async fn run(self, stop: CancellationToken, take: impl FnMut(Delivery)) {
         let mut place = Place::default();
+        self.consume(&mut place, stop, take).await;
+        while place.draining.join_next().await.is_some() {}
+    }
+
+    async fn consume(&self, place: &mut Place, stop: CancellationToken, mut take: impl FnMut(Delivery)) {
         loop {
             let mut link = place.own.as_ref().map_or(&self.link, |own| &own.link).clone();
             let channel = tokio::select! {
@@ -188,23 +197,20 @@ impl Consumer {
                     Ok(channel) => channel,
                     Err(NoChannel::Stopped) => return,
                     Err(NoChannel::Full) => {
-                        self.handle_no_channel(&mut place);
+                        self.handle_no_channel(place);
                         tokio::time::sleep(jittered(RETRY_DELAY)).await;
                         continue;
                     }
                 },
             };
             let (begun, failed_attempts, mut lost_after) = (Instant::now(), link.failed_attempts(), None);
-            match self.session(channel, &link, &mut place, &stop, &mut take).await {
+            match self.session(channel, &link, place, &stop, &mut take).await {
                 End::Stopped => return,
                 End::Idle => continue,
-                End::Stable if link.is_up() => {
+                End::Stable => {
                     debug!(queue = self.queue_config.queue, "back on the shared connection");
-                    place.note_stable();
                     continue;
                 }
-                // Its last delivery ended the connection after all.
-                End::Stable => lost_after = Some(begun.elapsed()),
                 // The supervisor logs a lost connection, once for all its users.
                 End::Lost(why) if !link.is_up() => {
                     debug!(queue = self.queue_config.queue, why, "consumer lost");
@@ -217,11 +223,11 @@ impl Consumer {
             }
             let delay = place.next_delay();
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(jittered(delay)) => {} }
-            tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, &mut place) => {} }
+            tokio::select! { () = stop.cancelled() => return, () = self.redeclare(&mut link, place) => {} }
             match lost_after {
                 // The broker was away, so the loss accuses no message.
                 Some(_) if link.failed_attempts() > failed_attempts => {}
-                Some(lasted) if place.note_lost(lasted) => self.isolate(&mut place),
+                Some(lasted) if place.note_lost(lasted) => self.isolate(place),
                 _ => {}
             }
         }
@@ -308,6 +314,11 @@ impl Consumer {
                         return session.drain(&self.queue_config.queue, end).await;
                     }
                 }
+                Step::End(End::Stable) => {
+                    session.cancel_and_requeue().await;
+                    place.give_up_own(session, self.queue_config.queue.clone());
+                    return End::Stable;
+                }
                 Step::End(end) => {
                     session.cancel_and_requeue().await;
                     return session.drain(&self.queue_config.queue, end).await;
@@ -377,7 +388,7 @@ impl Consumer {
         if let Some(higher) = place.size_prefetch.and_then(|limit| session.held.higher_prefetch(limit)) {
             return Step::SizePrefetch(higher);
         }
-        if place.is_isolated() && session.is_settled() { Step::End(End::Stable) } else { Step::Continue }
+        if place.is_isolated() { Step::End(End::Stable) } else { Step::Continue }
     }
 
     /// The current prefetch.
