@@ -37,8 +37,8 @@ pub struct RecorderSettings {
     pub broker: BrokerSettings,
 }
 
-/// If Postgres is away for this long, the consumers are cancelled and their deliveries are requeued.
-const DRAIN_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+/// If PostgreSQL is away for this long, the consumers are cancelled and their deliveries are requeued.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -117,7 +117,7 @@ impl Recorder {
                 };
                 let (sender, session) = (sender.clone(), session.clone());
                 tokio::spawn(consumer.run(session, move |delivery| {
-                    // The channel holds more than all prefetches together. If it is full or closed, dropping
+                    // The channel holds as much as all prefetches together. If it is full or closed, dropping
                     // the delivery requeues it.
                     let _ = sender.try_send((queue, delivery));
                 }))

@@ -87,7 +87,7 @@ pub async fn run(
     stop.cancel();
     // The outbox is dropped with it. Its publishers end once everything is confirmed.
     drop(shared);
-    let published = publishing.all_confirmed().await;
+    let published = publishing.end().await;
     links_stop.cancel();
     consuming_task.await?;
     publishing_task.await?;

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{DRAIN_WRITE_TIMEOUT, Recorder, entry::Entry};
+use super::{Recorder, WRITE_TIMEOUT, entry::Entry};
 use crate::{
     broker::{Delivery, Outgoing, RecorderQueue},
     domain::{dead_letter::DeadLetterMessage, event::EventName, execution::Execution},
@@ -56,7 +56,7 @@ impl<T> Rows<T> {
 impl Recorder {
     /// Writes batch after batch until the consumers have ended.
     ///
-    /// If Postgres does not accept a batch within [`DRAIN_WRITE_TIMEOUT`], cancels `session` and requeues
+    /// If Postgres does not accept a batch within [`WRITE_TIMEOUT`], cancels `session` and requeues
     /// everything.
     pub(super) async fn write_batches(
         &self,
@@ -123,7 +123,7 @@ impl Recorder {
                 return true;
             };
             write_failed();
-            let is_over = begun.elapsed() >= DRAIN_WRITE_TIMEOUT || session.is_cancelled();
+            let is_over = begun.elapsed() >= WRITE_TIMEOUT || session.is_cancelled();
             if is_over || !std::mem::replace(&mut is_logged, true) {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 let then = if is_over { "results wait in the queues" } else { "retrying" };

@@ -22,7 +22,7 @@ use crate::{
 /// It is acknowledged once the broker has confirmed everything that was published for it. If that fails, it
 /// is requeued.
 pub(super) async fn process(shared: &Shared, queue: &QueueState, delivery: Delivery) {
-    // At the level of errors: a filter that lets a line through lets its event's id through.
+    // Error level, so that no log filter drops the span, and with it the id of the event.
     let span = error_span!("event", event = %queue.event, event_id = Empty, run_id = Empty);
     settle(shared, queue, delivery).instrument(span).await;
 }
@@ -42,6 +42,7 @@ async fn settle(shared: &Shared, queue: &QueueState, delivery: Delivery) {
         }
         Err(reason) => {
             queue.meters.returned();
+            // Both are logged once for the whole queue.
             if !matches!(reason, RequeueReason::NotStarted | RequeueReason::Stuck) {
                 warn!(error = format!("{:#}", anyhow::Error::new(reason)), "requeued event");
             }

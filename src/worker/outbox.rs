@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// How long the publishers may take to end.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the publishers may take to end, at the end of a drain.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The publishers of a worker.
 ///
-/// Each kind of message has its own channel, because one failed publish fails every publish that is in flight
-/// on the same channel.
+/// Each kind of message has its own channel: after a failed publish, everything that is unconfirmed on its
+/// channel is published again (replies are dropped).
 pub(super) struct Outbox {
     pub names: Names,
     /// This process, which results and dead letters name.
@@ -104,15 +104,16 @@ impl Outbox {
 }
 
 impl Publishing {
-    /// Waits until all messages are confirmed, at most [`CONFIRM_TIMEOUT`].
-    pub(super) async fn all_confirmed(mut self) -> anyhow::Result<()> {
+    /// Waits until the publishers have ended, at most [`END_TIMEOUT`]. An event is acknowledged after its
+    /// messages are confirmed, so what is not confirmed by then runs again.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
         let all = async {
             while let Some(ended) = self.0.join_next().await {
                 ended??;
             }
             Ok(())
         };
-        tokio::time::timeout(CONFIRM_TIMEOUT, all).await.unwrap_or_else(|_| {
+        tokio::time::timeout(END_TIMEOUT, all).await.unwrap_or_else(|_| {
             warn!(
                 "the broker did not confirm all messages in time; events with unconfirmed messages will run again"
             );

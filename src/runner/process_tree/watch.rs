@@ -152,6 +152,8 @@ impl Watch {
         strays
     }
 
+    /// Whether a running call may still need the process: by its call id, by the process group of the call's leader,
+    /// or, for a process with neither, because the oldest running call began before the process was first seen.
     fn belongs_to_live_call(&self, state: &State, process: &Adopted, seen: &mut HashMap<Pid, u64>) -> bool {
         if let Some(call_id) = process.call_id() {
             let number =
@@ -166,9 +168,8 @@ impl Watch {
     }
 }
 
-/// Kills a process, and its whole group so that it cannot escape by forking, if the group certainly contains
-/// nothing else. A group in another session than ours can only be the script's own; another process may have
-/// joined a group in our session.
+/// Kills a process, and its whole group so that it cannot escape by forking, if the group can only be the script's own:
+/// it is in another session than ours, or the process leads it.
 fn kill(process: &Adopted) {
     if process.in_other_session() || process.pid == process.group {
         kill_process_group(process.group, Signal::KILL).ok();

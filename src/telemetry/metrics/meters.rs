@@ -1,4 +1,4 @@
-//! Counters and histograms that the counting code keeps.
+//! The counters, gauges and histograms that the roles update. Others are computed when they are read (`gauges.rs`).
 
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ pub fn dead_letter(event: &EventName, reason: Reason) {
 }
 
 /// Counts a dead letter that no worker made: the broker gave up a message, or no queue took it. Its event name may be
-/// any text, so it is not a label.
+/// any text, so the label is `other`.
 pub fn dead_letter_without_worker(reason: Reason) {
     counter!(DEAD_LETTERS, "event" => "other", "reason" => reason.as_str()).increment(1);
 }
