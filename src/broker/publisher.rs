@@ -150,7 +150,12 @@ async fn run(
             Err(error) => {
                 let error = format!("{error:#}");
                 if confirm_mode == ConfirmMode::BestEffort {
-                    warn!(purpose, error, lost = unconfirmed.len(), "publishing failed: these messages are not published again");
+                    warn!(
+                        purpose,
+                        error,
+                        lost = unconfirmed.len(),
+                        "publishing failed: these messages are not published again"
+                    );
                     unconfirmed.clear();
                 } else {
                     pause = if refusals.is_hindered() { longer(pause) } else { RETRY_DELAY };

@@ -23,8 +23,11 @@ pub(super) enum Command {
         #[arg(long, allow_hyphen_values = true)]
         title: Option<String>,
     },
-    /// Remove an event type that no handler uses; workers still consume the events in its queue
-    Remove { name: EventName },
+    /// Remove an event type that no handler uses; workers consume its queue until you delete that
+    Remove {
+        /// Name of the event type
+        name: EventName,
+    },
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {

@@ -45,7 +45,8 @@ pub(super) enum Command {
 
 #[derive(clap::Args)]
 pub(super) struct Tail {
-    #[arg(long)]
+    /// Only of this event type
+    #[arg(long, value_name = "EVENT_TYPE")]
     event: Option<EventName>,
     #[command(flatten)]
     filter: Filter,
@@ -53,7 +54,8 @@ pub(super) struct Tail {
 
 #[derive(clap::Args)]
 pub(super) struct List {
-    #[arg(long)]
+    /// Only of this event type
+    #[arg(long, value_name = "EVENT_TYPE")]
     event: Option<EventName>,
     #[command(flatten)]
     filter: Filter,
@@ -67,6 +69,7 @@ pub(super) struct List {
 
 #[derive(clap::Args)]
 pub(super) struct Filter {
+    /// Only with this status
     #[arg(long, value_name = "success|fail|skipped")]
     status: Option<Status>,
     /// Only with this disposition: done, forbidden, retrying, dead_lettered, handler_off, not_reached, no_handler,
@@ -76,8 +79,10 @@ pub(super) struct Filter {
     /// Only of the handler with this id
     #[arg(long)]
     handler: Option<HandlerId>,
+    /// Only of events about this object, such as a client's id
     #[arg(long, allow_hyphen_values = true)]
     object_id: Option<String>,
+    /// Only of the event with this id
     #[arg(long, allow_hyphen_values = true)]
     event_id: Option<String>,
     /// Only with this text in the request or the answer

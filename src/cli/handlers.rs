@@ -30,26 +30,45 @@ pub(super) enum Command {
     /// List handlers, ordered by id
     List(List),
     /// Show the settings of a handler
-    Show { id: HandlerId },
+    Show {
+        /// Id of the handler
+        id: HandlerId,
+    },
     /// Create a handler: --http for a POST, --script for a local program
     #[command(after_help = fields::EXAMPLES)]
     Create(Box<Create>),
     /// Change the given fields of a handler, and keep the others
     Update(Box<Update>),
     /// Enable a handler
-    Enable { id: HandlerId },
+    Enable {
+        /// Id of the handler
+        id: HandlerId,
+    },
     /// Disable a handler; its pending retries are skipped
-    Disable { id: HandlerId },
+    Disable {
+        /// Id of the handler
+        id: HandlerId,
+    },
     /// Archive a handler: it does not run, and lists omit it
-    Archive { id: HandlerId },
+    Archive {
+        /// Id of the handler
+        id: HandlerId,
+    },
     /// Delete a handler; its executions and its history stay
-    Delete { id: HandlerId },
+    Delete {
+        /// Id of the handler
+        id: HandlerId,
+    },
     /// Call a handler once, from this machine, with a sample event; nothing is recorded or retried
     Test(test::Test),
     /// Show every change of a handler: who, when, before and after
-    History { id: HandlerId },
+    History {
+        /// Id of the handler
+        id: HandlerId,
+    },
     /// Give a handler a new signing secret, printed once; the old one stays valid for a day
     RotateSecret {
+        /// Id of the handler
         id: HandlerId,
         /// The new secret (whsec_…), read from a file or from stdin (-); default: a random one
         #[arg(long, value_name = "@FILE|-")]
