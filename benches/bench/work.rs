@@ -1,4 +1,4 @@
-//! What is measured: so many events, with so many handlers.
+//! What is measured: how many events, and how many handlers each has.
 
 /// What a contender has to do.
 #[derive(Clone)]

@@ -109,7 +109,7 @@ impl Reading {
 }
 
 /// Parses the members that are settings, each alone, so that an error names its member. Returns a blank handler with
-/// those that are valid.
+/// the valid settings.
 fn read_settings(fields: &mut Fields<'_, '_>) -> HandlerSpec {
     let mut settings = HandlerSpec::blank();
     for name in
