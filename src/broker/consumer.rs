@@ -103,13 +103,20 @@ struct Session {
     stable_at: Instant,
 }
 
+/// A prefetch to continue with, and why.
+#[derive(Clone, Copy)]
+enum Prefetch {
+    /// The size of the messages.
+    Size(u16),
+    /// A message of the queue may end the connection, which lasts so far.
+    Careful(u16),
+}
+
 /// What happens next in a session.
 enum Step {
     Continue,
-    /// Continue with this prefetch, because of the size of the messages.
-    SizePrefetch(u16),
-    /// Continue carefully with this prefetch.
-    CarefulPrefetch(u16),
+    /// Continue with another prefetch.
+    Adapt(Prefetch),
     /// End the session after the running deliveries are settled.
     End(End),
     Lost(String),
@@ -295,21 +302,8 @@ impl Consumer {
         loop {
             match self.step(&mut session, link, place, stop, take).await {
                 Step::Continue => {}
-                Step::SizePrefetch(prefetch) => {
-                    place.size_prefetch = Some(prefetch).filter(|limit| *limit < self.queue_config.prefetch);
-                    debug!(queue = self.queue_config.queue, prefetch, "prefetch adapted to the message size");
-                    if let Err(end) = self.restart(&mut session, place).await {
-                        return session.drain(&self.queue_config.queue, end).await;
-                    }
-                    session.stable_at = Instant::now() + STABLE_AFTER;
-                }
-                Step::CarefulPrefetch(prefetch) => {
-                    place.careful_prefetch =
-                        Some(prefetch).filter(|limit| *limit < self.queue_config.prefetch);
-                    if place.careful_prefetch.is_none() {
-                        info!(queue = self.queue_config.queue, "connection stable: consuming normally again");
-                        place.losses = 0;
-                    }
+                Step::Adapt(prefetch) => {
+                    self.adapt(&mut session, place, prefetch);
                     if let Err(end) = self.restart(&mut session, place).await {
                         return session.drain(&self.queue_config.queue, end).await;
                     }
@@ -326,6 +320,25 @@ impl Consumer {
                 Step::Lost(why) => {
                     session.acker.abort();
                     return End::Lost(why);
+                }
+            }
+        }
+    }
+
+    /// Takes note of the prefetch that the session is to be restarted with. The usual one is no limit.
+    fn adapt(&self, session: &mut Session, place: &mut Place, prefetch: Prefetch) {
+        let (queue, usual) = (&self.queue_config.queue, self.queue_config.prefetch);
+        match prefetch {
+            Prefetch::Size(prefetch) => {
+                place.size_prefetch = Some(prefetch).filter(|limit| *limit < usual);
+                session.stable_at = Instant::now() + STABLE_AFTER;
+                debug!(queue, prefetch, "prefetch adapted to the message size");
+            }
+            Prefetch::Careful(prefetch) => {
+                place.careful_prefetch = Some(prefetch).filter(|limit| *limit < usual);
+                if place.careful_prefetch.is_none() {
+                    place.losses = 0;
+                    info!(queue, "connection stable: consuming normally again");
                 }
             }
         }
@@ -366,10 +379,10 @@ impl Consumer {
                             take(delivery);
                             // One more than may be held: the first ones are settled.
                             let exceeded = place.careful_prefetch.filter(|limit| session.received > *limit);
-                            exceeded.map_or(Step::Continue, |limit| Step::CarefulPrefetch(limit.saturating_mul(2)))
+                            exceeded.map_or(Step::Continue, |limit| Step::Adapt(Prefetch::Careful(limit.saturating_mul(2))))
                         }
                         // Dropping the delivery requeues it.
-                        Some(lower) => Step::SizePrefetch(lower),
+                        Some(lower) => Step::Adapt(Prefetch::Size(lower)),
                     }
                 }
                 // lapin ends the stream without an error when the queue is deleted.
@@ -383,10 +396,10 @@ impl Consumer {
     fn step_when_stable(&self, session: &mut Session, place: &Place) -> Step {
         session.stable_at = Instant::now() + STABLE_AFTER;
         if place.careful_prefetch.is_some() {
-            return Step::CarefulPrefetch(self.queue_config.prefetch);
+            return Step::Adapt(Prefetch::Careful(self.queue_config.prefetch));
         }
         if let Some(higher) = place.size_prefetch.and_then(|limit| session.held.higher_prefetch(limit)) {
-            return Step::SizePrefetch(higher);
+            return Step::Adapt(Prefetch::Size(higher));
         }
         if place.is_isolated() { Step::End(End::Stable) } else { Step::Continue }
     }
